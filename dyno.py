@@ -1,0 +1,71 @@
+"""The front door: a table of subcommands, each imported only when it is called."""
+
+import importlib
+import sys
+from importlib import metadata
+
+COMMANDS = {
+    "compare": ("dyno_driver.compare", "the whole job: proxy, paired prompts, comparison table, report"),
+    "proxy": ("dyno_proxy.cli", "the measuring proxy alone"),
+    "drive": ("dyno_driver.cli", "replay a prompt set through a running proxy"),
+    "simulate": ("dyno_driver.simulate", "simulated endpoints"),
+    "report": ("dyno_analysis.report_cli", "tables and the report of stored runs"),
+    "sql": ("dyno_analysis.sql_cli", "SQL over the stored spans"),
+    "import": ("dyno_analysis.import_cli", "spans from other tools' result files"),
+}
+
+# A bare install carries the proxy; the other programs come as extras.
+EXTRAS = {"dyno_driver": "driver", "dyno_analysis": "analysis"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; returns its exit code: 0 done, 1 ran and something failed, 2 wrong use."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        print(f"dyno {metadata.version('inference-dyno')}")
+        return 0
+    if name not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else "; 'dyno --help' lists them"
+        print(f"dyno: no command '{name}'{hint}", file=sys.stderr)
+        return 2
+    module_name = COMMANDS[name][0]
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(module_name.partition(".")[0])
+        if extra is None or error.name is None or error.name.startswith("dyno_"):
+            raise
+        print(
+            f"dyno {name}: the package '{error.name}' is missing: pip install 'inference-dyno[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+    code: int = module.main(rest)
+    return code
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: dyno COMMAND [OPTION…]",
+            "",
+            "A dynamometer for inference engines: the same load on OpenAI-compatible endpoints, side by side.",
+            "",
+            *lines,
+            "",
+            "dyno COMMAND --help explains one of them, with an example. Start with: dyno compare",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

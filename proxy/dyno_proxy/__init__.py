@@ -1,0 +1,1 @@
+"""The measuring reverse proxy."""

@@ -1,0 +1,116 @@
+"""Every attribute of a request's span: the one place where its name, type, unit and meaning stand.
+
+The names follow OpenTelemetry's GenAI and HTTP semantic conventions 1.41 (as in `opentelemetry-semantic-conventions`
+0.66b); what they lack is ours, under `dyno.`. `column` is the attribute's column in the span files; an attribute
+without one is kept in their map `attributes`. `tests/contract/` holds driver, SQL and dashboards to these names.
+"""
+
+from typing import Final, NamedTuple
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.0"
+SCOPE_NAME: Final = "dyno.proxy"
+
+
+class Attribute(NamedTuple):
+    name: str
+    type: str  # string | int | float | bool | string[] | int[]
+    column: str | None
+    meaning: str
+
+
+# fmt: off
+ATTRIBUTES: Final[tuple[Attribute, ...]] = (
+    # The GenAI conventions
+    Attribute("gen_ai.operation.name", "string", "operation", "chat, text_completion, embeddings, …"),
+    Attribute("gen_ai.provider.name", "string", "provider", "the endpoint's provider, from the configuration"),
+    Attribute("gen_ai.request.model", "string", "model", "what the client asked for"),
+    Attribute("gen_ai.request.stream", "bool", None, "the client asked for a stream"),
+    Attribute("gen_ai.request.max_tokens", "int", None, "limit on output tokens"),
+    Attribute("gen_ai.request.temperature", "float", None, "sampling temperature"),
+    Attribute("gen_ai.request.top_p", "float", None, "nucleus sampling"),
+    Attribute("gen_ai.request.seed", "int", None, "sampling seed"),
+    Attribute("gen_ai.response.model", "string", "response_model", "what the endpoint says it ran"),
+    Attribute("gen_ai.response.id", "string", "response_id", "the endpoint's id of the response"),
+    Attribute("gen_ai.response.finish_reasons", "string[]", "finish_reasons", "one a choice, in order of index"),
+    Attribute("gen_ai.response.time_to_first_chunk", "float", None, "s, received to the first SSE event with choices"),
+    Attribute("gen_ai.usage.input_tokens", "int", "input_tokens", "tokens of the prompt"),
+    Attribute("gen_ai.usage.output_tokens", "int", "output_tokens", "tokens of the output, reasoning included"),
+    Attribute("gen_ai.usage.reasoning.output_tokens", "int", "reasoning_tokens", "reasoning's share of the output"),
+    Attribute("gen_ai.usage.cache_read.input_tokens", "int", "cached_tokens", "prompt tokens from the prefix cache"),
+    # The HTTP conventions
+    Attribute("http.request.method", "string", "method", "method, as the client sent it"),
+    Attribute("http.response.status_code", "int", "status", "status of the upstream, or ours where we refused"),
+    Attribute("http.request.body.size", "int", "request_bytes", "bytes of the request's body"),
+    Attribute("http.response.body.size", "int", "response_bytes", "bytes of the response's body, as sent (compressed)"),
+    Attribute("url.path", "string", "path", "path at the proxy, never the query"),
+    Attribute("server.address", "string", None, "the endpoint's host"),
+    Attribute("server.port", "int", None, "the endpoint's port"),
+    Attribute("error.type", "string", "error_type", "what went wrong, of few values; the status where HTTP says it"),
+    # Ours: what it was
+    Attribute("dyno.endpoint", "string", "endpoint", "the endpoint's name in the configuration"),
+    Attribute("dyno.outcome", "string", "outcome", "exactly one of MEASURING's list"),
+    Attribute("dyno.streamed", "bool", "streamed", "the response came as an event stream; absent without a response"),
+    Attribute("dyno.simulated", "bool", "simulated", "the response said `Server: dyno-simulate`"),
+    Attribute("dyno.usage.source", "string", "usage_source", "server, or chunks (their number stands in for tokens)"),
+    Attribute("dyno.usage.first_chunk_tokens", "int", "first_chunk_tokens", "tokens of the first chunk, where said"),
+    Attribute("dyno.reasoning.streamed", "bool", "reasoning_streamed", "a chunk carried reasoning"),
+    Attribute("dyno.connection.reused", "bool", "connection_reused", "the upstream connection was there already"),
+    Attribute("dyno.retry_after_s", "float", None, "Retry-After of the response"),
+    # Ours: the events, microseconds after `received`
+    Attribute("dyno.event.body_received_us", "int", "body_received_us", "last byte of the client's body read"),
+    Attribute("dyno.event.connected_us", "int", "connected_us", "upstream connection in hand"),
+    Attribute("dyno.event.sent_us", "int", "sent_us", "first byte handed to the upstream's socket"),
+    Attribute("dyno.event.headers_us", "int", "headers_us", "upstream's response head parsed"),
+    Attribute("dyno.event.first_event_us", "int", "first_event_us", "first SSE event with non-empty choices"),
+    Attribute("dyno.event.first_token_us", "int", "first_token_us", "first SSE event with output"),
+    Attribute("dyno.event.first_answer_us", "int", "first_answer_us", "first output that is not reasoning"),
+    Attribute("dyno.event.last_token_us", "int", "last_token_us", "last SSE event with output"),
+    Attribute("dyno.event.done_us", "int", "done_us", "`[DONE]`, or the end of the body"),
+    Attribute("dyno.chunk.offsets_us", "int[]", "chunk_offsets_us",
+              "arrival of each chunk; two equal ones in a row shared a network read"),
+    Attribute("dyno.chunk.count", "int", "chunk_count", "SSE events that carried output"),
+    # Ours: what the server says of itself
+    Attribute("dyno.server.ttft_s", "float", "server_ttft_s", "time to first token by the server's word"),
+    Attribute("dyno.server.latency_s", "float", "server_latency_s", "whole time by the server's word"),
+    Attribute("dyno.server.queue_s", "float", "server_queue_s", "time in the server's queue"),
+    Attribute("dyno.server.prefill_s", "float", None, "time on the prompt"),
+    Attribute("dyno.server.decode_s", "float", None, "time on the output"),
+    # Ours: the instrument's own state
+    Attribute("dyno.overhead_us", "int", "overhead_us", "what the proxy added to the first token (or the end)"),
+    Attribute("dyno.overhead.end_us", "int", "overhead_end_us", "what the proxy added to the last byte"),
+    Attribute("dyno.loop_lag_us", "int", "loop_lag_us", "the event loop's largest lag, newest reading"),
+    # Ours: from the request's W3C baggage, under the same names
+    Attribute("dyno.run.id", "string", "run_id", "the run that the request belongs to"),
+    Attribute("dyno.workload", "string", "workload", "the shape of the traffic"),
+    Attribute("dyno.prompt.id", "string", "prompt_id", "the prompt, the same on every endpoint"),
+    Attribute("dyno.repeat", "int", "repeat", "which repetition of the prompt, from 1"),
+    Attribute("dyno.warmup", "bool", "warmup", "a warm-up request: kept, and left out of tables"),
+    Attribute("dyno.due_at_unix_us", "int", "due_at_unix_us", "when an open loop's request was due"),
+    Attribute("dyno.send_lag_s", "float", "send_lag_s", "left - due, by the driver's monotonic clock"),
+    # Ours: set on entry, by `dyno import`
+    Attribute("dyno.imported_from", "string", "imported_from", "the file that the row came from"),
+)
+# fmt: on
+
+BAGGAGE: Final = (
+    "dyno.run.id",
+    "dyno.workload",
+    "dyno.prompt.id",
+    "dyno.repeat",
+    "dyno.warmup",
+    "dyno.due_at_unix_us",
+    "dyno.send_lag_s",
+)
+
+OUTCOMES: Final = (
+    "ok",
+    "http_error",
+    "rate_limited",
+    "auth",
+    "upstream_unreachable",
+    "upstream_timeout",
+    "truncated",
+    "stream_error",
+    "client_cancelled",
+    "rejected",
+)

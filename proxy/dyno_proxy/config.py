@@ -1,0 +1,237 @@
+"""`dyno.toml`, with every key also as a `DYNO_…` variable; checked whole before anything starts.
+
+DYNO_PROXY_LISTEN overrides `[proxy] listen`, DYNO_ENDPOINTS_METIS_URL `[endpoints.metis] url`,
+DYNO_ENDPOINTS_METIS_TOKEN_ENV its `token.env`, and so on; an endpoint may stand in the environment alone.
+"""
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ENVIRONMENT_PREFIX: Final = "DYNO_"
+_IN_TOML: Final = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a text",
+    "bool": "true or false",
+    "object": "a table",
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that can't be used; the message names the key and the mend."""
+
+
+class TokenConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where an endpoint's token comes from: exactly one of `env`, `file`, `command`."""
+
+    env: str | None = None
+    file: str | None = None
+    command: str | None = None
+    refresh_s: float = 3600.0  # ALCF's tokens last 48 h, and its command renews them by itself
+
+
+class PriceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """List prices, in a currency of your choice per million tokens."""
+
+    input_per_million: float
+    output_per_million: float
+
+
+class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    url: str
+    model: str | None = None
+    provider: str | None = None
+    hardware: str | None = None
+    token: TokenConfig | None = None
+    price: PriceConfig | None = None
+    power_w: float | None = None
+    propagate: bool = False
+
+
+class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    listen: str = "127.0.0.1:8080"
+    spans: str = "spans"
+    metrics_listen: str | None = None
+    keys_file: str | None = None
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    proxy: ProxyConfig = ProxyConfig()
+    endpoints: dict[str, EndpointConfig] = {}
+
+
+def load_config(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> Config:
+    """The file, overridden by the environment, overridden by the flags (keys of `[proxy]`). Raises ConfigError."""
+    where = str(path) if path is not None else "the environment"
+    tree: dict[str, Any] = {} if path is None else _read(path)
+    _override(tree, environment)
+    _table(tree, "proxy").update(flags)
+    try:
+        config = msgspec.convert(tree, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(str(error), tree)}") from error
+    for name, endpoint in config.endpoints.items():
+        _check_endpoint(where, name, endpoint)
+    if not config.endpoints:
+        raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
+    _check_proxy(where, config.proxy)
+    return config
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port`, `[::1]:port`, `:port` (loopback) as (host, port). Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"'{address}' is no HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: {(error.strerror or str(error)).lower()}; name the file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Variables of known keys go into the tree; others that begin with DYNO_PROXY_ or DYNO_ENDPOINTS_ are typos."""
+    known = {f"{_ENVIRONMENT_PREFIX}PROXY_{key.upper()}": ("proxy", key) for key in ProxyConfig.__struct_fields__}
+    suffixes = _endpoint_suffixes()
+    names = {_shout(name): name for name in tree.get("endpoints", {}) if isinstance(name, str)}
+    for variable, value in environment.items():
+        if variable.startswith(f"{_ENVIRONMENT_PREFIX}PROXY_"):
+            if variable not in known:
+                raise ConfigError(f"{variable}: no such key{_nearest(variable, known)}")
+            section, key = known[variable]
+            _table(tree, section)[key] = value
+        elif variable.startswith(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_"):
+            rest = variable.removeprefix(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_")
+            suffix = next((suffix for suffix in suffixes if rest.endswith(f"_{suffix}")), None)
+            if suffix is None:
+                raise ConfigError(f"{variable}: it ends in no key of an endpoint; there is: {', '.join(suffixes)}")
+            shouted = rest.removesuffix(f"_{suffix}")
+            table = _table(_table(tree, "endpoints"), names.get(shouted, shouted.lower()))
+            *sections, key = suffixes[suffix]
+            for section in sections:
+                table = _table(table, section)
+            table[key] = value
+
+
+def _endpoint_suffixes() -> dict[str, tuple[str, ...]]:
+    """TOKEN_COMMAND → (token, command) and so on, the longest first, so that no suffix hides another."""
+    suffixes: dict[str, tuple[str, ...]] = {}
+    nested: dict[str, type[msgspec.Struct]] = {"token": TokenConfig, "price": PriceConfig}
+    for key in EndpointConfig.__struct_fields__:
+        if key in nested:
+            for inner in nested[key].__struct_fields__:
+                suffixes[f"{key}_{inner}".upper()] = (key, inner)
+        else:
+            suffixes[key.upper()] = (key,)
+    return dict(sorted(suffixes.items(), key=lambda item: -len(item[0])))
+
+
+def _table(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    table = tree.setdefault(key, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"'{key}' must be a table")
+    return table
+
+
+def _shout(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", name).upper()
+
+
+def _check_endpoint(where: str, name: str, endpoint: EndpointConfig) -> None:
+    key = f"{where}: endpoints.{name}"
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{key}: a name is of letters, digits, '_', '-' and '.', since it stands in the path")
+    try:
+        parts = urlsplit(endpoint.url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{key}.url: '{endpoint.url}' is no URL: {error}") from error
+    if parts.scheme not in ("http", "https"):
+        raise ConfigError(f"{key}.url: '{endpoint.url}' has no scheme; write http://… or https://…")
+    if not parts.hostname or not parts.hostname.isascii():
+        raise ConfigError(f"{key}.url: '{endpoint.url}' names no host in ASCII")
+    if parts.username or parts.password:
+        raise ConfigError(f"{key}.url holds a password; use {key}.token")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{key}.url: '{endpoint.url}' has a query or fragment; only a base path is possible")
+    if endpoint.token is not None:
+        given = [source for source in ("env", "file", "command") if getattr(endpoint.token, source) is not None]
+        if len(given) != 1:
+            raise ConfigError(f"{key}.token: give exactly one of env, file, command")
+
+
+def _check_proxy(where: str, proxy: ProxyConfig) -> None:
+    for key, address in (("listen", proxy.listen), ("metrics_listen", proxy.metrics_listen)):
+        if address is not None:
+            try:
+                split_address(address)
+            except ValueError as error:
+                raise ConfigError(f"{where}: proxy.{key}: {error}, as in 127.0.0.1:8080") from error
+    if not is_loopback(split_address(proxy.listen)[0]) and proxy.keys_file is None:
+        raise ConfigError(
+            f"{where}: proxy.listen: {proxy.listen} is reachable by others; set proxy.keys_file, a file of client keys"
+        )
+
+
+def _explain(message: str, tree: dict[str, Any]) -> str:
+    """msgspec's message with TOML's words: the key's path, and the nearest key that exists."""
+    text, _, path = message.partition(" - at `$")
+    # A map's key is `[...]` in msgspec's path: which endpoint it was has to be found again.
+    keys = path.rstrip("`").removeprefix(".")
+    if keys.startswith("endpoints[...]"):
+        for name, table in tree.get("endpoints", {}).items():
+            try:
+                msgspec.convert(table, EndpointConfig, strict=False)
+            except msgspec.ValidationError as error:
+                text, _, inner = str(error).partition(" - at `$")
+                keys = f"endpoints.{name}{inner.rstrip('`')}"
+                break
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
+    if unknown:
+        whole = ".".join(filter(None, (keys, unknown.group(1))))
+        return f"unknown key '{whole}'{_nearest(unknown.group(1), _fields(keys))}"
+    missing = re.fullmatch(r"Object missing required field `(.*)`", text)
+    if missing:
+        return f"the key '{'.'.join(filter(None, (keys, missing.group(1))))}' is missing"
+    wrong = re.fullmatch(r"Expected `(\w+).*`, got `(\w+)`", text)
+    if wrong:
+        return f"'{keys}' must be {_IN_TOML.get(wrong.group(1), wrong.group(1))}"
+    return f"'{keys}': {text[:1].lower()}{text[1:]}"
+
+
+def _fields(keys: str) -> tuple[str, ...]:
+    if not keys:
+        return Config.__struct_fields__
+    last = keys.rpartition(".")[2]
+    by_section: dict[str, type[msgspec.Struct]] = {"proxy": ProxyConfig, "token": TokenConfig, "price": PriceConfig}
+    return by_section.get(last, EndpointConfig).__struct_fields__
+
+
+def _nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; there is: {', '.join(known)}"

@@ -1,0 +1,55 @@
+"""Faults: each exception's outcome and error.type in one table, and the answer that a client gets for it."""
+
+import asyncio
+import json
+import socket
+import ssl
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+
+class UpstreamError(Exception):
+    """The upstream, or the way to it, failed; `error_type` is the span's error.type."""
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
+class RefusedError(Exception):
+    """We refuse the request: a client fault, or a fault of our configuration."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Fault(NamedTuple):
+    outcome: str
+    error_type: str
+    status: int
+
+
+# First match counts: a class stands before its bases.
+_CONNECT_FAULTS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
+    (asyncio.TimeoutError, Fault("upstream_timeout", "connect_timeout", 504)),
+    (ssl.SSLCertVerificationError, Fault("upstream_unreachable", "tls_certificate", 502)),
+    (ssl.SSLError, Fault("upstream_unreachable", "tls", 502)),
+    (socket.gaierror, Fault("upstream_unreachable", "name_not_resolved", 502)),
+    (ConnectionRefusedError, Fault("upstream_unreachable", "connection_refused", 502)),
+    (ConnectionResetError, Fault("upstream_unreachable", "connection_reset", 502)),
+    (OSError, Fault("upstream_unreachable", "connect_failed", 502)),
+)
+
+
+def connect_fault(error: BaseException) -> Fault | None:
+    """The fault of an attempt to connect; None for an exception that isn't one."""
+    return next((fault for kind, fault in _CONNECT_FAULTS if isinstance(error, kind)), None)
+
+
+def error_response(status: int, code: str, message: str) -> web.Response:
+    """Our own answer, in OpenAI's shape, so that SDKs raise it as their own error."""
+    body = json.dumps({"error": {"message": message, "type": "dyno_proxy_error", "code": code}})
+    return web.Response(status=status, text=body, content_type="application/json")

@@ -1,0 +1,320 @@
+"""One request from its head to its record: route, credentials, connection, request body, the wait for the relay."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import cast
+
+from aiohttp import HttpVersion11, web
+
+from .context import read_baggage, read_traceparent
+from .endpoints import Endpoint
+from .errors import RefusedError, UpstreamError, connect_fault, error_response
+from .exchange import KEPT_REQUEST_BYTES, Exchange
+from .headers import HeadError, request_head
+from .keys import ClientKeys
+from .lag import LoopLag
+from .relay import UpstreamConnection
+from .routes import Route, route
+from .server import CLOSE, KEEP, MeasuredProtocol
+from .telemetry import Telemetry
+
+_LOG = logging.getLogger("dyno.proxy")
+
+OwnPage = Callable[[], web.StreamResponse]
+
+# Ids need to be unique, not unguessable; the system's generator seeds it once.
+_RANDOM = random.SystemRandom()
+_IDS = random.Random(_RANDOM.getrandbits(128))  # noqa: S311
+
+
+class Handler:
+    """Called by the server for each request; started and recorded exactly once each."""
+
+    def __init__(
+        self,
+        endpoints: dict[str, Endpoint],
+        telemetry: Telemetry,
+        lag: LoopLag,
+        own_pages: dict[str, OwnPage],
+        keys: ClientKeys | None,
+    ) -> None:
+        self._endpoints = endpoints
+        self._telemetry = telemetry
+        self._lag = lag
+        self._own_pages = own_pages
+        self._keys = keys
+        self._active = 0
+        self._drained: asyncio.Event | None = None  # set while draining
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        protocol = cast(MeasuredProtocol, request.protocol)  # the only kind that MeasuredServer makes
+        received_ns, started_at_unix_us = protocol.take_stamp()
+        target = request.raw_path
+        path = target.partition("?")[0]
+        page = self._own_pages.get(path)
+        if page is not None:
+            return page()
+
+        exchange = Exchange(received_ns, started_at_unix_us, request.method, path)
+        where = route(target)
+        endpoint = None if where is None else self._endpoints.get(where.endpoint)
+        _identify(exchange, request, endpoint, where)
+        self._telemetry.started(exchange.endpoint)
+        self._active += 1
+        try:
+            return await self._serve(request, protocol, exchange, endpoint, where)
+        except RefusedError as refusal:
+            exchange.broken = ("rejected", refusal.code)
+            exchange.status = refusal.status
+            response = error_response(refusal.status, refusal.code, str(refusal))
+            if refusal.status == 503:
+                response.headers["Retry-After"] = "1"
+                response.force_close()
+            return response
+        except asyncio.CancelledError:
+            gone = protocol.transport is None or protocol.transport.is_closing()
+            exchange.broken = ("client_cancelled", "client_cancelled") if gone else ("truncated", "proxy_shutdown")
+            raise
+        except Exception as error:
+            # Our own fault, counted like any other end. After raw writes aiohttp must not hear of it: it would write
+            # a 500 into the stream.
+            exchange.broken = ("rejected", f"proxy_{type(error).__name__}")
+            if protocol.upstream is None or not protocol.upstream.head_written:
+                raise
+            _LOG.exception("the relay failed in the middle of a response")
+            if protocol.transport is not None:
+                protocol.transport.abort()
+            return CLOSE
+        finally:
+            self._active -= 1
+            if self._drained is not None and not self._active:
+                self._drained.set()
+            protocol.upstream = None
+            self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us()))
+
+    async def drain(self, limit_s: float) -> None:
+        """Refuse new requests from now on, and wait until the running ones are through, `limit_s` at most."""
+        self._drained = asyncio.Event()
+        if self._active:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), limit_s)
+
+    def refused(self, status: int, why: str, received_ns: int, started_at_unix_us: int) -> None:
+        """A request that aiohttp's parser refused: it makes a row as any other."""
+        exchange = Exchange(received_ns, started_at_unix_us, "", "")
+        exchange.trace_id, exchange.span_id = _IDS.getrandbits(128), _IDS.getrandbits(64)
+        exchange.broken = ("rejected", why)
+        exchange.status = status
+        self._telemetry.started(None)
+        self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us()))
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        protocol: MeasuredProtocol,
+        exchange: Exchange,
+        endpoint: Endpoint | None,
+        where: Route | None,
+    ) -> web.StreamResponse:
+        if self._drained is not None:
+            raise RefusedError(503, "draining", "the proxy is shutting down")
+        if self._keys is not None:
+            self._keys.check(request.headers.get("Authorization"))
+        if where is None:
+            raise RefusedError(404, "unknown_path", "no such path; requests go to /{endpoint}/v1/…")
+        if endpoint is None:
+            known = ", ".join(self._endpoints)
+            raise RefusedError(
+                404, "unknown_endpoint", f"no endpoint '{where.endpoint}' is configured; there is: {known}"
+            )
+        authorization = None if endpoint.token is None else await endpoint.token.authorization()
+        chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
+        try:
+            head = request_head(
+                request.method,
+                endpoint.path + where.rest + where.query,
+                endpoint.host_header,
+                request.raw_headers,
+                authorization=authorization,
+                forward_authorization=self._keys is None,  # a client's key for us is none for the endpoint
+                traceparent=_traceparent(exchange) if endpoint.propagate else None,
+                chunked=chunked,
+            )
+        except HeadError as error:
+            raise RefusedError(400, "malformed_head", str(error)) from error
+
+        upload = Upload(request, protocol, exchange, chunked=chunked)
+        try:
+            connection = await self._exchange(upload, head, endpoint)
+        except UpstreamError as fault:
+            return error_response(
+                502 if exchange.broken is None else _gateway_status(exchange), *_said(fault, endpoint)
+            )
+        if endpoint.token is not None and exchange.status == 401:
+            endpoint.token.expire()
+        if connection.head_written:
+            if exchange.broken is not None and connection.unframed and protocol.transport is not None:
+                # Without a length or chunks only a reset can tell the client that this is not the end.
+                protocol.transport.abort()
+            return CLOSE if connection.client_close or exchange.broken is not None else KEEP
+        error_type = exchange.broken[1] if exchange.broken is not None else "no_response"
+        return error_response(502, error_type, f"endpoint '{endpoint.name}': {error_type.replace('_', ' ')}")
+
+    async def _exchange(self, upload: "Upload", head: bytes, endpoint: Endpoint) -> UpstreamConnection:
+        """Send the request and wait for the response's end. Raises UpstreamError where no connection could be had."""
+        exchange = upload.exchange
+        connection = endpoint.pool.resting()
+        exchange.connection_reused = connection is not None
+        while True:
+            if connection is None:
+                connection = await _connect(endpoint, exchange)
+            exchange.connected_ns = time.monotonic_ns()
+            try:
+                await upload.send(connection, head)
+            except BaseException:
+                connection.release()
+                connection.abort()
+                raise
+            endpoint.pool.put_back(connection)
+            stale = exchange.connection_reused and not connection.responded and exchange.broken is not None
+            if not (stale and upload.replayable):
+                return connection
+            # The endpoint closed the resting connection just as we took it, and has seen nothing or thrown it away.
+            exchange.connection_reused = False
+            exchange.broken = None
+            connection = None
+
+
+class Upload:
+    """The request's way to the upstream: read from the client, kept for the span, written on."""
+
+    def __init__(
+        self, request: web.BaseRequest, protocol: MeasuredProtocol, exchange: Exchange, *, chunked: bool
+    ) -> None:
+        self.exchange = exchange
+        self._content = request.content
+        self._protocol = protocol
+        self._chunked = chunked
+        self._http10 = request.version < HttpVersion11
+        self._close = not request.keep_alive
+        self._expects = request.headers.get("Expect", "").lower() == "100-continue"
+
+    @property
+    def replayable(self) -> bool:
+        """The whole body is here."""
+        return self.exchange.body_received_ns is not None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES
+
+    async def send(self, connection: UpstreamConnection, head: bytes) -> None:
+        """Write the request, and wait until its response has ended."""
+        client, transport = self._protocol.transport, connection.transport
+        if client is None or transport is None:
+            raise asyncio.CancelledError  # the client left while we connected
+        exchange = self.exchange
+        connection.begin(exchange, client, http10=self._http10, close=self._close)
+        self._protocol.upstream = connection
+        if self._protocol.writing_paused:
+            connection.pause_upstream()
+
+        if exchange.body_received_ns is not None:  # a replay
+            first = b"".join(self._framed(piece) for piece in exchange.request_body) + self._end()
+        elif self._content.is_eof():
+            first = self._framed(self._take(self._content.read_nowait())) + self._end()
+            exchange.body_received_ns = max(exchange.received_ns, self._protocol.last_read_ns)
+        else:
+            first = b""
+            if self._expects and not self._http10:
+                client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        transport.write(head + first)
+        exchange.sent_ns = time.monotonic_ns()
+        if exchange.body_received_ns is None:
+            await self._stream(connection, transport)
+        await connection.ended
+
+    async def _stream(self, connection: UpstreamConnection, transport: asyncio.Transport) -> None:
+        """The rest of the body as it comes; ends early where the response does."""
+        ended = connection.ended
+        while not ended.done():
+            reading = asyncio.ensure_future(self._content.readany())
+            try:
+                await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not reading.done():
+                    reading.cancel()
+            if not reading.done() or reading.cancelled():
+                connection.reusable = False  # it answered before it had heard us out
+                return
+            try:
+                piece = reading.result()
+            except web.RequestPayloadError as error:
+                raise RefusedError(400, "malformed_body", "the request's body is malformed") from error
+            except ConnectionError as error:
+                raise asyncio.CancelledError from error  # the client left; its cancellation is on the way too
+            if piece:
+                transport.write(self._framed(self._take(piece)))
+                await connection.drain()
+            if self._content.at_eof():
+                self.exchange.body_received_ns = self._protocol.last_read_ns
+                transport.write(self._end())
+                return
+
+    def _take(self, piece: bytes) -> bytes:
+        exchange = self.exchange
+        exchange.request_bytes += len(piece)
+        if piece and exchange.request_bytes <= KEPT_REQUEST_BYTES:
+            exchange.request_body.append(piece)
+        return piece
+
+    def _framed(self, piece: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked and piece else piece
+
+    def _end(self) -> bytes:
+        return b"0\r\n\r\n" if self._chunked else b""
+
+
+async def _connect(endpoint: Endpoint, exchange: Exchange) -> UpstreamConnection:
+    try:
+        return await endpoint.pool.connect()
+    except Exception as error:
+        fault = connect_fault(error)
+        if fault is None:
+            raise
+        exchange.broken = (fault.outcome, fault.error_type)
+        raise UpstreamError(fault.error_type, str(error)) from error
+
+
+def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint | None, where: Route | None) -> None:
+    """Who asks for what: the trace that the request belongs to, its tags, its endpoint."""
+    headers = request.headers
+    parent = read_traceparent(headers.get("traceparent"))
+    if parent is not None:
+        exchange.trace_id, exchange.parent_span_id, exchange.sampled = parent
+        exchange.tracestate = headers.get("tracestate")
+    else:
+        exchange.trace_id = _IDS.getrandbits(128)
+    exchange.span_id = _IDS.getrandbits(64)
+    if "baggage" in headers:
+        exchange.baggage = read_baggage(headers.getall("baggage"))
+    if where is not None:
+        exchange.operation = where.operation
+        exchange.readable = where.readable
+    if endpoint is not None:
+        exchange.endpoint = endpoint.name
+        exchange.provider = endpoint.provider
+        exchange.server_address = endpoint.host
+        exchange.server_port = endpoint.port
+
+
+def _traceparent(exchange: Exchange) -> bytes:
+    return b"00-%032x-%016x-%02x" % (exchange.trace_id, exchange.span_id, exchange.sampled is not False)
+
+
+def _gateway_status(exchange: Exchange) -> int:
+    return 504 if exchange.broken is not None and exchange.broken[0] == "upstream_timeout" else 502
+
+
+def _said(fault: UpstreamError, endpoint: Endpoint) -> tuple[str, str]:
+    return fault.error_type, f"endpoint '{endpoint.name}': {fault}"

@@ -1,0 +1,84 @@
+"""The heads of requests and responses: what a proxy must take out, what it may not let through. Pure."""
+
+import re
+from typing import Final
+
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+# RFC 9110, 7.6.1; the proxy-* ones are meant for us, and trailers of a request do not survive aiohttp's parser.
+HOP_BY_HOP: Final = frozenset(
+    b"connection keep-alive proxy-connection te transfer-encoding upgrade"
+    b" proxy-authorization proxy-authenticate".split()
+)
+_REQUEST_ONLY: Final = frozenset((b"host", b"expect", b"trailer"))
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
+
+
+class HeadError(ValueError):
+    """A head that may not pass; the message says why."""
+
+
+def request_head(
+    method: str,
+    target: str,
+    host: bytes,
+    headers: RawHeaders,
+    *,
+    authorization: bytes | None,
+    forward_authorization: bool,
+    traceparent: bytes | None,
+    chunked: bool,
+) -> bytes:
+    """The request's head for the upstream: the client's own headers in their order and case, less hop-by-hop ones.
+
+    `authorization` and `traceparent` take the place of the client's own. Raises HeadError for names with an underscore,
+    which some servers read as a hyphen: the proxy and the server behind it would then see different headers.
+    """
+    dropped = HOP_BY_HOP | _REQUEST_ONLY | connection_options(headers)
+    if authorization is not None or not forward_authorization:
+        dropped |= {b"authorization"}
+    if traceparent is not None:
+        dropped |= {b"traceparent"}
+    lines = [f"{method} {target} HTTP/1.1\r\nHost: ".encode("utf-8", "surrogateescape") + host]
+    for name, value in headers:
+        if b"_" in name:
+            raise HeadError(f"header name with an underscore: {name.decode('latin-1')}")
+        if name.lower() not in dropped:
+            lines.append(name + b": " + value)
+    if authorization is not None:
+        lines.append(b"Authorization: " + authorization)
+    if traceparent is not None:
+        lines.append(b"traceparent: " + traceparent)
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def response_head(
+    status: int, reason: bytes, headers: list[tuple[bytes, bytes]], *, chunked: bool, close: bool
+) -> bytes:
+    """The response's head for the client; the upstream's headers in their order and case, less hop-by-hop ones."""
+    dropped = HOP_BY_HOP | connection_options(headers)
+    lines = [b"HTTP/1.1 %d %s" % (status, reason)]
+    lines += [name + b": " + value for name, value in headers if name.lower() not in dropped]
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    if close:
+        lines.append(b"Connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def check_response_head(head: bytes) -> None:
+    """Raises HeadError where an upstream's head holds a control character: it could split the head in two."""
+    if _CONTROL.search(head):
+        raise HeadError("a control character in the response's head")
+
+
+def connection_options(headers: RawHeaders | list[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The header names that `Connection` declares hop-by-hop, in lower case."""
+    options: frozenset[bytes] = frozenset()
+    for name, value in headers:
+        if name.lower() == b"connection":
+            options |= frozenset(option.strip().lower() for option in value.split(b","))
+    # A sender may not name what the message itself needs: the length would be lost, or a stranger's credentials pass.
+    return options - {b"content-length", b"content-type", b"host", b"authorization"}

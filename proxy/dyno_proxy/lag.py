@@ -1,0 +1,50 @@
+"""The event loop's lag: how long a callback waits before the loop runs it."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+
+_PERIOD_S = 0.1
+_KEPT = 10  # readings: the last second
+
+
+class LoopLag:
+    """Asks the loop from a thread, ten times a second, and times the answer.
+
+    A timer on the loop itself would do with less, but uvloop's timers tick in milliseconds, and so would the reading.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._readings_us: deque[int] = deque([0], maxlen=_KEPT)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="dyno-lag", daemon=True)
+        self._asked_ns: int | None = None  # a question that the loop hasn't answered yet
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def worst_us(self) -> int:
+        """The largest lag of the last second in µs, a question still open included."""
+        asked_ns = self._asked_ns
+        open_us = 0 if asked_ns is None else (time.monotonic_ns() - asked_ns) // 1000
+        return max(*self._readings_us, open_us)
+
+    def _ask(self) -> None:
+        while not self._stop.wait(_PERIOD_S):
+            if self._asked_ns is None:
+                self._asked_ns = time.monotonic_ns()
+                try:
+                    self._loop.call_soon_threadsafe(self._answer)
+                except RuntimeError:  # the loop is closed: nothing is left to measure
+                    return
+
+    def _answer(self) -> None:
+        asked_ns, self._asked_ns = self._asked_ns, None
+        if asked_ns is not None:
+            self._readings_us.append((time.monotonic_ns() - asked_ns) // 1000)

@@ -1,0 +1,242 @@
+"""The hot path: one upstream connection, and what happens to each of its reads.
+
+    upstream ──read──▶ stamp ─▶ parse HTTP ─▶ write to the client ─▶ stamp ─▶ hand to the exchange (a list append)
+
+Bytes pass with the upstream's own framing. They are parsed before they are written, so that nothing after a message's
+end reaches the client, and looked into only after they are written. Both sides are driven from `data_received`: no
+task wakes up per chunk; the handler awaits one future, `ended`.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+import httptools
+
+from .exchange import Exchange
+from .headers import HeadError, check_response_head, response_head
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+_HEAD_END: Final = b"\r\n\r\n"
+_NO_BODY: Final = (204, 304)
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an endpoint; carries one exchange at a time, and rests in the pool between them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.transport: asyncio.Transport | None = None
+        self.closed = False
+        self.idle_since_s = 0.0
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._drained: asyncio.Future[None] | None = None  # set while the upstream reads our request too slowly
+        self._exchange: Exchange | None = None
+
+    # The exchange's life
+
+    def begin(self, exchange: Exchange, client: asyncio.Transport, *, http10: bool, close: bool) -> None:
+        """Take on an exchange, before its request is written. `close`: the client's connection ends with it."""
+        self._exchange = exchange
+        self._client = client
+        self._http10 = http10  # such a client knows no chunked framing
+        self.client_close = close or http10
+        self.ended = self._loop.create_future()
+        self.responded = False  # a byte of the response came: the request can't be replayed
+        self.head_written = False
+        self.unframed = False
+        self.reusable = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._head = b""
+        self._reset_message()
+
+    def _reset_message(self) -> None:
+        self._in_body = False
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._reason = b""
+        self._chunked = False
+        self._remaining: int | None = None  # bytes of a Content-Length body still to come
+        self._message_complete = False
+        self._surplus = False
+        self._parts: list[bytes] = []  # the body's bytes in this read, without framing
+
+    def release(self) -> None:
+        """The exchange is over: nothing that comes now belongs to anyone."""
+        self._exchange = None
+        self.idle_since_s = self._loop.time()
+
+    def abort(self) -> None:
+        self.closed = True
+        self.reusable = False
+        if self.transport is not None:
+            self.transport.abort()
+
+    # Each read
+
+    def data_received(self, data: bytes) -> None:
+        now_ns = time.monotonic_ns()
+        exchange = self._exchange
+        if exchange is None or self.ended.done():
+            self.abort()  # bytes that answer no request
+            return
+        try:
+            out = self._parse(data, now_ns, exchange)
+        except (httptools.HttpParserError, HeadError):
+            outcome = "truncated" if self.head_written else "upstream_unreachable"
+            self._end(exchange, (outcome, "upstream_protocol_error"))
+            return
+        if out:
+            self._client.write(out)
+        if self._parts:
+            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts.clear()
+            exchange.read(now_ns, time.monotonic_ns(), body)
+        if self._message_complete:
+            exchange.complete = True
+            exchange.end_ns = now_ns
+            self.reusable = self.reusable and not self._surplus
+            self._end(exchange, None)
+
+    def _parse(self, data: bytes, now_ns: int, exchange: Exchange) -> bytes:
+        """The bytes to write for this read. Raises HttpParserError or HeadError for what isn't HTTP."""
+        self.responded = True
+        out = b""
+        while not self._in_body:
+            self._head += data
+            end = self._head.find(_HEAD_END)
+            if end < 0:
+                if len(self._head) > MAX_HEAD_BYTES:
+                    raise HeadError("the response's head is too long")
+                return out
+            head, data = self._head[: end + 4], self._head[end + 4 :]
+            self._head = b""
+            out += self._read_head(head, now_ns, exchange)
+        if not data or self._message_complete:
+            self._surplus = bool(data)
+            return out
+        self._parser.feed_data(data)
+        body_bytes = sum(map(len, self._parts))
+        if self._surplus:
+            data = self._without_surplus(data)
+        if self._remaining is not None:
+            self._remaining -= body_bytes
+        if self._chunked and self._http10:
+            data = b"".join(self._parts)
+        return out + data if out else data
+
+    def _read_head(self, head: bytes, now_ns: int, exchange: Exchange) -> bytes:
+        check_response_head(head[:-4])
+        self._parser.feed_data(head)
+        status = self._parser.get_status_code()
+        if not self._in_body and not self._message_complete:
+            raise HeadError("the response's head doesn't end where it should")
+        if 100 <= status < 200:
+            if status == 101:
+                raise HeadError("an upgrade that nobody asked for")
+            self._reset_message()
+            self._parser = httptools.HttpResponseParser(self)
+            return b"" if status == 100 or self._http10 else head
+        self._in_body = True
+        exchange.head(now_ns, status, self._headers)
+        if exchange.method == "HEAD" or status in _NO_BODY:
+            self.reusable = self._parser.should_keep_alive() or self.reusable
+            self._message_complete = True
+        if not (self._chunked or self._remaining is not None or self._message_complete):
+            self.unframed = self.client_close = True  # the end of the connection is the end of the body
+        self.head_written = True
+        return response_head(
+            status, self._reason, self._headers, chunked=self._chunked and not self._http10, close=self.client_close
+        )
+
+    def _without_surplus(self, data: bytes) -> bytes:
+        """The read without what follows the message's end, which is somebody's mistake or attack."""
+        if self._remaining is None:
+            # In chunked framing the end's place in this read is not known. Nothing of it is passed on.
+            self._parts.clear()
+            self._message_complete = False
+            raise HeadError("bytes after the end of the response")
+        return data[: self._remaining]
+
+    # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        if self._message_complete:
+            self._surplus = True
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._message_complete or self._in_body:
+            return  # a trailer (it passes in the raw bytes), or surplus
+        self._headers.append((name, value))
+        lowered = name.lower()
+        if lowered == b"content-length":
+            self._remaining = int(value)
+        elif lowered == b"transfer-encoding":
+            self._chunked = value.strip().lower().endswith(b"chunked")
+
+    def on_headers_complete(self) -> None:
+        if not self._message_complete:
+            self._in_body = True
+
+    def on_body(self, body: bytes) -> None:
+        if not self._surplus:
+            self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        # Afterwards should_keep_alive() is False.
+        if not self._message_complete:
+            self.reusable = self._parser.should_keep_alive()
+            self._message_complete = True
+
+    # The connection's own events
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # asyncio types it as the base of all
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        exchange = self._exchange
+        if exchange is None or self.ended.done():
+            return
+        if not self.responded or not self._in_body:
+            self._end(exchange, ("upstream_unreachable", "connection_reset" if exc else "connection_closed"))
+        elif exc is None and self._remaining is None and not self._chunked:
+            exchange.complete = True
+            self._end(exchange, None)
+        else:
+            self._end(exchange, ("truncated", "connection_reset" if exc else "connection_closed"))
+
+    def _end(self, exchange: Exchange, broken: tuple[str, str] | None) -> None:
+        if broken is not None:
+            exchange.broken = broken
+            self.abort()
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    # Back-pressure, both ways
+
+    def pause_upstream(self) -> None:
+        """The client reads too slowly."""
+        if self.transport is not None and not self.closed:
+            self.transport.pause_reading()
+
+    def resume_upstream(self) -> None:
+        if self.transport is not None and not self.closed:
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None
+
+    async def drain(self) -> None:
+        """Wait until the upstream has room for more of the request."""
+        if self._drained is not None:
+            await self._drained

@@ -1,0 +1,45 @@
+"""A request's target → the endpoint and the target there. Pure.
+
+`/{endpoint}/v1/X?q` goes to the endpoint's `url` + `/X?q`; the raw path is passed on untouched (`%2F` stays).
+"""
+
+import re
+from typing import Final, NamedTuple
+
+OPERATIONS: Final = {
+    "chat/completions": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+    "responses": "chat",
+    "messages": "chat",
+}
+
+_ROUTE: Final = re.compile(r"/([^/?]+)/v1(/[^?]*)?(\?.*)?", re.DOTALL)
+_DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
+
+
+class Route(NamedTuple):
+    endpoint: str  # as the path names it; it may not exist
+    rest: str  # after /v1, with its leading slash, without the query
+    query: str  # with its question mark
+
+    @property
+    def operation(self) -> str | None:
+        """The GenAI conventions' operation, None for other paths."""
+        return OPERATIONS.get(self.rest.strip("/"))
+
+    @property
+    def readable(self) -> bool:
+        """Whether a reader for this API exists (readers.py)."""
+        return self.rest in ("/chat/completions", "/completions")
+
+
+def route(target: str) -> Route | None:
+    """None where the target isn't `/{endpoint}/v1…`, or climbs out of the endpoint's `url` by dot segments."""
+    match = _ROUTE.fullmatch(target)
+    if match is None:
+        return None
+    endpoint, rest, query = match.group(1), match.group(2) or "", match.group(3) or ""
+    if _DOT_SEGMENT.search(rest):
+        return None
+    return Route(endpoint, rest, query)

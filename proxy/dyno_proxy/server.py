@@ -1,0 +1,106 @@
+"""aiohttp's server, bent in one place: everything here leans on what aiohttp doesn't promise to keep.
+
+`tests/contract/test_aiohttp.py` holds each assumption; pyproject.toml pins the minor version.
+"""
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_server import Server
+
+from .relay import UpstreamConnection
+
+Refused = Callable[[int, str, int, int], None]
+
+
+class MeasuredProtocol(RequestHandler):
+    """One client connection: stamps each request's head as it is parsed, and ties back-pressure to the upstream."""
+
+    __slots__ = ("_refused", "_stamps", "last_read_ns", "upstream")
+
+    def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._refused = manager.refused
+        self._stamps: deque[tuple[int, int]] = deque()  # of the requests parsed and not yet handled
+        self.last_read_ns = 0
+        self.upstream: UpstreamConnection | None = None
+
+    def data_received(self, data: bytes) -> None:
+        now_ns = self.last_read_ns = time.monotonic_ns()
+        before = self._request_count
+        super().data_received(data)
+        for _ in range(self._request_count - before):
+            self._stamps.append((now_ns, time.time_ns() // 1000))
+
+    def take_stamp(self) -> tuple[int, int]:
+        """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""
+        return self._stamps.popleft()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.upstream is not None:
+            self.upstream.pause_upstream()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.upstream is not None:
+            self.upstream.resume_upstream()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp refuses before a handler sees it (malformed requests) is counted, and answered briefly."""
+        if self.upstream is not None or exc is None or status >= 500:
+            return super().handle_error(request, status, exc, message)
+        self._refused(status, type(exc).__name__, *self.take_stamp())
+        response = web.Response(status=status, text=f"{status}: the request is malformed\n")
+        response.force_close()
+        return response
+
+
+class MeasuredServer(Server):
+    """Makes MeasuredProtocols. `refused(status, why, received_ns, started_at_unix_us)` hears of malformed requests."""
+
+    def __init__(self, handler: Callable[[Any], Awaitable[web.StreamResponse]], refused: Refused) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,  # a client that leaves cancels its request
+            access_log=None,
+            auto_decompress=False,  # a compressed request body passes as it is
+            keepalive_timeout=75.0,
+            max_line_size=64 * 1024,
+            max_field_size=64 * 1024,
+            max_headers=128,
+            lingering_time=2.0,
+        )
+        self.refused = refused
+
+    def __call__(self) -> RequestHandler:
+        return MeasuredProtocol(self, loop=self._loop, **self._kwargs)
+
+
+class Relayed(web.StreamResponse):
+    """A response that the relay has written already: aiohttp hears only what becomes of the connection."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._keep_alive = keep_alive
+
+    async def prepare(self, _request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, _data: Any = b"") -> None:
+        return None
+
+
+KEEP = Relayed(keep_alive=True)
+CLOSE = Relayed(keep_alive=False)

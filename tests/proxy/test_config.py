@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+
+from dyno_proxy.config import ConfigError, load_config, split_address
+
+GOOD = """
+[proxy]
+listen = "127.0.0.1:9000"
+[endpoints.metis]
+url = "https://inference-api.alcf.anl.gov/resource_server/metis/api/v1"
+model = "gpt-oss-120b"
+token.env = "TOKEN"
+price = { input_per_million = 0.22, output_per_million = 0.59 }
+power_w = 10000
+"""
+
+
+def load(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -> object:
+    path = tmp_path / "dyno.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, environment or {}, {})
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    """DESIGN.md's keys are read, in their types."""
+    path = tmp_path / "dyno.toml"
+    path.write_text(GOOD, encoding="utf-8")
+    config = load_config(path, {"DYNO_PROXY_SPANS": "elsewhere", "OTHER": "x"}, {"listen": "127.0.0.1:0"})
+    metis = config.endpoints["metis"]
+    assert (config.proxy.listen, config.proxy.spans) == ("127.0.0.1:0", "elsewhere")
+    assert metis.token is not None
+    assert metis.price is not None
+    assert (metis.token.env, metis.price.output_per_million, metis.power_w) == ("TOKEN", 0.59, 10000.0)
+
+
+def test_the_environment_alone() -> None:
+    """Every key is also a variable; without a file the variables are the configuration."""
+    config = load_config(
+        None,
+        {
+            "DYNO_ENDPOINTS_SOPHIA_URL": "http://h/v1",
+            "DYNO_ENDPOINTS_SOPHIA_TOKEN_COMMAND": "print token",
+            "DYNO_ENDPOINTS_SOPHIA_POWER_W": "6500",
+            "DYNO_ENDPOINTS_SOPHIA_PROPAGATE": "true",
+            "DYNO_ENDPOINTS_SOPHIA_PRICE_INPUT_PER_MILLION": "0.1",
+            "DYNO_ENDPOINTS_SOPHIA_PRICE_OUTPUT_PER_MILLION": "0.2",
+        },
+        {},
+    )
+    sophia = config.endpoints["sophia"]
+    assert sophia.token is not None
+    assert sophia.price is not None
+    assert (sophia.token.command, sophia.power_w, sophia.propagate) == ("print token", 6500.0, True)
+    assert sophia.price.input_per_million == 0.1
+
+
+BAD = [
+    ("[proxy]\nlisen = 'x'\n", "unknown key 'proxy.lisen'; did you mean 'listen'?"),
+    ("[endpoint.a]\nurl = 'http://h'\n", "unknown key 'endpoint'; did you mean 'endpoints'?"),
+    ("[endpoints.a]\nurl = 'http://h'\nmodell = 'm'\n", "unknown key 'endpoints.a.modell'; did you mean 'model'?"),
+    ("[endpoints.a]\nurl = 'http://h'\ntoken.evn = 'T'\n", "unknown key 'endpoints.a.token.evn'; did you mean 'env'?"),
+    ("[endpoints.a]\nmodel = 'm'\n", "the key 'endpoints.a.url' is missing"),
+    ("[endpoints.a]\nurl = 'inference.anl.gov/v1'\n", "has no scheme; write http://"),
+    ("[endpoints.a]\nurl = 'ftp://h/v1'\n", "has no scheme"),
+    ("[endpoints.a]\nurl = 'http://u:secret@h/v1'\n", "holds a password"),
+    ("[endpoints.a]\nurl = 'http://h:99999/v1'\n", "no URL"),
+    ("[endpoints.a]\nurl = 'http://h/v1?key=1'\n", "query"),
+    ("[endpoints.'a/b']\nurl = 'http://h/v1'\n", "a name is of letters"),
+    ("[endpoints.a]\nurl = 'http://h'\npower_w = 'much'\n", "'endpoints.a.power_w' must be a number"),
+    ("[endpoints.a]\nurl = 'http://h'\ntoken = { env = 'A', file = 'B' }\n", "exactly one of env, file, command"),
+    ("[proxy]\nlisten = '8080x'\n[endpoints.a]\nurl = 'http://h'\n", "no HOST:PORT"),
+    ("[proxy]\nlisten = '0.0.0.0:1'\n[endpoints.a]\nurl = 'http://h'\n", "set proxy.keys_file"),
+    ("proxy = 3\n[endpoints.a]\nurl = 'http://h'\n", "'proxy' must be a table"),
+    ("[proxy]\n", "no endpoint"),
+    ("[proxy\n", "not TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD)
+def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
+    """A mistake is one line that names the file, the key and the mend, and shows no secret."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    said = str(caught.value)
+    assert message in said
+    assert "\n" not in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("DYNO_PROXY_LISEN", "DYNO_PROXY_LISTEN"),
+        ("DYNO_ENDPOINTS_METIS_URI", "ends in no key of an endpoint"),
+    ],
+)
+def test_a_mistyped_variable(tmp_path: Path, variable: str, message: str) -> None:
+    """A variable that looks like ours and isn't is a mistake, not nothing."""
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, GOOD, {variable: "x"})
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    """The file's name stands in the message."""
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: no such file"):
+        load_config(tmp_path / "nowhere.toml", {}, {})
+
+
+def test_addresses() -> None:
+    """IPv4, IPv6 and a bare port."""
+    assert split_address("127.0.0.1:80") == ("127.0.0.1", 80)
+    assert split_address("[::1]:0") == ("::1", 0)
+    assert split_address(":8080") == ("127.0.0.1", 8080)

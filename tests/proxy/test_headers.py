@@ -1,0 +1,94 @@
+import pytest
+
+from dyno_proxy.headers import HeadError, check_response_head, connection_options, request_head, response_head
+from dyno_proxy.routes import Route, route
+
+
+def head_for(headers: list[tuple[bytes, bytes]], **options: object) -> list[bytes]:
+    settings: dict[str, object] = {
+        "authorization": None,
+        "forward_authorization": True,
+        "traceparent": None,
+        "chunked": False,
+    }
+    head = request_head("POST", "/v1/x?a=1", b"up:1", tuple(headers), **(settings | options))  # type: ignore[arg-type]
+    assert head.endswith(b"\r\n\r\n")
+    return head[:-4].split(b"\r\n")
+
+
+def test_request_headers_keep_order_repetition_and_case() -> None:
+    """What the client sent reaches the endpoint as it was, but for the host."""
+    headers = [(b"X-A", b"1"), (b"host", b"proxy"), (b"x-a", b"2"), (b"Content-Length", b"2"), (b"Cookie", b"c=d")]
+    assert head_for(headers) == [
+        b"POST /v1/x?a=1 HTTP/1.1", b"Host: up:1", b"X-A: 1", b"x-a: 2", b"Content-Length: 2", b"Cookie: c=d",
+    ]  # fmt: skip
+
+
+def test_hop_by_hop_headers_end_here() -> None:
+    """Headers of the client's own connection, and those that `Connection` names, are not the endpoint's business."""
+    headers = [
+        (b"Connection", b"keep-alive, X-Mine"), (b"Keep-Alive", b"timeout=5"), (b"TE", b"trailers"), (b"X-Mine", b"1"),
+        (b"Upgrade", b"h2c"),
+        (b"Proxy-Authorization", b"secret"), (b"Transfer-Encoding", b"chunked"), (b"Accept", b"*/*"),
+    ]  # fmt: skip
+    assert head_for(headers, chunked=True)[2:] == [b"Accept: */*", b"Transfer-Encoding: chunked"]
+
+
+def test_the_endpoints_token_takes_the_clients_place() -> None:
+    """A configured token replaces the client's; a key shown to the proxy never goes on."""
+    headers = [(b"Authorization", b"Bearer client")]
+    assert head_for(headers)[2:] == [b"Authorization: Bearer client"]
+    assert head_for(headers, authorization=b"Bearer ours")[2:] == [b"Authorization: Bearer ours"]
+    assert head_for(headers, forward_authorization=False)[2:] == []
+
+
+def test_underscores_in_names_are_refused() -> None:
+    """`Content_Length` and the like are read as hyphens by some servers: they could smuggle."""
+    with pytest.raises(HeadError, match="underscore"):
+        head_for([(b"Content_Length", b"5")])
+
+
+@pytest.mark.parametrize("head", [b"A: \x00", b"A: b\x0bc", b"A: b\rc: d", b"A: b\nc: d", b"\x7f: 1"])
+def test_control_characters_of_an_upstream_are_refused(head: bytes) -> None:
+    """A control character could split the head in two behind us."""
+    with pytest.raises(HeadError):
+        check_response_head(b"HTTP/1.1 200 OK\r\n" + head)
+    check_response_head(b"HTTP/1.1 200 OK\r\nA: \tb\xc3\xa9 c\r\nB: 2")
+
+
+def test_response_head_keeps_what_it_is_given() -> None:
+    """Order, repetition and case of the upstream's headers survive; framing and connection are said anew."""
+    headers = [(b"Set-Cookie", b"a=1"), (b"set-cookie", b"b=2"), (b"Connection", b"close"), (b"Keep-Alive", b"5")]
+    assert response_head(418, b"I'm a teapot", headers, chunked=True, close=True) == (
+        b"HTTP/1.1 418 I'm a teapot\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n"
+        b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+
+
+def test_connection_cannot_name_what_the_message_needs() -> None:
+    """`Connection: content-length` must not take the length out of the message."""
+    assert connection_options([(b"connection", b"X-A , content-length,close")]) == {b"x-a", b"close"}
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/metis/v1/chat/completions", Route("metis", "/chat/completions", "")),
+        ("/metis/v1/files/a%2Fb?x=1&x=2", Route("metis", "/files/a%2Fb", "?x=1&x=2")),
+        ("/metis/v1", Route("metis", "", "")),
+        ("/metis/v1?x", Route("metis", "", "?x")),
+        ("/metis/v1//x", Route("metis", "//x", "")),
+        ("/metis/v1/a?u=../..", Route("metis", "/a", "?u=../..")),
+        ("/metis/v1/../../admin", None),
+        ("/metis/v1/%2e%2E/admin", None),
+        ("/metis/v1/a/.", None),
+        ("/metis/v10/x", None),
+        ("/v1/chat/completions", None),
+        ("http://elsewhere/metis/v1/x", None),
+        ("*", None),
+        ("/", None),
+    ],
+)
+def test_routes(target: str, expected: Route | None) -> None:
+    """A path names an endpoint and what lies behind its url; the raw path stays as it is and can't climb out."""
+    assert route(target) == expected

@@ -1,0 +1,82 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from dyno_proxy.sse import MAX_EVENT_BYTES, SseScanner
+
+CASES = [
+    # (bytes, the events' data)
+    (b"data: a\n\n", [b"a"]),
+    (b"data:a\n\n", [b"a"]),
+    (b"data:  a\n\n", [b" a"]),
+    (b"data: a\r\n\r\n", [b"a"]),
+    (b"data: a\r\r", [b"a"]),
+    (b"data: a\r\n\ndata: b\n\r\n", [b"a", b"b"]),
+    (b"data: a\ndata: b\n\n", [b"a\nb"]),
+    (b"event: delta\nid: 7\ndata: a\n\n", [b"a"]),
+    (b": comment\n\ndata: a\n\n", [b"a"]),
+    (b": ping\ndata: a\n\n", [b"a"]),
+    (b"data\n\n", [b""]),
+    (b"event: ping\n\n", []),
+    (b"\n\n\n\ndata: a\n\n\n\n", [b"a"]),
+    (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
+    ('data: {"text": "é\u2028"}\n\n'.encode(), ['{"text": "é\u2028"}'.encode()]),
+    (b"data: [DONE]", [b"[DONE]"]),
+    (b"data: [DONE]\n", [b"[DONE]"]),
+    (b"data: a\n\ndata: [DONE]\r", [b"a", b"[DONE]"]),
+    (b"database: no\n\n", []),
+    (b"", []),
+]
+
+
+def scan(pieces: list[bytes]) -> list[bytes]:
+    scanner = SseScanner()
+    events = [event for piece in pieces for event in scanner.feed(piece)]
+    return events + scanner.finish()
+
+
+@pytest.mark.parametrize(("stream", "events"), CASES)
+def test_events_of_a_stream(stream: bytes, events: list[bytes]) -> None:
+    """Each form of the format gives its events: whole, and byte by byte."""
+    assert scan([stream]) == events
+    assert scan([stream[i : i + 1] for i in range(len(stream))]) == events
+
+
+lines = st.sampled_from(
+    [b"data: x", b"data:", b"data", b": c", b"event: e", b"id: 1", b"", b"\xef\xbb\xbf", b"data: \xc3\xa9"]
+)
+streams = st.lists(st.tuples(lines, st.sampled_from([b"\n", b"\r", b"\r\n"]))).map(
+    lambda parts: b"".join(line + end for line, end in parts)
+)
+
+
+@given(st.one_of(streams, st.binary()), st.lists(st.integers(0, 200)))
+@example(b"\xef\xbb\xbfdata: a\r\n\r\n", [1, 2, 11, 12])
+def test_any_split_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
+    """Where the network cuts the bytes must not change what is read from them."""
+    edges = [0, *sorted(cut for cut in cuts if cut <= len(stream)), len(stream)]
+    pieces = [stream[a:b] for a, b in pairwise(edges)]
+    assert scan(pieces) == scan([stream])
+
+
+def test_an_event_comes_with_the_byte_that_ends_it() -> None:
+    """An event is reported with its last byte, not with the next read: its time is that read's."""
+    scanner = SseScanner()
+    assert scanner.feed(b"data: a\r") == []
+    assert scanner.feed(b"\r") == [b"a"]
+    assert scanner.feed(b"\n") == []
+    assert scanner.feed(b"data: b\n") == []
+    assert scanner.feed(b"\n") == [b"b"]
+
+
+def test_an_endless_event_is_dropped_and_counted() -> None:
+    """An event without end must not fill the memory, nor hide the events after it."""
+    scanner = SseScanner()
+    piece = b"x" * (1 << 20)
+    scanner.feed(b"data: ")
+    for _ in range(2 * MAX_EVENT_BYTES // len(piece)):
+        assert scanner.feed(piece) == []
+    assert scanner.oversized >= 1
+    assert scanner.feed(b"\n\ndata: next\n\n") == [b"next"]
