@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiohttp import HttpVersion11, web
@@ -24,7 +24,8 @@ from .telemetry import Telemetry
 
 _LOG = logging.getLogger("dyno.proxy")
 
-OwnPage = Callable[[], web.StreamResponse]
+OwnPage = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_FOR_CLIENTS = ("/endpoints",)  # own pages that ask for a client key where there are any
 
 # Ids need to be unique, not unguessable; the system's generator seeds it once.
 _RANDOM = random.SystemRandom()
@@ -45,7 +46,7 @@ class Handler:
         self._endpoints = endpoints
         self._telemetry = telemetry
         self._lag = lag
-        self._own_pages = own_pages
+        self._own_pages = {"/readyz": self._ready, **own_pages}
         self._keys = keys
         self._active = 0
         self._drained: asyncio.Event | None = None  # set while draining
@@ -57,7 +58,7 @@ class Handler:
         path = target.partition("?")[0]
         page = self._own_pages.get(path)
         if page is not None:
-            return page()
+            return await self._own_page(page, path, request)
 
         exchange = Exchange(received_ns, started_at_unix_us, request.method, path)
         where = route(target)
@@ -95,6 +96,19 @@ class Handler:
                 self._drained.set()
             protocol.upstream = None
             self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us()))
+
+    async def _own_page(self, page: OwnPage, path: str, request: web.BaseRequest) -> web.StreamResponse:
+        if self._keys is not None and path in _FOR_CLIENTS:
+            try:
+                self._keys.check(request.headers.get("Authorization"))
+            except RefusedError as refusal:
+                return error_response(refusal.status, refusal.code, str(refusal))
+        return await page(request)
+
+    async def _ready(self, _request: web.BaseRequest) -> web.StreamResponse:
+        if self._drained is not None:
+            return web.Response(status=503, text="draining\n")
+        return web.Response(text="ready\n")
 
     async def drain(self, limit_s: float) -> None:
         """Refuse new requests from now on, and wait until the running ones are through, `limit_s` at most."""
@@ -148,6 +162,7 @@ class Handler:
             raise RefusedError(400, "malformed_head", str(error)) from error
 
         upload = Upload(request, protocol, exchange, chunked=chunked)
+        upload.take_whole()
         try:
             connection = await self._exchange(upload, head, endpoint)
         except UpstreamError as fault:
@@ -208,6 +223,12 @@ class Upload:
         """The whole body is here."""
         return self.exchange.body_received_ns is not None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES
 
+    def take_whole(self) -> None:
+        """Take the body where it is here already, as it mostly is: before a connection is had, which may fail."""
+        if self._content.is_eof():
+            self._take(self._content.read_nowait())
+            self.exchange.body_received_ns = max(self.exchange.received_ns, self._protocol.last_read_ns)
+
     async def send(self, connection: UpstreamConnection, head: bytes) -> None:
         """Write the request, and wait until its response has ended."""
         client, transport = self._protocol.transport, connection.transport
@@ -219,15 +240,11 @@ class Upload:
         if self._protocol.writing_paused:
             connection.pause_upstream()
 
-        if exchange.body_received_ns is not None:  # a replay
+        first = b""
+        if exchange.body_received_ns is not None:
             first = b"".join(self._framed(piece) for piece in exchange.request_body) + self._end()
-        elif self._content.is_eof():
-            first = self._framed(self._take(self._content.read_nowait())) + self._end()
-            exchange.body_received_ns = max(exchange.received_ns, self._protocol.last_read_ns)
-        else:
-            first = b""
-            if self._expects and not self._http10:
-                client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self._expects and not self._http10:
+            client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         transport.write(head + first)
         exchange.sent_ns = time.monotonic_ns()
         if exchange.body_received_ns is None:

@@ -64,6 +64,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The exchange is over: nothing that comes now belongs to anyone."""
         self._exchange = None
         self.idle_since_s = self._loop.time()
+        self.resume_upstream()  # the last write may have paused it for a client that is no longer concerned
 
     def abort(self) -> None:
         self.closed = True
@@ -81,7 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         try:
             out = self._parse(data, now_ns, exchange)
-        except (httptools.HttpParserError, HeadError):
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, HeadError):
             outcome = "truncated" if self.head_written else "upstream_unreachable"
             self._end(exchange, (outcome, "upstream_protocol_error"))
             return
@@ -104,9 +105,9 @@ class UpstreamConnection(asyncio.Protocol):
         while not self._in_body:
             self._head += data
             end = self._head.find(_HEAD_END)
+            if (end if end >= 0 else len(self._head)) > MAX_HEAD_BYTES:
+                raise HeadError("the response's head is too long")
             if end < 0:
-                if len(self._head) > MAX_HEAD_BYTES:
-                    raise HeadError("the response's head is too long")
                 return out
             head, data = self._head[: end + 4], self._head[end + 4 :]
             self._head = b""

@@ -1,0 +1,263 @@
+"""The span files' journal: JSON lines with a checksum each, appended in whole batches.
+
+    spans/WRITER-FIRST.jsonl        WRITER: host, pid, start; FIRST: the first line's sequence number, 12 digits
+
+A line is `{…,"crc32":N}`: N is zlib.crc32 of the line's bytes before `,"crc32":`. One process writes a file, with one
+`write` a batch and then fdatasync, so a kill or a power cut tears at most the last batch's tail. A writer never uses a
+sequence number twice. What can't be written is counted and given up: the next batch tries a new file.
+"""
+
+import logging
+import os
+import re
+import socket
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import orjson
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from .span import TEXT_CHARACTERS, mended_text, span_row
+
+JOURNAL_BYTES: Final = 19_000_000  # then a new file begins: one becomes Parquet in little memory
+LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
+
+_KEPT_ITEMS: Final = 64  # of a list or the map, in a line that would be longer
+
+# Why a span was dropped
+DISK: Final = "disk"
+NOT_STORABLE: Final = "not_storable"
+
+_log = logging.getLogger(__name__)
+_sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+class SetupError(Exception):
+    """Telemetry can't begin as configured. The message is one line for the user."""
+
+
+def check_folder(folder: Path) -> None:
+    """Make the spans folder if it isn't there, and try to write in it. Raises SetupError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\n")
+    except OSError as error:
+        reason = "is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        raise SetupError(f"spans folder '{folder}' can't be written: {reason}; name another with --spans") from error
+
+
+def writer_name(host: str, pid: int, started_at: datetime) -> str:
+    """The writer's part of its files' names: unlike any other's, now or ever, without asking anyone."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", f"{host}_{pid}_{started_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}")
+
+
+def journal_line(row: dict[str, object]) -> bytes:
+    """The row as a line. What JSON can't hold is mended, and a row too long for a line loses its longest parts."""
+    try:
+        body = orjson.dumps(row)
+    except TypeError:
+        row = {column: _mended(value) for column, value in row.items()}
+        body = orjson.dumps(row)
+    if len(body) > LINE_BYTES:
+        body = orjson.dumps(_shortened(row))
+    body = body[:-1]
+    return b'%b,"crc32":%d}\n' % (body, zlib.crc32(body))
+
+
+class JournalExporter(SpanExporter):
+    """Writes spans to journals in a folder; any thread may call it.
+
+    `written(count)` and `dropped(reason, count)` hear what became of each span. `pause` is called after each line is
+    made: a thread beside an event loop gives way there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        written: Callable[[int], None],
+        dropped: Callable[[str, int], None],
+        pause: Callable[[], None] = lambda: None,
+        journal_bytes: int = JOURNAL_BYTES,
+    ) -> None:
+        self._folder = folder
+        self._written = written
+        self._dropped = dropped
+        self._pause = pause
+        self._journal_bytes = journal_bytes
+        self._writer = writer_name(socket.gethostname(), os.getpid(), datetime.now(UTC))
+        self._lock = threading.Lock()
+        self._next_seq = 1
+        self._journal: _Journal | None = None
+        self._failing = 0  # spans lost since writing last worked
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """The spans, on disk when this returns SUCCESS. One that can't be stored doesn't cost the others."""
+        with self._lock:
+            stored = True
+            lines: list[bytes] = []
+            size_bytes = 0
+            first_seq = self._next_seq
+            for span in spans:
+                line = self._line(span)
+                if line is None:
+                    stored = False
+                    continue
+                if lines and size_bytes + len(line) > self._journal_bytes:
+                    stored &= self._append(lines, first_seq)
+                    lines, size_bytes = [], 0
+                if not lines:
+                    first_seq = self._next_seq
+                self._next_seq += 1
+                lines.append(line)
+                size_bytes += len(line)
+                self._pause()
+            if lines:
+                stored &= self._append(lines, first_seq)
+            return SpanExportResult.SUCCESS if stored else SpanExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # the interface's; nothing is held back
+        return True
+
+    def shutdown(self) -> None:
+        with self._lock:
+            self._finish()
+
+    def _line(self, span: ReadableSpan) -> bytes | None:
+        try:
+            return journal_line(span_row(span, self._next_seq))
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            _log.warning("a span can't be stored: %s", error)
+            self._dropped(NOT_STORABLE, 1)
+            return None
+
+    def _append(self, lines: list[bytes], first_seq: int) -> bool:
+        batch = b"".join(lines)
+        try:
+            journal = self._with_room(len(batch), first_seq)
+            journal.append(batch)
+        except OSError as error:
+            self._fail(error, len(lines))
+            return False
+        if self._failing:
+            _log.warning("spans are written again, to '%s'; %d were lost meanwhile", journal.path, self._failing)
+            self._failing = 0
+        self._written(len(lines))
+        return True
+
+    def _with_room(self, size_bytes: int, first_seq: int) -> "_Journal":
+        journal = self._journal
+        if journal is not None and journal.size_bytes + size_bytes <= self._journal_bytes and journal.is_linked():
+            return journal
+        self._finish()
+        self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+        self._journal = _Journal(self._folder / f"{self._writer}-{first_seq:012}.jsonl")
+        return self._journal
+
+    def _finish(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _fail(self, error: OSError, count: int) -> None:
+        # After a failed write or sync nobody knows what a file holds beyond its last good batch: a new one begins.
+        if self._journal is not None:
+            self._journal.take_back()
+            self._journal = None
+        if not self._failing:
+            _log.error(
+                "spans can't be written to '%s': %s. Traffic goes on; they are lost, and counted in "
+                "dyno_spans_dropped_total, until writing works again",
+                self._folder,
+                error.strerror or error,
+            )
+        self._failing += count
+        self._dropped(DISK, count)
+
+
+class _Journal:
+    """One file, open for appending. OSErrors pass to the caller, who then takes the failed batch back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size_bytes = 0  # of whole batches
+        # O_EXCL: one writer a file, whatever happens.
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        _sync_folder(path.parent)
+
+    def append(self, batch: bytes) -> None:
+        rest = memoryview(batch)
+        while rest:  # one write, unless the disk takes less: then the next one says why
+            rest = rest[os.write(self._fd, rest) :]
+        _sync(self._fd)
+        self.size_bytes += len(batch)
+
+    def is_linked(self) -> bool:
+        """The file still has a name: nobody deleted it under us."""
+        return os.fstat(self._fd).st_nlink > 0
+
+    def take_back(self) -> None:
+        """Cut off what a failed append left, and close; a file without a whole batch goes."""
+        try:
+            if self.size_bytes == 0:
+                self.path.unlink(missing_ok=True)
+            else:
+                os.ftruncate(self._fd, self.size_bytes)
+        except OSError as error:
+            # The torn tail stays, and nothing comes after it: readers skip it by its checksum.
+            _log.warning("'%s' keeps a torn last line: %s", self.path, error.strerror or error)
+        self.close()
+
+    def close(self) -> None:
+        try:
+            os.close(self._fd)
+        except OSError as error:
+            _log.warning("'%s' closed with an error: %s", self.path, error.strerror or error)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name outlive a power cut."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        # Some file systems know no sync of a folder; the file itself is synced.
+        _log.debug("'%s' can't be synced: %s", folder, error)
+
+
+def _mended(value: object) -> object:
+    if isinstance(value, str):
+        return mended_text(value)
+    if isinstance(value, list | tuple):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {mended_text(str(key)): _mended(item) for key, item in value.items()}
+    return value
+
+
+def _shortened(row: dict[str, object]) -> dict[str, object]:
+    """The row with its texts cut, a few of its lists' and its map's items, and no chunk times."""
+    short: dict[str, object] = {}
+    for column, value in row.items():
+        if isinstance(value, str):
+            short[column] = value[:TEXT_CHARACTERS]
+        elif isinstance(value, dict):
+            items = list(value.items())[:_KEPT_ITEMS]
+            short[column] = {key[:TEXT_CHARACTERS]: text[:TEXT_CHARACTERS] for key, text in items}
+        elif isinstance(value, list | tuple):
+            texts = [item[:TEXT_CHARACTERS] for item in value[:_KEPT_ITEMS] if isinstance(item, str)]
+            if texts:
+                short[column] = texts
+        else:
+            short[column] = value
+    return short

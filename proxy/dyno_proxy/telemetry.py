@@ -1,0 +1,325 @@
+"""Between traffic and everything that is told of it: a bounded queue, and one thread that writes.
+
+    event loop ──started, record──▶ counters, at once
+                     └──▶ queue ──▶ thread, every 200 ms: histograms, spans ─┬─▶ journal (every span)
+                        (full: dropped, counted)                             └─▶ OTLP (sampled ones, if configured)
+
+Nothing here may reach traffic: an exception is caught by `_Contained`, counted and logged, and the thread goes on.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+# 45 ms of the proxy's start, beside aiohttp's 300. In the thread it would cost the same, at the first requests'
+# expense. The OTLP exporters (350 to 500 ms) are imported there all the same, and only where one is configured.
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
+
+from .journal import JournalExporter, SetupError, check_folder
+from .metrics import Metrics
+from .record import Record
+from .span import parent_context, record_span, scope, span_name
+
+QUEUE_RECORDS: Final = 20_000
+QUEUE_CHUNKS: Final = 1_000_000  # chunk times in all records that wait: some 40 MB
+PERIOD_S: Final = 0.2  # with the write itself, a span is on disk 250 ms after its end
+_BATCH_RECORDS: Final = 1000  # one write's
+_STRETCH_S: Final = 0.0005  # the thread computes so long at a stretch,
+_PAUSE_S: Final = 0.0001  # then lets the event loop have the interpreter's lock
+_LOG_AGAIN_S: Final = 60.0
+
+# Why a span was dropped, beside the journal's reasons. Spans that OTLP lost are in the span files all the same.
+QUEUE_FULL: Final = "queue_full"
+CLOSED: Final = "closed"
+INTERNAL_ERROR: Final = "internal_error"
+OTLP_QUEUE_FULL: Final = "otlp_queue_full"
+OTLP_FAILED: Final = "otlp_failed"
+
+_OTLP_PROTOCOLS: Final = ("http/protobuf", "grpc")
+
+_log = logging.getLogger(__name__)
+
+
+class Telemetry:
+    """Takes a record for each request. `started` and `record` belong on one thread, the event loop's."""
+
+    def __init__(self, spans_dir: Path, metrics: Metrics, version: str, *, queue_records: int = QUEUE_RECORDS) -> None:
+        """Makes the folder, starts the thread. Raises SetupError for a folder or an OTLP setting that can't be used."""
+        check_folder(spans_dir)
+        self._otlp = _Otlp(os.environ, metrics.spans_dropped) if _otlp_wanted(os.environ) else None
+        self._metrics = metrics
+        self._journal = JournalExporter(
+            spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped, pause=self._pause
+        )
+        self._resource = _resource(version)
+        self._scope = scope(version)
+        # Reading OTEL_TRACES_SAMPLER is the SDK's business; of its provider we need no more, since it builds no span.
+        self._sampler = TracerProvider(resource=self._resource, shutdown_on_exit=False).sampler
+
+        self._queue: deque[Record] = deque()
+        self._queue_records = queue_records
+        # Each count has one writer, so none needs a lock: `put` the loop, `taken` and `done` the thread.
+        self._put = self._chunks_put = 0
+        self._taken = self._chunks_taken = self._done = 0
+        self._on_loop = _Contained(metrics.spans_dropped)
+        self._in_thread = _Contained(metrics.spans_dropped)
+        self._wake = threading.Event()
+        self._emptied = threading.Condition()
+        self._stopping = False
+        self._stretch_ends_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="dyno-telemetry", daemon=True)
+        self._thread.start()
+
+    def started(self, endpoint: str | None) -> None:
+        """A request has come in, for this endpoint; None where it names none."""
+        with self._on_loop.losing(0):
+            self._metrics.started(endpoint)
+
+    def record(self, record: Record) -> None:
+        """It is over. Takes a few µs: counters, and a place in the queue or a counted drop."""
+        with self._on_loop.losing(1):
+            self._metrics.finished(record)
+            if self._stopping:
+                self._metrics.spans_dropped(CLOSED, 1)
+            elif self._put - self._taken < self._queue_records and self._chunks_put - self._chunks_taken < QUEUE_CHUNKS:
+                self._put += 1
+                self._chunks_put += len(record.chunk_offsets_us)
+                self._queue.append(record)
+            else:
+                self._metrics.spans_dropped(QUEUE_FULL, 1)
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until what was recorded before is on disk, or given up. False if it takes longer. Not on the loop."""
+        goal = self._put
+        with self._emptied:
+            self._wake.set()
+            return self._emptied.wait_for(lambda: self._done >= goal, timeout_s)
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Everything to disk, the rest to OTLP, the thread ended. False if that takes longer. Not on the loop."""
+        if self._stopping:
+            return not self._thread.is_alive()
+        deadline_s = time.monotonic() + timeout_s
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+        ended = not self._thread.is_alive()
+        left = self._put - self._done
+        if not ended:
+            _log.error("%d spans could not be written within %g s", left, timeout_s)
+        elif left:
+            self._metrics.spans_dropped(CLOSED, left)  # recorded after the thread's last look
+        if self._otlp is not None and not self._otlp.close(deadline_s - time.monotonic()):
+            return False
+        return ended
+
+    # The thread
+
+    def _run(self) -> None:
+        if self._otlp is not None:
+            with self._in_thread.losing(0):
+                self._otlp.start()
+        while not self._stopping:
+            self._wake.wait(PERIOD_S)
+            self._wake.clear()
+            self._empty_queue()
+        self._empty_queue()
+        with self._in_thread.losing(0):
+            self._journal.shutdown()
+
+    def _empty_queue(self) -> None:
+        while self._queue:
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH_RECORDS))]
+            self._taken += len(batch)
+            self._write(batch)
+            self._chunks_taken += sum(len(record.chunk_offsets_us) for record in batch)
+            self._done += len(batch)
+        with self._emptied:
+            self._emptied.notify_all()
+
+    def _write(self, batch: Sequence[Record]) -> None:
+        spans: list[ReadableSpan] = []
+        sampled_spans: list[ReadableSpan] = []
+        self._stretch_ends_s = time.monotonic() + _STRETCH_S
+        for record in batch:
+            with self._in_thread.losing(1):
+                sampled = self._otlp is not None and self._is_sampled(record)
+                span = record_span(record, resource=self._resource, scope=self._scope, sampled=sampled)
+                spans.append(span)
+                if sampled:
+                    sampled_spans.append(span)
+            with self._in_thread.losing(0):
+                self._metrics.observe(record)
+            self._pause()
+        with self._in_thread.losing(len(spans)):
+            self._journal.export(spans)
+        if self._otlp is not None and sampled_spans:
+            with self._in_thread.losing(0):
+                self._otlp.take(sampled_spans)
+
+    def _is_sampled(self, record: Record) -> bool:
+        """Ask OTEL_TRACES_SAMPLER's sampler, as the SDK does when it starts a span."""
+        parent = parent_context(record)
+        context = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
+        answer = self._sampler.should_sample(context, record.trace_id, span_name(record), SpanKind.CLIENT)
+        return answer.decision is Decision.RECORD_AND_SAMPLE
+
+    def _pause(self) -> None:
+        """Between two spans. A loop that waits for the lock would else get it only every 5 ms; sleep(0) keeps it."""
+        if time.monotonic() > self._stretch_ends_s:
+            time.sleep(_PAUSE_S)
+            self._stretch_ends_s = time.monotonic() + _STRETCH_S
+
+
+class _Contained:
+    """The one place where telemetry's exceptions end: counted as lost spans, logged once a minute a kind."""
+
+    def __init__(self, dropped: Callable[[str, int], None]) -> None:
+        self._dropped = dropped
+        self._lost = 0
+        self._quiet_until_s: dict[type[BaseException], float] = {}
+
+    def losing(self, spans: int) -> "_Contained":
+        """So many spans are lost if the block fails."""
+        self._lost = spans
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if kind is None or error is None:
+            return False
+        if not isinstance(error, Exception):
+            return False  # SystemExit and the like end the thread, as they mean to
+        if self._lost:
+            self._dropped(INTERNAL_ERROR, self._lost)
+        now_s = time.monotonic()
+        if now_s >= self._quiet_until_s.get(kind, 0.0):
+            self._quiet_until_s[kind] = now_s + _LOG_AGAIN_S
+            _log.error(
+                "telemetry failed; traffic goes on, %d spans are lost", self._lost, exc_info=(kind, error, trace)
+            )
+        return True
+
+
+class _Otlp:
+    """Sampled spans to OTLP, by the SDK's exporters, its batch processor and its environment variables.
+
+    The processor's queue drops without a count when it is full, so it is never filled: what it holds is counted here.
+    """
+
+    def __init__(self, environ: Mapping[str, str], dropped: Callable[[str, int], None]) -> None:
+        """Raises SetupError for a setting that can't be used."""
+        name, protocol = "OTEL_EXPORTER_OTLP_PROTOCOL", _OTLP_PROTOCOLS[0]
+        for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+            if environ.get(name):
+                protocol = environ[name].strip()
+                break
+        if protocol not in _OTLP_PROTOCOLS:
+            raise SetupError(f"{name}: '{protocol}' is not supported; use {' or '.join(_OTLP_PROTOCOLS)}")
+        queue_size = environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "2048")
+        if not queue_size.isdecimal() or int(queue_size) == 0:
+            raise SetupError(f"OTEL_BSP_MAX_QUEUE_SIZE: '{queue_size}' is not a positive number of spans")
+        self._protocol = protocol
+        self._queue_size = int(queue_size)
+        self._dropped = dropped
+        self._handed = 0
+        self._exporter: _CountedExporter | None = None
+        self._processor: BatchSpanProcessor | None = None
+
+    def start(self) -> None:
+        """Import and make the exporter. Raises whatever it thinks of its settings; then every span is a drop."""
+        exporter: SpanExporter
+        if self._protocol == "grpc":
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+
+            exporter = GrpcExporter()
+        else:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+
+            exporter = HttpExporter()
+        self._exporter = _CountedExporter(exporter, self._dropped)
+        self._processor = BatchSpanProcessor(self._exporter, max_queue_size=self._queue_size)
+
+    def take(self, spans: Sequence[ReadableSpan]) -> None:
+        if self._processor is None or self._exporter is None:
+            self._dropped(OTLP_FAILED, len(spans))
+            return
+        for position, span in enumerate(spans):
+            if self._handed - self._exporter.done >= self._queue_size:
+                self._dropped(OTLP_QUEUE_FULL, len(spans) - position)
+                return
+            self._handed += 1
+            self._processor.on_end(span)
+
+    def close(self, timeout_s: float) -> bool:
+        """Send what waits. A collector that doesn't answer gets no more than the time limit."""
+        if self._processor is None or self._exporter is None:
+            return True
+        # The processor's shutdown has a time limit of its own, 30 s, and no parameter for it.
+        closing = threading.Thread(target=self._processor.shutdown, name="dyno-otlp-close", daemon=True)
+        closing.start()
+        closing.join(max(0.0, timeout_s))
+        if not closing.is_alive():
+            return True
+        self._exporter.shutdown()
+        waiting = self._handed - self._exporter.done
+        _log.error("%d spans were not sent to OTLP within the time limit", waiting)
+        self._dropped(OTLP_FAILED, waiting)
+        return False
+
+
+class _CountedExporter(SpanExporter):
+    """Counts what went through the exporter, and what it lost."""
+
+    def __init__(self, exporter: SpanExporter, dropped: Callable[[str, int], None]) -> None:
+        self._exporter = exporter
+        self._dropped = dropped
+        self.done = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            if result is not SpanExportResult.SUCCESS:
+                self._dropped(OTLP_FAILED, len(spans))
+            self.done += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
+
+
+def _otlp_wanted(environ: Mapping[str, str]) -> bool:
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
+        return False
+    return bool(environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+
+
+def _resource(version: str) -> Resource:
+    """Who we are: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES first, then our own name and version."""
+    given = Resource.create()
+    ours: dict[str, str] = {}
+    if str(given.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):  # the SDK's own default
+        ours[SERVICE_NAME] = "dyno-proxy"
+    if SERVICE_VERSION not in given.attributes:
+        ours[SERVICE_VERSION] = version
+    return given.merge(Resource(ours))

@@ -1,0 +1,309 @@
+"""The relay against raw sockets on both sides: what passes, what is refused, and the row that each leaves."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyno_proxy.config import EndpointConfig
+from dyno_proxy.endpoints import Endpoint
+from dyno_proxy.handle import Handler
+from dyno_proxy.lag import LoopLag
+from dyno_proxy.metrics import Metrics
+from dyno_proxy.server import MeasuredServer
+from dyno_proxy.telemetry import Telemetry
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+POST = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}"
+FINISHED = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+class Rig:
+    """A proxy in this process, in front of one raw upstream."""
+
+    def __init__(self, port: int, spans: Path, telemetry: Telemetry) -> None:
+        self.port = port
+        self.upstream_connections = 0
+        self._spans = spans
+        self._telemetry = telemetry
+
+    async def send(self, request: bytes, *, until: bytes | None = None) -> bytes:
+        """Everything that comes back until the proxy closes, or until these bytes came."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        async with asyncio.timeout(10):
+            answer = await (reader.read() if until is None else reader.readuntil(until))
+        writer.close()
+        return answer
+
+    async def rows(self, count: int) -> list[dict[str, Any]]:
+        """The journal's rows, once there are so many."""
+        async with asyncio.timeout(10):
+            while True:
+                lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self._spans.glob("*.jsonl"))]
+                rows = [json.loads(line) for line in chain.from_iterable(lines)]
+                if len(rows) >= count:
+                    return rows
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def rig(serve: Serve, spans: Path) -> AsyncIterator[Rig]:
+    made: list[Rig] = []
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made[0].upstream_connections += 1
+        try:
+            await serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # the proxy closed the connection: that is the case under test, or its end
+        finally:
+            writer.close()
+
+    upstream = await asyncio.start_server(counted, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}/v1"
+    telemetry = Telemetry(spans, Metrics("test"), "test")
+    lag = LoopLag(asyncio.get_running_loop())
+    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, {}, None)
+    server = MeasuredServer(handler, handler.refused)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    made.append(Rig(listening.sockets[0].getsockname()[1], spans, telemetry))
+    try:
+        yield made[0]
+    finally:
+        listening.close()
+        await server.shutdown(1.0)
+        await asyncio.to_thread(telemetry.close)
+        upstream.close()
+
+
+def answering(*pieces: bytes, close: bool = False, reset: bool = False) -> Serve:
+    """An upstream that reads each request and answers with these bytes, a write a piece."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if length:
+                await reader.readexactly(int(length[0].split(b":")[1]))
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.005)
+            if reset:
+                writer.transport.abort()
+                return
+            if close:
+                return
+
+    return serve
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+SIZED = HEAD + b"Content-Length: %d\r\n\r\n" % len(FINISHED)
+SIZE = b"%x" % len(FINISHED)
+EMPTY = HEAD + b"Content-Length: 0\r\n\r\n"
+
+PASSED: list[tuple[str, tuple[bytes, ...], bool, bytes, str]] = [
+    # (what, the upstream's pieces, whether it closes then, what the client gets after the head, the outcome)
+    ("sized", (SIZED + FINISHED,), False, FINISHED, "ok"),
+    ("chunked", (CHUNKED, SIZE + b"\r\n", FINISHED + b"\r\n0\r\n\r\n"), False,
+     SIZE + b"\r\n" + FINISHED + b"\r\n0\r\n\r\n", "ok"),
+    ("trailers and extensions", (CHUNKED + SIZE + b";a=b\r\n" + FINISHED + b"\r\n0\r\nX-T: 1\r\n\r\n",), False,
+     SIZE + b";a=b\r\n" + FINISHED + b"\r\n0\r\nX-T: 1\r\n\r\n", "ok"),
+    ("until close", (HEAD + b"\r\n", FINISHED), True, FINISHED, "ok"),
+    ("head in pieces", (HEAD[:9], HEAD[9:30], HEAD[30:] + b"\r", b"\n" + FINISHED), True, FINISHED, "ok"),
+    ("cut short", (HEAD + b"Content-Length: 500\r\n\r\n", FINISHED), True, FINISHED, "truncated"),
+    ("chunks cut short", (CHUNKED + b"5\r\nhel",), True, b"5\r\nhel", "truncated"),
+    ("surplus after a sized body", (SIZED + FINISHED + b"HTTP/1.1 200 OK\r\n\r\n",), False, FINISHED, "ok"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pieces", "close", "body", "outcome"), [case[1:] for case in PASSED], ids=[c[0] for c in PASSED]
+)
+async def test_what_passes(tmp_path: Path, pieces: tuple[bytes, ...], close: bool, body: bytes, outcome: str) -> None:
+    """The body's bytes pass with the upstream's framing, and each way to end has its outcome."""
+    async with rig(answering(*pieces, close=close), tmp_path) as proxy:
+        answer = await proxy.send(POST.replace(b"Host", b"Connection: close\r\nHost"))
+        assert answer.startswith(b"HTTP/1.1 ")
+        assert answer.partition(b"\r\n\r\n")[2] == body
+        (row,) = await proxy.rows(1)
+        assert row["outcome"] == outcome
+
+
+UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+REFUSED = [
+    ("garbage", (b"SSH-2.0-OpenSSH_9.2\r\n\r\n",), b"upstream protocol error"),
+    ("HTTP/0.9", (b"hello",), b"connection closed"),
+    (
+        "an upgrade",
+        (UPGRADE,),
+        b"protocol error",
+    ),
+    ("a header of 100 kB", (HEAD + b"X: " + b"a" * 100_000 + b"\r\n\r\n",), b"protocol error"),
+    ("a control character", (HEAD + b"X: a\x0bb\r\n\r\n",), b"protocol error"),
+    ("two lengths", (HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",), b"protocol error"),
+    ("nothing", (), b"connection closed"),
+]
+
+
+@pytest.mark.parametrize(("pieces", "said"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])
+async def test_what_is_no_response(tmp_path: Path, pieces: tuple[bytes, ...], said: bytes) -> None:
+    """What isn't HTTP becomes a 502 that says why, in OpenAI's shape, and a row that is not ok."""
+    async with rig(answering(*pieces, close=True), tmp_path) as proxy:
+        answer = await proxy.send(POST.replace(b"Host", b"Connection: close\r\nHost"))
+        assert answer.startswith(b"HTTP/1.1 502 ")
+        assert said in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "dyno_proxy_error"
+        (row,) = await proxy.rows(1)
+        assert row["outcome"] == "upstream_unreachable"
+
+
+async def test_bytes_after_a_chunked_end_do_not_pass(tmp_path: Path) -> None:
+    """A second response smuggled behind the first never reaches the client, and the connection isn't used again."""
+    evil = (
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    )
+    async with rig(answering(evil), tmp_path) as proxy:
+        assert b"evil" not in await proxy.send(POST)
+        await proxy.send(POST)
+        assert proxy.upstream_connections == 2
+
+
+async def test_connections_are_used_again(tmp_path: Path) -> None:
+    """Requests one after another share a connection, and the rows say which reused one."""
+    ok = HEAD + b"Content-Length: %d\r\n\r\n" % len(FINISHED) + FINISHED
+    async with rig(answering(ok), tmp_path) as proxy:
+        for _ in range(3):
+            await proxy.send(POST, until=FINISHED)
+        rows = await proxy.rows(3)
+        assert [row["connection_reused"] for row in rows] == [False, True, True]
+        assert proxy.upstream_connections == 1
+
+
+async def test_a_stale_connection_is_replaced_once(tmp_path: Path) -> None:
+    """A resting connection that the endpoint closed in the meantime costs no request: nothing had come back."""
+    ok = HEAD + b"Content-Length: %d\r\n\r\n" % len(FINISHED) + FINISHED
+    served = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(2)
+        served += 1
+        writer.write(ok)
+        await writer.drain()
+        await reader.readuntil(b"\r\n\r\n")  # takes the next request's head, and hangs up on it
+
+    async with rig(serve, tmp_path) as proxy:
+        for _ in range(3):
+            assert FINISHED in await proxy.send(POST, until=FINISHED)
+        rows = await proxy.rows(3)
+        assert [row["outcome"] for row in rows] == ["ok", "ok", "ok"]
+        assert served == 3
+
+
+async def test_a_client_that_leaves_cancels_the_upstream(tmp_path: Path) -> None:
+    """A client's abort closes the upstream connection within 100 ms and is counted as the client's."""
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        await reader.readexactly(2)
+        await reader.read()
+        gone.set()
+
+    async with rig(serve, tmp_path) as proxy:
+        await proxy.send(POST, until=b"\r\n\r\n")
+        await asyncio.wait_for(gone.wait(), 1)
+        (row,) = await proxy.rows(1)
+        assert (row["outcome"], row["status"]) == ("client_cancelled", 200)
+
+
+async def test_an_old_client_gets_no_chunks(tmp_path: Path) -> None:
+    """HTTP/1.0 knows no chunked framing: the body comes bare, and its end is the connection's."""
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(FINISHED) + FINISHED + b"\r\n0\r\n\r\n"
+    async with rig(answering(chunked), tmp_path) as proxy:
+        answer = await proxy.send(POST.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"chunked" not in head.lower()
+        assert body == FINISHED
+
+
+async def test_a_slow_reader_holds_the_upstream_back(tmp_path: Path) -> None:
+    """A client that doesn't read makes the proxy stop reading, instead of filling its memory."""
+    sent = 0
+    piece = b"x" * 65536
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nContent-Length: %d\r\n\r\n" % (len(piece) * 1000))
+        for _ in range(1000):
+            writer.write(piece)
+            await writer.drain()
+            sent += len(piece)
+
+    async with rig(serve, tmp_path) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, limit=65536)
+        writer.write(POST)
+        await asyncio.sleep(0.3)
+        before = sent
+        await asyncio.sleep(0.2)
+        assert sent == before < 30_000_000
+        async with asyncio.timeout(20):
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(1000):
+                assert await reader.readexactly(len(piece)) == piece
+        writer.close()
+        (row,) = await proxy.rows(1)
+        assert (row["outcome"], row["response_bytes"]) == ("ok", len(piece) * 1000)
+
+
+async def test_uploads_stream(tmp_path: Path) -> None:
+    """A long upload is passed on while it comes, in its own framing, and an early answer ends it."""
+    heard = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"chunked" in head:
+            assert await reader.readuntil(b"0\r\n\r\n") == b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        else:
+            await reader.readexactly(3)
+            heard.set()
+            await reader.readexactly(2)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+
+    async with rig(serve, tmp_path) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 5\r\n\r\nabc")
+        await asyncio.wait_for(heard.wait(), 5)
+        writer.write(b"de")
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"2\r\nde\r\n0\r\n\r\n")
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.close()
+        rows = await proxy.rows(2)
+        assert [(row["request_bytes"], row["response_bytes"]) for row in rows] == [(5, 2), (5, 2)]
+
+
+async def test_requests_that_are_refused_make_rows(tmp_path: Path) -> None:
+    """Every request counts once, also one that the proxy refuses: an unknown endpoint, a climbing path, no HTTP."""
+    async with rig(answering(), tmp_path) as proxy:
+        for target in (b"/other/v1/x", b"/e/v1/../../x", b"http://elsewhere/e/v1/x"):
+            assert b" 404 " in await proxy.send(b"GET " + target + b" HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")
+        assert b" 400 " in await proxy.send(b"GARBAGE\r\n\r\n")
+        rows = await proxy.rows(4)
+        assert {row["outcome"] for row in rows} == {"rejected"}
+        assert proxy.upstream_connections == 0

@@ -1,0 +1,413 @@
+"""span.py: a record's span and its row say the same as the record, in the columns' types, whatever a client sent."""
+
+import ast
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
+
+from dyno_proxy import span as span_module
+from dyno_proxy.attributes import ATTRIBUTES, OUTCOMES, SCHEMA_URL, SCOPE_NAME
+from dyno_proxy.journal import journal_line
+from dyno_proxy.record import Record
+from dyno_proxy.span import COLUMNS, TEXT_CHARACTERS, mended_text, record_span, scope, span_row
+from records import RUN_ID, parsed, record, records, unstreamed
+
+RESOURCE = Resource({"service.name": "dyno-proxy"})
+SCOPE = scope("0.1.0")
+TYPES = dict(COLUMNS)
+
+
+def span_of(source: Record, *, sampled: bool = False) -> ReadableSpan:
+    return record_span(source, resource=RESOURCE, scope=SCOPE, sampled=sampled)
+
+
+def row_of(source: Record) -> dict[str, Any]:
+    return span_row(span_of(source), 1)
+
+
+def foreign(**attributes: Any) -> ReadableSpan:
+    """A span that somebody else's SDK made."""
+    ids = RandomIdGenerator()
+    context = SpanContext(ids.generate_trace_id(), ids.generate_span_id(), is_remote=False)
+    return ReadableSpan(
+        "theirs", context, attributes=attributes, kind=SpanKind.SERVER, start_time=5_000, end_time=9_999
+    )
+
+
+# The span
+
+
+def test_a_span_is_what_the_conventions_ask() -> None:
+    """Kind CLIENT, named by operation and model, child of the client's span, times in nanoseconds, our scope."""
+    span = span_of(record(), sampled=True)
+    assert span.kind is SpanKind.CLIENT
+    assert span.name == "chat gpt-oss-120b"
+    assert span.start_time == 1_795_557_540_000_001_000
+    assert span.end_time == span.start_time + 300_500_000
+    assert span.context is not None
+    assert span.parent is not None
+    assert (span.context.trace_id, span.context.span_id) == (0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331)
+    assert (span.parent.trace_id, span.parent.span_id) == (span.context.trace_id, 0x00F067AA0BA902B7)
+    assert span.parent.is_remote
+    assert not span.context.is_remote
+    assert span.resource is RESOURCE
+    assert span.instrumentation_scope is not None
+    assert (span.instrumentation_scope.name, span.instrumentation_scope.version) == (SCOPE_NAME, "0.1.0")
+    assert span.instrumentation_scope.schema_url == SCHEMA_URL
+    assert span.status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "chat gpt-oss-120b"),
+        ({"model": None}, "chat"),
+        ({"operation": None}, "POST"),
+        ({"operation": None, "method": "GET", "model": None}, "GET"),
+    ],
+)
+def test_the_name(changes: dict[str, Any], name: str) -> None:
+    """Operation and model, the operation alone, or for other paths the method."""
+    assert span_of(record(**changes)).name == name
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_the_callers_decision_is_the_spans_flag(sampled: bool) -> None:  # noqa: FBT001  # a table's value
+    """The client's flag stays the parent's; the span's own is the sampler's word."""
+    span = span_of(record(sampled=not sampled), sampled=sampled)
+    assert span.context is not None
+    assert span.parent is not None
+    assert span.context.trace_flags.sampled is sampled
+    assert span.parent.trace_flags.sampled is not sampled
+
+
+def test_without_a_traceparent_there_is_no_parent() -> None:
+    """A client that doesn't trace gets a root span, and no parent column."""
+    source = record(parent_span_id=None, sampled=None)
+    assert span_of(source).parent is None
+    assert "parent_span_id" not in row_of(source)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_every_outcome_but_ok_is_an_error_with_a_type(outcome: str) -> None:
+    """The conventions demand error.type of each error; where the record has none, the outcome stands in."""
+    plain = span_of(record(outcome=outcome))
+    assert plain.attributes is not None
+    assert plain.status.status_code is (StatusCode.UNSET if outcome == "ok" else StatusCode.ERROR)
+    assert plain.attributes.get("error.type") == (None if outcome == "ok" else outcome)
+    typed = span_of(record(outcome=outcome, error_type="504"))
+    assert typed.attributes is not None
+    assert typed.attributes["error.type"] == "504"
+
+
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        ("congo=t61rcWkgMzE, rojo=00f067aa0ba902b7", {"congo": "t61rcWkgMzE", "rojo": "00f067aa0ba902b7"}),
+        ("a=1,,b=2", {"a": "1", "b": "2"}),
+        ("a=1,a=2", {}),
+        ("no member", {}),
+        (",".join(f"k{number}=v" for number in range(33)), {}),
+    ],
+)
+def test_tracestate_passes_on(header: str, kept: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    """The client's tracestate is the span's; a malformed one is dropped without a word in the log."""
+    span = span_of(record(tracestate=header))
+    assert span.context is not None
+    assert dict(span.context.trace_state) == kept
+    assert not caplog.records
+
+
+# The row
+
+
+def test_the_row_of_an_ordinary_chat() -> None:
+    """Every column by hand: the format that analysis reads."""
+    assert row_of(record()) == {
+        "v": 1,
+        "seq": 1,
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "span_id": "b7ad6b7169203331",
+        "parent_span_id": "00f067aa0ba902b7",
+        "name": "chat gpt-oss-120b",
+        "kind": "CLIENT",
+        "started_at_us": 1_795_557_540_000_001,
+        "duration_us": 300_500,
+        "operation": "chat",
+        "provider": "sambanova",
+        "model": "gpt-oss-120b",
+        "response_model": "gpt-oss-120b",
+        "response_id": "chatcmpl-1",
+        "finish_reasons": ("stop",),
+        "input_tokens": 12,
+        "output_tokens": 6,
+        "method": "POST",
+        "status": 200,
+        "request_bytes": 150,
+        "response_bytes": 1500,
+        "path": "/metis/v1/chat/completions",
+        "endpoint": "metis",
+        "outcome": "ok",
+        "streamed": True,
+        "simulated": False,
+        "usage_source": "server",
+        "reasoning_streamed": False,
+        "connection_reused": False,
+        "body_received_us": 90,
+        "connected_us": 400,
+        "sent_us": 450,
+        "headers_us": 199_000,
+        "first_event_us": 199_500,
+        "first_token_us": 200_000,
+        "first_answer_us": 220_000,
+        "last_token_us": 280_000,
+        "done_us": 300_000,
+        "chunk_offsets_us": (200_000, 220_000, 240_000, 260_000, 280_000),
+        "chunk_count": 5,
+        "overhead_us": 80,
+        "overhead_end_us": 60,
+        "loop_lag_us": 30,
+        "run_id": RUN_ID,
+        "prompt_id": "q1",
+        "repeat": 1,
+        "warmup": False,
+        "attributes": {
+            "gen_ai.request.stream": "true",
+            "gen_ai.request.max_tokens": "64",
+            "gen_ai.request.temperature": "0.0",
+            "server.address": "inference-api.alcf.anl.gov",
+            "server.port": "443",
+        },
+    }
+
+
+def test_what_is_not_streamed_says_nothing_of_chunks() -> None:
+    """No chunk count and no word on streamed reasoning: unknown is absent, never 0."""
+    row = row_of(unstreamed())
+    assert row["streamed"] is False
+    assert not {"chunk_count", "chunk_offsets_us", "reasoning_streamed", "first_token_us"} & set(row)
+
+
+def test_time_to_first_chunk_is_in_the_span_and_not_stored_twice() -> None:
+    """OTLP gets the conventions' attribute in seconds; the row has the event's offset alone."""
+    span = span_of(record())
+    assert span.attributes is not None
+    assert span.attributes["gen_ai.response.time_to_first_chunk"] == 0.1995
+    assert "gen_ai.response.time_to_first_chunk" not in str(span_row(span, 1))
+    theirs = span_row(foreign(**{"gen_ai.response.time_to_first_chunk": 0.25}), 1)
+    assert theirs["attributes"] == {"gen_ai.response.time_to_first_chunk": "0.25"}
+
+
+def test_an_integer_beyond_64_bits_stands_in_the_map() -> None:
+    """`seed: 10**30` and an absurd usage cost nothing but their own column."""
+    row = row_of(record(seed=10**30, input_tokens=-(10**20), output_tokens=2**63 - 1))
+    assert "input_tokens" not in row
+    assert row["output_tokens"] == 2**63 - 1
+    assert row["attributes"]["gen_ai.request.seed"] == "1" + "0" * 30
+    assert row["attributes"]["gen_ai.usage.input_tokens"] == "-1" + "0" * 20
+
+
+def test_a_text_is_bounded() -> None:
+    """A client can't make a span of megabytes with a model's name."""
+    row = row_of(record(model="m" * 10_000_000))
+    assert row["model"] == "m" * TEXT_CHARACTERS
+    assert len(row["name"]) < TEXT_CHARACTERS + 10
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [("plain", "plain"), ("a\ud800b", "a\ufffdb"), ("\udc00", "\ufffd"), ("\ud83d\ude00", "😀"), ("😀", "😀")],
+)
+def test_lone_surrogates_are_mended(text: str, mended: str) -> None:
+    """What UTF-8 can't hold becomes U+FFFD; a pair in two halves becomes its character."""
+    assert mended_text(text) == mended
+
+
+def test_a_foreign_span_keeps_everything() -> None:
+    """Attributes with our names go to their columns if they fit, all others to the map, as text."""
+    row = span_row(
+        foreign(
+            **{
+                "gen_ai.request.model": "m",
+                "http.response.status_code": "200",  # a text where a number belongs
+                "gen_ai.usage.input_tokens": 7,
+                "gen_ai.usage.output_tokens": True,  # a bool is no number
+                "dyno.server.ttft_s": 2,  # an integer is one
+                "dyno.server.queue_s": math.nan,
+                "gen_ai.response.finish_reasons": ["stop", "length"],
+                "dyno.chunk.offsets_us": [1, 2**70],
+                "their.text": "t",
+                "their.number": 0.5,
+                "their.flag": False,
+                "their.list": ["a", "b"],
+                "their.infinity": math.inf,
+            }
+        ),
+        9,
+    )
+    assert row["kind"] == "SERVER"
+    assert (row["seq"], row["started_at_us"], row["duration_us"]) == (9, 5, 4)
+    assert row["model"] == "m"
+    assert row["input_tokens"] == 7
+    assert row["server_ttft_s"] == 2
+    assert row["finish_reasons"] == ["stop", "length"]
+    assert row["attributes"] == {
+        "http.response.status_code": "200",
+        "gen_ai.usage.output_tokens": "true",
+        "dyno.server.queue_s": "NaN",
+        "dyno.chunk.offsets_us": f"[1,{2**70}]",
+        "their.text": "t",
+        "their.number": "0.5",
+        "their.flag": "false",
+        "their.list": '["a","b"]',
+        "their.infinity": "Infinity",
+    }
+
+
+def test_a_foreign_span_without_a_start_is_refused() -> None:
+    """It has no place in a table of times."""
+    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(0))
+    with pytest.raises(ValueError, match="no start"):
+        span_row(ReadableSpan("x", context), 1)
+
+
+@given(records())
+def test_any_record_comes_back_from_its_line(source: Record) -> None:
+    """Record -> span -> row -> line -> parsed: each field as it was, or mended as documented; columns in order."""
+    row = parsed(journal_line(row_of(source))[:-1])
+    columns = [column for column, _ in COLUMNS]
+    assert [column for column in columns if column in row] == list(row)
+    assert row["trace_id"] == f"{source.trace_id:032x}"
+    assert row["started_at_us"] == source.started_at_unix_us
+    assert row["duration_us"] == source.duration_us
+    for attribute in ATTRIBUTES:
+        assert found(row, attribute.name, attribute.column) == expected(source, attribute.name, attribute.column), (
+            attribute.name
+        )
+
+
+@given(records())
+def test_a_row_holds_each_column_in_its_type(source: Record) -> None:
+    """DuckDB reads a file with fixed types: one value of another type would cost it the whole file."""
+    row = parsed(journal_line(row_of(source))[:-1])
+    for column, value in row.items():
+        assert fits(value, TYPES[column]), column
+
+
+@given(records())
+def test_own_spans_and_foreign_ones_become_the_same_row(source: Record) -> None:
+    """The short way for spans of our own and the long one for anybody's agree."""
+    span = span_of(source)
+    theirs = ReadableSpan(
+        span.name,
+        span.context,
+        span.parent,
+        attributes=span.attributes,
+        kind=span.kind,
+        start_time=span.start_time,
+        end_time=span.end_time,
+    )
+    ours, other = (parsed(journal_line(span_row(each, 1))[:-1]) for each in (span, theirs))
+    assert without_null(ours) == without_null(other)
+
+
+def test_span_is_pure() -> None:
+    """No clock, no I/O, no event loop: times are arguments."""
+    tree = ast.parse(Path(span_module.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not imported & {"asyncio", "aiohttp", "duckdb", "time", "datetime", "os", "pathlib", "logging"}
+
+
+# What the line must hold, said a second time and without span.py
+
+RENAMED = {
+    "gen_ai.request.stream": "request_stream",
+    "gen_ai.request.max_tokens": "max_tokens",
+    "gen_ai.request.temperature": "temperature",
+    "gen_ai.request.top_p": "top_p",
+    "gen_ai.request.seed": "seed",
+    "server.address": "server_address",
+    "server.port": "server_port",
+    "dyno.retry_after_s": "retry_after_s",
+    "dyno.server.prefill_s": "server_prefill_s",
+    "dyno.server.decode_s": "server_decode_s",
+}
+
+
+def expected(source: Record, name: str, column: str | None) -> object:
+    value: Any
+    if name in ("gen_ai.response.time_to_first_chunk", "dyno.imported_from"):
+        return None  # not stored beside first_event_us; not a proxy's
+    if name.startswith("dyno.") and name in source.baggage:
+        value = source.baggage[name]
+    elif name in {"dyno.run.id", "dyno.workload", "dyno.prompt.id", "dyno.repeat", "dyno.warmup"} or (
+        name in {"dyno.due_at_unix_us", "dyno.send_lag_s"}
+    ):
+        value = None
+    elif name == "dyno.chunk.count":
+        value = len(source.chunk_offsets_us) if source.streamed else None
+    elif name == "dyno.reasoning.streamed":
+        value = source.reasoning_streamed if source.streamed else None
+    elif name == "error.type" and source.error_type is None and source.outcome != "ok":
+        value = source.outcome
+    else:
+        value = getattr(source, RENAMED.get(name, column or ""))
+    return plain(value)
+
+
+def plain(value: Any) -> object:
+    """The value as text and JSON can hold it."""
+    if isinstance(value, str):
+        return mended_text(value[:TEXT_CHARACTERS])
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # compared apart: a column has none, the map its name
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+        return hex(value)[:TEXT_CHARACTERS] if value.bit_length() > 1024 else str(value)
+    if isinstance(value, tuple):
+        return [plain(item) for item in value] or None
+    return value
+
+
+def found(row: dict[str, Any], name: str, column: str | None) -> object:
+    if column is not None and row.get(column) is not None:
+        return row[column]
+    text = row.get("attributes", {}).get(name)
+    if text in ("NaN", "Infinity", "-Infinity", None):
+        return None
+    kind = next(attribute.type for attribute in ATTRIBUTES if attribute.name == name)
+    if column is not None:
+        return text  # it didn't fit
+    if kind == "int":
+        number = int(text, 0)
+        return number if -(2**63) <= number < 2**63 else text
+    return {"bool": {"true": True, "false": False}.get, "float": float}.get(kind, str)(text)
+
+
+def fits(value: object, kind: str) -> bool:
+    if value is None:
+        return True
+    if kind.endswith("[]"):
+        return isinstance(value, list) and all(fits(item, kind[:-2]) for item in value)
+    if kind == "map":
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if kind == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, {"string": str, "bool": bool}[kind])
+
+
+def without_null(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON's null and an absent key are both NULL; a number that isn't finite has the one or the other, and a name."""
+    kept = {
+        name: text for name, text in row.get("attributes", {}).items() if text not in ("NaN", "Infinity", "-Infinity")
+    }
+    return {column: value for column, value in row.items() if value is not None and column != "attributes"} | kept
