@@ -9,14 +9,6 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 
-class UpstreamError(Exception):
-    """The upstream, or the way to it, failed; `error_type` is the span's error.type."""
-
-    def __init__(self, error_type: str, message: str) -> None:
-        super().__init__(message)
-        self.error_type = error_type
-
-
 class RefusedError(Exception):
     """We refuse the request: a client fault, or a fault of our configuration."""
 
@@ -30,6 +22,14 @@ class Fault(NamedTuple):
     outcome: str
     error_type: str
     status: int
+
+
+class UpstreamError(Exception):
+    """The upstream, or the way to it, failed before there was a response."""
+
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 # First match counts: a class stands before its bases.

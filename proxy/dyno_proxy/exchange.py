@@ -316,7 +316,7 @@ class Exchange:
             return "stream_error", content.error_type
         if not self.complete:
             return "truncated", "connection_closed"
-        if not self.readable or self.unknown_encoding or not 200 <= status < 300 or self.method != "POST":
+        if not self.readable or self.unknown_encoding or status != 200 or self.method != "POST":
             return "ok", None
         if not content.readable:
             return "stream_error", "not_the_api"

@@ -87,8 +87,7 @@ class Handler:
             if protocol.upstream is None or not protocol.upstream.head_written:
                 raise
             _LOG.exception("the relay failed in the middle of a response")
-            if protocol.transport is not None:
-                protocol.transport.abort()
+            protocol.upstream.reset_client()
             return CLOSE
         finally:
             self._active -= 1
@@ -165,16 +164,13 @@ class Handler:
         upload.take_whole()
         try:
             connection = await self._exchange(upload, head, endpoint)
-        except UpstreamError as fault:
-            return error_response(
-                502 if exchange.broken is None else _gateway_status(exchange), *_said(fault, endpoint)
-            )
+        except UpstreamError as error:
+            return error_response(error.fault.status, error.fault.error_type, f"endpoint '{endpoint.name}': {error}")
         if endpoint.token is not None and exchange.status == 401:
             endpoint.token.expire()
         if connection.head_written:
-            if exchange.broken is not None and connection.unframed and protocol.transport is not None:
-                # Without a length or chunks only a reset can tell the client that this is not the end.
-                protocol.transport.abort()
+            if exchange.broken is not None and connection.unframed:
+                connection.reset_client()
             return CLOSE if connection.client_close or exchange.broken is not None else KEEP
         error_type = exchange.broken[1] if exchange.broken is not None else "no_response"
         return error_response(502, error_type, f"endpoint '{endpoint.name}': {error_type.replace('_', ' ')}")
@@ -300,7 +296,8 @@ async def _connect(endpoint: Endpoint, exchange: Exchange) -> UpstreamConnection
         if fault is None:
             raise
         exchange.broken = (fault.outcome, fault.error_type)
-        raise UpstreamError(fault.error_type, str(error)) from error
+        where = f"{endpoint.host}:{endpoint.port}"
+        raise UpstreamError(fault, f"{fault.error_type.replace('_', ' ')} at {where}") from error
 
 
 def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint | None, where: Route | None) -> None:
@@ -327,11 +324,3 @@ def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint |
 
 def _traceparent(exchange: Exchange) -> bytes:
     return b"00-%032x-%016x-%02x" % (exchange.trace_id, exchange.span_id, exchange.sampled is not False)
-
-
-def _gateway_status(exchange: Exchange) -> int:
-    return 504 if exchange.broken is not None and exchange.broken[0] == "upstream_timeout" else 502
-
-
-def _said(fault: UpstreamError, endpoint: Endpoint) -> tuple[str, str]:
-    return fault.error_type, f"endpoint '{endpoint.name}': {fault}"

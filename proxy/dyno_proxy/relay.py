@@ -8,6 +8,8 @@ task wakes up per chunk; the handler awaits one future, `ended`.
 """
 
 import asyncio
+import socket
+import struct
 import time
 from typing import Final
 
@@ -19,6 +21,7 @@ from .headers import HeadError, check_response_head, response_head
 MAX_HEAD_BYTES: Final = 64 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
 _NO_BODY: Final = (204, 304)
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # lingering on, for 0 s: what isn't sent is dropped, a reset is
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -83,11 +86,12 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             out = self._parse(data, now_ns, exchange)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, HeadError):
-            outcome = "truncated" if self.head_written else "upstream_unreachable"
+            outcome = "upstream_unreachable" if exchange.status is None else "truncated"
             self._end(exchange, (outcome, "upstream_protocol_error"))
             return
         if out:
             self._client.write(out)
+            self.head_written = self._in_body
         if self._parts:
             body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts.clear()
@@ -143,8 +147,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.reusable = self._parser.should_keep_alive() or self.reusable
             self._message_complete = True
         if not (self._chunked or self._remaining is not None or self._message_complete):
-            self.unframed = self.client_close = True  # the end of the connection is the end of the body
-        self.head_written = True
+            self.client_close = True
+        # Where nothing in the bytes tells the end of the body, the end of the client's connection has to.
+        self.unframed = self.client_close and self._remaining is None and not (self._chunked and not self._http10)
         return response_head(
             status, self._reason, self._headers, chunked=self._chunked and not self._http10, close=self.client_close
         )
@@ -175,7 +180,10 @@ class UpstreamConnection(asyncio.Protocol):
         if lowered == b"content-length":
             self._remaining = int(value)
         elif lowered == b"transfer-encoding":
-            self._chunked = value.strip().lower().endswith(b"chunked")
+            coding = value.strip().lower()
+            if self._chunked or coding != b"chunked":
+                raise HeadError("a transfer coding other than chunked")
+            self._chunked = True
 
     def on_headers_complete(self) -> None:
         if not self._message_complete:
@@ -236,6 +244,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
+
+    def reset_client(self) -> None:
+        """Close the client's connection in a way that can't be taken for the end of the body: by a TCP reset."""
+        socket_of_client = self._client.get_extra_info("socket")
+        if socket_of_client is not None:
+            socket_of_client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._client.abort()
 
     async def drain(self) -> None:
         """Wait until the upstream has room for more of the request."""

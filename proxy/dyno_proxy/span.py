@@ -11,6 +11,7 @@ import math
 import re
 from array import array
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from operator import attrgetter
 from typing import Final
 
@@ -55,13 +56,9 @@ TEXT_CHARACTERS: Final = 4096
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 _FIRST_EVENT: Final = "dyno.event.first_event_us"
 
-# Attribute -> the field of Record that it is taken from as it is. Most fields bear their column's name.
+# Attribute -> the field of Record that it is taken from. Most fields bear their column's name.
 _FIELDS: Final[dict[str, str]] = {
-    **{
-        a.name: a.column
-        for a in ATTRIBUTES
-        if a.column is not None and a.column in Record.__struct_fields__ and not a.type.endswith("[]")
-    },
+    **{a.name: a.column for a in ATTRIBUTES if a.column is not None and a.column in Record.__struct_fields__},
     "gen_ai.request.stream": "request_stream",
     "gen_ai.request.max_tokens": "max_tokens",
     "gen_ai.request.temperature": "temperature",
@@ -72,37 +69,13 @@ _FIELDS: Final[dict[str, str]] = {
     "dyno.retry_after_s": "retry_after_s",
     "dyno.server.prefill_s": "server_prefill_s",
     "dyno.server.decode_s": "server_decode_s",
+    "dyno.chunk.count": "streamed",  # holds the place; the number comes later
 }
-_NAMES: Final = tuple(_FIELDS)
-_VALUES: Final[Callable[[Record], tuple[AttributeValue | None, ...]]] = attrgetter(*_FIELDS.values())
-
-# What others write: everything else in a record is ours, and fits.
-_TEXTS: Final = (
-    "gen_ai.request.model",
-    "gen_ai.response.model",
-    "gen_ai.response.id",
-    "http.request.method",
-    "url.path",
-    "error.type",
-)
-_INTEGERS: Final = (
-    "gen_ai.request.max_tokens",
-    "gen_ai.request.seed",
-    "gen_ai.usage.input_tokens",
-    "gen_ai.usage.output_tokens",
-    "gen_ai.usage.reasoning.output_tokens",
-    "gen_ai.usage.cache_read.input_tokens",
-    "dyno.usage.first_chunk_tokens",
-)
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 _ERROR: Final = Status(StatusCode.ERROR)  # no description: error.type and the status code say it
 _UNSET: Final = Status(StatusCode.UNSET)
-
-
-class RecordSpan(ReadableSpan):
-    """A span that `record_span` built of fitting values: a row takes them into its columns without a second look."""
 
 
 def scope(version: str) -> InstrumentationScope:
@@ -128,29 +101,60 @@ def span_name(record: Record) -> str:
 
 def record_span(record: Record, *, resource: Resource, scope: InstrumentationScope, sampled: bool) -> ReadableSpan:
     """The record's span. OTLP and JSON can hold its values; what is unknown has no attribute."""
-    attributes, fitting = _attributes(record)
-    parent = parent_context(record)
-    start_ns = record.started_at_unix_us * 1000
-    kind = RecordSpan if fitting else ReadableSpan
-    return kind(
-        name=span_name(record),
-        context=SpanContext(
-            record.trace_id,
-            record.span_id,
-            False,
-            _SAMPLED if sampled else _NOT_SAMPLED,
-            None if parent is None else parent.trace_state,
-        ),
-        parent=parent,
+    span = RecordSpan(record, resource=resource, scope=scope, sampled=sampled)
+    if _is_plain(record):
+        return span
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
         resource=resource,
-        attributes=attributes,
-        kind=SpanKind.CLIENT,
-        # The conventions count a cancelled request among the errors too; `dyno.outcome` keeps them apart.
-        status=_UNSET if record.outcome == "ok" else _ERROR,
-        start_time=start_ns,
-        end_time=start_ns + record.duration_us * 1000,
+        attributes=_mended_attributes(record),
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
         instrumentation_scope=scope,
     )
+
+
+class RecordSpan(ReadableSpan):
+    """The span of a record that needs no mending.
+
+    Its row is made of the record itself, and what only OTLP asks for is made when asked: 10 µs a request, not 17.
+    """
+
+    def __init__(self, record: Record, *, resource: Resource, scope: InstrumentationScope, sampled: bool) -> None:
+        start_ns = record.started_at_unix_us * 1000
+        super().__init__(
+            name=span_name(record),
+            resource=resource,
+            kind=SpanKind.CLIENT,
+            # The conventions count a cancelled request among the errors too; `dyno.outcome` keeps them apart.
+            status=_UNSET if record.outcome == "ok" else _ERROR,
+            start_time=start_ns,
+            end_time=start_ns + record.duration_us * 1000,
+            instrumentation_scope=scope,
+        )
+        self.record = record
+        self._sampled = sampled
+
+    @cached_property
+    def parent(self) -> SpanContext | None:
+        return parent_context(self.record)
+
+    @cached_property
+    def context(self) -> SpanContext:
+        state = None if self.parent is None else self.parent.trace_state
+        flags = _SAMPLED if self._sampled else _NOT_SAMPLED
+        return SpanContext(self.record.trace_id, self.record.span_id, False, flags, state)
+
+    def get_span_context(self) -> SpanContext:
+        return self.context
+
+    @cached_property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        return _attributes(self.record)
 
 
 def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
@@ -159,6 +163,8 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     An attribute whose value isn't of its column's type (a token count beyond 64 bits, a text where a number belongs)
     stands in the map `attributes` instead, as text. Raises ValueError for a span without context or start.
     """
+    if isinstance(span, RecordSpan):
+        return _record_row(span.record, span.name, seq)
     context, start_ns, end_ns = span.get_span_context(), span.start_time, span.end_time
     if context is None or start_ns is None:
         raise ValueError(f"span {span.name!r} has no context or no start")
@@ -175,16 +181,17 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     row["started_at_us"] = start_ns // 1000
     if end_ns is not None:
         row["duration_us"] = (end_ns - start_ns) // 1000
-    attributes = span.attributes or {}
-    if isinstance(span, RecordSpan):
-        row |= {column: attributes[name] for name, column in _COLUMN_NAMES if name in attributes}
-        rest = {name: attribute_text(attributes[name]) for name in _OTHER_NAMES if name in attributes}
-    else:
-        rest = _fit(attributes, row)
-    if _FIRST_EVENT in attributes:
+    rest = {name: value for name, value in (span.attributes or {}).items() if value is not None}
+    if _FIRST_EVENT in rest:
         rest.pop(_FIRST_CHUNK, None)  # the same moment, in seconds
+    for name, column, fitted in _FITTED_COLUMNS:
+        stored = fitted(rest.get(name))
+        if stored is not None:
+            del rest[name]
+            if stored != []:
+                row[column] = stored
     if rest:
-        row["attributes"] = rest
+        row["attributes"] = {name: attribute_text(value) for name, value in rest.items()}
     return row
 
 
@@ -213,37 +220,92 @@ def mended_text(text: str) -> str:
 # From the record
 
 
-def _attributes(record: Record) -> tuple[dict[str, AttributeValue], bool]:
-    """The attributes, mended where needed, and whether each is still of its column's type."""
-    attributes: dict[str, AttributeValue] = {
-        name: value for name, value in zip(_NAMES, _VALUES(record), strict=True) if value is not None
+def _is_plain(record: Record) -> bool:
+    """Nothing to mend: every text is short and of ASCII, every number fits its column."""
+    for text in _TEXTS(record):
+        if text is not None and (len(text) > TEXT_CHARACTERS or not text.isascii()):
+            return False
+    for number in _INTEGERS(record):
+        if number is not None and not _is_int64(number):
+            return False
+    for reason in record.finish_reasons:
+        if len(reason) > TEXT_CHARACTERS or not reason.isascii():
+            return False
+    for name, tag in record.baggage.items():
+        if isinstance(tag, str) and (len(tag) > TEXT_CHARACTERS or not tag.isascii()):
+            return False
+        if _BAGGAGE_FITTED[name](tag) is None:
+            return False
+    # The conventions demand an error.type of every error.
+    return record.outcome == "ok" or record.error_type is not None
+
+
+def _record_row(record: Record, name: str, seq: int) -> dict[str, object]:
+    """A plain record's row, without the detour over attributes."""
+    row: dict[str, object] = {
+        "v": SCHEMA_VERSION,
+        "seq": seq,
+        "trace_id": f"{record.trace_id:032x}",
+        "span_id": f"{record.span_id:016x}",
     }
-    fitting = True
-    for name in _TEXTS:
-        text = attributes.get(name)
-        if isinstance(text, str) and (len(text) > TEXT_CHARACTERS or not text.isascii()):
-            attributes[name] = _bounded(text)
-    for name in _INTEGERS:
-        number = attributes.get(name)
-        if isinstance(number, int) and not _is_int64(number):
-            attributes[name] = _integer_text(number)
-            fitting = False
+    if record.parent_span_id is not None:
+        row["parent_span_id"] = f"{record.parent_span_id:016x}"
+    row["name"] = name
+    row["kind"] = "CLIENT"
+    row["started_at_us"] = record.started_at_unix_us
+    row["duration_us"] = record.duration_us
+    columns = zip(_COLUMN_NAMES, _COLUMN_VALUES(record), strict=True)
+    row |= {column: value for column, value in columns if value is not None}
+    if not record.finish_reasons:
+        del row["finish_reasons"]
+    if record.streamed:
+        row["chunk_count"] = len(record.chunk_offsets_us)
+    else:
+        del row["reasoning_streamed"]  # nothing was streamed: there is nothing to say
+        row.pop("chunk_count", None)
+    if not record.chunk_offsets_us:
+        del row["chunk_offsets_us"]
+    if record.baggage:
+        for tag, column in _BAGGAGE_COLUMNS:
+            if tag in record.baggage:
+                row[column] = record.baggage[tag]
+    others = zip(_OTHER_NAMES, _OTHER_VALUES(record), strict=True)
+    rest = {other: attribute_text(value) for other, value in others if value is not None}
+    if rest:
+        row["attributes"] = rest
+    return row
+
+
+def _attributes(record: Record) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {
+        name: value for name, value in zip(_FIELDS, _VALUES(record), strict=True) if value is not None and value != ()
+    }
     if record.outcome != "ok" and record.error_type is None:
-        attributes["error.type"] = record.outcome  # the conventions demand one of every error
-    if record.chunk_offsets_us:
-        attributes["dyno.chunk.offsets_us"] = record.chunk_offsets_us
-    if record.finish_reasons:
-        attributes["gen_ai.response.finish_reasons"] = tuple(map(_bounded, record.finish_reasons))
+        attributes["error.type"] = record.outcome
     if record.first_event_us is not None:
         attributes[_FIRST_CHUNK] = record.first_event_us / 1e6
     if record.streamed:
         attributes["dyno.chunk.count"] = len(record.chunk_offsets_us)
     else:
-        attributes.pop("dyno.reasoning.streamed", None)  # nothing was streamed: there is nothing to say
-    for name, tag in record.baggage.items():
-        attributes[name] = _bounded(tag) if isinstance(tag, str) else tag
-        fitting = fitting and _BAGGAGE_FITTED[name](tag) is not None
-    return attributes, fitting
+        attributes.pop("dyno.chunk.count", None)
+        attributes.pop("dyno.reasoning.streamed", None)
+    attributes.update(record.baggage)
+    return attributes
+
+
+def _mended_attributes(record: Record) -> dict[str, AttributeValue]:
+    """Texts bounded and valid; an integer that 64 bits can't hold as text."""
+    mended: dict[str, AttributeValue] = {}
+    for name, value in _attributes(record).items():
+        if isinstance(value, str):
+            mended[name] = _bounded(value)
+        elif isinstance(value, int) and not _is_int64(value):
+            mended[name] = _integer_text(value)
+        else:
+            mended[name] = value
+    if record.finish_reasons:
+        mended["gen_ai.response.finish_reasons"] = tuple(map(_bounded, record.finish_reasons))
+    return mended
 
 
 def _bounded(text: str | None) -> str:
@@ -276,22 +338,7 @@ def _trace_state(header: str) -> TraceState | None:
     return TraceState(list(pairs.items()))
 
 
-# To the row
-
-
-def _fit(attributes: Mapping[str, AttributeValue], row: dict[str, object]) -> dict[str, str]:
-    """Put anybody's attributes into the row's columns. Returns those without one, or of another type, as text."""
-    rest = {name: value for name, value in attributes.items() if value is not None}
-    for name, column, fitted in _FITTED_COLUMNS:
-        stored = fitted(attributes.get(name))
-        if stored is not None:
-            del rest[name]
-            if stored != []:
-                row[column] = stored
-    return {name: attribute_text(value) for name, value in rest.items()}
-
-
-# Each returns the value as its column holds it, None where it doesn't fit.
+# To the row. Each returns the value as its column holds it, None where it doesn't fit.
 
 
 def _fitted_string(value: object) -> str | None:
@@ -334,7 +381,28 @@ _FITTED: Final[dict[str, Callable[[object], object | None]]] = {
     "int[]": _fitted_ints,
 }
 
-_BAGGAGE_FITTED: Final = {a.name: _FITTED[a.type] for a in ATTRIBUTES if a.name in BAGGAGE}
-_COLUMN_NAMES: Final = tuple((a.name, a.column) for a in ATTRIBUTES if a.column is not None)
-_OTHER_NAMES: Final = tuple(a.name for a in ATTRIBUTES if a.column is None)
 _FITTED_COLUMNS: Final = tuple((a.name, a.column, _FITTED[a.type]) for a in ATTRIBUTES if a.column is not None)
+_BAGGAGE_FITTED: Final = {a.name: _FITTED[a.type] for a in ATTRIBUTES if a.name in BAGGAGE}
+_BAGGAGE_COLUMNS: Final = tuple((a.name, a.column) for a in ATTRIBUTES if a.name in BAGGAGE and a.column is not None)
+
+# Many fields at once, in C
+_VALUES: Final[Callable[[Record], tuple[AttributeValue | None, ...]]] = attrgetter(*_FIELDS.values())
+_COLUMN_NAMES: Final = tuple(a.column for a in ATTRIBUTES if a.column is not None and a.name in _FIELDS)
+_COLUMN_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(
+    *(_FIELDS[a.name] for a in ATTRIBUTES if a.column is not None and a.name in _FIELDS)
+)
+_OTHER_NAMES: Final = tuple(a.name for a in ATTRIBUTES if a.column is None and a.name in _FIELDS)
+_OTHER_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(*(_FIELDS[name] for name in _OTHER_NAMES))
+# What others write; everything else in a record is ours, and plain.
+_TEXTS: Final[Callable[[Record], tuple[str | None, ...]]] = attrgetter(
+    "model", "response_model", "response_id", "method", "path", "error_type"
+)
+_INTEGERS: Final[Callable[[Record], tuple[int | None, ...]]] = attrgetter(
+    "max_tokens",
+    "seed",
+    "input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cached_tokens",
+    "first_chunk_tokens",
+)

@@ -74,6 +74,7 @@ class Telemetry:
         self._taken = self._chunks_taken = self._done = 0
         self._on_loop = _Contained(metrics.spans_dropped)
         self._in_thread = _Contained(metrics.spans_dropped)
+        self._around_thread = _Contained(metrics.spans_dropped)
         self._wake = threading.Event()
         self._emptied = threading.Condition()
         self._stopping = False
@@ -93,9 +94,9 @@ class Telemetry:
             if self._stopping:
                 self._metrics.spans_dropped(CLOSED, 1)
             elif self._put - self._taken < self._queue_records and self._chunks_put - self._chunks_taken < QUEUE_CHUNKS:
-                self._put += 1
                 self._chunks_put += len(record.chunk_offsets_us)
                 self._queue.append(record)
+                self._put += 1
             else:
                 self._metrics.spans_dropped(QUEUE_FULL, 1)
 
@@ -133,18 +134,22 @@ class Telemetry:
         while not self._stopping:
             self._wake.wait(PERIOD_S)
             self._wake.clear()
+            with self._around_thread.losing(0):
+                self._empty_queue()
+        with self._around_thread.losing(0):
             self._empty_queue()
-        self._empty_queue()
-        with self._in_thread.losing(0):
+        with self._around_thread.losing(0):
             self._journal.shutdown()
 
     def _empty_queue(self) -> None:
         while self._queue:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH_RECORDS))]
             self._taken += len(batch)
-            self._write(batch)
-            self._chunks_taken += sum(len(record.chunk_offsets_us) for record in batch)
-            self._done += len(batch)
+            try:
+                self._write(batch)
+            finally:
+                self._chunks_taken += sum(len(record.chunk_offsets_us) for record in batch)
+                self._done += len(batch)
         with self._emptied:
             self._emptied.notify_all()
 
@@ -159,7 +164,7 @@ class Telemetry:
                 spans.append(span)
                 if sampled:
                     sampled_spans.append(span)
-            with self._in_thread.losing(0):
+                self._in_thread.losing(0)  # the span is safe, whatever becomes of its figures
                 self._metrics.observe(record)
             self._pause()
         with self._in_thread.losing(len(spans)):
@@ -276,8 +281,7 @@ class _Otlp:
         closing.join(max(0.0, timeout_s))
         if not closing.is_alive():
             return True
-        self._exporter.shutdown()
-        waiting = self._handed - self._exporter.done
+        waiting = self._handed - self._exporter.give_up()
         _log.error("%d spans were not sent to OTLP within the time limit", waiting)
         self._dropped(OTLP_FAILED, waiting)
         return False
@@ -289,17 +293,28 @@ class _CountedExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter, dropped: Callable[[str, int], None]) -> None:
         self._exporter = exporter
         self._dropped = dropped
-        self.done = 0
+        self._lock = threading.Lock()
+        self._given_up = False
+        self.done = 0  # spans that are through, sent or lost
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = SpanExportResult.FAILURE
         try:
             result = self._exporter.export(spans)
         finally:
-            if result is not SpanExportResult.SUCCESS:
-                self._dropped(OTLP_FAILED, len(spans))
-            self.done += len(spans)
+            with self._lock:
+                if result is not SpanExportResult.SUCCESS and not self._given_up:
+                    self._dropped(OTLP_FAILED, len(spans))
+                self.done += len(spans)
         return result
+
+    def give_up(self) -> int:
+        """Stop without waiting. Returns how many spans were through; of the others nothing is counted any more."""
+        with self._lock:
+            self._given_up = True
+            done = self.done
+        self._exporter.shutdown()
+        return done
 
     def shutdown(self) -> None:
         self._exporter.shutdown()

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
+from records import RUN_ID, parsed, record, records, unstreamed
 
 from dyno_proxy import span as span_module
-from dyno_proxy.attributes import ATTRIBUTES, OUTCOMES, SCHEMA_URL, SCOPE_NAME
+from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.journal import journal_line
 from dyno_proxy.record import Record
 from dyno_proxy.span import COLUMNS, TEXT_CHARACTERS, mended_text, record_span, scope, span_row
-from records import RUN_ID, parsed, record, records, unstreamed
 
 RESOURCE = Resource({"service.name": "dyno-proxy"})
 SCOPE = scope("0.1.0")
@@ -79,7 +79,7 @@ def test_the_name(changes: dict[str, Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_the_callers_decision_is_the_spans_flag(sampled: bool) -> None:  # noqa: FBT001  # a table's value
+def test_the_callers_decision_is_the_spans_flag(sampled: bool) -> None:
     """The client's flag stays the parent's; the span's own is the sampler's word."""
     span = span_of(record(sampled=not sampled), sampled=sampled)
     assert span.context is not None
@@ -278,6 +278,7 @@ def test_a_foreign_span_without_a_start_is_refused() -> None:
         span_row(ReadableSpan("x", context), 1)
 
 
+@settings(deadline=None)
 @given(records())
 def test_any_record_comes_back_from_its_line(source: Record) -> None:
     """Record -> span -> row -> line -> parsed: each field as it was, or mended as documented; columns in order."""
@@ -293,6 +294,7 @@ def test_any_record_comes_back_from_its_line(source: Record) -> None:
         )
 
 
+@settings(deadline=None)
 @given(records())
 def test_a_row_holds_each_column_in_its_type(source: Record) -> None:
     """DuckDB reads a file with fixed types: one value of another type would cost it the whole file."""
@@ -301,6 +303,7 @@ def test_a_row_holds_each_column_in_its_type(source: Record) -> None:
         assert fits(value, TYPES[column]), column
 
 
+@settings(deadline=None)
 @given(records())
 def test_own_spans_and_foreign_ones_become_the_same_row(source: Record) -> None:
     """The short way for spans of our own and the long one for anybody's agree."""
@@ -346,12 +349,8 @@ def expected(source: Record, name: str, column: str | None) -> object:
     value: Any
     if name in ("gen_ai.response.time_to_first_chunk", "dyno.imported_from"):
         return None  # not stored beside first_event_us; not a proxy's
-    if name.startswith("dyno.") and name in source.baggage:
-        value = source.baggage[name]
-    elif name in {"dyno.run.id", "dyno.workload", "dyno.prompt.id", "dyno.repeat", "dyno.warmup"} or (
-        name in {"dyno.due_at_unix_us", "dyno.send_lag_s"}
-    ):
-        value = None
+    if name in BAGGAGE:
+        value = source.baggage.get(name)
     elif name == "dyno.chunk.count":
         value = len(source.chunk_offsets_us) if source.streamed else None
     elif name == "dyno.reasoning.streamed":
@@ -388,7 +387,9 @@ def found(row: dict[str, Any], name: str, column: str | None) -> object:
     if kind == "int":
         number = int(text, 0)
         return number if -(2**63) <= number < 2**63 else text
-    return {"bool": {"true": True, "false": False}.get, "float": float}.get(kind, str)(text)
+    if kind == "bool":
+        return {"true": True, "false": False}[text]
+    return float(text) if kind == "float" else text
 
 
 def fits(value: object, kind: str) -> bool:

@@ -1,0 +1,1 @@
+"""Load: prompts replayed through the proxy, and the simulated endpoints."""

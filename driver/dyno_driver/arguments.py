@@ -1,0 +1,171 @@
+"""What the commands of this package ask on the command line, and the shape of their errors: one line each."""
+
+import argparse
+import math
+import sys
+from dataclasses import dataclass
+from typing import Final, NoReturn
+from urllib.parse import urlsplit
+
+from .schedule import ORDERS, WORKLOADS, Order
+
+DEFAULT_SPANS: Final = "spans"
+DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Its errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see '{self.prog} --help'", file=sys.stderr)
+        sys.exit(2)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What to ask, of whom, in which order. `seed` draws the order; `sampling_seed` is sent to the endpoints."""
+
+    prompts: str
+    count: int
+    endpoints: tuple[str, ...] | None
+    workload: str
+    order: Order
+    seed: int | None
+    repeat: int
+    warmup: int
+    temperature: float | None
+    max_tokens: int | None
+    sampling_seed: int | None
+    stream: bool
+    timeout_s: float
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `dyno drive` and `dyno compare` share."""
+    what = parser.add_argument_group("what is asked")
+    what.add_argument(
+        "--prompts",
+        default="science",
+        metavar="SET",
+        help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, or OWNER/NAME[:SPLIT] on the "
+        "Hugging Face hub (default: science)",
+    )
+    what.add_argument(
+        "-n", dest="count", type=_positive_int, default=10, metavar="N", help="the first N prompts (default: 10)"
+    )
+    what.add_argument(
+        "--endpoints", type=_names, metavar="A,B", help="names in the proxy's configuration (default: all of them)"
+    )
+    what.add_argument(
+        "--temperature", type=_temperature, default=0.0, metavar="T", help="0 unless given; 'none': not sent"
+    )
+    what.add_argument(
+        "--max-tokens", type=_max_tokens, default=512, metavar="N", help="512 unless given; 'none': not sent"
+    )
+    what.add_argument("--sampling-seed", type=int, metavar="N", help="sent as the request's 'seed' (default: not sent)")
+    what.add_argument(
+        "--stream", action=argparse.BooleanOptionalAction, default=True, help="streamed answers (default: yes)"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--workload", choices=list(WORKLOADS), default="single", help="shape of the traffic (default: single)"
+    )
+    how.add_argument(
+        "--repeat", type=_positive_int, default=1, metavar="N", help="ask the whole set N times (default: 1)"
+    )
+    how.add_argument(
+        "--warmup",
+        type=_natural_int,
+        default=1,
+        metavar="N",
+        help="flagged requests to each endpoint first (default: 1)",
+    )
+    how.add_argument(
+        "--order", choices=ORDERS, default="alternate", help="who goes first within a pair (default: alternate)"
+    )
+    how.add_argument("--seed", type=int, metavar="N", help="of --order random (default: drawn, and recorded)")
+    how.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="S",
+        help="seconds until a request is given up (default: 600)",
+    )
+
+
+def run_options(parsed: argparse.Namespace) -> RunOptions:
+    return RunOptions(
+        prompts=parsed.prompts,
+        count=parsed.count,
+        endpoints=parsed.endpoints,
+        workload=parsed.workload,
+        order=parsed.order,
+        seed=parsed.seed,
+        repeat=parsed.repeat,
+        warmup=parsed.warmup,
+        temperature=parsed.temperature,
+        max_tokens=parsed.max_tokens,
+        sampling_seed=parsed.sampling_seed,
+        stream=parsed.stream,
+        timeout_s=parsed.timeout,
+    )
+
+
+def proxy_url(text: str) -> str:
+    """An http(s) URL without a trailing slash. Credentials in it would end up in run.json, so they are refused."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"'{text}' is no URL of a proxy, such as {DEFAULT_PROXY}")
+    if parts.username is not None or parts.password is not None:
+        raise argparse.ArgumentTypeError("a URL with a user or password; put the proxy's key into DYNO_API_KEY")
+    return text.rstrip("/")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"'{text}' has an empty name; write NAME,NAME")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise argparse.ArgumentTypeError(f"'{twice[0]}' stands twice")
+    return names
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+    return number
+
+
+def _positive_int(text: str) -> int:
+    return _integer(text, 1)
+
+
+def _natural_int(text: str) -> int:
+    return _integer(text, 0)
+
+
+def _max_tokens(text: str) -> int | None:
+    return None if text == "none" else _integer(text, 1)
+
+
+def _temperature(text: str) -> float | None:
+    return None if text == "none" else _number(text, 0.0, "a temperature of 0 or more, or 'none'")
+
+
+def _seconds(text: str) -> float:
+    return _number(text, math.ulp(0.0), "a number of seconds above 0")
+
+
+def _number(text: str, least: float, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+    return number

@@ -1,0 +1,79 @@
+"""`dyno drive`: replays a prompt set through a running proxy."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from .arguments import DEFAULT_PROXY, DEFAULT_SPANS, ArgumentParser, RunOptions, add_run_options, proxy_url, run_options
+from .errors import WrongUseError
+
+if TYPE_CHECKING:
+    from .dataset import PromptSet
+    from .run import RunResult
+
+PROG: Final = "dyno drive"
+
+# The proxy writes its spans at most every 250 ms; who reads the folder next should find them all.
+SPANS_SETTLE_S: Final = 0.5
+
+EPILOG: Final = """\
+The endpoints and their models are those of the proxy's configuration. A proxy that demands a key gets DYNO_API_KEY.
+Exit code: 0; 1 if a request failed or the run was stopped; 2 for wrong use.
+
+example:
+  dyno drive --proxy http://127.0.0.1:8080 --prompts science -n 10 --endpoints metis,sophia
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = ArgumentParser(
+        prog=PROG,
+        description="Replays a prompt set to a running proxy's endpoints, in interleaved pairs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument("--proxy", type=proxy_url, default=DEFAULT_PROXY, metavar="URL", help=f"({DEFAULT_PROXY})")
+    where.add_argument(
+        "--spans",
+        type=Path,
+        default=Path(os.environ.get("DYNO_PROXY_SPANS") or DEFAULT_SPANS),
+        metavar="DIR",
+        help="the proxy's spans folder; the run's own files go to DIR/runs (default: DYNO_PROXY_SPANS, or spans)",
+    )
+    add_run_options(parser)
+    parsed = parser.parse_args(argv)
+    options = run_options(parsed)
+
+    # Late, so that --help answers at once.
+    from .dataset import load_prompts
+    from .run import summary
+    from .stopping import StoppedError
+
+    try:
+        prompt_set = load_prompts(options.prompts, options.count)
+        result = asyncio.run(_drive(parsed.proxy, options, prompt_set, parsed.spans, ["dyno", "drive", *argv]))
+    except WrongUseError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return 2
+    except (StoppedError, KeyboardInterrupt):
+        print(f"{PROG}: stopped before the first request", file=sys.stderr)
+        return 1
+    print("\n".join(summary(result)))
+    print(f"Tables: dyno report {result.run_id} --spans {parsed.spans}")
+    return result.exit_code
+
+
+async def _drive(
+    url: str, options: RunOptions, prompt_set: "PromptSet", spans: Path, command: list[str]
+) -> "RunResult":
+    from .run import run
+    from .stopping import stop_signals
+
+    with stop_signals() as stop:
+        result = await run(url, os.environ.get("DYNO_API_KEY") or None, options, prompt_set, spans, command, stop)
+        await asyncio.sleep(SPANS_SETTLE_S)
+    return result

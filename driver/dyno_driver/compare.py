@@ -1,0 +1,141 @@
+"""`dyno compare`: the whole job. Starts the proxy (and simulated endpoints), runs, stops them, has the report made."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from .arguments import ArgumentParser, RunOptions, add_run_options, run_options
+from .errors import WrongUseError
+
+if TYPE_CHECKING:
+    from .dataset import PromptSet
+    from .run import RunResult
+
+PROG: Final = "dyno compare"
+
+EPILOG: Final = """\
+Without --config two endpoints are simulated, and everything says so. Tables and paths go to stdout, progress to stderr.
+Exit code: 0; 1 if a request failed or the run was stopped (what was measured is kept); 2 for wrong use.
+
+examples:
+  dyno compare
+  dyno compare --config dyno.toml --prompts squad -n 10
+"""
+
+# The published benchmark's two systems, by name; every figure comes from `dyno simulate`.
+SIMULATED: Final = {
+    "metis": {"model": "gpt-oss-120b", "provider": "sambanova", "hardware": "simulated"},
+    "sophia": {"model": "openai/gpt-oss-120b", "provider": "vllm", "hardware": "simulated"},
+}
+
+_PROXY_READY: Final = re.compile(r"dyno proxy: listening on (?P<url>http\S+), spans in (?P<spans>.+)")
+_SIMULATE_READY: Final = re.compile(r"dyno simulate: (?P<profile>\S+) on (?P<url>http\S+)")
+
+
+def main(argv: list[str]) -> int:
+    parser = ArgumentParser(
+        prog=PROG,
+        description="Replays prompts to two or more endpoints in interleaved pairs, measures them, prints the "
+        "comparison and writes the report.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument("--config", type=Path, metavar="FILE", help="the proxy's configuration with its endpoints")
+    where.add_argument("--spans", metavar="DIR", help="folder of the spans and runs (the configuration's, or spans)")
+    where.add_argument(
+        "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where the proxy listens (default: a free port)"
+    )
+    where.add_argument("--simulate-seed", type=int, default=0, metavar="N", help="of the simulated times (default: 0)")
+    add_run_options(parser)
+    parsed = parser.parse_args(argv)
+    options = run_options(parsed)
+
+    # Late, so that --help answers at once.
+    from .children import DYNO, ChildError
+    from .dataset import load_prompts
+    from .run import summary
+    from .stopping import StoppedError
+
+    if parsed.config is None:
+        print(f"No --config: {' and '.join(SIMULATED)} are simulated; nothing real is measured.", flush=True)
+        if Path("dyno.toml").exists():
+            print("The dyno.toml here is not used; that takes --config dyno.toml.", flush=True)
+    try:
+        prompt_set = load_prompts(options.prompts, options.count)
+        result, spans = asyncio.run(_measure(parsed, options, prompt_set, ["dyno", "compare", *argv]))
+    except WrongUseError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return 2
+    except ChildError as error:
+        if error.spoke:
+            return 2
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return 1
+    except (StoppedError, KeyboardInterrupt):
+        print(f"{PROG}: stopped before the first request", file=sys.stderr)
+        return 1
+    print("\n".join(summary(result)), flush=True)
+    if not result.measured:
+        return result.exit_code
+    report = [*DYNO, "report", result.run_id, "--spans", str(spans), "--out", str(result.folder)]
+    code = subprocess.run(report, check=False).returncode  # noqa: S603 - our own program
+    return code or result.exit_code
+
+
+async def _measure(
+    parsed: argparse.Namespace, options: RunOptions, prompt_set: "PromptSet", command: list[str]
+) -> "tuple[RunResult, Path]":
+    """The run and its spans folder; when it returns, the proxy has ended and its spans are on disk."""
+    from .children import Child
+    from .run import run
+    from .stopping import stop_signals, unless
+
+    async with contextlib.AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        config, environment = parsed.config, dict(os.environ)
+        if config is None:
+            config = await _simulate(stack, stop, parsed.simulate_seed)
+            # Such a variable would put a real endpoint behind a name that is called simulated.
+            environment = {name: value for name, value in environment.items() if not name.startswith("DYNO_ENDPOINTS_")}
+        spans = [] if parsed.spans is None else ["--spans", parsed.spans]
+        proxy = await Child.start("proxy", ["--config", str(config), "--listen", parsed.listen, *spans], environment)
+        # The last to be registered ends first: the endpoints still answer while the proxy drains.
+        stack.push_async_callback(proxy.stop)
+        [ready] = await unless(stop, proxy.ready(_PROXY_READY))
+        key = os.environ.get("DYNO_API_KEY") or None
+        result = await run(ready["url"], key, options, prompt_set, Path(ready["spans"]), command, stop)
+    return result, Path(ready["spans"])
+
+
+async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int) -> Path:
+    """Start the simulated endpoints; returns a configuration that has them. `stack` ends and removes both."""
+    from .children import Child
+    from .stopping import unless
+
+    profiles = [argument for name in SIMULATED for argument in ("--profile", name)]
+    simulators = await Child.start("simulate", [*profiles, "--listen", "127.0.0.1:0", "--seed", str(seed)])
+    stack.push_async_callback(simulators.stop)
+    lines = await unless(stop, simulators.ready(_SIMULATE_READY, len(SIMULATED)))
+    config = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dyno-")), "dyno.toml")
+    text = simulated_config({line["profile"]: line["url"] for line in lines})
+    await asyncio.to_thread(config.write_text, text, encoding="utf-8")
+    return config
+
+
+def simulated_config(urls: dict[str, str]) -> str:
+    """A dyno.toml with the simulated endpoints at `urls`. JSON's strings are TOML's."""
+    sections = []
+    for name, settings in SIMULATED.items():
+        keys = {"url": urls[name], **settings}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        sections.append("\n".join([f"[endpoints.{name}]", *lines]))
+    return "\n\n".join(sections) + "\n"

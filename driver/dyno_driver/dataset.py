@@ -1,0 +1,211 @@
+"""Prompt sets: what each request asks, and the reference answers that its response can be scored against.
+
+`science` lies in this package, files are read where they are; only `squad` and OWNER/NAME ask the hub (hub.py).
+"""
+
+import contextlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import WrongUseError
+from .schedule import WARMUP_PROMPT_ID
+
+# Ids travel in a header with every request.
+LONGEST_ID: Final = 200
+
+_HUB_ID: Final = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<split>[\w.-]+))?")
+_WARMUP_PROMPT: Final = "Question: Which planet is closest to the Sun?\n\nAnswer:"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question; `prompt` is the text as sent. Unknown parts are None."""
+
+    prompt_id: str
+    prompt: str
+    question: str | None = None
+    context: str | None = None
+    title: str | None = None
+    domain: str | None = None
+    reference_answers: tuple[str, ...] = ()
+
+
+WARMUP: Final = Prompt(WARMUP_PROMPT_ID, _WARMUP_PROMPT)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    name: str
+    source: str
+    license: str | None  # None: the source doesn't say
+    description: str
+    prompts: tuple[Prompt, ...]
+
+
+def load_prompts(spec: str, count: int) -> PromptSet:
+    """The first `count` prompts of the set that `--prompts` names, fewer where it has fewer.
+
+    Raises WrongUseError where there is no such set, where it can't be read, or where it holds no question.
+    """
+    if spec == "science":
+        return _science(count)
+    if spec == "squad":
+        from . import hub
+
+        return _set(
+            count,
+            hub.rows(spec, "rajpurkar/squad", "validation", count),
+            where="squad",
+            name="squad",
+            source="https://huggingface.co/datasets/rajpurkar/squad, split validation",
+            license="CC BY-SA 4.0",
+            description="Stanford Question Answering Dataset 1.1: questions on passages from Wikipedia",
+        )
+    path = Path(spec).expanduser()
+    from . import prompt_files
+
+    hub_id = _HUB_ID.fullmatch(spec)
+    if hub_id is None or path.exists() or path.suffix.lower() in prompt_files.READERS:
+        if "/" not in spec and not path.suffix and not path.exists():
+            raise WrongUseError(
+                f"--prompts {spec}: no such set or file; sets: science, squad, OWNER/NAME on the hub, or a FILE"
+            )
+        return _set(
+            count,
+            prompt_files.rows(path, count),
+            where=str(path),
+            name=path.stem,
+            source=str(path.resolve()),
+            license=None,
+            description=f"prompts from the file {path.name}",
+        )
+    from . import hub
+
+    name, split = hub_id["name"], hub_id["split"] or "validation"
+    return _set(
+        count,
+        hub.rows(spec, name, split, count),
+        where=spec,
+        name=name,
+        source=f"https://huggingface.co/datasets/{name}, split {split}",
+        license=None,
+        description=f"split {split} of {name} on the Hugging Face hub",
+    )
+
+
+def published_prompt(question: str, context: str | None) -> str:
+    """The published benchmark's prompt; without a passage, the same less its first part."""
+    asked = f"Question: {question}\n\nAnswer:"
+    return f"Context: {context}\n\n{asked}" if context else asked
+
+
+def _science(count: int) -> PromptSet:
+    text = resources.files("dyno_driver").joinpath("science.json").read_text(encoding="utf-8")
+    return _set(
+        count,
+        json.loads(text),
+        where="science",
+        name="science",
+        source="written for Dyno (dyno_driver/science.json)",
+        license="Apache-2.0",
+        description="questions on short passages about quantum mechanics, photosynthesis, machine learning, genetics "
+        "and thermodynamics, in turn",
+    )
+
+
+def _set(
+    count: int,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    where: str,
+    name: str,
+    source: str,
+    license: str | None,  # noqa: A002 - the record's own word
+    description: str,
+) -> PromptSet:
+    prompts = tuple(itertools.islice(_prompts(rows, where), count))
+    if not prompts:
+        raise WrongUseError(f"--prompts {where}: no questions in it; it needs records with 'question' or 'prompt'")
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.prompt_id in seen:
+            raise WrongUseError(
+                f"--prompts {where}: the id '{prompt.prompt_id}' stands twice; answers are told apart by it"
+            )
+        seen.add(prompt.prompt_id)
+    return PromptSet(name, source, license, description, prompts)
+
+
+def _prompts(rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[Prompt]:
+    for number, row in enumerate(rows, start=1):
+        question, verbatim = _text(row, "question"), _text(row, "prompt")
+        if question is None and verbatim is None:
+            columns = ", ".join(map(str, row)) or "none"
+            raise WrongUseError(
+                f"--prompts {where}: record {number} has no question: neither 'question' nor 'prompt' among "
+                f"its columns ({columns}) is filled"
+            )
+        context = _text(row, "context")
+        yield Prompt(
+            prompt_id=_id(row, number, where),
+            prompt=verbatim if verbatim is not None else published_prompt(question or "", context),
+            question=question,
+            context=context,
+            title=_text(row, "title"),
+            domain=_text(row, "domain"),
+            reference_answers=_answers(row, where, number),
+        )
+
+
+def _id(row: Mapping[str, Any], number: int, where: str) -> str:
+    prompt_id = _text(row, "id") or _text(row, "prompt_id") or str(number)
+    if len(prompt_id) > LONGEST_ID:
+        raise WrongUseError(
+            f"--prompts {where}: record {number} has an id of over {LONGEST_ID} characters; it must be shorter"
+        )
+    return prompt_id
+
+
+def _text(row: Mapping[str, Any], column: str) -> str | None:
+    """The column as text; None where it is missing or blank."""
+    value = row.get(column)
+    if value is None:
+        return None
+    text = _clean(str(value))
+    return text if text.strip() else None
+
+
+def _clean(text: str) -> str:
+    """Lone surrogates, which a JSON file may spell and neither UTF-8 nor Parquet can hold, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _answers(row: Mapping[str, Any], where: str, number: int) -> tuple[str, ...]:
+    """References as text, a list, SQuAD's `{"text": […]}` or `[{"text": …}]`, or any of these as JSON in a cell."""
+    value: Any = None
+    for column in ("answers", "answer", "reference_answers"):
+        value = row.get(column)
+        if value is not None:
+            break
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        # Not JSON: an answer that opens with a bracket.
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, Mapping):
+        value = value.get("text")
+    if value is None:
+        return ()
+    texts = [item.get("text") if isinstance(item, Mapping) else item for item in _each(value)]
+    if any(isinstance(text, list | Mapping) for text in texts):
+        raise WrongUseError(f"--prompts {where}: record {number} has answers of no known shape; use a list of texts")
+    return tuple(dict.fromkeys(_clean(str(text)) for text in texts if text is not None and str(text).strip()))
+
+
+def _each(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,91 @@
+"""Hugging Face's `datasets`, kept quiet, and prompt sets asked of the hub through it."""
+
+import os
+import queue
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from .errors import WrongUseError, one_line
+
+DEFAULT_HUB: Final = "https://huggingface.co"
+# Left alone, the client retries a hub that isn't there for 23 s, and a network that swallows packets for minutes.
+PROBE_TIMEOUT_S: Final = 5.0
+
+_QUIET: Final = {
+    "DATASETS_VERBOSITY": "critical",
+    "HF_HUB_VERBOSITY": "critical",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def library(*, offline: bool) -> Any:
+    """The module `datasets`, which says nothing on the terminal; `offline` keeps it from the network.
+
+    All of it is read from the environment when the module is imported, so the first call of a process decides.
+    """
+    os.environ.update(_QUIET)
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    import datasets
+
+    return datasets
+
+
+def rows(spec: str, name: str, split: str, count: int) -> Iterator[Mapping[str, Any]]:
+    """The first `count` records of one split, in order, from the hub or, where it can't be reached, from its cache.
+
+    Raises WrongUseError, which names `spec` as it was asked for, where neither has it.
+    """
+    online = not _told_offline() and _reachable(os.environ.get("HF_ENDPOINT") or DEFAULT_HUB)
+    if online:
+        print(f"Asking the Hugging Face hub for {name} …", file=sys.stderr, flush=True)
+    datasets = library(offline=not online)
+    import httpx2  # the hub's client: a connection that breaks off in a file comes through as its error
+
+    try:
+        loaded = datasets.load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError, httpx2.HTTPError, datasets.exceptions.DatasetsError) as error:
+        why = one_line(str(error))
+        if not online and isinstance(error, OSError):
+            why = "the Hugging Face hub can't be reached, and no copy is cached"
+        raise WrongUseError(
+            f"--prompts {spec}: {why}; mend: --prompts science, which ships with Dyno, or --prompts FILE"
+        ) from error
+    yield from loaded.select(range(min(count, len(loaded))))
+
+
+def _told_offline() -> bool:
+    """As huggingface_hub reads these variables."""
+    names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
+
+
+def _reachable(url: str) -> bool:
+    """Anything answered at `url` in time, by way of the environment's proxies, as the hub's own client goes.
+
+    In a thread, since the resolver heeds no time limit.
+    """
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(_answers(url)), daemon=True).start()
+    try:
+        return answers.get(timeout=PROBE_TIMEOUT_S)
+    except queue.Empty:
+        return False
+
+
+def _answers(url: str) -> bool:
+    try:
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the hub's URL, or the user's HF_ENDPOINT
+        with urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S):  # noqa: S310
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return True
+    except (OSError, ValueError):
+        return False

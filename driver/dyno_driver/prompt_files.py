@@ -1,0 +1,146 @@
+"""Prompt files: JSON, JSON lines, CSV, Parquet → records. Nothing here asks the network."""
+
+import csv
+import glob
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from . import hub
+from .errors import WrongUseError, one_line
+
+Row = Mapping[str, Any]
+
+
+def rows(path: Path, count: int) -> Iterator[Row]:
+    """The file's records, `count` of them if need be. Raises WrongUseError where it isn't what its name says."""
+    if not path.is_file():
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise WrongUseError(f"--prompts {path}: {what}; mend the path, or use --prompts science, which needs none")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise WrongUseError(f"--prompts {path}: a file must end in {', '.join(READERS)}")
+    try:
+        if path.stat().st_size == 0:
+            return
+        yield from reader(path, count)
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUseError(f"--prompts {path}: can't be read: {one_line(str(error))}") from error
+
+
+def _json(path: Path, _count: int) -> Iterator[Row]:
+    """A list of records; SQuAD's own nested shape, 1.1 or 2.0; or an object with the list under 'data'.
+
+    Not by the builder of `datasets`, which infers types over a whole column: answers that are all dates become
+    timestamps there, and lose the form in which an endpoint writes them.
+    """
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        try:
+            # JSON lines under the name .json, as the hub's own exports are.
+            yield from _json_records(path, text)
+        except WrongUseError:
+            raise WrongUseError(f"--prompts {path}: not JSON: {error}") from error
+        return
+    listed = document.get("data", [document]) if isinstance(document, dict) else document
+    if not isinstance(listed, list):
+        raise WrongUseError(f"--prompts {path}: neither a list of records nor SQuAD's shape")
+    for number, entry in enumerate(listed, start=1):
+        if not isinstance(entry, dict):
+            raise WrongUseError(f"--prompts {path}: record {number} is no object with 'question' or 'prompt'")
+        if "paragraphs" in entry:
+            yield from _squad_article(path, number, entry)
+        else:
+            yield entry
+
+
+def _squad_article(path: Path, number: int, article: dict[str, Any]) -> Iterator[Row]:
+    """SQuAD 2.0's questions without an answer keep an empty list: their plausible answers are wrong ones."""
+    try:
+        for paragraph in article["paragraphs"]:
+            for asked in paragraph["qas"]:
+                yield {
+                    "id": asked["id"],
+                    "title": article.get("title"),
+                    "context": paragraph["context"],
+                    "question": asked["question"],
+                    "answers": asked.get("answers", []),
+                }
+    except (KeyError, TypeError) as error:
+        raise WrongUseError(
+            f"--prompts {path}: article {number} isn't of SQuAD's shape: {one_line(repr(error))}"
+        ) from error
+
+
+def _json_lines(path: Path, _count: int) -> Iterator[Row]:
+    yield from _json_records(path, path.read_text(encoding="utf-8-sig"))
+
+
+def _json_records(path: Path, text: str) -> Iterator[Row]:
+    # Not splitlines: a JSON text may hold U+2028 and its kin unescaped.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise WrongUseError(f"--prompts {path}: line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise WrongUseError(f"--prompts {path}: line {number} is no object with 'question' or 'prompt'")
+        yield record
+
+
+def _csv(path: Path, count: int) -> list[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        columns = next(csv.reader(file), [])
+        has_rows = any(line.strip() for line in file)
+    twice = [column for column in columns if columns.count(column) > 1]
+    if twice:
+        raise WrongUseError(f"--prompts {path}: the column '{twice[0]}' stands twice")
+    if not has_rows:
+        return []
+    # Every column as text: an id 007 stays 007, and an answer that reads NA is one.
+    return _built("csv", path, count, columns, keep_default_na=False, encoding="utf-8-sig")
+
+
+def _parquet(path: Path, count: int) -> list[Row]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        has_rows = parquet.read_metadata(path).num_rows > 0
+    except ArrowException as error:
+        raise WrongUseError(f"--prompts {path}: not readable as parquet: {one_line(str(error))}") from error
+    return _built("parquet", path, count, None) if has_rows else []
+
+
+def _built(kind: str, path: Path, count: int, columns: list[str] | None, **options: Any) -> list[Row]:
+    """By the builder of `datasets`, which takes no file without rows.
+
+    It is kept from the hub, and from the user's cache: a changed file is read anew.
+    """
+    datasets = hub.library(offline=True)
+    if columns is not None:
+        options["features"] = datasets.Features({column: datasets.Value("string") for column in columns})
+    with tempfile.TemporaryDirectory(prefix="dyno-prompts-") as cache:
+        try:
+            loaded = datasets.load_dataset(
+                kind, data_files=glob.escape(str(path)), split="train", cache_dir=cache, keep_in_memory=True, **options
+            )
+        except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
+            why = error.__cause__ or error
+            raise WrongUseError(f"--prompts {path}: not readable as {kind}: {one_line(str(why))}") from error
+        records: list[Row] = loaded.select(range(min(count, len(loaded)))).to_list()
+        return records
+
+
+READERS: Final[dict[str, Callable[[Path, int], Iterable[Row]]]] = {
+    ".json": _json,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

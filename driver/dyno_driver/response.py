@@ -1,0 +1,143 @@
+"""What a chat completion says, streamed or whole: the client's own reading. Pure: bytes in, a `Reading` filled.
+
+The proxy reads the same bytes for its figures; the driver keeps the text, which the proxy doesn't.
+"""
+
+import json
+import re
+from typing import Any, Final
+
+from .errors import one_line
+
+# ALCF's gateway to Metis dresses an error as an answer: this id, or a text that opens like this.
+_GATEWAY_ERROR_ID: Final = "chatcmpl-api-error"
+_GATEWAY_ERROR_TEXT: Final = "\n\n[ERROR]"
+
+# A carriage return at the end may be half of a line's end: it waits for the next read.
+_LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\n|\r(?!\Z))")
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class EventSplitter:
+    """Server-sent events (WHATWG): bytes in any split, out comes the data of each event that is whole."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._at_start = True
+
+    def feed(self, read: bytes) -> list[bytes]:
+        events: list[bytes] = []
+        text = self._rest + read
+        end = 0
+        for match in _LINE.finditer(text):
+            end = match.end()
+            self._line(match[1], events)
+        self._rest = text[end:]
+        return events
+
+    def _line(self, line: bytes, events: list[bytes]) -> None:
+        if self._at_start:
+            line, self._at_start = line.removeprefix(_BOM), False
+        if not line:
+            if self._data:
+                events.append(b"\n".join(self._data))
+                self._data.clear()
+            return
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._data.append(value.removeprefix(b" "))
+
+
+class Reading:
+    """One answer: `text`, `reasoning`, `finish_reason`, `error` (one line; None where nothing was wrong)."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self.finish_reason: str | None = None
+        self.error: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str | None:
+        """None where the endpoint sent none, which isn't an empty one."""
+        return "".join(self._reasoning) if self._reasoning else None
+
+    def event(self, data: bytes) -> bool:
+        """One SSE event's data; returns whether it carried output: content, reasoning, or a tool call."""
+        return data.strip() != b"[DONE]" and self.document(data)
+
+    def document(self, data: bytes) -> bool:
+        """A chunk of a stream, or a whole body: their top levels share their names."""
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            self._wrong(f"not JSON: {data[:100].decode('utf-8', 'replace')}")
+            return False
+        if not isinstance(document, dict):
+            self._wrong(f"not an object: {data[:100].decode('utf-8', 'replace')}")
+            return False
+        if document.get("error") is not None or document.get("object") == "error":
+            self._wrong(error_text(document))
+            return False
+        choices = document.get("choices")
+        output = False
+        for choice in choices if isinstance(choices, list) else []:
+            if isinstance(choice, dict) and choice.get("index", 0) == 0:
+                output |= self._choice(choice)
+        if document.get("id") == _GATEWAY_ERROR_ID or self.text.startswith(_GATEWAY_ERROR_TEXT):
+            self._wrong(self.text)
+        return output
+
+    def ended(self) -> None:
+        """The body's last byte is read; an answer without its API's own end broke off."""
+        if self.finish_reason is None:
+            self._wrong("broke off: no finish_reason")
+
+    def _choice(self, choice: dict[str, Any]) -> bool:
+        if isinstance(choice.get("finish_reason"), str):
+            self.finish_reason = choice["finish_reason"]
+        message = choice.get("delta") or choice.get("message")
+        if not isinstance(message, dict):
+            return False
+        content = _content(message.get("content")) or _content(message.get("refusal"))
+        # vLLM has had both names, some servers send both: the same text, so never joined.
+        reasoning = _content(message.get("reasoning")) or _content(message.get("reasoning_content"))
+        if content:
+            self._text.append(content)
+        if reasoning:
+            self._reasoning.append(reasoning)
+        return bool(content or reasoning or _calls(message))
+
+    def _wrong(self, why: str) -> None:
+        self.error = self.error or one_line(why) or "an error without a text"
+
+
+def error_text(document: Any) -> str:
+    """The message in any of the error shapes: OpenAI's, SambaNova's flat one, vLLM's, the gateway's `detail`."""
+    if not isinstance(document, dict):
+        return str(document)
+    error = document.get("error")
+    if isinstance(error, dict):
+        return str(error.get("message") or error)
+    parts = [str(document[key]) for key in ("error", "message", "detail") if document.get(key)]
+    return ": ".join(parts) or "an error without a text"
+
+
+def _content(value: Any) -> str:
+    """Text, or a list of parts of which the texts count."""
+    if isinstance(value, list):
+        return "".join(str(part["text"]) for part in value if isinstance(part, dict) and part.get("text"))
+    return value if isinstance(value, str) else ""
+
+
+def _calls(message: dict[str, Any]) -> bool:
+    """A tool call's name or arguments came; an announcement with neither is no output."""
+    calls = message.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    functions.append(message.get("function_call"))
+    return any(isinstance(entry, dict) and bool(entry.get("name") or entry.get("arguments")) for entry in functions)

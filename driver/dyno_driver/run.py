@@ -1,0 +1,235 @@
+"""One run: the endpoints, the schedule, request after request, and the record of it all."""
+
+import asyncio
+import platform
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from . import dataset, run_record, schedule
+from .arguments import RunOptions
+from .errors import ProxyGoneError
+from .progress import progress_on
+from .send import Answer, Endpoint, Parameters, ProxyClient, select
+from .stopping import StoppedError, unless
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What was measured. `stopped_by` says what ended the run before its time, None if nothing did."""
+
+    run_id: str
+    folder: Path
+    endpoints: tuple[str, ...]
+    planned: int
+    answers: tuple[Answer, ...]
+    simulated: dict[str, bool | None]
+    stopped_by: str | None
+
+    @property
+    def measured(self) -> list[Answer]:
+        """The answers that count: not the warm-up's."""
+        return [answer for answer in self.answers if not answer.turn.warmup]
+
+    @property
+    def exit_code(self) -> int:
+        failed = any(answer.error is not None for answer in self.measured)
+        return 1 if failed or self.stopped_by is not None else 0
+
+
+async def run(
+    proxy_url: str,
+    api_key: str | None,
+    options: RunOptions,
+    prompt_set: dataset.PromptSet,
+    spans: Path,
+    command: Sequence[str],
+    stop: asyncio.Event,
+) -> RunResult:
+    """Ask all of it through the proxy; ends early when `stop` is set, keeping what was measured.
+
+    Raises WrongUseError before the first request where it can't begin, StoppedError where `stop` came before it.
+    """
+    async with ProxyClient(proxy_url, api_key) as client:
+        offered, proxy_version = await unless(stop, client.endpoints())
+        endpoints = [await unless(stop, client.with_model(endpoint)) for endpoint in select(offered, options.endpoints)]
+        seed = secrets.randbits(32) if options.seed is None and options.order == "random" else options.seed
+        turns = schedule.WORKLOADS[options.workload](
+            [endpoint.name for endpoint in endpoints],
+            [prompt.prompt_id for prompt in prompt_set.prompts],
+            repeats=options.repeat,
+            warmups=options.warmup,
+            order=options.order,
+            seed=seed or 0,
+        )
+        started = datetime.now(UTC)
+        folder = run_record.new_folder(spans, started)
+        record = _record(folder.name, command, started, seed, options, prompt_set, endpoints, proxy_url, proxy_version)
+        run_record.write_run(folder, record)
+        run_record.write_prompts(folder, prompt_set.prompts)
+        answers: list[Answer] = []
+        stopped_by: str | None = "an error of the driver's own"
+        try:
+            stopped_by = await _ask_all(client, turns, endpoints, prompt_set, options, folder.name, answers, stop)
+        finally:
+            simulated = _simulated(endpoints, answers)
+            for name, entry in record["endpoints"].items():
+                entry["simulated"] = simulated[name]
+            record["finished_at"] = _rfc3339(datetime.now(UTC))
+            record["interrupted"] = stopped_by is not None
+            run_record.write_answers(folder, answers)
+            run_record.write_run(folder, record)
+    return RunResult(
+        folder.name,
+        folder,
+        tuple(endpoint.name for endpoint in endpoints),
+        len(turns),
+        tuple(answers),
+        simulated,
+        stopped_by,
+    )
+
+
+async def _ask_all(
+    client: ProxyClient,
+    turns: Sequence[schedule.Turn],
+    endpoints: Sequence[Endpoint],
+    prompt_set: dataset.PromptSet,
+    options: RunOptions,
+    run_id: str,
+    answers: list[Answer],
+    stop: asyncio.Event,
+) -> str | None:
+    """Each turn's answer into `answers`; returns what stopped it before the last, None if nothing did."""
+    by_name = {endpoint.name: endpoint for endpoint in endpoints}
+    texts = {prompt.prompt_id: prompt.prompt for prompt in (dataset.WARMUP, *prompt_set.prompts)}
+    parameters = Parameters(
+        options.temperature, options.max_tokens, options.sampling_seed, options.stream, options.timeout_s
+    )
+    with progress_on(sys.stderr, len(turns)) as progress:
+        for turn in turns:
+            progress.sending(turn)
+            request = client.ask(
+                turn, by_name[turn.endpoint], texts[turn.prompt_id], parameters, run_id, options.workload
+            )
+            try:
+                answer = await unless(stop, request)
+            except StoppedError:
+                return "a signal"
+            except ProxyGoneError as error:
+                return str(error)
+            answers.append(answer)
+            progress.answered(answer)
+    return None
+
+
+def _record(
+    run_id: str,
+    command: Sequence[str],
+    started: datetime,
+    seed: int | None,
+    options: RunOptions,
+    prompt_set: dataset.PromptSet,
+    endpoints: Sequence[Endpoint],
+    proxy_url: str,
+    proxy_version: str,
+) -> dict[str, Any]:
+    """run.json as it stands while the run goes on."""
+    return {
+        "run_id": run_id,
+        "command": list(command),
+        "started_at": _rfc3339(started),
+        "finished_at": None,
+        "interrupted": False,
+        "seed": seed,
+        "workload": options.workload,
+        "order": options.order,
+        "prompt_set": {
+            "name": prompt_set.name,
+            "source": prompt_set.source,
+            "license": prompt_set.license,
+            "count": len(prompt_set.prompts),
+            "description": prompt_set.description,
+        },
+        "parameters": {
+            "temperature": options.temperature,
+            "max_tokens": options.max_tokens,
+            "seed": options.sampling_seed,
+            "stream": options.stream,
+            "repeat": options.repeat,
+            "warmup": options.warmup,
+        },
+        "method": method(options, len(prompt_set.prompts), [endpoint.name for endpoint in endpoints]),
+        "endpoints": {
+            endpoint.name: {
+                "model": endpoint.model,
+                "url": endpoint.url,
+                "provider": endpoint.provider,
+                "hardware": endpoint.hardware,
+                "price": endpoint.price,
+                "power_w": endpoint.power_w,
+                "simulated": None,
+            }
+            for endpoint in endpoints
+        },
+        "proxy": proxy_url,
+        "versions": {
+            "dyno": metadata.version("inference-dyno"),
+            "proxy": proxy_version,
+            "python": platform.python_version(),
+            "aiohttp": metadata.version("aiohttp"),
+        },
+    }
+
+
+def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
+    """How it was measured, in one sentence."""
+    parts = [f"{_count(prompts, 'prompt')}, each sent {_count(options.repeat, 'time')} to {' and '.join(endpoints)}"]
+    if len(endpoints) > 1:
+        parts.append(f"one endpoint right after the other, who goes first {_ORDER_WORDS[options.order]}")
+    parts.append("one request at a time")
+    parts.append("streamed" if options.stream else "not streamed")
+    if options.warmup:
+        parts.append(f"after {_count(options.warmup, 'warm-up request')} to each endpoint")
+    return ", ".join(parts) + "."
+
+
+_ORDER_WORDS = {"alternate": "alternating", "random": "drawn in balanced blocks"}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _simulated(endpoints: Sequence[Endpoint], answers: Sequence[Answer]) -> dict[str, bool | None]:
+    """One simulated answer makes its endpoint simulated; None where no answer tells."""
+    told = {endpoint.name: [a.simulated for a in answers if a.turn.endpoint == endpoint.name] for endpoint in endpoints}
+    return {name: any(said) if any(one is not None for one in said) else None for name, said in told.items()}
+
+
+def summary(result: RunResult) -> list[str]:
+    """What a person should know before the tables, a line each."""
+    lines = []
+    if result.stopped_by is not None:
+        asked = f"{len(result.answers)} of {result.planned} requests"
+        lines.append(f"Stopped by {result.stopped_by}, after {asked}; what was measured is kept.")
+    asked = f"{_count(len(result.measured), 'request')} to {', '.join(result.endpoints)}"
+    lines.append(f"Run {result.run_id}: {asked}, in {result.folder}")
+    for name in result.endpoints:
+        own = [answer for answer in result.measured if answer.turn.endpoint == name]
+        errors = [answer.error for answer in own if answer.error is not None]
+        if errors:
+            lines.append(f"{name}: {len(errors)} of {len(own)} requests failed; the first: {errors[0]}")
+    simulated = [name for name, said in result.simulated.items() if said]
+    if simulated:
+        lines.append(f"Simulated, as they say themselves: {', '.join(simulated)}. These figures are a simulator's.")
+    return lines
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

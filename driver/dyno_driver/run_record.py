@@ -1,0 +1,129 @@
+"""A run's own files, `SPANS/runs/RUN_ID/`: run.json, prompts.parquet, answers.parquet.
+
+Each is written whole under another name and moved into place, so nobody ever reads half a file.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from .dataset import Prompt
+from .errors import WrongUseError
+from .send import Answer
+
+# Column → Parquet type, as pyarrow names it.
+PROMPT_COLUMNS: Final = {
+    "prompt_id": "string",
+    "title": "string",
+    "domain": "string",
+    "context": "string",
+    "question": "string",
+    "prompt": "string",
+    "reference_answers": "list<string>",
+}
+ANSWER_COLUMNS: Final = {
+    "trace_id": "string",
+    "endpoint": "string",
+    "prompt_id": "string",
+    "repeat": "int32",
+    "warmup": "bool",
+    "answer": "string",
+    "reasoning": "string",
+    "finish_reason": "string",
+    "error": "string",
+    "status": "int32",
+    "client_ttft_s": "double",
+    "client_latency_s": "double",
+    "sent_at_us": "int64",
+}
+
+
+def new_folder(spans: Path, now: datetime) -> Path:
+    """A folder of its own for a run that starts `now`, named by the run's id. Raises WrongUseError if it can't be."""
+    while True:
+        folder = spans / "runs" / f"{now.astimezone(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            # Another run drew the same id in the same second. A file in the folder's way says so as well, and stays.
+            if not folder.is_dir():
+                raise _unwritable(spans, "a file is in the way") from None
+        except OSError as error:
+            raise _unwritable(spans, error.strerror or str(error)) from error
+        else:
+            return folder
+
+
+def write_run(folder: Path, record: dict[str, Any]) -> None:
+    _replace(folder / "run.json", (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode())
+
+
+def write_prompts(folder: Path, prompts: Sequence[Prompt]) -> None:
+    rows = [
+        {
+            "prompt_id": prompt.prompt_id,
+            "title": prompt.title,
+            "domain": prompt.domain,
+            "context": prompt.context,
+            "question": prompt.question,
+            "prompt": prompt.prompt,
+            "reference_answers": list(prompt.reference_answers),
+        }
+        for prompt in prompts
+    ]
+    _write_parquet(folder / "prompts.parquet", PROMPT_COLUMNS, rows)
+
+
+def write_answers(folder: Path, answers: Sequence[Answer]) -> None:
+    rows = [
+        {
+            "trace_id": answer.trace_id,
+            "endpoint": answer.turn.endpoint,
+            "prompt_id": answer.turn.prompt_id,
+            "repeat": answer.turn.repeat,
+            "warmup": answer.turn.warmup,
+            "answer": _storable(answer.text),
+            "reasoning": _storable(answer.reasoning),
+            "finish_reason": _storable(answer.finish_reason),
+            "error": _storable(answer.error),
+            "status": answer.status,
+            "client_ttft_s": answer.ttft_s,
+            "client_latency_s": answer.latency_s,
+            "sent_at_us": answer.sent_at_us,
+        }
+        for answer in answers
+    ]
+    _write_parquet(folder / "answers.parquet", ANSWER_COLUMNS, rows)
+
+
+def _storable(text: str | None) -> str | None:
+    """JSON can spell lone surrogates, UTF-8 can't: an endpoint's slip must not cost the file."""
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _write_parquet(path: Path, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {"list<string>": pyarrow.list_(pyarrow.string())}
+    schema = pyarrow.schema([(name, types.get(kind) or pyarrow.type_for_alias(kind)) for name, kind in columns.items()])
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+    _replace(path, sink.getvalue().to_pybytes())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError as error:
+        raise WrongUseError(f"{path}: can't be written: {error.strerror or error}; make room for it") from error
+
+
+def _unwritable(spans: Path, why: str) -> WrongUseError:
+    return WrongUseError(f"--spans {spans}: can't be written: {why}; give a folder that can, with --spans DIR")

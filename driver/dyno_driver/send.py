@@ -1,0 +1,248 @@
+"""The client: asks the proxy which endpoints it has, sends one request at a time, reads the answer."""
+
+import asyncio
+import difflib
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import aiohttp
+
+from . import baggage
+from .errors import ProxyGoneError, WrongUseError, one_line
+from .response import EventSplitter, Reading, error_text
+from .schedule import Turn
+
+CONNECT_TIMEOUT_S: Final = 10.0
+# An answer is a few kilobytes; an endpoint that never stops must not fill the memory.
+LARGEST_BODY_BYTES: Final = 64 * 1024 * 1024
+SIMULATOR: Final = "dyno-simulate"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of the proxy's endpoints, as `GET /endpoints` describes it."""
+
+    name: str
+    url: str
+    model: str | None
+    provider: str | None
+    hardware: str | None
+    price: Mapping[str, float] | None
+    power_w: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What every endpoint is asked alike. None: not sent, so the endpoint's own default holds."""
+
+    temperature: float | None
+    max_tokens: int | None
+    seed: int | None
+    stream: bool
+    timeout_s: float
+
+
+@dataclass(slots=True)
+class Answer:
+    """One request's outcome as the client saw it, by its own monotonic clock (seconds; `sent_at_us`: Unix µs)."""
+
+    trace_id: str
+    turn: Turn
+    sent_at_us: int
+    text: str | None = None
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    status: int | None = None
+    ttft_s: float | None = None  # None: not streamed, or no output came
+    latency_s: float | None = None
+    simulated: bool | None = None  # None: no answer to tell by
+
+
+class ProxyClient:
+    """A session with one proxy. `api_key` is the proxy's own, where it demands one."""
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        self.url = url
+        # Compression would hold chunks back at some servers, and what is measured is their arrival.
+        self._headers = {"Accept-Encoding": "identity"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            # What lies between driver and proxy would be measured too, so the environment's proxies are not asked.
+            trust_env=False,
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def endpoints(self) -> tuple[list[Endpoint], str]:
+        """The proxy's endpoints in its order, and its version. Raises WrongUseError where no proxy answers."""
+        try:
+            document = await self._get("/endpoints")
+            listed = [_endpoint(entry) for entry in document["endpoints"]]
+            return listed, str(document.get("version"))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise WrongUseError(
+                f"no proxy at {self.url}: {_why(error)}; start one with 'dyno proxy --config dyno.toml'"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WrongUseError(
+                f"{self.url} answers, but not as Dyno's proxy does: /endpoints: {_why(error)}; mend --proxy, "
+                "or DYNO_API_KEY where it asks for a key"
+            ) from error
+
+    async def with_model(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint with the model to ask it for; where none is configured, the only one that it offers itself."""
+        if endpoint.model is not None:
+            return endpoint
+        mend = f"set 'model' in [endpoints.{endpoint.name}] of dyno.toml"
+        try:
+            document = await self._get(f"/{quote(endpoint.name, safe='')}/v1/models")
+            models = [str(entry["id"]) for entry in document["data"]]
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
+            raise WrongUseError(
+                f"endpoint '{endpoint.name}' has no model, and its /v1/models doesn't tell one ({_why(error)}); {mend}"
+            ) from error
+        if len(models) != 1:
+            offered = ", ".join(models[:5]) or "none"
+            raise WrongUseError(f"endpoint '{endpoint.name}' has no model, and offers {offered}; {mend}")
+        return replace(endpoint, model=models[0])
+
+    async def ask(
+        self, turn: Turn, endpoint: Endpoint, prompt: str, parameters: Parameters, run_id: str, workload: str
+    ) -> Answer:
+        """One chat completion; whatever goes wrong with it is in the answer's `error`.
+
+        Raises ProxyGoneError where the proxy itself can't be reached.
+        """
+        trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
+        headers = baggage.headers(run_id, workload, turn, trace_id, span_id) | {"Content-Type": "application/json"}
+        body = json.dumps(request_body(endpoint.model, prompt, parameters), ensure_ascii=False).encode()
+        url = f"{self.url}/{quote(endpoint.name, safe='')}/v1/chat/completions"
+        answer, reading = Answer(trace_id, turn, sent_at_us=time.time_ns() // 1000), Reading()
+        start_ns = time.monotonic_ns()
+        try:
+            async with (
+                asyncio.timeout(parameters.timeout_s),
+                self._session.post(url, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                await _read(response, answer, reading, start_ns)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise ProxyGoneError(f"the proxy at {self.url} is gone: {_why(error)}") from error
+        except TimeoutError:
+            answer.error = f"no whole answer within {parameters.timeout_s:g} s"
+        except (aiohttp.ClientError, OSError) as error:
+            answer.error = reading.error or f"broke off: {_why(error)}"
+        answer.latency_s = (time.monotonic_ns() - start_ns) / 1e9
+        answer.text = reading.text if answer.status == 200 else None
+        answer.reasoning = reading.reasoning
+        answer.finish_reason = reading.finish_reason
+        return answer
+
+    async def _get(self, path: str) -> Any:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S), self._session.get(self.url + path) as response:
+            body = await response.read()
+            if response.status != 200:
+                raise ValueError(f"HTTP {response.status}: {one_line(_error_in(body))}")
+            return json.loads(body)
+
+
+def request_body(model: str | None, prompt: str, parameters: Parameters) -> dict[str, Any]:
+    """A chat completion's body: the same for every endpoint but for the model's name."""
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+    if parameters.temperature is not None:
+        body["temperature"] = parameters.temperature
+    if parameters.max_tokens is not None:
+        body["max_tokens"] = parameters.max_tokens
+    if parameters.seed is not None:
+        body["seed"] = parameters.seed
+    body["stream"] = parameters.stream
+    if parameters.stream:
+        # Without it most servers don't count a stream's tokens, and chunks would have to stand in for them.
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def select(endpoints: Sequence[Endpoint], names: Sequence[str] | None) -> list[Endpoint]:
+    """The named endpoints in the order of `names`, all for None. Raises WrongUseError for a name not among them."""
+    by_name = {endpoint.name: endpoint for endpoint in endpoints}
+    if not by_name:
+        raise WrongUseError("the proxy has no endpoints; configure one as [endpoints.NAME] in dyno.toml")
+    for name in names or ():
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise WrongUseError(f"--endpoints: no endpoint '{name}'; {hint}configured: {', '.join(by_name)}")
+    return [by_name[name] for name in names or by_name]
+
+
+def _endpoint(entry: Mapping[str, Any]) -> Endpoint:
+    return Endpoint(
+        name=str(entry["name"]),
+        url=str(entry["url"]),
+        model=entry.get("model"),
+        provider=entry.get("provider"),
+        hardware=entry.get("hardware"),
+        price=entry.get("price"),
+        power_w=entry.get("power_w"),
+    )
+
+
+def _error_in(body: bytes) -> str:
+    try:
+        return error_text(json.loads(body))
+    except ValueError:
+        return body[:1000].decode("utf-8", "replace")
+
+
+def _why(error: BaseException) -> str:
+    """An exception in a few words; one without any (a TimeoutError, say) by its type's name."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return one_line(str(error)) or type(error).__name__
+
+
+async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Reading, start_ns: int) -> None:
+    answer.status = response.status
+    server = response.headers.get("Server", "")
+    if response.status == 200 or server.startswith(SIMULATOR):
+        answer.simulated = server.startswith(SIMULATOR)
+    streamed = response.status == 200 and response.content_type == "text/event-stream"
+    splitter, whole = EventSplitter(), bytearray()
+    read_bytes = 0
+    async for data in response.content.iter_any():
+        now_ns = time.monotonic_ns()
+        read_bytes += len(data)
+        if read_bytes > LARGEST_BODY_BYTES:
+            answer.error = f"an answer of over {LARGEST_BODY_BYTES // 2**20} MiB, not read further"
+            response.close()
+            return
+        if not streamed:
+            whole += data
+            continue
+        output = [reading.event(event) for event in splitter.feed(data)]
+        if answer.ttft_s is None and any(output):
+            answer.ttft_s = (now_ns - start_ns) / 1e9
+    if response.status != 200:
+        answer.error = f"HTTP {response.status}: {one_line(_error_in(bytes(whole)) or response.reason or '')}"
+        return
+    if not streamed:
+        reading.document(bytes(whole))
+    reading.ended()
+    answer.error = reading.error

@@ -1,0 +1,187 @@
+"""`dyno simulate`: simulated endpoints, each a real HTTP server on a port of its own."""
+
+import argparse
+import asyncio
+import math
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .arguments import ArgumentParser
+from .simulation.profiles import PROFILES, Profile
+from .simulation.script import Script, ScriptError, compile_script, read_script
+from .simulation.wire import Envelope
+
+if TYPE_CHECKING:
+    from .simulation.server import SimulatedEndpoint
+
+PROG: Final = "dyno simulate"
+
+EPILOG: Final = """\
+times: latency = fixed part + seconds per token × output tokens, drawn by --seed. The fixed part passes before the
+first token; its spread is its standard deviation. The constants of each profile are assumptions for a simulator,
+not measurements:
+
+{table}
+
+A value may be given for one profile (--fixed-s metis=2.5) or for all (--fixed-s 2.5). Every response says
+`Server: dyno-simulate`. A script, from --script or in a request's header x-dyno-script, replaces the answers;
+dyno_driver/simulation/script.py describes its language.
+
+example:
+  dyno simulate --profile metis --profile sophia --seed 7
+  curl -N http://127.0.0.1:PORT/v1/chat/completions \\
+    -d '{{"model": "any", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Serve until SIGTERM or SIGINT; 0 then, 2 for wrong use."""
+    arguments = _parser().parse_args(argv)
+    try:
+        host, port = _split_address(arguments.listen, len(arguments.profile))
+        profiles = _chosen_profiles(arguments)
+        script = None if arguments.script is None else _load_script(arguments.script, profiles[0])
+    except _UsageError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return 2
+
+    from .simulation.server import SimulatedEndpoint  # aiohttp is slow to import, and --help needs none of it
+
+    endpoints = [
+        SimulatedEndpoint(profile, seed=arguments.seed, time_scale=arguments.time_scale, script=script)
+        for profile in profiles
+    ]
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        runner = asyncio.Runner()
+    else:
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner:
+        return runner.run(_serve(endpoints, profiles, host, port))
+
+
+class _UsageError(ValueError):
+    """Wrong use; the message is the line to print."""
+
+
+async def _serve(endpoints: "list[SimulatedEndpoint]", profiles: list[Profile], host: str, port: int) -> int:
+    from .simulation.server import start_all
+
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    try:
+        urls = await start_all(endpoints, host, port)
+    except OSError as error:
+        print(
+            f"{PROG}: --listen {host}:{port}: {error.strerror or error}; another port, or 0 for a free one",
+            file=sys.stderr,
+        )
+        return 2
+    for profile, url in zip(profiles, urls, strict=True):
+        print(f"{PROG}: {profile.name} on {url}/v1", flush=True)
+    await stopped.wait()
+    await asyncio.gather(*(endpoint.stop() for endpoint in endpoints))
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    rows = [
+        f"  {one.name:<9} fixed {one.fixed_s:>5} s   per token {one.per_token_s} s   spread {one.spread_s} s"
+        for one in PROFILES.values()
+    ]
+    parser = ArgumentParser(
+        prog=PROG,
+        description="Simulated endpoints: real HTTP servers with OpenAI-shaped answers and each vendor's own fields.",
+        epilog=EPILOG.format(table="\n".join(rows)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--profile", action="append", required=True, choices=list(PROFILES), help="which endpoint; repeat for several"
+    )
+    parser.add_argument(
+        "--listen",
+        default="127.0.0.1:0",
+        metavar="HOST:PORT",
+        help="address (default 127.0.0.1:0, a free port); with several profiles the others take the ports after it",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of lengths and times (default 0)")
+    for flag, what in (
+        ("--fixed-s", "seconds before the first token, mean"),
+        ("--per-token-s", "seconds per output token"),
+        ("--spread-s", "standard deviation of the fixed part, seconds"),
+        ("--output-tokens", "every answer's length (default: drawn for each prompt, 30 to 150, mean 80)"),
+    ):
+        parser.add_argument(flag, action="append", default=[], metavar="[PROFILE=]VALUE", help=what)
+    parser.add_argument(
+        "--time-scale",
+        type=_factor,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiplies all waiting (0.01: 100 times as fast)",
+    )
+    parser.add_argument("--script", type=Path, metavar="FILE.json", help="answer every request by this script")
+    return parser
+
+
+def _chosen_profiles(arguments: argparse.Namespace) -> list[Profile]:
+    changes: dict[str, dict[str, Any]] = {name: {} for name in arguments.profile}
+    for field in ("fixed_s", "per_token_s", "spread_s", "output_tokens"):
+        flag = "--" + field.replace("_", "-")
+        for text in getattr(arguments, field):
+            name, _, value = text.rpartition("=")
+            if name and name not in changes:
+                raise _UsageError(f"{flag} {text}: no --profile {name} is given")
+            number = _tokens(flag, value) if field == "output_tokens" else _non_negative(flag, value)
+            for chosen in [name] if name else changes:
+                changes[chosen][field] = number
+    return [replace(PROFILES[name], **changes[name]) for name in arguments.profile]
+
+
+def _load_script(path: Path, profile: Profile) -> Script:
+    """Read and check the script once, so that a mistake shows at the start."""
+    try:
+        script = read_script(path.read_bytes())
+        compile_script(script, profile.wire, Envelope("check", profile.model, 0.0, chat=True))
+    except OSError as error:
+        raise _UsageError(f"--script {path}: {error.strerror}") from None
+    except ScriptError as error:
+        raise _UsageError(f"--script {path}: {error}") from None
+    return script
+
+
+def _split_address(text: str, ports: int) -> tuple[str, int]:
+    """HOST:PORT, with room for as many ports from there on."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise _UsageError(f"--listen {text}: not HOST:PORT; for example 127.0.0.1:8081")
+    if int(port) + ports - 1 > 65535:
+        raise _UsageError(f"--listen {text}: {ports} profiles need the ports from there on; choose a lower one")
+    return host.strip("[]"), int(port)
+
+
+def _factor(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, 0 or more")
+    return value
+
+
+def _non_negative(flag: str, text: str) -> float:
+    try:
+        return _factor(text)
+    except argparse.ArgumentTypeError as error:
+        raise _UsageError(f"{flag}: {error}") from None
+
+
+def _tokens(flag: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
+        raise _UsageError(f"{flag}: {text!r} is not a number of tokens, 1 or more")
+    return int(text)

@@ -1,0 +1,257 @@
+"""The I/O of a simulated endpoint: aiohttp reads requests, plans are played on its transport.
+
+Responses are written past aiohttp's own, so that a plan decides about every byte and every write: aiohttp is handed a
+response that does nothing, over its public methods alone.
+"""
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+
+from .asked import Asked, RequestError, read_request
+from .plan import End, Plan, frame
+from .profiles import Profile
+from .reply import make_reply, plan_json, plan_reply
+from .script import Script, ScriptError, compile_script, read_script
+from .wire import Envelope
+
+SCRIPT_HEADER: Final = "x-dyno-script"
+_LARGEST_BODY_BYTES: Final = 256 * 1024 * 1024
+_LARGEST_HEADER_BYTES: Final = 256 * 1024  # a script may stand in one
+_REMEMBERED_PROMPTS: Final = 100_000
+# One script sends the same bytes every time.
+_SCRIPTED_ID: Final = "chatcmpl-scripted"
+_SCRIPTED_UNIX_S: Final = 1_700_000_000.0
+# A loop's timers are up to a millisecond late; `exact` wakes up so much earlier.
+_TIMER_SLACK_S: Final = 0.002
+
+
+@dataclass(slots=True)
+class Received:
+    """One request as it came, and what was answered when. Stamps are monotonic nanoseconds."""
+
+    method: str
+    target: str  # raw, with the query
+    headers: list[tuple[str, str]]  # in their order and case
+    received_ns: int
+    body: bytes = b""
+    body_ns: int = 0  # the body was read whole; a plan's schedule starts here
+    writes: list[tuple[int, int]] = field(default_factory=list)  # (stamp just before the write, bytes)
+    ended: End | None = None  # None: still running
+    ended_ns: int = 0
+    client_left: bool = False
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Respond = Callable[[Received], Script]
+
+
+class SimulatedEndpoint:
+    """One simulated endpoint on a port of its own.
+
+    `script`, or what it returns, replaces the simulated answers; `log` is handed each request as it begins.
+    `exact` keeps due times to some 0.1 ms by spinning before each: for the few streams of a timing test.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        seed: int = 0,
+        time_scale: float = 1.0,
+        script: Script | Respond | None = None,
+        log: Callable[[Received], None] | None = None,
+        exact: bool = False,
+    ) -> None:
+        self._profile = profile
+        self._seed = seed
+        self._time_scale = time_scale
+        self._script = script
+        self._log = log
+        self._early_s = _TIMER_SLACK_S if exact else 0.0
+        self._occurrences: dict[str, int] = {}
+        self._count = 0
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Listen; returns the URL without a path. Raises OSError where the address can't be had."""
+        server = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=_LARGEST_HEADER_BYTES,
+            max_field_size=_LARGEST_HEADER_BYTES,
+            lingering_time=0,
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError:
+            await self.stop()
+            raise
+        bound_host, bound_port = self._runner.addresses[0][:2]
+        return f"http://[{bound_host}]:{bound_port}" if ":" in bound_host else f"http://{bound_host}:{bound_port}"
+
+    async def stop(self) -> None:
+        """Stop listening; responses under way are cut."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        received = Received(
+            request.method,
+            request.raw_path,
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers],
+            time.monotonic_ns(),
+        )
+        if self._log is not None:
+            self._log(received)
+        try:
+            if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+                request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            plan = await self._answer(request, received)
+            return await self._play(plan, request, received)
+        except asyncio.CancelledError:
+            received.client_left = request.transport is None or request.transport.is_closing()
+            raise
+        finally:
+            received.ended_ns = time.monotonic_ns()
+            received.finished.set()
+
+    async def _answer(self, request: web.BaseRequest, received: Received) -> Plan:
+        self._count += 1
+        wire, request_id = self._profile.wire, f"{self._profile.name}-{self._count}"
+        path = request.path
+        asked: Asked | None = None
+        try:
+            try:
+                received.body = await _read_body(request)
+            finally:
+                received.body_ns = time.monotonic_ns()
+            script = self._find_script(request, received)
+            if script is not None:
+                envelope = Envelope(_SCRIPTED_ID, self._profile.model, _SCRIPTED_UNIX_S, path != "/v1/completions")
+                return compile_script(script, wire, envelope).scaled(self._time_scale)
+            if path in ("/v1/chat/completions", "/v1/completions") and request.method == "POST":
+                asked = read_request(received.body, chat=path == "/v1/chat/completions")
+        except (ScriptError, RequestError, web.RequestPayloadError) as error:
+            return plan_json(400, wire.error(400, str(error), request_id), headers=_date())
+        if asked is not None:
+            occurrence = self._next_occurrence(asked.prompt)
+            reply = make_reply(
+                asked,
+                self._profile,
+                seed=self._seed,
+                occurrence=occurrence,
+                created_unix_s=time.time(),
+                time_scale=self._time_scale,
+            )
+            plan = plan_reply(reply, asked, self._profile)
+            return plan._replace(headers=(*plan.headers, *_date()))
+        if path == "/v1/models" and request.method in ("GET", "HEAD"):
+            return plan_json(200, wire.models(self._profile.model), headers=_date())
+        message = f"no such operation: {request.method} {path}"
+        return plan_json(404, wire.error(404, message, request_id), headers=_date())
+
+    def _find_script(self, request: web.BaseRequest, received: Received) -> Script | None:
+        in_header = request.headers.get(SCRIPT_HEADER)
+        if in_header is not None:
+            return read_script(in_header)
+        return self._script(received) if callable(self._script) else self._script
+
+    def _next_occurrence(self, prompt: str) -> int:
+        """How often this prompt was asked before. The oldest prompts are forgotten beyond a limit."""
+        occurrence = self._occurrences.get(prompt, 0)
+        if occurrence == 0 and len(self._occurrences) >= _REMEMBERED_PROMPTS:
+            del self._occurrences[next(iter(self._occurrences))]
+        self._occurrences[prompt] = occurrence + 1
+        return occurrence
+
+    async def _play(self, plan: Plan, request: web.BaseRequest, received: Received) -> web.StreamResponse:
+        transport = request.transport
+        if transport is None:
+            raise asyncio.CancelledError  # the client left while its body was read
+        framed = frame(plan, head_request=request.method == "HEAD", http10=request.version < HttpVersion11)
+        for at_s, data in framed.writes:
+            await self._until(received, at_s)
+            received.writes.append((time.monotonic_ns(), len(data)))
+            transport.write(data)
+            await request.writer.drain()
+        await self._until(received, framed.end_at_s)
+        if framed.end == "stall":
+            await asyncio.get_running_loop().create_future()  # cancelled when the client leaves
+        if framed.end == "reset":
+            _reset(transport)
+        received.ended = framed.end
+        return _AlreadySent(keep=framed.keep_alive and bool(request.keep_alive))
+
+    async def _until(self, received: Received, at_s: float) -> None:
+        """Sleep until `at_s` after the request was received; never early, so a coarse timer may have to run again."""
+        due_s = received.body_ns / 1e9 + at_s
+        left_s = due_s - time.monotonic()
+        while left_s > 0:
+            await asyncio.sleep(max(0.0, left_s - self._early_s))
+            left_s = due_s - time.monotonic()
+
+
+class _AlreadySent(web.StreamResponse):
+    """A response that a plan has written; aiohttp learns only whether the connection stays."""
+
+    def __init__(self, *, keep: bool) -> None:
+        super().__init__()
+        self._keep = keep
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._keep
+
+    async def prepare(self, _request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, _data: Any = b"") -> None:
+        return None
+
+
+async def _read_body(request: web.BaseRequest) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > _LARGEST_BODY_BYTES:
+            raise RequestError(f"the body is larger than {_LARGEST_BODY_BYTES} bytes")
+    return b"".join(pieces)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """End the connection by RST: closing without lingering."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def _date() -> tuple[tuple[str, str], ...]:
+    return (("Date", formatdate(usegmt=True)),)
+
+
+async def start_all(endpoints: Sequence[SimulatedEndpoint], host: str, port: int) -> list[str]:
+    """Start each; a fixed port is the first one's, the others take those after it. Raises OSError, with none left."""
+    urls: list[str] = []
+    try:
+        for index, endpoint in enumerate(endpoints):
+            urls.append(await endpoint.start(host, port + index if port else 0))
+    except OSError:
+        await asyncio.gather(*(endpoint.stop() for endpoint in endpoints[: len(urls)]))
+        raise
+    return urls

@@ -1,0 +1,30 @@
+"""Where `DYNO_NO_SKIP` is set (CI sets it), a skipped test is a failed one: nothing may be left out there unseen."""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+NO_SKIP = bool(os.environ.get("DYNO_NO_SKIP"))
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure; an expected failure (`xfail`) stays what it is."""
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{reason}: not to be skipped here (DYNO_NO_SKIP is set)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    refuse_skip(report)
+    return report

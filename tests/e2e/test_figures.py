@@ -1,0 +1,88 @@
+"""The instrument against a known source: an upstream that keeps scripted times exactly, and says when it wrote what."""
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from fake_upstream import fake_upstream
+from raw_http import exchange, post_json
+from running_proxy import RunningProxy, in_thread, running_proxy
+
+STREAMS = 9
+TOKENS = 30
+SCRIPT = [{"wait_s": 0.2}, {"tokens": TOKENS, "every_s": 0.02}, {"finish": "stop"}, {"usage": True}, {"done": True}]
+ASKED = post_json("/up/v1/chat/completions", {"model": "m", "stream": True, "messages": []})
+
+
+def select(proxy: RunningProxy, statement: str) -> list[dict[str, Any]]:
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "dyno",
+        "sql",
+        statement,
+        "--spans",
+        proxy.spans,
+        "--format",
+        "json",
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows: list[dict[str, Any]] = json.loads(ended.stdout)
+    return rows
+
+
+async def test_a_scripted_stream_is_measured_right(tmp_path: Path) -> None:
+    """TTFT 200 ms, 20 ms a token, 30 tokens: the `spans` view says so, within 3 ms and 1 ms, and never too early."""
+    async with (
+        fake_upstream(SCRIPT, exact=True) as upstream,
+        in_thread(running_proxy(tmp_path, {"up": upstream.url})) as proxy,
+    ):
+        for _ in range(STREAMS):
+            await exchange(proxy.url, ASKED)
+        await proxy.rows(STREAMS)
+        rows = await asyncio.to_thread(select, proxy, "SELECT * FROM spans ORDER BY started_at")
+        writes = [[stamp for stamp, _ in received.writes[1 : TOKENS + 1]] for received in upstream.requests]
+
+    assert {(row["outcome"], row["output_tokens"], row["usage_source"]) for row in rows} == {("ok", TOKENS, "server")}
+    assert {(row["chunk_count"], row["finish_reason"]) for row in rows} == {(TOKENS, "stop")}
+    assert all(row["simulated"] and row["streamed"] for row in rows)
+    # The machine may be busy for one stream or another, so the middle one decides; too early would be wrong in any.
+    assert all(row["ttft_s"] >= 0.2 for row in rows)
+    assert 0.200 <= statistics.median(row["ttft_s"] for row in rows) <= 0.203
+    assert 0.0200 <= round(statistics.median(row["tpot_s"] for row in rows), 4) <= 0.0210
+
+    # Chunk by chunk, the gaps are those of the upstream's own writes.
+    errors_us = [
+        abs((arrived[1] - arrived[0]) - (sent[1] - sent[0]) / 1000)
+        for row, stamps in zip(rows, writes, strict=True)
+        for arrived, sent in zip(pairwise(row["chunk_offsets_us"]), pairwise(stamps), strict=True)
+    ]
+    assert statistics.median(errors_us) < 1000
+
+
+async def test_an_unstreamed_answer_has_a_latency_and_no_ttft(tmp_path: Path) -> None:
+    """Without a stream there is no first token to see: NULL, and not the latency."""
+    answer = {
+        "id": "a",
+        "object": "chat.completion",
+        "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8},
+    }
+    script = [{"wait_s": 0.1}, {"status": 200}, {"json": answer}]
+    async with (
+        fake_upstream(script, exact=True) as upstream,
+        in_thread(running_proxy(tmp_path, {"up": upstream.url})) as proxy,
+    ):
+        await exchange(proxy.url, post_json("/up/v1/chat/completions", {"model": "m", "messages": []}))
+        await proxy.rows(1)
+        (row,) = await asyncio.to_thread(select, proxy, "SELECT * FROM spans")
+    assert (row["outcome"], row["streamed"], row["input_tokens"], row["output_tokens"]) == ("ok", False, 3, 5)
+    assert (row["ttft_s"], row["ttfa_s"], row["tpot_s"], row["chunk_count"] or 0) == (None, None, None, 0)
+    assert 0.1 <= row["ttfb_s"] <= row["latency_s"] < 1.0

@@ -1,0 +1,59 @@
+"""A program run beside a test: started, awaited by a line it prints, stopped at the end."""
+
+import queue
+import re
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+START_LIMIT_S: Final = 120.0
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path], ready: str, log: Path, environment: Mapping[str, str] | None = None, lines: int = 1
+) -> Iterator[list[re.Match[str]]]:
+    """Run `command` until the block ends; yields the matches of `ready` in its first `lines` lines that hold it.
+
+    Both its streams go to `log`. SIGTERM ends it. Raises RuntimeError, with the log, when it isn't ready in time.
+    """
+    # A session of its own: Ctrl-C reaches the test alone, which then ends its programs in order.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+    found: queue.Queue[re.Match[str] | None] = queue.Queue()
+    reader = threading.Thread(target=_follow, args=(process, re.compile(ready), log, found))
+    reader.start()
+    try:
+        yield [_next(found, log) for _ in range(lines)]
+    finally:
+        process.terminate()
+        process.wait()
+        reader.join()
+
+
+def _next(found: "queue.Queue[re.Match[str] | None]", log: Path) -> re.Match[str]:
+    try:
+        match = found.get(timeout=START_LIMIT_S)
+    except queue.Empty:
+        match = None
+    if match is None:
+        raise RuntimeError(f"it didn't start:\n{log.read_text(encoding='utf-8')}")
+    return match
+
+
+def _follow(
+    process: "subprocess.Popen[str]", ready: re.Pattern[str], log: Path, found: "queue.Queue[re.Match[str] | None]"
+) -> None:
+    """Copy its lines to the log, and hand on those that hold the pattern; None when it ends."""
+    assert process.stdout is not None
+    with process.stdout, log.open("w", encoding="utf-8") as copy:
+        for line in process.stdout:
+            copy.write(line)
+            copy.flush()
+            if match := ready.search(line):
+                found.put(match)
+    found.put(None)

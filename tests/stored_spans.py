@@ -1,0 +1,86 @@
+"""Span files for the tests of the analysis, written by the format alone: no program of ours has a hand in them."""
+
+import itertools
+import json
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+STARTED_AT_US = 1_795_557_540_000_000  # 2026-11-24T21:59:00Z
+
+_numbers = itertools.count(1)
+
+
+def span(**columns: Any) -> dict[str, Any]:
+    """An ok chat to metis, unstreamed, that took a second; `columns` replace or add, None leaves out."""
+    number = next(_numbers)
+    values: dict[str, Any] = {
+        "v": 1,
+        "seq": number,
+        "trace_id": f"{number:032x}",
+        "span_id": f"{number:016x}",
+        "name": "chat m",
+        "kind": "CLIENT",
+        "started_at_us": STARTED_AT_US + number * 1_000_000,
+        "duration_us": 1_000_000,
+        "operation": "chat",
+        "model": "m",
+        "status": 200,
+        "endpoint": "metis",
+        "outcome": "ok",
+        "streamed": False,
+        **columns,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def streamed(offsets_us: list[int], **columns: Any) -> dict[str, Any]:
+    """An ok stream whose chunks came at these offsets; a token each, if `output_tokens` doesn't say otherwise."""
+    return span(
+        **{
+            "streamed": True,
+            "headers_us": offsets_us[0],
+            "first_event_us": offsets_us[0],
+            "first_token_us": offsets_us[0],
+            "first_answer_us": offsets_us[0],
+            "last_token_us": offsets_us[-1],
+            "done_us": offsets_us[-1],
+            "duration_us": offsets_us[-1],
+            "chunk_offsets_us": offsets_us,
+            "chunk_count": len(offsets_us),
+            "output_tokens": len(offsets_us),
+            **columns,
+        }
+    )
+
+
+def pair(prompt_id: str, metis_s: float, sophia_s: float, **columns: Any) -> list[dict[str, Any]]:
+    """One prompt asked of both endpoints in one run."""
+    return [
+        span(
+            **{
+                "endpoint": name,
+                "prompt_id": prompt_id,
+                "run_id": "20261124_215900_0a1b",
+                "workload": "single",
+                "repeat": 1,
+                "duration_us": round(latency_s * 1e6),
+                **columns,
+            }
+        )
+        for name, latency_s in (("metis", metis_s), ("sophia", sophia_s))
+    ]
+
+
+def line(row: dict[str, Any]) -> bytes:
+    body = json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode()[:-1]
+    return body + f',"crc32":{zlib.crc32(body)}}}\n'.encode()
+
+
+def write(folder: Path, rows: Iterable[dict[str, Any]], writer: str = "node1_42_20261124T215900000000Z") -> Path:
+    """A journal with these rows; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{writer}-000000000001.jsonl"
+    path.write_bytes(b"".join(map(line, rows)))
+    return path
