@@ -1,8 +1,8 @@
 """The endpoints that can be simulated. Every time here is an assumption for a simulator, not a measurement.
 
-Metis and Sophia follow the latency model that BENCHMARK.md assumes for them; `spread_s` is chosen so that, with what
-the answers' lengths add, standard deviations near 0.31 s and 0.78 s arise. The others are round figures of a plausible
-order. Each is a flag of `dyno simulate`.
+Metis and Sophia follow latency = fixed + per token with constants assumed for them; `spread_s` is what the lengths of
+the answers leave of the spread assumed. The others are round figures of a plausible order. Each is a flag of
+`dyno simulate`.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,138 @@
+"""attributes.py is the one source of names: it agrees with the conventions, with itself, and with the record."""
+
+import re
+from collections import Counter
+from types import ModuleType
+from typing import Final
+
+import pytest
+from opentelemetry.semconv import schemas
+from opentelemetry.semconv._incubating.attributes import (
+    error_attributes,
+    gen_ai_attributes,
+    http_attributes,
+    server_attributes,
+    url_attributes,
+)
+from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
+
+from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, Attribute
+from dyno_proxy.metrics import Metrics
+from dyno_proxy.record import Record
+from dyno_proxy.span import COLUMNS
+
+CONVENTIONS: Final[dict[str, ModuleType]] = {
+    "gen_ai.": gen_ai_attributes,
+    "http.": http_attributes,
+    "url.": url_attributes,
+    "server.": server_attributes,
+    "error.": error_attributes,
+}
+TYPES: Final = {"string", "int", "float", "bool", "string[]", "int[]"}
+BY_NAME: Final = {attribute.name: attribute for attribute in ATTRIBUTES}
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES, ids=lambda attribute: attribute.name)
+def test_each_name_is_the_conventions_or_ours(attribute: Attribute) -> None:
+    """A name outside `dyno.` is a constant of the installed conventions; ours never stands in their space."""
+    if attribute.name.startswith("dyno."):
+        return
+    module = next(module for prefix, module in CONVENTIONS.items() if attribute.name.startswith(prefix))
+    assert attribute.name in vars(module).values()
+
+
+def test_the_schema_url_is_one_of_the_conventions() -> None:
+    """1.41: the last generation before the GenAI conventions moved to a repository of their own."""
+    assert schemas.Schemas.V1_41_0.value == SCHEMA_URL
+
+
+def test_names_and_columns_are_unique_and_well_formed() -> None:
+    """No attribute and no column twice; each has a known type, a plain column name and a meaning."""
+    columns = [column for column, _ in COLUMNS]
+    assert max(Counter(attribute.name for attribute in ATTRIBUTES).values()) == 1
+    assert max(Counter(columns).values()) == 1
+    for attribute in ATTRIBUTES:
+        assert attribute.type in TYPES
+        assert attribute.meaning
+        assert attribute.column is None or re.fullmatch(r"[a-z][a-z0-9_]*", attribute.column)
+
+
+def test_the_columns_of_a_line() -> None:
+    """The file format: nine columns of the span itself, each attribute's in the table's order, the map at the end."""
+    assert [column for column, _ in COLUMNS] == [
+        *("v", "seq", "trace_id", "span_id", "parent_span_id", "name", "kind", "started_at_us", "duration_us"),
+        *(attribute.column for attribute in ATTRIBUTES if attribute.column is not None),
+        "attributes",
+    ]
+
+
+def test_units_are_in_the_names() -> None:
+    """An attribute of ours that is a time ends in its unit, in whole µs or in fractional s, and its column too."""
+    for attribute in ATTRIBUTES:
+        unit = attribute.name.rpartition("_")[2]
+        if unit in ("us", "s") and attribute.name.startswith("dyno."):
+            assert attribute.type.removesuffix("[]") == {"us": "int", "s": "float"}[unit]
+            assert attribute.column is None or attribute.column.endswith(f"_{unit}")
+
+
+def test_baggage_names_are_attributes_with_a_column() -> None:
+    """What the driver tags is queried by column; in an order that both share."""
+    assert [attribute.name for attribute in ATTRIBUTES if attribute.name in BAGGAGE] == list(BAGGAGE)
+    assert all(BY_NAME[name].column is not None for name in BAGGAGE)
+
+
+def test_each_field_of_a_record_has_its_attribute() -> None:
+    """Nothing is measured and then forgotten: a field is an attribute's column, or the span itself holds it."""
+    of_the_span = {
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+        "sampled",
+        "tracestate",
+        "started_at_unix_us",
+        "duration_us",
+    }
+    without_column = {
+        "request_stream": "gen_ai.request.stream",
+        "max_tokens": "gen_ai.request.max_tokens",
+        "temperature": "gen_ai.request.temperature",
+        "top_p": "gen_ai.request.top_p",
+        "seed": "gen_ai.request.seed",
+        "server_address": "server.address",
+        "server_port": "server.port",
+        "retry_after_s": "dyno.retry_after_s",
+        "server_prefill_s": "dyno.server.prefill_s",
+        "server_decode_s": "dyno.server.decode_s",
+    }
+    assert set(without_column.values()) <= set(BY_NAME)
+    columns = {attribute.column for attribute in ATTRIBUTES}
+    assert set(Record.__struct_fields__) - of_the_span - set(without_column) - {"baggage"} <= columns
+
+
+def test_outcomes_are_measurings_list() -> None:
+    """Exactly the ten of MEASURING.md, in its order."""
+    assert (
+        *("ok", "http_error", "rate_limited", "auth", "upstream_unreachable", "upstream_timeout", "truncated"),
+        *("stream_error", "client_cancelled", "rejected"),
+    ) == OUTCOMES
+
+
+@pytest.mark.parametrize(
+    ("constant", "unit"),
+    [
+        (gen_ai_metrics.GEN_AI_CLIENT_OPERATION_DURATION, "_seconds"),
+        (gen_ai_metrics.GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK, "_seconds"),
+        (gen_ai_metrics.GEN_AI_CLIENT_OPERATION_TIME_PER_OUTPUT_CHUNK, "_seconds"),
+        (gen_ai_metrics.GEN_AI_CLIENT_TOKEN_USAGE, ""),
+    ],
+)
+def test_metrics_bear_the_conventions_names(constant: str, unit: str) -> None:
+    """As Prometheus writes them: dots become underscores, and the unit follows."""
+    names = {family.name for family in Metrics("0").registry.collect()}
+    assert constant.replace(".", "_") + unit in names
+
+
+def test_conventional_metrics_are_no_more_than_those() -> None:
+    """`gen_ai.server.*` would be times that a server itself reports; the proxy is its client."""
+    names = {family.name for family in Metrics("0").registry.collect()}
+    assert all(name.startswith(("gen_ai_client_", "dyno_")) for name in names)
