@@ -1,6 +1,7 @@
 """The front door: a table of subcommands, each imported only when it is called."""
 
 import importlib
+import os
 import sys
 from importlib import metadata
 
@@ -47,7 +48,13 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    code: int = module.main(rest)
+    try:
+        code: int = module.main(rest)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader left (`dyno … | head`). What is still buffered has nowhere to go; at exit it must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return code
 
 

@@ -44,6 +44,10 @@ class Child:
         )
         return cls(command, process, cast(asyncio.StreamReader, process.stdout))  # there, since a pipe was asked for
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def ready(self, line: re.Pattern[str], count: int = 1) -> list[re.Match[str]]:
         """The first `count` lines of its output that match `line`. Raises ChildError where they don't come."""
         found: list[re.Match[str]] = []

@@ -46,20 +46,28 @@ def main(argv: list[str]) -> int:
     )
     add_run_options(parser)
     parsed = parser.parse_args(argv)
-    options = run_options(parsed)
+    try:
+        return _replay(parsed, ["dyno", "drive", *argv])
+    except KeyboardInterrupt:
+        # Outside the run, which handles its signals itself.
+        print(f"{PROG}: stopped", file=sys.stderr)
+        return 1
 
+
+def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     # Late, so that --help answers at once.
     from .dataset import load_prompts
     from .run import summary
     from .stopping import StoppedError
 
+    options = run_options(parsed)
     try:
         prompt_set = load_prompts(options.prompts, options.count)
-        result = asyncio.run(_drive(parsed.proxy, options, prompt_set, parsed.spans, ["dyno", "drive", *argv]))
+        result = asyncio.run(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
-    except (StoppedError, KeyboardInterrupt):
+    except StoppedError:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
     print("\n".join(summary(result)))

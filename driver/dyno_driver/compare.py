@@ -57,8 +57,15 @@ def main(argv: list[str]) -> int:
     where.add_argument("--simulate-seed", type=int, default=0, metavar="N", help="of the simulated times (default: 0)")
     add_run_options(parser)
     parsed = parser.parse_args(argv)
-    options = run_options(parsed)
+    try:
+        return _compare(parsed, ["dyno", "compare", *argv])
+    except KeyboardInterrupt:
+        # Outside the run, which handles its signals itself.
+        print(f"{PROG}: stopped", file=sys.stderr)
+        return 1
 
+
+def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     # Late, so that --help answers at once.
     from .children import DYNO, ChildError
     from .dataset import load_prompts
@@ -69,9 +76,10 @@ def main(argv: list[str]) -> int:
         print(f"No --config: {' and '.join(SIMULATED)} are simulated; nothing real is measured.", flush=True)
         if Path("dyno.toml").exists():
             print("The dyno.toml here is not used; that takes --config dyno.toml.", flush=True)
+    options = run_options(parsed)
     try:
         prompt_set = load_prompts(options.prompts, options.count)
-        result, spans = asyncio.run(_measure(parsed, options, prompt_set, ["dyno", "compare", *argv]))
+        result, spans, journals = asyncio.run(_measure(parsed, options, prompt_set, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
@@ -80,7 +88,7 @@ def main(argv: list[str]) -> int:
             return 2
         print(f"{PROG}: {error}", file=sys.stderr)
         return 1
-    except (StoppedError, KeyboardInterrupt):
+    except StoppedError:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
     print("\n".join(summary(result)), flush=True)
@@ -88,13 +96,17 @@ def main(argv: list[str]) -> int:
         return result.exit_code
     report = [*DYNO, "report", result.run_id, "--spans", str(spans), "--out", str(result.folder)]
     code = subprocess.run(report, check=False).returncode  # noqa: S603 - our own program
+    print("\n".join(map(str, sorted(spans.glob(journals)))))
     return code or result.exit_code
 
 
 async def _measure(
     parsed: argparse.Namespace, options: RunOptions, prompt_set: "PromptSet", command: list[str]
-) -> "tuple[RunResult, Path]":
-    """The run and its spans folder; when it returns, the proxy has ended and its spans are on disk."""
+) -> "tuple[RunResult, Path, str]":
+    """The run, its spans folder and a pattern of the files there that its proxy wrote.
+
+    When it returns, the proxy has ended and its spans are on disk.
+    """
     from .children import Child
     from .run import run
     from .stopping import stop_signals, unless
@@ -113,7 +125,8 @@ async def _measure(
         [ready] = await unless(stop, proxy.ready(_PROXY_READY))
         key = os.environ.get("DYNO_API_KEY") or None
         result = await run(ready["url"], key, options, prompt_set, Path(ready["spans"]), command, stop)
-    return result, Path(ready["spans"])
+    # A span file is named WRITER-FIRST…, and the writer by host, process and start.
+    return result, Path(ready["spans"]), f"*_{proxy.pid}_*-*"
 
 
 async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int) -> Path:

@@ -13,8 +13,7 @@ from .errors import one_line
 _GATEWAY_ERROR_ID: Final = "chatcmpl-api-error"
 _GATEWAY_ERROR_TEXT: Final = "\n\n[ERROR]"
 
-# A carriage return at the end may be half of a line's end: it waits for the next read.
-_LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\n|\r(?!\Z))")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -22,18 +21,23 @@ class EventSplitter:
     """Server-sent events (WHATWG): bytes in any split, out comes the data of each event that is whole."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._held: list[bytes] = [b""]  # reads since the last line's end
         self._data: list[bytes] = []
         self._at_start = True
 
     def feed(self, read: bytes) -> list[bytes]:
         events: list[bytes] = []
-        text = self._rest + read
-        end = 0
-        for match in _LINE.finditer(text):
-            end = match.end()
-            self._line(match[1], events)
-        self._rest = text[end:]
+        # A long line comes in many reads: they are joined once, when its end has come.
+        whole = b"\n" in read or b"\r" in read or self._held[-1].endswith(b"\r")
+        self._held.append(read)
+        if whole:
+            text = b"".join(self._held)
+            # A carriage return at the very end may be half of a line's end: it waits for the next read.
+            waiting = b"\r" if text.endswith(b"\r") else b""
+            *lines, rest = _LINE_END.split(text.removesuffix(waiting))
+            self._held = [rest + waiting]
+            for line in lines:
+                self._line(line, events)
         return events
 
     def _line(self, line: bytes, events: list[bytes]) -> None:
@@ -89,7 +93,7 @@ class Reading:
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict) and choice.get("index", 0) == 0:
                 output |= self._choice(choice)
-        if document.get("id") == _GATEWAY_ERROR_ID or self.text.startswith(_GATEWAY_ERROR_TEXT):
+        if document.get("id") == _GATEWAY_ERROR_ID:
             self._wrong(self.text)
         return output
 
@@ -109,6 +113,8 @@ class Reading:
         reasoning = _content(message.get("reasoning")) or _content(message.get("reasoning_content"))
         if content:
             self._text.append(content)
+        if content.startswith(_GATEWAY_ERROR_TEXT):
+            self._wrong(content)
         if reasoning:
             self._reasoning.append(reasoning)
         return bool(content or reasoning or _calls(message))

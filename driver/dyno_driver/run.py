@@ -189,7 +189,8 @@ def _record(
 
 def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
     """How it was measured, in one sentence."""
-    parts = [f"{_count(prompts, 'prompt')}, each sent {_count(options.repeat, 'time')} to {' and '.join(endpoints)}"]
+    times = "once" if options.repeat == 1 else f"{options.repeat} times"
+    parts = [f"{_count(prompts, 'prompt')}, each sent {times} to {' and '.join(endpoints)}"]
     if len(endpoints) > 1:
         parts.append(f"one endpoint right after the other, who goes first {_ORDER_WORDS[options.order]}")
     parts.append("one request at a time")

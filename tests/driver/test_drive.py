@@ -67,7 +67,8 @@ async def test_a_whole_run(tmp_path: Path) -> None:
     assert "Simulated, as they say themselves: metis." in done.out
     assert re.fullmatch(r"\d{8}_\d{6}_[0-9a-f]{4}", done.folder.name)
 
-    assert [received.endpoint for received in proxy.received] == ["metis", "sophia"] + [
+    assert [received.endpoint for received in proxy.received] == [
+        *("metis", "sophia"),
         *("metis", "sophia", "sophia", "metis", "metis", "sophia"),
         *("sophia", "metis", "metis", "sophia", "sophia", "metis"),
     ]

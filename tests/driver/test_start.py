@@ -1,0 +1,28 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+# Each takes longer to import than the whole of --help may.
+HEAVY = ("aiohttp", "datasets", "numpy", "pandas", "pyarrow", "rich")
+
+
+@pytest.mark.parametrize("command", ["dyno_driver.compare", "dyno_driver.cli"])
+def test_help_is_quick(command: str) -> None:
+    """--help answers at once: the best of five fresh processes takes under 0.2 s, and imports nothing heavy."""
+    program = (
+        f"import sys, {command}\n"
+        "try:\n    sys.argv[0] = 'dyno'\n    code = " + f"{command}.main(['--help'])\n"
+        "except SystemExit as end:\n    code = end.code\n"
+        f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])\n"
+        "sys.exit(code)"
+    )
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - begun)
+        assert "example" in done.stdout
+        assert done.stdout.endswith("heavy: []\n")
+    assert min(times) < 0.2
