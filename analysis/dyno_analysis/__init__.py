@@ -1,0 +1,1 @@
+"""SQL, statistics and reports over stored spans."""

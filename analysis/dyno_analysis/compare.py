@@ -1,0 +1,157 @@
+"""From the selected `spans` to a comparison: the tables of sql/, and what is computed from them."""
+
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+
+from . import quality, regression, rows, statistics
+from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
+from .query import define, fetch, fetch_columns
+from .run_record import RunRecord
+from .runs import define_answers
+
+
+def compare(
+    connection: duckdb.DuckDBPyConnection,
+    runs: Sequence[str],
+    records: Sequence[RunRecord],
+    order: Sequence[str],
+    margin: float,
+    seed: int,
+) -> Comparison:
+    """Query the selected `spans`, of these runs and their records; `order` puts endpoints first that it names."""
+    figures = {row.endpoint: row for row in fetch(connection, "comparison", rows.EndpointRow)}
+    endpoints = tuple([name for name in order if name in figures] + [name for name in figures if name not in order])
+    lengths = _lengths(connection, endpoints)
+    define(connection, "pairs")
+    balances = [
+        row
+        for row in fetch(connection, "pair_balance", rows.PairBalanceRow)
+        if endpoints and row.first_endpoint == endpoints[0]
+    ]
+    balances.sort(key=lambda row: endpoints.index(row.second_endpoint))
+    define_answers(connection, records)
+    answers = fetch(connection, "answers", rows.AnswerRow)
+    return Comparison(
+        endpoints=endpoints,
+        runs=tuple(runs),
+        records=tuple(records),
+        margin=margin,
+        seed=seed,
+        figures=figures,
+        percentiles={(row.endpoint, row.figure): row for row in fetch(connection, "percentiles", rows.PercentileRow)},
+        gaps={row.endpoint: row for row in fetch(connection, "inter_chunk", rows.InterChunkRow)},
+        failures=fetch(connection, "failures", rows.FailureRow),
+        distributions={row.endpoint: row for row in fetch(connection, "distribution", rows.DistributionRow)},
+        instrument={row.endpoint: row for row in fetch(connection, "instrument", rows.InstrumentRow)},
+        lengths=lengths,
+        paired=_paired(fetch(connection, "paired_prompts", rows.PairedPromptRow), endpoints, balances, margin, seed),
+        balances=balances,
+        interleaving=fetch(connection, "interleaving", rows.InterleavingRow),
+        fixed_per_token=[_fixed_per_token(name, lengths[name], seed) for name in endpoints],
+        correlations={name: _correlations(name, lengths[name]) for name in endpoints},
+        answers=answers,
+        quality=_quality(answers, endpoints),
+        prompt_texts=fetch(connection, "prompt_texts", rows.PromptTextsRow),
+    )
+
+
+def _paired(
+    prompts: Sequence[rows.PairedPromptRow],
+    endpoints: Sequence[str],
+    balances: Sequence[rows.PairBalanceRow],
+    margin: float,
+    seed: int,
+) -> list[PairedFigure]:
+    found = []
+    for balance in balances:
+        first, second = endpoints[0], balance.second_endpoint
+        for figure in ("latency_s", "ttft_s", "tpot_s"):
+            chosen = [p for p in prompts if (p.first_endpoint, p.second_endpoint, p.figure) == (first, second, figure)]
+            # A ratio to nothing says nothing: a prompt whose sum is 0 is left out.
+            chosen = [p for p in chosen if p.first_sum > 0 and p.second_sum > 0]
+            if not chosen:
+                continue
+            ratio = statistics.paired_ratio(
+                np.array([p.first_sum for p in chosen]),
+                np.array([p.second_sum for p in chosen]),
+                np.array([p.pairs for p in chosen], dtype=np.float64),
+                seed,
+            )
+            overhead_s = _overhead_s(balance, figure)
+            found.append(
+                PairedFigure(
+                    figure,
+                    first,
+                    second,
+                    sum(p.pairs for p in chosen),
+                    ratio,
+                    statistics.verdict(ratio, margin, overhead_s),
+                    overhead_s,
+                )
+            )
+    return found
+
+
+def _overhead_s(balance: rows.PairBalanceRow, figure: str) -> float | None:
+    """The instrument's difference between two endpoints or its spread, whichever is larger; what both share cancels."""
+    parts = {
+        "latency_s": (
+            balance.more_overhead_end_s,
+            balance.first_overhead_end_spread_s,
+            balance.second_overhead_end_spread_s,
+        ),
+        "ttft_s": (balance.more_overhead_s, balance.first_overhead_spread_s, balance.second_overhead_spread_s),
+    }.get(figure, ())
+    known = [abs(part) for part in parts if part is not None]
+    return max(known) if known else None
+
+
+def _lengths(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[str]) -> dict[str, Lengths]:
+    columns = fetch_columns(connection, "lengths")
+    found = {}
+    for name in endpoints:
+        own = columns["endpoint"] == name
+        found[name] = Lengths(
+            *(columns[column][own].astype(np.float64) for column in ("input_tokens", "output_tokens", "latency_s"))
+        )
+    return found
+
+
+def _fixed_per_token(endpoint: str, points: Lengths, seed: int) -> FixedPerToken:
+    tokens = points.output_tokens
+    return FixedPerToken(
+        endpoint,
+        int(tokens.min()) if len(tokens) else 0,
+        int(tokens.max()) if len(tokens) else 0,
+        (
+            regression.least_squares(tokens, points.latency_s),
+            regression.theil_sen(tokens, points.latency_s, seed),
+        ),
+    )
+
+
+def _correlations(endpoint: str, points: Lengths) -> Correlations:
+    throughput = points.output_tokens / points.latency_s
+    known = ~np.isnan(points.input_tokens)
+    return Correlations(
+        endpoint,
+        len(throughput),
+        statistics.rank_correlation(points.output_tokens, throughput),
+        statistics.rank_correlation(points.input_tokens[known], throughput[known]),
+    )
+
+
+def _quality(answers: Sequence[rows.AnswerRow], endpoints: Sequence[str]) -> list[Quality]:
+    scores = []
+    for name in endpoints:
+        scored = [
+            (quality.exact_match(answer.answer, references), quality.f1(answer.answer, references))
+            for answer in answers
+            if answer.endpoint == name and (references := answer.reference_answers)
+        ]
+        if scored:
+            n = len(scored)
+            scores.append(Quality(name, n, sum(em for em, _ in scored) / n, sum(f for _, f in scored) / n))
+    return scores

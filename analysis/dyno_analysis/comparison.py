@@ -1,0 +1,100 @@
+"""Everything that a report says of the selected requests, as data. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from . import regression, rows
+from .run_record import RunRecord
+from .statistics import Array, PairedRatio, Verdict
+
+
+@dataclass(frozen=True)
+class PairedFigure:
+    """One figure of two endpoints over the prompts that both answered."""
+
+    figure: str
+    first: str
+    second: str
+    pairs: int
+    ratio: PairedRatio
+    verdict: Verdict
+    overhead_s: float | None  # what the verdict was weighed against
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """One endpoint's ok requests whose output was counted; `input_tokens` is NaN where not known."""
+
+    input_tokens: Array
+    output_tokens: Array
+    latency_s: Array
+
+
+@dataclass(frozen=True)
+class FixedPerToken:
+    """latency = fixed + per token of one endpoint, by each method, and how far its answers' lengths reach."""
+
+    endpoint: str
+    shortest_tokens: int
+    longest_tokens: int
+    lines: tuple[regression.Line, ...]
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Spearman's rank correlations of a request's output throughput; None where a side doesn't vary."""
+
+    endpoint: str
+    n: int
+    with_output_tokens: float | None
+    with_input_tokens: float | None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """SQuAD's scores of the answered prompts that have references, 0 to 1."""
+
+    endpoint: str
+    n: int
+    exact_match: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The first endpoint is the one that the others are held against."""
+
+    endpoints: tuple[str, ...]
+    runs: tuple[str, ...]  # none: any traffic
+    records: tuple[RunRecord, ...]
+    margin: float
+    seed: int
+    figures: Mapping[str, rows.EndpointRow]
+    percentiles: Mapping[tuple[str, str], rows.PercentileRow]  # by endpoint and figure
+    gaps: Mapping[str, rows.InterChunkRow]
+    failures: Sequence[rows.FailureRow]
+    distributions: Mapping[str, rows.DistributionRow]
+    instrument: Mapping[str, rows.InstrumentRow]
+    lengths: Mapping[str, Lengths]
+    paired: Sequence[PairedFigure]
+    balances: Sequence[rows.PairBalanceRow]
+    interleaving: Sequence[rows.InterleavingRow]
+    fixed_per_token: Sequence[FixedPerToken]
+    correlations: Mapping[str, Correlations]
+    answers: Sequence[rows.AnswerRow]
+    quality: Sequence[Quality]
+    prompt_texts: Sequence[rows.PromptTextsRow]
+
+    @property
+    def record(self) -> RunRecord | None:
+        """The run's record, where the report is of one run."""
+        return self.records[0] if len(self.records) == 1 else None
+
+    @property
+    def simulated(self) -> list[str]:
+        return [name for name in self.endpoints if self.figures[name].simulated]
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed, warm-ups and what clients or the proxy ended left out."""
+        return sum(row.failed for row in self.figures.values())

@@ -1,0 +1,312 @@
+"""A results file of the published benchmark's shape, ours included, as rows of spans. Pure: a document in, rows out.
+
+The shape: `timestamp`, and for each endpoint an object of its name with `results`, a list of objects with `prompt_id`,
+`prompt`, `run`, `response`, `latency_sec` and `metadata` (`model`, `finish_reason`, `prompt_tokens`,
+`completion_tokens`), and with `statistics`. What a file of our own holds beyond it is read back too. What a file lacks
+stays unknown: the published one has no start of a request, so every request bears the file's own timestamp.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePath
+from typing import Any
+
+from . import times
+from .errors import InputError
+
+# The proxy's outcomes (MEASURING.md).
+OUTCOMES = (
+    "ok",
+    "http_error",
+    "rate_limited",
+    "auth",
+    "upstream_unreachable",
+    "upstream_timeout",
+    "truncated",
+    "stream_error",
+    "client_cancelled",
+    "rejected",
+)
+EVENTS = (
+    "body_received",
+    "connected",
+    "sent",
+    "headers",
+    "first_event",
+    "first_token",
+    "first_answer",
+    "last_token",
+    "done",
+)
+# Attributes that have a column of their own in the journal, and how their text becomes its value.
+OWN_COLUMNS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "gen_ai.response.id": ("response_id", str),
+    "dyno.usage.first_chunk_tokens": ("first_chunk_tokens", int),
+    "dyno.reasoning.streamed": ("reasoning_streamed", lambda text: text == "true"),
+    "dyno.connection.reused": ("connection_reused", lambda text: text == "true"),
+    "dyno.overhead.end_us": ("overhead_end_us", int),
+}
+# A latency beyond this is a unit mistaken (30 years).
+LONGEST_S = 1e9
+_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
+# The published benchmark's way to ask.
+_PROMPT_FORMAT = re.compile(r"Context: (?P<context>.*?)\s+Question: (?P<question>.*?)\s+Answer:\s*", re.DOTALL)
+_HTTP_ERROR = re.compile(r"\b([45]\d\d)\b")
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What a results file becomes: a run with its record, journal rows, prompts and answers (rows.py's columns)."""
+
+    run_id: str
+    record: dict[str, Any]
+    spans: list[dict[str, Any]]
+    prompts: list[dict[str, Any]]
+    answers: list[dict[str, Any]]
+    started_known: bool
+
+
+def ingest(document: object, path: PurePath, content: bytes) -> Ingested:
+    """Rows of a results document; every id follows from `content`, the file's bytes. InputError names what is wrong."""
+    if not isinstance(document, dict):
+        raise InputError(f"'{path}' is no results file: it holds no JSON object")
+    endpoints = {
+        name: value
+        for name, value in document.items()
+        if isinstance(value, dict) and isinstance(value.get("results"), list)
+    }
+    if not endpoints:
+        raise InputError(f"'{path}' is no results file: no endpoint in it has 'results'")
+    timestamp = _timestamp(document, path)
+    digest = hashlib.sha256(content).hexdigest()
+    run_id = f"published_{timestamp:%Y%m%d_%H%M%S}"
+    spans: list[dict[str, Any]] = []
+    prompts: dict[str, dict[str, Any]] = {}
+    answers: list[dict[str, Any]] = []
+    for name, section in endpoints.items():
+        for position, result in enumerate(section["results"], start=1):
+            where = f"'{path}': {name}.results[{position - 1}]"
+            if not isinstance(result, dict):
+                raise InputError(f"{where} is no object")
+            prompt_id = _prompt_id(result, position)
+            identity = hashlib.sha256(f"{digest}/{name}/{position}".encode()).hexdigest()
+            span = _span(result, where, timestamp, _mapping(document.get("models")).get(name))
+            trace_id = result.get("trace_id")
+            span |= {
+                "seq": len(spans) + 1,
+                "trace_id": trace_id if isinstance(trace_id, str) and _TRACE_ID.fullmatch(trace_id) else identity[:32],
+                "span_id": identity[32:48],
+                "endpoint": name,
+                "run_id": run_id,
+                "workload": "single",
+                "prompt_id": prompt_id,
+                "imported_from": path.name,
+            }
+            spans.append(span)
+            prompts.setdefault(prompt_id, _prompt(result, prompt_id))
+            answers.append(_answer(result, span))
+    return Ingested(
+        run_id=run_id,
+        record=_record(document, endpoints, run_id, path.name, digest, timestamp, len(prompts)),
+        spans=spans,
+        prompts=list(prompts.values()),
+        answers=answers,
+        started_known=all("started_at_unix_us" in r for section in endpoints.values() for r in section["results"]),
+    )
+
+
+def _timestamp(document: Mapping[str, Any], path: PurePath) -> datetime:
+    text = document.get("timestamp")
+    if not isinstance(text, str):
+        raise InputError(f"'{path}' is no results file: it lacks 'timestamp'")
+    try:
+        return times.parse(text).astimezone(UTC)
+    except ValueError as error:
+        raise InputError(f"'{path}': 'timestamp' is no time but '{text}'") from error
+
+
+def _prompt_id(result: Mapping[str, Any], position: int) -> str:
+    """The file's own id; a file without ids has its prompts in the same order for every endpoint."""
+    given = result.get("prompt_id")
+    return str(position) if given is None else str(given)
+
+
+def _span(result: Mapping[str, Any], where: str, timestamp: datetime, model: object) -> dict[str, Any]:
+    metadata = _mapping(result.get("metadata"))
+    outcome, error_type, status = _outcome(result)
+    latency_s = _number(result, "latency_sec", where)
+    if latency_s is None and outcome == "ok":
+        raise InputError(f"{where} lacks 'latency_sec'")
+    if latency_s is not None and not 0 <= latency_s <= LONGEST_S:
+        raise InputError(f"{where}: 'latency_sec' can't be {latency_s:g}")
+    started_at_us = _whole(result, "started_at_unix_us", where)
+    if started_at_us is None:
+        started_at_us = (timestamp - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    asked = metadata.get("model") or model
+    finish_reason = metadata.get("finish_reason")
+    events = _mapping(result.get("events_us"))
+    offsets_us = _offsets_us(result, where)
+    span: dict[str, Any] = {
+        "name": f"chat {asked}" if asked else "chat",
+        "kind": "CLIENT",
+        "started_at_us": started_at_us,
+        "duration_us": None if latency_s is None else round(latency_s * 1e6),
+        "operation": "chat",
+        "provider": _text(metadata.get("provider")),
+        "model": _text(asked),
+        "finish_reasons": [finish_reason] if isinstance(finish_reason, str) else None,
+        "input_tokens": _whole(metadata, "prompt_tokens", where),
+        "output_tokens": _whole(metadata, "completion_tokens", where),
+        "reasoning_tokens": _whole(metadata, "reasoning_tokens", where),
+        "cached_tokens": _whole(metadata, "cached_tokens", where),
+        "status": status,
+        "error_type": error_type,
+        "outcome": outcome,
+        "streamed": bool(result.get("streamed", False)),
+        "simulated": True if result.get("simulated") is True else None,
+        "usage_source": _text(metadata.get("usage_source")),
+        **{f"{event}_us": _whole(events, event, where) for event in EVENTS},
+        "chunk_offsets_us": offsets_us,
+        "chunk_count": None if offsets_us is None else len(offsets_us),
+        "overhead_us": _whole(result, "overhead_us", where),
+        "loop_lag_us": _whole(result, "loop_lag_us", where),
+        "repeat": _whole(result, "run", where) or 1,
+        "warmup": False,
+    }
+    rest = {}
+    for name, value in _mapping(result.get("attributes")).items():
+        if name in OWN_COLUMNS:
+            column, convert = OWN_COLUMNS[name]
+            span[column] = convert(str(value))
+        else:
+            rest[name] = str(value)
+    span["attributes"] = rest
+    return span
+
+
+def _outcome(result: Mapping[str, Any]) -> tuple[str, str | None, int | None]:
+    """Outcome, error type and status: our own file says them; elsewhere an error's text is what there is."""
+    status = result.get("status")
+    status = status if isinstance(status, int) else None
+    said = result.get("outcome")
+    if said in OUTCOMES:
+        return said, _text(result.get("error_type")), status
+    error = result.get("error")
+    if not error and result.get("response") is not None:
+        return "ok", None, status
+    text = str(error or "")
+    if status is None and (found := _HTTP_ERROR.search(text)):
+        status = int(found.group(1))
+    if status is not None:
+        named = {401: "auth", 403: "auth", 429: "rate_limited"}.get(status, "http_error")
+        return named, str(status), status
+    lower = text.lower()
+    if "timeout" in lower or "timed out" in lower:
+        return "upstream_timeout", "timeout", None
+    if "connect" in lower or "unreachable" in lower or "resolve" in lower:
+        return "upstream_unreachable", "connection_error", None
+    # The conventions' value for an error that has no better name.
+    return "http_error", "_OTHER", None
+
+
+def _prompt(result: Mapping[str, Any], prompt_id: str) -> dict[str, Any]:
+    references = result.get("reference_answers")
+    prompt = _text(result.get("prompt"))
+    parts = _PROMPT_FORMAT.fullmatch(prompt or "")
+    return {
+        "prompt_id": prompt_id,
+        "context": parts["context"] if parts else None,
+        "question": _text(result.get("question")) or (parts["question"] if parts else None),
+        "prompt": prompt,
+        "reference_answers": references if isinstance(references, list) else None,
+    }
+
+
+def _answer(result: Mapping[str, Any], span: Mapping[str, Any]) -> dict[str, Any]:
+    error = result.get("error")
+    return {
+        "trace_id": span["trace_id"],
+        "endpoint": span["endpoint"],
+        "prompt_id": span["prompt_id"],
+        "repeat": span["repeat"],
+        "warmup": False,
+        "answer": _text(result.get("response")),
+        "reasoning": _text(result.get("reasoning")),
+        "finish_reason": (span["finish_reasons"] or [None])[0],
+        "error": None if error is None else str(error),
+        "status": span["status"],
+        "sent_at_us": None,
+    }
+
+
+def _record(
+    document: Mapping[str, Any],
+    endpoints: Mapping[str, Mapping[str, Any]],
+    run_id: str,
+    file_name: str,
+    digest: str,
+    timestamp: datetime,
+    prompts: int,
+) -> dict[str, Any]:
+    dataset, models = _mapping(document.get("dataset")), _mapping(document.get("models"))
+    # A file of ours carries its run's own record.
+    runs = document.get("runs")
+    own = _mapping(runs[0]) if isinstance(runs, list) and len(runs) == 1 else {}
+    described = _mapping(own.get("endpoints"))
+    named = " ".join(str(dataset[key]) for key in ("name", "version") if dataset.get(key))
+    return {
+        "workload": "single",
+        "parameters": {},
+        "method": "imported from a results file; how its requests were made isn't in it",
+        **own,
+        "run_id": run_id,
+        "started_at": own.get("started_at") or timestamp.isoformat().replace("+00:00", "Z"),
+        "finished_at": own.get("finished_at"),
+        "interrupted": bool(own.get("interrupted")),
+        "prompt_set": {
+            "name": named or None,
+            "source": dataset.get("url") or dataset.get("source"),
+            "license": dataset.get("license"),
+            "count": prompts,
+            "description": dataset.get("description"),
+        },
+        "endpoints": {name: {"model": models.get(name), **_mapping(described.get(name))} for name in endpoints},
+        "imported_from": file_name,
+        "imported_sha256": digest,
+        "published": {name: _mapping(section.get("statistics")) for name, section in endpoints.items()},
+    }
+
+
+def _offsets_us(result: Mapping[str, Any], where: str) -> list[int] | None:
+    offsets = result.get("chunk_offsets_us")
+    if offsets is None:
+        return None
+    if not isinstance(offsets, list) or not all(type(offset) is int for offset in offsets):
+        raise InputError(f"{where}: 'chunk_offsets_us' is no list of whole numbers")
+    return offsets
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(values: Mapping[str, Any], key: str, where: str) -> float | None:
+    value = values.get(key)
+    if value is None:
+        return None
+    # Span files hold 64-bit integers.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**62:
+        raise InputError(f"{where}: '{key}' is no number in range but {str(value)[:40]!r}")
+    return value
+
+
+def _whole(values: Mapping[str, Any], key: str, where: str) -> int | None:
+    value = _number(values, key, where)
+    return None if value is None else int(value)

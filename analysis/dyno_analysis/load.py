@@ -1,0 +1,173 @@
+"""From a spans folder to a DuckDB connection with the view `spans`; nothing here writes to the folder."""
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+
+from .errors import InputError
+
+# The columns of the view `spans`, in order (MEASURING.md).
+SPAN_COLUMNS = (
+    ("trace_id", "VARCHAR"),
+    ("span_id", "VARCHAR"),
+    ("parent_span_id", "VARCHAR"),
+    ("started_at", "TIMESTAMP WITH TIME ZONE"),
+    ("endpoint", "VARCHAR"),
+    ("provider", "VARCHAR"),
+    ("operation", "VARCHAR"),
+    ("model", "VARCHAR"),
+    ("response_model", "VARCHAR"),
+    ("streamed", "BOOLEAN"),
+    ("method", "VARCHAR"),
+    ("path", "VARCHAR"),
+    ("status", "INTEGER"),
+    ("outcome", "VARCHAR"),
+    ("error_type", "VARCHAR"),
+    ("latency_s", "DOUBLE"),
+    ("ttfb_s", "DOUBLE"),
+    ("ttft_s", "DOUBLE"),
+    ("ttfa_s", "DOUBLE"),
+    ("tpot_s", "DOUBLE"),
+    ("input_tokens", "BIGINT"),
+    ("output_tokens", "BIGINT"),
+    ("reasoning_tokens", "BIGINT"),
+    ("cached_tokens", "BIGINT"),
+    ("usage_source", "VARCHAR"),
+    ("finish_reason", "VARCHAR"),
+    ("chunk_count", "BIGINT"),
+    ("chunk_offsets_us", "BIGINT[]"),
+    ("request_bytes", "BIGINT"),
+    ("response_bytes", "BIGINT"),
+    ("server_ttft_s", "DOUBLE"),
+    ("server_latency_s", "DOUBLE"),
+    ("server_queue_s", "DOUBLE"),
+    ("overhead_us", "BIGINT"),
+    ("loop_lag_us", "BIGINT"),
+    ("run_id", "VARCHAR"),
+    ("workload", "VARCHAR"),
+    ("prompt_id", "VARCHAR"),
+    ("repeat", "INTEGER"),
+    ("warmup", "BOOLEAN"),
+    ("due_at", "TIMESTAMP WITH TIME ZONE"),
+    ("send_lag_s", "DOUBLE"),
+    ("simulated", "BOOLEAN"),
+    ("imported_from", "VARCHAR"),
+    ("attributes", "MAP(VARCHAR, VARCHAR)"),
+)
+JOURNAL_NAME = re.compile(r"[A-Za-z0-9_]+-\d{12}\.jsonl")
+# Where spans.sql reads from, as a person pastes it.
+PASTED_FILES = "'spans/*.jsonl'"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which requests a report is about; times are Unix microseconds, `until` excluded.
+
+    Without a run it is all traffic, less requests of no GenAI operation (a list of models, say), which compare with
+    nothing.
+    """
+
+    runs: Sequence[str] = ()
+    endpoints: Sequence[str] = ()
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBPyConnection:
+    """An in-memory database with the view `spans` over the folder's files, or over those already listed.
+
+    Raises InputError for a folder that isn't there or can't be read.
+    """
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            # Everything needed is inside the wheel: nothing is fetched, whatever a query says.
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"dyno-duckdb-{os.getpid()}"),
+        },
+    )
+    connection.execute("SET TimeZone = 'UTC'")
+    execute(connection, spans_sql(span_files(folder) if files is None else files))
+    return connection
+
+
+def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
+    """Run SQL of our own over the files; InputError where one of them can't be read."""
+    try:
+        return connection.execute(sql)
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        raise InputError(f"a span file can't be read: {error}") from error
+
+
+def span_files(folder: Path) -> list[Path]:
+    """The folder's span files, listed once, so that every table of a report sees the same ones."""
+    try:
+        paths = sorted(folder.resolve().iterdir())
+    except FileNotFoundError as error:
+        raise InputError(f"the spans folder '{folder}' doesn't exist; name one with --spans DIR") from error
+    except OSError as error:
+        raise InputError(f"the spans folder '{folder}' can't be listed: {error.strerror}") from error
+    return [path for path in paths if JOURNAL_NAME.fullmatch(path.name)]
+
+
+def spans_sql(files: Sequence[Path]) -> str:
+    """spans.sql with an explicit list of files in place of the pasted folder."""
+    # Without a file the columns still stand: DuckDB reads an empty one.
+    paths = [str(path) for path in files] or [os.devnull]
+    listed = ", ".join(quoted(as_glob(path)) for path in paths)
+    return sql_text("spans").replace(PASTED_FILES, f"[{listed}]")
+
+
+def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writable: Path | None = None) -> None:
+    """From here on the connection reaches the named files and nothing else, and no setting can be changed."""
+    # A path with brackets is checked twice: as the pattern it is read by, and as the file that was found.
+    allowed = {os.devnull, *map(str, readable), *(as_glob(str(path)) for path in readable)}
+    if writable is not None:
+        allowed.add(str(writable.resolve()))
+    connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, sorted(allowed)))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
+    """Let `spans` mean the selected requests alone; the whole stays as `all_spans`.
+
+    A run is read once and held in a table; all traffic may be larger than memory, so it stays a view.
+    """
+    connection.execute("ALTER VIEW spans RENAME TO all_spans")
+    kind = "TABLE" if selection.runs else "VIEW"
+    execute(connection, f"CREATE {kind} spans AS FROM all_spans WHERE {_condition(selection)}")
+
+
+def sql_text(name: str) -> str:
+    return (resources.files("dyno_analysis") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def quoted(text: str) -> str:
+    """A string as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def as_glob(path: str) -> str:
+    """A path as DuckDB's readers take it: they read patterns, and a folder's own brackets must stand for themselves."""
+    return re.sub(r"[\[*?]", r"[\g<0>]", path)
+
+
+def _condition(selection: Selection) -> str:
+    parts = ["operation IS NOT NULL"]
+    if selection.runs:
+        parts = [f"run_id IN ({', '.join(map(quoted, selection.runs))})"]
+    if selection.endpoints:
+        parts.append(f"endpoint IN ({', '.join(map(quoted, selection.endpoints))})")
+    if selection.since_us is not None:
+        parts.append(f"started_at >= make_timestamptz({selection.since_us})")
+    if selection.until_us is not None:
+        parts.append(f"started_at < make_timestamptz({selection.until_us})")
+    return " AND ".join(parts)

@@ -1,0 +1,39 @@
+"""Run the tables of sql/ and hand their rows over as the classes of rows.py."""
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, TypeVar
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from .load import execute, sql_text
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Row = TypeVar("Row", bound="DataclassInstance")
+
+
+def fetch(connection: duckdb.DuckDBPyConnection, table: str, row: type[Row]) -> list[Row]:
+    """The rows of `sql/{table}.sql`; its columns and the fields of `row` must agree by name, or it is a TypeError."""
+    cursor = execute(connection, sql_text(table))
+    names = [column[0] for column in cursor.description or ()]
+    expected = [column.name for column in fields(row)]
+    if names != expected:
+        raise TypeError(f"{table}.sql and {row.__name__} differ: {names} and {expected}")
+    return [row(*values) for values in cursor.fetchall()]
+
+
+def fetch_columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, NDArray[np.generic]]:
+    """The columns of `sql/{table}.sql` as arrays, for tables with a row a request; NULL becomes NaN."""
+    columns = execute(connection, sql_text(table)).fetchnumpy()
+    return {
+        name: column.filled(np.nan) if isinstance(column, np.ma.MaskedArray) else column
+        for name, column in columns.items()
+    }
+
+
+def define(connection: duckdb.DuckDBPyConnection, view: str) -> None:
+    """Create the view of `sql/{view}.sql`."""
+    connection.execute(sql_text(view))

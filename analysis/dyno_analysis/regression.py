@@ -1,0 +1,141 @@
+"""latency = fixed + per token: least squares and Theil–Sen, each with 95 % intervals. Pure."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from .statistics import CONFIDENCE, Array, Interval, bisect, median_interval
+
+# Theil–Sen looks at every pair of points; more points than these are sampled, by seed.
+MOST_POINTS = 2_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """y = fixed + slope * x; None where the points don't decide a value or its interval."""
+
+    method: str
+    points: int
+    fixed: float | None = None
+    fixed_interval: Interval | None = None
+    slope: float | None = None
+    slope_interval: Interval | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the points show that y depends on x at all."""
+        return self.slope_interval is not None and not self.slope_interval.holds(0)
+
+
+def least_squares(x: Array, y: Array, confidence: float = CONFIDENCE) -> Line:
+    """Ordinary least squares; intervals by Student's t on n - 2 degrees of freedom.
+
+    They suppose errors of one size, independent of each other (Draper and Smith, Applied Regression Analysis, ch. 1).
+    """
+    n = len(x)
+    name = "least squares"
+    x_mean = float(x.mean()) if n else 0.0
+    sxx = float(((x - x_mean) ** 2).sum())
+    if n < 3 or sxx == 0:
+        return Line(name, n)
+    slope = float(((x - x_mean) * (y - y.mean())).sum()) / sxx
+    fixed = float(y.mean()) - slope * x_mean
+    residual = math.sqrt(float(((y - fixed - slope * x) ** 2).sum()) / (n - 2))
+    t = student_t_quantile(1 - (1 - confidence) / 2, n - 2)
+    slope_off = t * residual / math.sqrt(sxx)
+    fixed_off = t * residual * math.sqrt(1 / n + x_mean**2 / sxx)
+    return Line(
+        name,
+        n,
+        fixed,
+        Interval(fixed - fixed_off, fixed + fixed_off),
+        slope,
+        Interval(slope - slope_off, slope + slope_off),
+    )
+
+
+def theil_sen(x: Array, y: Array, seed: int, confidence: float = CONFIDENCE) -> Line:
+    """The median of all pairs' slopes, which outliers hardly move; the slope's interval is Sen's (JASA 63, 1968).
+
+    The fixed part is the median of y - slope * x. Its interval holds whichever slope within a 97.5 % interval is true
+    (so both miss with 5 % at most): the lower end of the median's interval at the steepest slope, the upper at the
+    flattest. x must not be negative.
+    """
+    name = "Theil–Sen"
+    if len(x) > MOST_POINTS:
+        picks = np.random.default_rng(seed).choice(len(x), MOST_POINTS, replace=False)
+        x, y = x[picks], y[picks]
+    n = len(x)
+    left, right = np.triu_indices(n, 1)
+    run = x[right] - x[left]
+    apart = run != 0
+    slopes = np.sort((y[right] - y[left])[apart] / run[apart])
+    if n < 3 or len(slopes) == 0:
+        return Line(name, n)
+    slope = float(np.median(slopes))
+    slope_interval = _sen_interval(slopes, x, y, confidence)
+    half = 1 - (1 - confidence) / 2
+    wide = _sen_interval(slopes, x, y, half)
+    fixed_interval = None
+    if wide is not None:
+        low, high = median_interval(y - wide.high * x, half), median_interval(y - wide.low * x, half)
+        if low is not None and high is not None:
+            fixed_interval = Interval(low.low, high.high)
+    return Line(name, n, float(np.median(y - slope * x)), fixed_interval, slope, slope_interval)
+
+
+def student_t_quantile(probability: float, degrees: int) -> float:
+    """The quantile of Student's t, for a probability above one half."""
+    return bisect(lambda t: _student_t_cdf(t, degrees), probability, 0.0, 1e9)
+
+
+def _student_t_cdf(t: float, degrees: int) -> float:
+    # P(T <= t) = 1 - I_x(v/2, 1/2) / 2 with x = v / (v + t^2), for t >= 0 (DLMF 8.17).
+    x = degrees / (degrees + t * t)
+    return 1 - _incomplete_beta(x, degrees / 2, 0.5) / 2
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), by its continued fraction (DLMF 8.17.22), Lentz's method."""
+    if x <= 0:
+        return 0.0
+    if x >= 1:
+        return 1.0
+    if x > (a + 1) / (a + b + 2):
+        # There the fraction converges slowly; the mirrored one doesn't.
+        return 1 - _incomplete_beta(1 - x, b, a)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    tiny = 1e-300
+    d = 1 / _off_zero(1 - (a + b) * x / (a + 1), tiny)
+    c, fraction = 1.0, d
+    for m in range(1, 1_000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1 / _off_zero(1 + term * d, tiny)
+            c = _off_zero(1 + term / c, tiny)
+            fraction *= d * c
+        if abs(d * c - 1) < 1e-15:
+            break
+    return math.exp(log_front) * fraction / a
+
+
+def _off_zero(value: float, tiny: float) -> float:
+    return value if abs(value) > tiny else tiny
+
+
+def _sen_interval(slopes: Array, x: Array, y: Array, confidence: float) -> Interval | None:
+    """Order statistics of the slopes, as far from their middle as Kendall's tau may stray; ties as Sen counts them."""
+    n = len(x)
+    variance = n * (n - 1) * (2 * n + 5)
+    for values in (x, y):
+        _, counts = np.unique(values, return_counts=True)
+        variance -= int((counts * (counts - 1) * (2 * counts + 5)).sum())
+    stray = NormalDist().inv_cdf(1 - (1 - confidence) / 2) * math.sqrt(max(variance, 0) / 18)
+    low = round((len(slopes) - stray) / 2)
+    high = round((len(slopes) + stray) / 2)
+    if low < 1 or high >= len(slopes):
+        return None
+    return Interval(float(slopes[low - 1]), float(slopes[high]))

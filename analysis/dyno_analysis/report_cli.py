@@ -1,0 +1,137 @@
+"""`dyno report`: the tables of stored runs, or of any stored traffic, and the report as files."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from .arguments import ArgumentParser, spans_argument
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .comparison import Comparison
+
+EPILOG = """\
+examples:
+  dyno report                                   the newest run in ./spans
+  dyno report 20261123_215900_ab12 --out out    one run, with report.md and the raw results in out/
+  dyno report --since 2h --endpoints a,b        all traffic of the last two hours, in a run or not
+
+exit codes: 0 all requests were ok, 1 some failed (warm-ups and cancelled requests don't count), 2 wrong use
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Print the report; returns 0, 1 where a request failed, 2 for wrong use."""
+    parser = ArgumentParser(
+        prog="dyno report",
+        description="Tables and the report of stored runs; also of any traffic in a time range.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run ids (default: the newest; all traffic without any)")
+    spans_argument(parser)
+    parser.add_argument("--out", metavar="DIR", help="also write report.md and the raw results (JSON) there")
+    parser.add_argument("--since", metavar="TIME", help="traffic from then on: RFC 3339, or 15m, 2h, 3d ago")
+    parser.add_argument("--until", metavar="TIME", help="traffic before then")
+    parser.add_argument(
+        "--endpoints", metavar="A,B", help="only these, the first being what the others are held against"
+    )
+    parser.add_argument(
+        "--margin",
+        metavar="PERCENT",
+        type=_percent,
+        default=0.05,
+        help="'no difference' means within this (default: 5)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    arguments = parser.parse_args(argv)
+    try:
+        return _report(arguments)
+    except InputError as error:
+        print(f"dyno report: {error}", file=sys.stderr)
+        return 2
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from . import times
+    from .compare import compare
+    from .load import Selection, connect, select
+    from .report_files import write_report
+    from .runs import check_known, known_runs, newest, read_run
+
+    spans = Path(arguments.spans)
+    now = datetime.now(UTC)
+    endpoints = [name.strip() for name in (arguments.endpoints or "").split(",") if name.strip()]
+    since_us = times.unix_us(arguments.since, now, "--since") if arguments.since else None
+    until_us = times.unix_us(arguments.until, now, "--until") if arguments.until else None
+    with connect(spans) as connection:
+        runs = list(dict.fromkeys(arguments.runs))
+        if runs or (since_us is None and until_us is None):
+            known = known_runs(connection, spans)
+            check_known(runs, known, spans)
+            if not runs and (last := newest(known)):
+                runs = [last]
+        records = [record for run_id in runs if (record := read_run(spans, run_id))]
+        select(connection, Selection(runs, endpoints, since_us, until_us))
+        order = endpoints or [name for record in records for name in record.endpoints]
+        comparison = compare(connection, runs, records, order, arguments.margin, arguments.seed)
+        _check_found(comparison, endpoints, runs, spans)
+        _print(comparison)
+        if arguments.out is not None:
+            for path in write_report(connection, comparison, Path(arguments.out), now):
+                print(path)
+    return 1 if comparison.failed else 0
+
+
+def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str], spans: "Path") -> None:
+    where = f"run {', '.join(runs)} of '{spans}'" if runs else f"the chosen traffic of '{spans}'"
+    missing = [name for name in endpoints if name not in comparison.figures]
+    if missing and comparison.endpoints:
+        there = ", ".join(comparison.endpoints)
+        raise InputError(f"no request of endpoint '{missing[0]}' in {where}; there are: {there}")
+    if not comparison.endpoints:
+        of = f" of endpoint '{', '.join(endpoints)}'" if endpoints else ""
+        raise InputError(f"no request{of} in {where}; 'dyno sql' shows what is stored")
+
+
+def _print(comparison: "Comparison") -> None:
+    from . import detail_tables, findings, tables
+    from .report_markdown import caveats
+    from .report_terminal import print_table
+
+    print(findings.heading(comparison))
+    setup = findings.setup(comparison)
+    width = max((len(label) for label, _ in setup), default=0)
+    for label, value in setup:
+        print(f"  {label:<{width}}  {value}")
+    for table in (
+        tables.comparison_table(comparison),
+        tables.percentile_table(comparison),
+        tables.paired_table(comparison),
+        tables.fixed_per_token_table(comparison),
+        detail_tables.failure_table(comparison),
+        detail_tables.quality_table(comparison),
+        detail_tables.instrument_table(comparison),
+    ):
+        if table is not None:
+            print(flush=True)
+            print_table(table)
+    for title, lines in (
+        (tables.titled("Findings", comparison), findings.summary(comparison)),
+        ("What to know before quoting this", caveats(comparison)),
+    ):
+        print(f"\n{title}")
+        for line in lines:
+            print(f"- {line}")
+
+
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text} % is no margin; choose one above 0 and below 100")
+    return value / 100

@@ -1,0 +1,50 @@
+"""The report as files: `report.md` and the raw results, each written whole or not at all."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from . import times
+from .comparison import Comparison
+from .errors import InputError
+from .query import fetch
+from .report_markdown import markdown
+from .results_json import results_document, results_name
+from .rows import ResultRow
+from .whole_file import replacing
+
+
+def write_report(
+    connection: duckdb.DuckDBPyConnection, comparison: Comparison, folder: Path, now: datetime
+) -> list[Path]:
+    """Write both files and return their paths. They bear the run's time, so that a second report replaces the first."""
+    at = _time(comparison) or now
+    name = results_name(comparison, at)
+    document = results_document(comparison, fetch(connection, "results", ResultRow), at)
+    contents = {
+        folder / "report.md": markdown(comparison, name),
+        folder / name: json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in contents.items():
+            with replacing(path) as file:
+                file.write(text.encode("utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"can't write to '{error.filename or folder}': {error.strerror}; choose another --out"
+        ) from error
+    return list(contents)
+
+
+def _time(comparison: Comparison) -> datetime | None:
+    record = comparison.record
+    text = (record.finished_at or record.started_at) if record else None
+    if text is None:
+        return None
+    try:
+        return times.parse(text)
+    except ValueError as error:
+        raise InputError(f"run.json of run {record.run_id if record else ''} holds no time but '{text}'") from error

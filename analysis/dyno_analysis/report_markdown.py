@@ -1,0 +1,115 @@
+"""The report as Markdown, with every field of the one that the published benchmark wanted. Pure."""
+
+from collections.abc import Sequence
+
+from . import detail_tables, fairness, findings, published, tables
+from .comparison import Comparison
+from .rows import AnswerRow
+from .table import Table
+
+SAMPLES = 3
+LONGEST_SAMPLE = 1_500  # characters
+
+
+def markdown(comparison: Comparison, results_name: str) -> str:
+    """The whole document; `results_name` is the file of the raw results beside it."""
+    parts = [
+        f"# {findings.heading(comparison)}",
+        _section(tables.titled("Summary", comparison), [" ".join(findings.summary(comparison))]),
+        _section("Set-up", [_pairs(findings.setup(comparison))]),
+        _section(
+            "Comparison", [_table(tables.comparison_table(comparison)), _table(tables.percentile_table(comparison))]
+        ),
+        _section(
+            "Paired comparison",
+            [*_optional(tables.paired_table(comparison)), _list(findings.speed(comparison))],
+        ),
+        _section("Fixed and per token", [_table(tables.fixed_per_token_table(comparison))]),
+        _section("Latency distribution", [_table(detail_tables.distribution_table(comparison))]),
+        _section("Throughput", [_table(detail_tables.throughput_table(comparison))]),
+        _section("Failures", _optional(detail_tables.failure_table(comparison)) or ["No request failed."]),
+        _section(
+            "Response quality",
+            [
+                *(_optional(detail_tables.quality_table(comparison)) or ["No answer has a reference to score it by."]),
+                "Completeness and style: by hand, from the samples below and `answers.parquet`.",
+            ],
+        ),
+        _section("When to use which", [_list(findings.when_to_use(comparison))]),
+        _section("What to know before quoting this", [_list(caveats(comparison))]),
+        _section("Sample responses", _samples(comparison)),
+        _section("The instrument", [_table(detail_tables.instrument_table(comparison))]),
+        _section("Raw results", [f"`{results_name}`: every request with its times, tokens and answer."]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def caveats(comparison: Comparison) -> list[str]:
+    """Fairness notes, and what an imported file's own figures are."""
+    found = [*fairness.notes(comparison), *published.discrepancies(comparison)]
+    return found or ["Nothing found that speaks against the comparison."]
+
+
+def _section(title: str, parts: Sequence[str]) -> str:
+    return "\n\n".join([f"## {title}", *(part for part in parts if part)])
+
+
+def _table(table: Table) -> str:
+    lines = [f"**{_cell(table.title)}**", ""]
+    lines.append(_row(table.columns))
+    lines.append("|" + "|".join("---" if align == "l" else "---:" for align in table.align) + "|")
+    lines += [_row(row) for row in table.rows]
+    if table.notes:
+        lines += ["", " ".join(table.notes)]
+    return "\n".join(lines)
+
+
+def _optional(table: Table | None) -> list[str]:
+    return [] if table is None else [_table(table)]
+
+
+def _pairs(lines: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(_row(line) for line in lines)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _samples(comparison: Comparison) -> list[str]:
+    """Two or three prompts that all endpoints answered, from the set's start, middle and end."""
+    by_prompt: dict[str, dict[str, AnswerRow]] = {}
+    for answer in comparison.answers:
+        by_prompt.setdefault(answer.prompt_id, {}).setdefault(answer.endpoint, answer)
+    complete = [answers for answers in by_prompt.values() if len(answers) == len(comparison.endpoints)]
+    if not complete:
+        return ["No prompt was answered by all endpoints, or the run kept no answers."]
+    last = len(complete) - 1
+    picked = sorted({0, last // 2, last})[:SAMPLES]
+    parts = []
+    for number in picked:
+        answers = complete[number]
+        any_answer = next(iter(answers.values()))
+        parts.append(f"**{_cell(any_answer.question or any_answer.prompt or any_answer.prompt_id)}**")
+        if any_answer.reference_answers:
+            parts.append(f"Reference: {_cell(' / '.join(dict.fromkeys(any_answer.reference_answers)))}")
+        for name in comparison.endpoints:
+            answer = answers[name]
+            length = "" if answer.output_tokens is None else f", {answer.output_tokens} tokens"
+            parts.append(f"{name} ({answer.latency_s:.3f} s{length}):")
+            parts.append(_quote(answer.answer))
+    return parts
+
+
+def _quote(text: str) -> str:
+    if len(text) > LONGEST_SAMPLE:
+        text = f"{text[:LONGEST_SAMPLE]} … ({len(text) - LONGEST_SAMPLE:,} more characters)"
+    return "\n".join(f"> {line}".rstrip() for line in (text.strip() or "(empty)").splitlines())

@@ -1,0 +1,149 @@
+"""The raw results as JSON: the published file's shape, extended, so that tools for either read both. Pure.
+
+Extended by each request's outcome, TTFT and the rest, its trace id, its events and chunks; by standard deviation and
+output tokens among the statistics; and by what the comparison found. `dyno import` reads it back.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from . import fairness
+from .comparison import Comparison
+from .rows import EndpointRow, ResultRow
+
+# What the figures mean, in the file itself: the published one of this shape counted prompt tokens into its throughput.
+DEFINITIONS = {
+    "latency_sec": "from the request's head to the end of its response, at the proxy",
+    "statistics": "over ok requests; warm-ups are in neither results nor statistics",
+    "throughput_tokens_per_sec": "output tokens / latency, both summed; prompt tokens are not counted in",
+    "tokens": "prompt and output tokens of a request",
+    "output_tokens": "output tokens of a request, reasoning included",
+    "response_length": "characters of an answer",
+    "std_dev": "of the sample (n - 1)",
+    "events_us": "microseconds after the request's head",
+}
+_EVENT = re.compile(r"dyno\.event\.(\w+)_us")
+
+
+def results_document(comparison: Comparison, results: Sequence[ResultRow], at: datetime) -> dict[str, Any]:
+    """The document; `at` is its timestamp."""
+    record = comparison.record
+    prompts = dict(record.prompt_set) if record else {}
+    document: dict[str, Any] = {
+        "timestamp": at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "dataset": {
+            "name": prompts.get("name"),
+            "source": prompts.get("source"),
+            "license": prompts.get("license"),
+            "num_samples": prompts.get("count"),
+            "description": prompts.get("description"),
+        },
+        "models": {name: comparison.figures[name].models for name in comparison.endpoints},
+        "simulated": bool(comparison.simulated),
+        "definitions": DEFINITIONS,
+    }
+    for name in comparison.endpoints:
+        own = [row for row in results if row.endpoint == name]
+        document[name] = {
+            "simulated": bool(comparison.figures[name].simulated),
+            "results": [_result(row) for row in own],
+            "statistics": _statistics(comparison.figures[name], own),
+        }
+    document["comparison"] = {
+        "seed": comparison.seed,
+        "margin": comparison.margin,
+        "paired": [{**asdict(paired), "verdict": paired.verdict.value} for paired in comparison.paired],
+        "fixed_per_token": [asdict(found) for found in comparison.fixed_per_token],
+        "quality": [asdict(score) for score in comparison.quality],
+        "notes": fairness.notes(comparison),
+    }
+    document["runs"] = [dict(record.values) for record in comparison.records]
+    return document
+
+
+def results_name(comparison: Comparison, at: datetime) -> str:
+    """`a_vs_b_results_YYYYMMDD_HHMMSS.json`."""
+    names = "_vs_".join(re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in comparison.endpoints)
+    return f"{names}_results_{at.astimezone(UTC):%Y%m%d_%H%M%S}.json"
+
+
+def _result(row: ResultRow) -> dict[str, Any]:
+    attributes = json.loads(row.attributes)
+    total = None if row.input_tokens is None or row.output_tokens is None else row.input_tokens + row.output_tokens
+    extended = {
+        "outcome": row.outcome,
+        "error": row.error,
+        "error_type": row.error_type,
+        "status": row.status,
+        "streamed": row.streamed,
+        "simulated": row.simulated,
+        "ttfb_sec": row.ttfb_s,
+        "ttft_sec": row.ttft_s,
+        "ttfa_sec": row.ttfa_s,
+        "tpot_sec": row.tpot_s,
+        "started_at": datetime.fromtimestamp(row.started_at_us / 1e6, UTC).isoformat().replace("+00:00", "Z"),
+        "started_at_unix_us": row.started_at_us,
+        "trace_id": row.trace_id,
+        "run_id": row.run_id,
+        "question": row.question,
+        "reference_answers": row.reference_answers,
+        "reasoning": row.reasoning,
+        "events_us": {
+            event.group(1): int(value) for name, value in attributes.items() if (event := _EVENT.fullmatch(name))
+        },
+        "chunk_offsets_us": row.chunk_offsets_us,
+        "overhead_us": row.overhead_us,
+        "loop_lag_us": row.loop_lag_us,
+        "attributes": {name: value for name, value in attributes.items() if not _EVENT.fullmatch(name)},
+    }
+    return {
+        "endpoint": row.endpoint,
+        "prompt_id": int(row.prompt_id) if row.prompt_id and row.prompt_id.isdecimal() else row.prompt_id,
+        "prompt": row.prompt,
+        "run": row.repeat,
+        "response": row.answer,
+        "latency_sec": row.latency_s,
+        "metadata": {
+            "model": row.model,
+            "provider": row.provider,
+            "finish_reason": row.finish_reason,
+            "prompt_tokens": row.input_tokens,
+            "completion_tokens": row.output_tokens,
+            "total_tokens": total,
+            "reasoning_tokens": row.reasoning_tokens,
+            "cached_tokens": row.cached_tokens,
+            "usage_source": row.usage_source,
+        },
+        **{key: value for key, value in extended.items() if value not in (None, {}, [])},
+    }
+
+
+def _statistics(figures: EndpointRow, results: Sequence[ResultRow]) -> dict[str, Any]:
+    ok = [row for row in results if row.outcome == "ok"]
+    totals = [
+        row.input_tokens + row.output_tokens
+        for row in ok
+        if row.input_tokens is not None and row.output_tokens is not None
+    ]
+    lengths = [len(row.answer) for row in ok if row.answer is not None]
+    return {
+        "num_requests": figures.requests,
+        "successful_requests": figures.ok,
+        "failed_requests": figures.failed,
+        "latency": {
+            "mean": figures.mean_latency_s,
+            "min": figures.min_latency_s,
+            "max": figures.max_latency_s,
+            "median": figures.median_latency_s,
+            "std_dev": figures.stddev_latency_s,
+        },
+        "tokens": {"mean": sum(totals) / len(totals) if totals else None, "total": sum(totals)},
+        "input_tokens": {"mean": figures.mean_input_tokens, "total": figures.sum_input_tokens},
+        "output_tokens": {"mean": figures.mean_output_tokens, "total": figures.sum_output_tokens},
+        "response_length": {"mean": sum(lengths) / len(lengths) if lengths else None},
+        "throughput_tokens_per_sec": figures.output_tokens_per_s,
+    }

@@ -1,0 +1,228 @@
+"""The rows of the tables in sql/: one class a file, its fields the columns. None is 'not known', never 0."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EndpointRow:
+    """comparison.sql; times in seconds."""
+
+    endpoint: str
+    models: str | None
+    simulated: bool | None
+    imported: bool
+    requests: int
+    ok: int
+    cancelled: int
+    rejected: int
+    warmups: int
+    cut_by_length: int
+    streamed: int
+    counted_by_chunks: int
+    mean_latency_s: float | None
+    median_latency_s: float | None
+    min_latency_s: float | None
+    max_latency_s: float | None
+    stddev_latency_s: float | None
+    output_tokens_per_s: float | None
+    mean_output_tokens: float | None
+    mean_input_tokens: float | None
+    sum_input_tokens: int | None
+    sum_output_tokens: int | None
+
+    @property
+    def counted(self) -> int:
+        """What the success rate is of: all, less what the client or the proxy itself ended."""
+        return self.requests - self.cancelled - self.rejected
+
+    @property
+    def failed(self) -> int:
+        return self.counted - self.ok
+
+
+@dataclass(frozen=True)
+class PercentileRow:
+    """percentiles.sql; the unit is the figure's."""
+
+    endpoint: str
+    figure: str
+    n: int
+    mean: float | None
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class InterChunkRow:
+    """inter_chunk.sql; seconds."""
+
+    endpoint: str
+    streams: int
+    n: int
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    share_of_one_read: float
+
+
+@dataclass(frozen=True)
+class FailureRow:
+    """failures.sql"""
+
+    endpoint: str | None
+    outcome: str
+    error_type: str | None
+    status: int | None
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedPromptRow:
+    """paired_prompts.sql; sums in seconds."""
+
+    first_endpoint: str
+    second_endpoint: str
+    figure: str
+    prompt: str
+    pairs: int
+    first_sum: float
+    second_sum: float
+
+
+@dataclass(frozen=True)
+class PairBalanceRow:
+    """pair_balance.sql"""
+
+    first_endpoint: str
+    second_endpoint: str
+    pairs: int
+    with_input_tokens: int
+    different_input: int
+    mean_more_input: float | None
+    least_more_input: int | None
+    most_more_input: int | None
+    first_asked_first: int
+    second_asked_first: int
+    first_overhead_spread_s: float | None
+    second_overhead_spread_s: float | None
+    more_overhead_s: float | None
+    first_overhead_end_spread_s: float | None
+    second_overhead_end_spread_s: float | None
+    more_overhead_end_s: float | None
+
+
+@dataclass(frozen=True)
+class InterleavingRow:
+    """interleaving.sql"""
+
+    run_id: str | None
+    requests: int
+    endpoints: int
+    starts: int
+    changes: int
+    prompts: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class DistributionRow:
+    """distribution.sql"""
+
+    endpoint: str
+    n: int
+    variance_s2: float | None
+    coefficient_of_variation: float | None
+    q1_s: float
+    q3_s: float
+    high_outliers: int
+    low_outliers: int
+
+
+@dataclass(frozen=True)
+class InstrumentRow:
+    """instrument.sql; microseconds and seconds as named."""
+
+    endpoint: str
+    n: int
+    median_overhead_us: float | None
+    p99_overhead_us: float | None
+    max_overhead_us: int | None
+    median_overhead_end_us: float | None
+    max_overhead_end_us: int | None
+    with_lag: int
+    median_lag_us: float | None
+    max_lag_us: int | None
+    share_lagging: float | None
+    median_send_lag_s: float | None
+    max_send_lag_s: float | None
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """results.sql; `attributes` is a JSON object."""
+
+    endpoint: str
+    trace_id: str
+    started_at_us: int
+    model: str | None
+    provider: str | None
+    prompt_id: str | None
+    repeat: int | None
+    run_id: str | None
+    outcome: str
+    error_type: str | None
+    status: int | None
+    streamed: bool | None
+    simulated: bool | None
+    latency_s: float | None
+    ttfb_s: float | None
+    ttft_s: float | None
+    ttfa_s: float | None
+    tpot_s: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    cached_tokens: int | None
+    usage_source: str | None
+    finish_reason: str | None
+    chunk_offsets_us: list[int] | None
+    overhead_us: int | None
+    loop_lag_us: int | None
+    attributes: str
+    prompt: str | None
+    question: str | None
+    reference_answers: list[str] | None
+    answer: str | None
+    reasoning: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """answers.sql"""
+
+    endpoint: str
+    prompt_id: str
+    repeat: int
+    question: str | None
+    prompt: str | None
+    reference_answers: list[str] | None
+    answer: str
+    reasoning: str | None
+    latency_s: float
+    output_tokens: int | None
+    trace_id: str
+
+
+@dataclass(frozen=True)
+class PromptTextsRow:
+    """prompt_texts.sql"""
+
+    run_id: str
+    prompts: int
+    distinct_prompts: int
+    domains: str | None

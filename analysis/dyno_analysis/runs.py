@@ -1,0 +1,100 @@
+"""The run records beside the span files: `runs/RUN_ID/run.json` and what the driver kept of prompts and answers."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import duckdb
+
+from .errors import InputError
+from .load import as_glob, execute, quoted
+from .run_record import RunRecord
+
+# What the driver and `dyno import` write beside run.json.
+PROMPT_COLUMNS = (
+    ("prompt_id", "VARCHAR"),
+    ("title", "VARCHAR"),
+    ("domain", "VARCHAR"),
+    ("context", "VARCHAR"),
+    ("question", "VARCHAR"),
+    ("prompt", "VARCHAR"),
+    ("reference_answers", "VARCHAR[]"),
+)
+ANSWER_COLUMNS = (
+    ("trace_id", "VARCHAR"),
+    ("endpoint", "VARCHAR"),
+    ("prompt_id", "VARCHAR"),
+    ("repeat", "INTEGER"),
+    ("warmup", "BOOLEAN"),
+    ("answer", "VARCHAR"),
+    ("reasoning", "VARCHAR"),
+    ("finish_reason", "VARCHAR"),
+    ("error", "VARCHAR"),
+    ("status", "INTEGER"),
+    ("client_ttft_s", "DOUBLE"),
+    ("client_latency_s", "DOUBLE"),
+    ("sent_at_us", "BIGINT"),
+)
+
+
+def read_run(spans: Path, run_id: str) -> RunRecord | None:
+    """The record of a run; None where it has none (its spans may stand all the same)."""
+    folder = spans / "runs" / run_id
+    path = folder / "run.json"
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{path}' can't be read: {error}; move the folder away to report without it") from error
+    if not isinstance(values, dict):
+        raise InputError(f"'{path}' holds no JSON object; move the folder away to report without it")
+    return RunRecord(run_id, folder, values)
+
+
+def known_runs(connection: duckdb.DuckDBPyConnection, spans: Path) -> dict[str, float]:
+    """Every run, by id, with its start (Unix seconds): from the spans, and from records whose spans are missing."""
+    found = execute(
+        connection, "SELECT run_id, epoch(min(started_at)) FROM spans WHERE run_id IS NOT NULL GROUP BY run_id"
+    )
+    runs = {str(run_id): float(start) for run_id, start in found.fetchall()}
+    for path in sorted((spans / "runs").glob("[!.]*/run.json")):
+        runs.setdefault(path.parent.name, path.stat().st_mtime)
+    return runs
+
+
+def newest(runs: Mapping[str, float]) -> str | None:
+    return max(runs, key=lambda run_id: (runs[run_id], run_id)) if runs else None
+
+
+def check_known(asked: list[str], runs: Mapping[str, float], spans: Path) -> None:
+    """Raise InputError for a run that isn't there, naming the nearest one."""
+    for run_id in asked:
+        if run_id in runs:
+            continue
+        near = difflib.get_close_matches(run_id, runs, n=1) or ([last] if (last := newest(runs)) else [])
+        hint = f"; did you mean '{near[0]}'?" if near else "; no run is stored there"
+        raise InputError(f"no run '{run_id}' in '{spans}'{hint}")
+
+
+def define_answers(connection: duckdb.DuckDBPyConnection, records: Sequence[RunRecord]) -> None:
+    """Create the views `answers` and `prompts` over the runs' Parquet files; without any they have no rows."""
+    for view, columns in (("answers", ANSWER_COLUMNS), ("prompts", PROMPT_COLUMNS)):
+        names = ", ".join(name for name, _ in columns)
+        empty = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns)
+        parts = [f"SELECT CAST(NULL AS VARCHAR) AS run_id, {empty} WHERE false"]
+        for record in records:
+            path = record.folder / f"{view}.parquet"
+            if path.is_file():
+                source = f"read_parquet({quoted(as_glob(str(path)))})"
+                parts.append(f"FROM {source} SELECT {quoted(record.run_id)} AS run_id, {names}")
+                _check(connection, path, parts[-1])
+        connection.execute(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL '.join(parts)}")
+
+
+def _check(connection: duckdb.DuckDBPyConnection, path: Path, select: str) -> None:
+    try:
+        connection.execute(f"FROM ({select}) SELECT count(*)")
+    except duckdb.Error as error:
+        raise InputError(f"'{path}' can't be read: {error}; move it away to report without it") from error

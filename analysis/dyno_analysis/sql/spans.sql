@@ -1,0 +1,159 @@
+-- A row is one request. The columns and their meaning are MEASURING.md's; the events, the response's id and whatever
+-- else was stored stand in the map `attributes` under their OpenTelemetry names.
+-- In a DuckDB of your own: put your folder in place of 'spans' below, once, and paste the whole file.
+-- `dyno` puts an explicit list of files there. `ignore_errors` and the last line drop the torn end of a journal whose
+-- writer was killed.
+CREATE OR REPLACE VIEW spans AS
+WITH journal AS (
+    SELECT *
+    FROM read_json(
+        'spans/*.jsonl',
+        format = 'newline_delimited',
+        ignore_errors = true,
+        columns = {
+            trace_id: 'VARCHAR',
+            span_id: 'VARCHAR',
+            parent_span_id: 'VARCHAR',
+            started_at_us: 'BIGINT',
+            duration_us: 'BIGINT',
+            operation: 'VARCHAR',
+            provider: 'VARCHAR',
+            model: 'VARCHAR',
+            response_model: 'VARCHAR',
+            response_id: 'VARCHAR',
+            finish_reasons: 'VARCHAR[]',
+            input_tokens: 'BIGINT',
+            output_tokens: 'BIGINT',
+            reasoning_tokens: 'BIGINT',
+            cached_tokens: 'BIGINT',
+            method: 'VARCHAR',
+            status: 'INTEGER',
+            request_bytes: 'BIGINT',
+            response_bytes: 'BIGINT',
+            path: 'VARCHAR',
+            error_type: 'VARCHAR',
+            endpoint: 'VARCHAR',
+            outcome: 'VARCHAR',
+            streamed: 'BOOLEAN',
+            simulated: 'BOOLEAN',
+            usage_source: 'VARCHAR',
+            first_chunk_tokens: 'BIGINT',
+            reasoning_streamed: 'BOOLEAN',
+            connection_reused: 'BOOLEAN',
+            body_received_us: 'BIGINT',
+            connected_us: 'BIGINT',
+            sent_us: 'BIGINT',
+            headers_us: 'BIGINT',
+            first_event_us: 'BIGINT',
+            first_token_us: 'BIGINT',
+            first_answer_us: 'BIGINT',
+            last_token_us: 'BIGINT',
+            done_us: 'BIGINT',
+            chunk_offsets_us: 'BIGINT[]',
+            chunk_count: 'BIGINT',
+            server_ttft_s: 'DOUBLE',
+            server_latency_s: 'DOUBLE',
+            server_queue_s: 'DOUBLE',
+            overhead_us: 'BIGINT',
+            overhead_end_us: 'BIGINT',
+            loop_lag_us: 'BIGINT',
+            run_id: 'VARCHAR',
+            workload: 'VARCHAR',
+            prompt_id: 'VARCHAR',
+            repeat: 'INTEGER',
+            warmup: 'BOOLEAN',
+            due_at_unix_us: 'BIGINT',
+            send_lag_s: 'DOUBLE',
+            imported_from: 'VARCHAR',
+            attributes: 'MAP(VARCHAR, VARCHAR)'
+        }
+    )
+),
+timed AS (
+    SELECT
+        *,
+        -- Reasoning that was counted but not streamed took none of the time between the first token and the last.
+        output_tokens
+        - CASE WHEN reasoning_tokens > 0 AND reasoning_streamed IS NOT TRUE THEN reasoning_tokens ELSE 0 END
+            AS streamed_tokens
+    FROM journal
+    WHERE span_id IS NOT NULL
+)
+SELECT
+    trace_id,
+    span_id,
+    parent_span_id,
+    make_timestamptz(started_at_us) AS started_at,
+    endpoint,
+    provider,
+    operation,
+    model,
+    response_model,
+    streamed,
+    method,
+    path,
+    status,
+    outcome,
+    error_type,
+    duration_us / 1e6 AS latency_s,
+    headers_us / 1e6 AS ttfb_s,
+    CASE WHEN streamed THEN first_token_us / 1e6 END AS ttft_s,
+    CASE WHEN streamed THEN first_answer_us / 1e6 END AS ttfa_s,
+    CASE
+        WHEN streamed AND streamed_tokens >= 2 AND streamed_tokens > coalesce(first_chunk_tokens, 1)
+            THEN (last_token_us - first_token_us) / 1e6 / (streamed_tokens - coalesce(first_chunk_tokens, 1))
+    END AS tpot_s,
+    input_tokens,
+    output_tokens,
+    reasoning_tokens,
+    cached_tokens,
+    usage_source,
+    finish_reasons[1] AS finish_reason,
+    chunk_count,
+    chunk_offsets_us,
+    request_bytes,
+    response_bytes,
+    server_ttft_s,
+    server_latency_s,
+    server_queue_s,
+    overhead_us,
+    loop_lag_us,
+    run_id,
+    workload,
+    prompt_id,
+    repeat,
+    -- A request that nobody flagged is no warm-up, so `WHERE NOT warmup` keeps it.
+    coalesce(warmup, false) AS warmup,
+    make_timestamptz(due_at_unix_us) AS due_at,
+    send_lag_s,
+    simulated,
+    imported_from,
+    map_concat(
+        coalesce(attributes, MAP {}),
+        map_from_entries(
+            list_filter(
+                [
+                    {'k': 'gen_ai.response.id', 'v': response_id},
+                    {
+                        'k': 'gen_ai.response.finish_reasons',
+                        'v': CASE WHEN len(finish_reasons) > 1 THEN CAST(to_json(finish_reasons) AS VARCHAR) END
+                    },
+                    {'k': 'dyno.usage.first_chunk_tokens', 'v': CAST(first_chunk_tokens AS VARCHAR)},
+                    {'k': 'dyno.reasoning.streamed', 'v': CAST(reasoning_streamed AS VARCHAR)},
+                    {'k': 'dyno.connection.reused', 'v': CAST(connection_reused AS VARCHAR)},
+                    {'k': 'dyno.event.body_received_us', 'v': CAST(body_received_us AS VARCHAR)},
+                    {'k': 'dyno.event.connected_us', 'v': CAST(connected_us AS VARCHAR)},
+                    {'k': 'dyno.event.sent_us', 'v': CAST(sent_us AS VARCHAR)},
+                    {'k': 'dyno.event.headers_us', 'v': CAST(headers_us AS VARCHAR)},
+                    {'k': 'dyno.event.first_event_us', 'v': CAST(first_event_us AS VARCHAR)},
+                    {'k': 'dyno.event.first_token_us', 'v': CAST(first_token_us AS VARCHAR)},
+                    {'k': 'dyno.event.first_answer_us', 'v': CAST(first_answer_us AS VARCHAR)},
+                    {'k': 'dyno.event.last_token_us', 'v': CAST(last_token_us AS VARCHAR)},
+                    {'k': 'dyno.event.done_us', 'v': CAST(done_us AS VARCHAR)},
+                    {'k': 'dyno.overhead.end_us', 'v': CAST(overhead_end_us AS VARCHAR)}
+                ],
+                lambda entry: entry.v IS NOT NULL
+            )
+        )
+    ) AS attributes
+FROM timed;

@@ -1,0 +1,93 @@
+"""The rows of a statement as text: table, CSV, JSON, Markdown; or as Parquet."""
+
+import csv
+import io
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from .report_terminal import widths
+from .statement import Statement
+from .table import Table
+
+
+def csv_pieces(statement: Statement) -> Iterator[str]:
+    """A header, then a line a row, LF; NULL is an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names, rows = statement.rows()
+    writer.writerow(names)
+    yield _emptied(buffer)
+    for row in rows:
+        writer.writerow(["" if value is None else value for value in row])
+        yield _emptied(buffer)
+
+
+def json_pieces(statement: Statement) -> Iterator[str]:
+    """An array of objects, one a line."""
+    lead = "[\n"
+    for row in statement.json_rows():
+        yield lead + row
+        lead = ",\n"
+    yield "[]\n" if lead == "[\n" else "\n]\n"
+
+
+def markdown_pieces(statement: Statement) -> Iterator[str]:
+    names, rows = statement.rows()
+    yield _markdown_row(names)
+    yield "|" + "---|" * len(names) + "\n"
+    for row in rows:
+        yield _markdown_row(["" if value is None else value for value in row])
+
+
+def table_pieces(statement: Statement) -> Iterator[str]:
+    """Columns two blanks apart, nothing cut; NULL is written out."""
+    table = _table(statement)
+    column_widths = widths(table)
+    for cells in (table.columns, *table.rows):
+        padded = (cell.ljust(width) for cell, width in zip(cells, column_widths, strict=True))
+        yield "  ".join(padded).rstrip() + "\n"
+
+
+PIECES: dict[str, Callable[[Statement], Iterator[str]]] = {
+    "table": table_pieces,
+    "csv": csv_pieces,
+    "json": json_pieces,
+    "markdown": markdown_pieces,
+}
+
+
+def print_rich(statement: Statement) -> None:
+    """The table on a terminal."""
+    from .report_terminal import print_table
+
+    print_table(_table(statement))
+
+
+def write_parquet(statement: Statement, output: BinaryIO) -> None:
+    # By way of a file of our own: DuckDB writes Parquet to a path only, and the connection may write to no other.
+    with tempfile.TemporaryDirectory(prefix="dyno-sql-") as folder:
+        path = Path(folder) / "rows.parquet"
+        path.touch()
+        statement.write_parquet(path)
+        with path.open("rb") as rows:
+            shutil.copyfileobj(rows, output)
+
+
+def _table(statement: Statement) -> Table:
+    names, rows = statement.rows()
+    cells = [["NULL" if value is None else value for value in row] for row in rows]
+    return Table("", names, "l" * len(names), cells)
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |\n"
+
+
+def _emptied(buffer: io.StringIO) -> str:
+    text = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return text

@@ -1,0 +1,125 @@
+"""One person's SQL statement, run read-only over the spans: checked, wrapped, and its errors put on one line."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from .errors import InputError
+from .load import lock, quoted
+
+ROWS_AT_ONCE = 10_000
+_EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE)
+_READS = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # MULTI: what PIVOT becomes
+
+
+class Statement:
+    """A statement that only reads. InputError for anything else, with DuckDB's message and position."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, text: str, files: Sequence[Path]) -> None:
+        """`files` are all that the statement may read."""
+        self._connection = connection
+        self._files = files
+        self._text = text
+        connection.execute("SET errors_as_json = true")
+        statement = self._only_one(text)
+        self._explain = ""
+        if statement.type == duckdb.StatementType.EXPLAIN and (explain := _EXPLAIN.match(statement.query)):
+            self._explain = explain.group()
+            statement = self._only_one(statement.query[explain.end() :])
+        if statement.type not in _READS:
+            what = str(statement.type).rpartition(".")[2]
+            raise InputError(f"{what} isn't run: only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW read the spans")
+        self._query = self._without_end(statement.query)
+
+    def rows(self) -> tuple[list[str], Iterator[list[str | None]]]:
+        """Column names, and the rows as DuckDB writes their values; NULL is None."""
+        lock(self._connection, self._files)
+        if self._explain:
+            cursor = self._execute(f"{self._explain} FROM (\n", "")
+            return ["plan"], iter([[str(row[1])] for row in cursor.fetchall()])
+        cursor = self._execute("SELECT CAST(COLUMNS(*) AS VARCHAR) FROM (\n", "")
+        return [column[0] for column in cursor.description or ()], self._fetch(cursor)
+
+    def json_rows(self) -> Iterator[str]:
+        """Each row as a JSON object."""
+        self._refuse_explain("json")
+        lock(self._connection, self._files)
+        cursor = self._execute("SELECT CAST(to_json(the_row) AS VARCHAR) FROM (\n", " AS the_row")
+        return (row[0] for row in self._fetch(cursor))
+
+    def write_parquet(self, path: Path) -> None:
+        """Write the rows to a file of ours, with the types that they have."""
+        self._refuse_explain("parquet")
+        lock(self._connection, self._files, writable=path)
+        self._execute(
+            "COPY (SELECT * FROM (\n", f") TO {quoted(str(path.resolve()))} (FORMAT parquet, USE_TMP_FILE false)"
+        )
+
+    def _only_one(self, text: str) -> duckdb.Statement:
+        try:
+            statements = self._connection.extract_statements(text)
+        except duckdb.Error as error:
+            raise InputError(_message(error, text, 0)) from error
+        if len(statements) != 1:
+            raise InputError(f"{len(statements) or 'no'} statements; 'dyno sql' runs one")
+        return statements[0]
+
+    def _without_end(self, query: str) -> str:
+        """Less the semicolon, and what comments follow it, so that the statement stands as a subquery."""
+        for at in (found.start() for found in re.finditer(";", query)):
+            if self._count(query[:at]) == 1 and self._count(query[at + 1 :]) == 0:
+                return query[:at]
+        return query
+
+    def _count(self, text: str) -> int | None:
+        """How many statements a piece of text is; None where it is cut in the middle of one."""
+        try:
+            return len(self._connection.extract_statements(text))
+        except duckdb.ParserException:
+            return None
+
+    def _execute(self, before: str, after: str) -> duckdb.DuckDBPyConnection:
+        # DuckDB takes COPY, INSERT and the like inside a WITH, but only at the top level: as a subquery, a statement
+        # can do nothing but read.
+        try:
+            return self._connection.execute(f"{before}{self._query}\n){after}")
+        except duckdb.Error as error:
+            at = self._text.find(self._query)
+            shift_bytes = len(before.encode()) - len(self._text[:at].encode())
+            raise InputError(_message(error, self._text, shift_bytes)) from error
+
+    def _fetch(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[list[Any]]:
+        while True:
+            try:
+                rows = cursor.fetchmany(ROWS_AT_ONCE)
+            except duckdb.Error as error:
+                raise InputError(_message(error, self._text, 0)) from error
+            if not rows:
+                return
+            yield from (list(row) for row in rows)
+
+    def _refuse_explain(self, form: str) -> None:
+        if self._explain:
+            raise InputError(f"a plan has no rows for --format {form}; mend: --format table")
+
+
+def _message(error: duckdb.Error, text: str, shift_bytes: int) -> str:
+    """DuckDB's message, and where in the person's statement it points, by line and column from 1."""
+    kind, _, rest = str(error).partition(": ")
+    try:
+        details = json.loads(rest)
+    except ValueError:
+        return str(error)
+    message = f"{kind}: {details.get('exception_message', rest)}"
+    position = details.get("position")
+    if position is None or int(position) < shift_bytes:
+        return message
+    # The position counts bytes of UTF-8.
+    before = text.encode()[: int(position) - shift_bytes].decode(errors="replace")
+    line = before.count("\n") + 1
+    column = len(before) - (before.rfind("\n") + 1) + 1
+    return f"{message} (line {line}, column {column})"

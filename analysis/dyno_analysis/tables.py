@@ -1,0 +1,278 @@
+"""A comparison as tables of text: what the terminal prints and the Markdown report holds. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from . import regression
+from .comparison import Comparison, PairedFigure
+from .published import NOT_IN_FILE, published_figure
+from .rows import EndpointRow
+from .statistics import FEWEST_PROMPTS, Interval, Verdict, samples_needed
+from .table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
+
+# The published table's rows: label, figure, cell, and what the larger value is called (None: no ratio).
+_COMPARED: Sequence[tuple[str, str, Callable[[float | None], str], str | None]] = (
+    ("mean latency, s", "mean_latency_s", seconds, "slower"),
+    ("median latency, s", "median_latency_s", seconds, "slower"),
+    ("min latency, s", "min_latency_s", seconds, "slower"),
+    ("max latency, s", "max_latency_s", seconds, "slower"),
+    ("standard deviation, s", "stddev_latency_s", seconds, None),
+    ("throughput, output tok/s", "output_tokens_per_s", rate, "higher"),
+    ("avg response length, tokens", "mean_output_tokens", tokens, "longer"),
+)
+# Label, figure of percentiles.sql, cell, whether it needs a stream.
+_FIGURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (
+    ("latency, s", "latency_s", seconds, False),
+    ("TTFT, s", "ttft_s", seconds, True),
+    ("TTFA, s", "ttfa_s", seconds, True),
+    ("TPOT, ms", "tpot_s", milliseconds, True),
+    ("inter-chunk latency, ms", "inter_chunk", milliseconds, True),
+    ("output throughput, tok/s", "output_tokens_per_s", rate, False),
+    ("input tokens", "input_tokens", tokens, False),
+    ("output tokens", "output_tokens", tokens, False),
+)
+PAIRED_LABELS = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
+
+
+def titled(title: str, comparison: Comparison) -> str:
+    """The title with what feeds the table, where that isn't a measured endpoint."""
+    simulated = comparison.simulated
+    if simulated:
+        title += (
+            ", simulated" if len(simulated) == len(comparison.endpoints) else f", simulated: {', '.join(simulated)}"
+        )
+    if any(row.imported for row in comparison.figures.values()):
+        title += ", imported"
+    return title
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Every row of the published table; an imported file's own statistics stand beside as published."""
+    names = comparison.endpoints
+    figures = [comparison.figures[name] for name in names]
+    published = comparison.record.published if comparison.record else {}
+    columns = [""]
+    for name in names:
+        columns += [f"{name}, as published", f"{name}, recomputed"] if published else [name]
+    for name in names[1:]:
+        versus = f" {names[0]} : {name}" if len(names) > 2 else ""
+        columns += [f"ratio{versus}", f"difference{versus}"]
+    table = []
+    for label, figure, cell, larger in _COMPARED:
+        row = [label]
+        for endpoint in figures:
+            if published:
+                value = published_figure(published.get(endpoint.endpoint, {}), figure)
+                row.append(NOT_IN_FILE if value is None else cell(value))
+            row.append(cell(getattr(endpoint, figure)))
+        for other in figures[1:]:
+            row += _compared(figures[0], other, figure, larger)
+        table.append(row)
+    row = ["success rate"]
+    for endpoint in figures:
+        if published:
+            row.append(_published_success(published.get(endpoint.endpoint, {})))
+        row.append(f"{endpoint.ok}/{endpoint.counted}")
+    for other in figures[1:]:
+        row += _success_compared(figures[0], other)
+    table.append(row)
+    notes = [
+        "Latencies of ok requests alone; standard deviation of the sample.",
+        "Throughput: output tokens / latency, both summed.",
+    ]
+    if len(names) > 1:
+        notes.append(f"Ratio: the larger over the smaller. Difference: from {names[0]}, in percent of it.")
+    if published:
+        notes.append("As published: the statistics that the file itself holds; it holds no ratio.")
+    notes += _left_out(figures)
+    return Table(titled("Comparison", comparison), columns, "l" + "r" * (len(columns) - 1), table, notes)
+
+
+def percentile_table(comparison: Comparison) -> Table:
+    """Exact percentiles; a cell that n doesn't support says what it would need."""
+    table = []
+    for label, figure, cell, streamed_only in _FIGURES:
+        for name in comparison.endpoints:
+            row = comparison.gaps.get(name) if figure == "inter_chunk" else comparison.percentiles.get((name, figure))
+            if row is None:
+                endpoint = comparison.figures[name]
+                reason = "not streamed" if streamed_only and endpoint.ok and not endpoint.streamed else "not known"
+                table.append([label, name, "0", *[reason if endpoint.ok else "no ok request"] * 2, *[UNKNOWN] * 3])
+                continue
+            table.append(
+                [
+                    label,
+                    name,
+                    str(row.n),
+                    cell(row.mean),
+                    cell(row.p50),
+                    *(
+                        cell(value) if row.n >= samples_needed(quantile) else f"needs n ≥ {samples_needed(quantile)}"
+                        for quantile, value in ((0.9, row.p90), (0.95, row.p95), (0.99, row.p99))
+                    ),
+                ]
+            )
+    notes = ["Percentiles are exact, and printed where n gives them a two-sided 95 % interval."]
+    if comparison.gaps:
+        notes.append(
+            "Inter-chunk: all streams' gaps, pooled; a chunk is not a token, and a stream's gaps aren't independent."
+        )
+    if comparison.failed:
+        table += _adjusted(comparison)
+        notes.append("Failures as infinite: the latency of all requests, where one that failed never ended.")
+    columns = ["", "endpoint", "n", "mean", "median", "p90", "p95", "p99"]
+    return Table(titled("Figures", comparison), columns, "llrrrrrr", table, notes)
+
+
+def paired_table(comparison: Comparison) -> Table | None:
+    """Ratios over the prompts that two endpoints both answered; None where there is no such prompt."""
+    if not comparison.paired:
+        return None
+    resamples = max(paired.ratio.resamples for paired in comparison.paired)
+    table = []
+    for paired in comparison.paired:
+        ratio = paired.ratio
+        table.append(
+            [
+                f"{PAIRED_LABELS[paired.figure]} {paired.first} : {paired.second}",
+                str(paired.pairs),
+                str(ratio.prompts),
+                f"{ratio.ratio:.2f}",
+                interval(ratio.interval, "{:.2f}") or f"needs {FEWEST_PROMPTS} prompts",
+                f"{ratio.median_ratio:.2f}",
+                interval(ratio.median_interval, "{:.2f}") or f"needs {FEWEST_PROMPTS} prompts",
+                verdict_text(paired, comparison.margin),
+            ]
+        )
+    return Table(
+        titled("Paired ratio", comparison),
+        ["", "pairs", "prompts", "ratio of means", "95 % interval", "median ratio", "95 % interval", "verdict"],
+        "lrrrrrrl",
+        table,
+        [
+            f"Ratio of means: BCa bootstrap over prompts, {resamples:,} resamples, seed {comparison.seed}.",
+            "Median of the prompts' ratios: its interval by order statistics.",
+            f"'No difference': the whole interval lies within {comparison.margin * 100:g} %.",
+            "A verdict is withheld where the proxy's own overhead differs or spreads as much as the effect.",
+        ],
+    )
+
+
+def fixed_per_token_table(comparison: Comparison) -> Table:
+    """latency = fixed + per token: a slow door and a slow engine are different findings."""
+    table = [
+        [
+            found.endpoint,
+            line.method,
+            str(line.points),
+            f"{found.shortest_tokens} to {found.longest_tokens}" if line.points else UNKNOWN,
+            seconds(line.fixed),
+            interval(line.fixed_interval, "{:.2f}") or UNKNOWN,
+            milliseconds(line.slope),
+            interval(line.slope_interval, "{:.1f}", 1e3) or UNKNOWN,
+            line_verdict(line),
+        ]
+        for found in comparison.fixed_per_token
+        for line in found.lines
+    ]
+    columns = [
+        "",
+        "method",
+        "n",
+        "output tokens",
+        "fixed, s",
+        "95 % interval",
+        "per token, ms",
+        "95 % interval",
+        "verdict",
+    ]
+    return Table(
+        titled("Latency = fixed + per token", comparison),
+        columns,
+        "llrrrrrrl",
+        table,
+        ["Over ok requests. The fixed part is where the line meets 0 tokens, mostly beyond the lengths measured."],
+    )
+
+
+def verdict_text(paired: PairedFigure, margin: float) -> str:
+    ratio = paired.ratio
+    if paired.verdict is Verdict.SECOND_SMALLER:
+        return f"{paired.second} faster"
+    if paired.verdict is Verdict.FIRST_SMALLER:
+        return f"{paired.second} slower"
+    if paired.verdict is Verdict.SAME:
+        return f"no difference within {margin * 100:g} %"
+    if paired.verdict is Verdict.WITHHELD:
+        overhead = milliseconds(paired.overhead_s)
+        effect = milliseconds(abs(ratio.first_mean - ratio.second_mean))
+        return f"withheld: the proxy's own {overhead} ms against an effect of {effect} ms"
+    return f"undecided: fewer than {FEWEST_PROMPTS} prompts" if ratio.interval is None else "undecided"
+
+
+def line_verdict(line: regression.Line) -> str:
+    if not line.decided:
+        return "undecided, more lengths needed"
+    return "grows with length" if line.slope is not None and line.slope > 0 else "falls with length"
+
+
+def interval(found: Interval | None, form: str, scale: float = 1) -> str | None:
+    return None if found is None else f"{form.format(found.low * scale)} to {form.format(found.high * scale)}"
+
+
+def _compared(first: EndpointRow, second: EndpointRow, figure: str, larger: str | None) -> list[str]:
+    a, b = getattr(first, figure), getattr(second, figure)
+    if a is None or b is None or a <= 0 or b <= 0:
+        return [UNKNOWN, UNKNOWN]
+    if larger is None:
+        return ["", difference(a, b)]
+    ratio = f"{max(a, b) / min(a, b):.2f}"
+    if ratio == "1.00":
+        return ["equal", difference(a, b)]
+    if larger == "slower":
+        return [f"{ratio}x faster ({first.endpoint if a < b else second.endpoint})", difference(a, b)]
+    return [f"{ratio}x {larger} ({first.endpoint if a > b else second.endpoint})", difference(a, b)]
+
+
+def _success_compared(first: EndpointRow, second: EndpointRow) -> list[str]:
+    if not first.counted or not second.counted:
+        return [UNKNOWN, UNKNOWN]
+    a, b = first.ok / first.counted, second.ok / second.counted
+    if a == b:
+        return ["equal", "+0.0 points"]
+    return [f"higher ({first.endpoint if a > b else second.endpoint})", f"{(b - a) * 100:+.1f} points"]
+
+
+def _published_success(statistics: Mapping[str, object]) -> str:
+    ok, requests = published_figure(statistics, "ok"), published_figure(statistics, "requests")
+    return NOT_IN_FILE if ok is None or requests is None else f"{ok:.0f}/{requests:.0f}"
+
+
+def _left_out(figures: Sequence[EndpointRow]) -> list[str]:
+    found = []
+    for what, counts in (
+        ("warm-ups", {row.endpoint: row.warmups for row in figures}),
+        ("requests that the client cancelled", {row.endpoint: row.cancelled for row in figures}),
+        ("requests that the proxy rejected", {row.endpoint: row.rejected for row in figures}),
+    ):
+        if any(counts.values()):
+            each = ", ".join(f"{n} of {name}" for name, n in counts.items())
+            found.append(f"Left out: {what} ({each}).")
+    return found
+
+
+def _adjusted(comparison: Comparison) -> list[list[str]]:
+    table = []
+    for name in comparison.endpoints:
+        row = comparison.percentiles.get((name, "latency_adjusted_s"))
+        if row is None:
+            continue
+        cells = [_or_infinite(row.p50)]
+        for quantile, value in ((0.9, row.p90), (0.95, row.p95), (0.99, row.p99)):
+            needed = samples_needed(quantile)
+            cells.append(_or_infinite(value) if row.n >= needed else f"needs n ≥ {needed}")
+        table.append(["latency, failures as infinite, s", name, str(row.n), UNKNOWN, *cells])
+    return table
+
+
+def _or_infinite(value: float) -> str:
+    return "infinite" if value == float("inf") else seconds(value)

@@ -1,0 +1,27 @@
+"""Points in time as a person writes them: RFC 3339, or how long ago. Pure: now is an argument."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from .errors import InputError
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def unix_us(text: str, now: datetime, flag: str) -> int:
+    """Microseconds since 1970; a time without a zone is UTC. InputError names the flag."""
+    if ago := _AGO.fullmatch(text):
+        moment = now - timedelta(**{_UNITS[ago.group(2)]: float(ago.group(1))})
+    else:
+        try:
+            moment = parse(text)
+        except ValueError as error:
+            raise InputError(f"{flag} '{text}' is no time; write 15m, 2h, 3d or 2026-11-23T21:59:00Z") from error
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def parse(text: str) -> datetime:
+    """RFC 3339, or ISO 8601 without a zone, which is read as UTC; ValueError for anything else."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

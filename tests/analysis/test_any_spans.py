@@ -1,0 +1,75 @@
+"""Whatever is stored can be reported: every table, both files, no exception."""
+
+import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stored_spans import span, write
+
+from dyno_analysis import detail_tables, fairness, findings, load, published, query, rows, tables
+from dyno_analysis.compare import compare
+from dyno_analysis.ingest import OUTCOMES
+from dyno_analysis.report_markdown import markdown
+from dyno_analysis.report_terminal import plain_table
+from dyno_analysis.results_json import results_document
+
+maybe_us = st.none() | st.integers(0, 10**7)
+maybe_tokens = st.none() | st.integers(0, 300)
+COLUMNS = st.fixed_dictionaries(
+    {
+        "endpoint": st.sampled_from(["metis", "sophia", "c|d *", None]),
+        "outcome": st.sampled_from(OUTCOMES),
+        "duration_us": maybe_us,
+        "started_at_us": st.integers(0, 3),
+        "streamed": st.none() | st.booleans(),
+        "simulated": st.none() | st.booleans(),
+        "warmup": st.none() | st.booleans(),
+        "first_token_us": maybe_us,
+        "last_token_us": maybe_us,
+        "chunk_offsets_us": st.none() | st.lists(st.integers(0, 9), max_size=4),
+        "input_tokens": maybe_tokens,
+        "output_tokens": maybe_tokens,
+        "reasoning_tokens": maybe_tokens,
+        "usage_source": st.sampled_from([None, "server", "chunks"]),
+        "prompt_id": st.none() | st.sampled_from("abcdefgh"),
+        "repeat": st.none() | st.integers(1, 2),
+        "run_id": st.sampled_from([None, "r"]),
+        "overhead_us": maybe_us,
+        "overhead_end_us": maybe_us,
+        "loop_lag_us": maybe_us,
+        "send_lag_s": st.none() | st.floats(0, 1),
+        "model": st.sampled_from([None, "m", "n"]),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(COLUMNS, max_size=30), st.sampled_from([(), ("r",)]))
+def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[str, ...]) -> None:
+    """No mixture of outcomes, unknown figures and missing tags breaks a table; a figure is finite or unknown."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), [span(**values) for values in columns])
+        with load.connect(Path(folder)) as connection:
+            load.select(connection, load.Selection(runs))
+            found = compare(connection, runs, [], ["sophia"], 0.05, 0)
+            results = query.fetch(connection, "results", rows.ResultRow)
+    document = results_document(found, results, datetime(2026, 11, 24, tzinfo=UTC))
+    json.dumps(document, allow_nan=False)
+    shown = [
+        tables.comparison_table(found),
+        tables.percentile_table(found),
+        tables.paired_table(found),
+        tables.fixed_per_token_table(found),
+        detail_tables.failure_table(found),
+        detail_tables.instrument_table(found),
+        detail_tables.distribution_table(found),
+        detail_tables.throughput_table(found),
+    ]
+    lines = [line for table in shown if table is not None for line in plain_table(table)]
+    lines += [*fairness.notes(found), *findings.summary(found), *published.discrepancies(found)]
+    assert not [line for line in lines if "nan" in line.split() or "None" in line.split()]
+    assert markdown(found, "results.json").startswith("# ")

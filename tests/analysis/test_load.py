@@ -1,0 +1,254 @@
+"""The view `spans`: its columns, what it derives, and which files and lines it reads."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from shared_data import SHARED, needs_shared
+from stored_spans import line, span, streamed, write
+
+from dyno_analysis import load
+from dyno_analysis.errors import InputError
+from dyno_proxy.attributes import ATTRIBUTES
+from dyno_proxy.span import COLUMNS
+
+NAMES = [
+    "trace_id",
+    "span_id",
+    "parent_span_id",
+    "started_at",
+    "endpoint",
+    "provider",
+    "operation",
+    "model",
+    "response_model",
+    "streamed",
+    "method",
+    "path",
+    "status",
+    "outcome",
+    "error_type",
+    "latency_s",
+    "ttfb_s",
+    "ttft_s",
+    "ttfa_s",
+    "tpot_s",
+    "input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cached_tokens",
+    "usage_source",
+    "finish_reason",
+    "chunk_count",
+    "chunk_offsets_us",
+    "request_bytes",
+    "response_bytes",
+    "server_ttft_s",
+    "server_latency_s",
+    "server_queue_s",
+    "overhead_us",
+    "loop_lag_us",
+    "run_id",
+    "workload",
+    "prompt_id",
+    "repeat",
+    "warmup",
+    "due_at",
+    "send_lag_s",
+    "simulated",
+    "imported_from",
+    "attributes",
+]
+
+
+def one(folder: Path, column: str) -> Any:
+    with load.connect(folder) as connection:
+        rows = connection.execute(f"FROM spans SELECT {column}").fetchall()
+    assert len(rows) == 1
+    return rows[0][0]
+
+
+def test_columns_are_those_that_others_rely_on(tmp_path: Path) -> None:
+    """The view has exactly these columns, in this order and of these types, also without a file."""
+    with load.connect(tmp_path) as connection:
+        described = [row[:2] for row in connection.execute("DESCRIBE spans").fetchall()]
+        assert connection.execute("SELECT count(*) FROM spans").fetchall() == [(0,)]
+    assert described == list(load.SPAN_COLUMNS)
+    assert [name for name, _ in load.SPAN_COLUMNS] == NAMES
+
+
+@needs_shared
+def test_columns_agree_with_the_specification() -> None:
+    """MEASURING.md lists the same columns in the same order."""
+    text = (SHARED / "MEASURING.md").read_text(encoding="utf-8").partition("## The `spans` view")[2]
+    listed = next(block for block in re.findall(r"`([^`]+)`", text) if block.startswith("trace_id,"))
+    assert re.sub(r"\s*\([^)]*\)", "", listed).replace("\n", " ").split(", ") == NAMES
+
+
+def test_reads_every_column_that_the_proxy_writes() -> None:
+    """Each column of a journal's line is read with its type, or is bookkeeping of the file."""
+    types = {
+        "int": "BIGINT",
+        "float": "DOUBLE",
+        "bool": "BOOLEAN",
+        "string": "VARCHAR",
+        "string[]": "VARCHAR[]",
+        "int[]": "BIGINT[]",
+        "map": "MAP(VARCHAR, VARCHAR)",
+    }
+    read = dict(re.findall(r"^ {12}(\w+): '([^']+)'", load.sql_text("spans"), re.MULTILINE))
+    written = {name: types[kind] for name, kind in COLUMNS if name not in ("v", "seq", "name", "kind")}
+    assert {name: kind.replace("INTEGER", "BIGINT") for name, kind in read.items()} == written
+
+
+def test_attributes_keep_every_column_without_one_of_its_own(tmp_path: Path) -> None:
+    """What the view has no column for stands in `attributes` under the proxy's name of it."""
+    hidden = [a for a in ATTRIBUTES if a.column and a.column not in NAMES]
+    values = {"string": "x", "int": 7, "bool": True, "string[]": ["stop", "length"]}
+    # These two have columns that are derived from them.
+    hidden = [a for a in hidden if a.column != "due_at_unix_us"]
+    write(tmp_path, [span(attributes={"server.port": "443"}, **{str(a.column): values[a.type] for a in hidden})])
+    texts = {"string": "x", "int": "7", "bool": "true", "string[]": '["stop","length"]'}
+    assert one(tmp_path, "attributes") == {"server.port": "443", **{a.name: texts[a.type] for a in hidden}}
+
+
+@pytest.mark.parametrize(
+    ("row", "tpot_s"),
+    [
+        pytest.param(streamed([200_000, 220_000, 240_000]), 0.02, id="a token a chunk"),
+        pytest.param(streamed([200_000, 220_000, 240_000], output_tokens=5), 0.01, id="the server's count"),
+        pytest.param(
+            streamed([200_000, 240_000], output_tokens=5, first_chunk_tokens=3), 0.02, id="first chunk's tokens"
+        ),
+        pytest.param(streamed([200_000, 240_000], output_tokens=5, first_chunk_tokens=5), None, id="all in the first"),
+        pytest.param(
+            streamed([200_000, 240_000], output_tokens=12, reasoning_tokens=7), 0.01, id="hidden reasoning taken off"
+        ),
+        pytest.param(
+            streamed([200_000, 240_000], output_tokens=12, reasoning_tokens=7, reasoning_streamed=True),
+            0.04 / 11,
+            id="streamed reasoning counts",
+        ),
+        pytest.param(streamed([200_000], output_tokens=1), None, id="one token"),
+        pytest.param(
+            streamed([200_000, 240_000], output_tokens=8, reasoning_tokens=7), None, id="one token besides reasoning"
+        ),
+        pytest.param(streamed([200_000, 240_000], output_tokens=None), None, id="tokens unknown"),
+        pytest.param(streamed([200_000, 240_000], streamed=False), None, id="not streamed"),
+    ],
+)
+def test_tpot(tmp_path: Path, row: dict[str, Any], tpot_s: float | None) -> None:
+    """TPOT is the time from first token to last over the tokens that came in it, or NULL where that isn't known."""
+    write(tmp_path, [row])
+    assert one(tmp_path, "tpot_s") == (None if tpot_s is None else pytest.approx(tpot_s, rel=1e-12))
+
+
+def test_times_in_seconds(tmp_path: Path) -> None:
+    """Latency, TTFB, TTFT and TTFA are the offsets in seconds; the stamps keep their microseconds."""
+    offsets = {"headers_us": 150_000, "first_answer_us": 300_001, "due_at_unix_us": 1_000_001}
+    write(tmp_path, [streamed([200_000, 300_001], **offsets)])
+    assert one(tmp_path, "[latency_s, ttfb_s, ttft_s, ttfa_s]") == [0.300001, 0.15, 0.2, 0.300001]
+    assert one(tmp_path, "due_at::VARCHAR") == "1970-01-01 00:00:01.000001+00"
+    assert one(tmp_path, "epoch_us(started_at) % 1_000_000") == 0
+
+
+def test_unstreamed_has_no_ttft(tmp_path: Path) -> None:
+    """An answer that wasn't streamed has no TTFT, never its latency, whatever offsets stand in the file."""
+    write(tmp_path, [span(first_token_us=5, first_answer_us=5, headers_us=5)])
+    assert one(tmp_path, "[ttft_s, ttfa_s]") == [None, None]
+
+
+def test_unknown_is_null_and_a_missing_warmup_flag_is_false(tmp_path: Path) -> None:
+    """Absent keys are NULL; the warm-up flag alone is then false, so that NOT warmup keeps the row."""
+    write(tmp_path, [{"v": 1, "seq": 1, "trace_id": "0" * 32, "span_id": "1" * 16, "crc": 0}])
+    with load.connect(tmp_path) as connection:
+        query = "SELECT * REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) FROM spans"
+        row = dict(zip(NAMES, connection.execute(query).fetchall()[0], strict=True))
+    known = {name: value for name, value in row.items() if value is not None}
+    assert known == {"trace_id": "0" * 32, "span_id": "1" * 16, "warmup": False, "attributes": {}}
+
+
+def test_torn_tail_loses_the_torn_line_alone(tmp_path: Path) -> None:
+    """A journal cut at any byte gives the whole lines before the cut."""
+    row = {"v": 1, "seq": 1, "trace_id": "0" * 32, "span_id": "1", "model": "öss 💡", "attributes": {"a": "b"}}
+    first = line(row)
+    whole = first + line(row | {"seq": 2, "span_id": "2" * 16})
+    with load.connect(tmp_path) as connection:
+        for cut in range(len(whole) + 1):
+            path = tmp_path / f"writer-{cut:012}.jsonl"
+            path.write_bytes(whole[:cut])
+            connection.execute(load.spans_sql([path]))
+            count = connection.execute("SELECT count(*) FROM spans").fetchall()[0][0]
+            # The last line's newline adds nothing.
+            assert count == (cut >= len(first) - 1) + (cut >= len(whole) - 1)
+
+
+def test_reads_only_span_files(tmp_path: Path) -> None:
+    """Other files in the folder, and a run's own, are left alone."""
+    write(tmp_path, [span()])
+    for name in ("notes.jsonl", "x-1.jsonl", ".node-000000000001.jsonl.tmp", "node 1-000000000001.jsonl"):
+        (tmp_path / name).write_bytes(line(span()))
+    (tmp_path / "runs").mkdir()
+    assert one(tmp_path, "endpoint") == "metis"
+
+
+@pytest.mark.parametrize("name", ["with [brackets]", "star*", "what?", "it's", "ünï cödé"])
+def test_any_folder_name(tmp_path: Path, name: str) -> None:
+    """A folder's name stands for itself, whatever DuckDB's patterns make of it, also behind the lock."""
+    path = write(tmp_path / name, [span()])
+    with load.connect(tmp_path / name) as connection:
+        load.lock(connection, [path])
+        assert connection.execute("SELECT count(*) FROM spans").fetchall() == [(1,)]
+
+
+def test_pasteable_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """spans.sql as it stands makes the view in a plain DuckDB whose working folder holds `spans/`."""
+    write(tmp_path / "spans", [span(), span(endpoint="sophia")])
+    monkeypatch.chdir(tmp_path)
+    with duckdb.connect() as connection:
+        connection.execute(load.sql_text("spans"))
+        assert connection.execute("SELECT endpoint FROM spans ORDER BY ALL").fetchall() == [("metis",), ("sophia",)]
+    assert load.sql_text("spans").count(load.PASTED_FILES) == 1
+
+
+def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A missing folder, and a file in its place, are refused by name."""
+    (tmp_path / "file").touch()
+    for name in ("missing", "file"):
+        with pytest.raises(InputError, match=name):
+            load.connect(tmp_path / name)
+
+
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    """A span file that can't be opened is an input error with its name, not a crash."""
+    (tmp_path / "node-000000000001.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match=r"node-000000000001\.jsonl"), load.connect(tmp_path) as connection:
+        load.execute(connection, "SELECT count(*) FROM spans")
+
+
+def test_selection(tmp_path: Path) -> None:
+    """A selection narrows `spans` by run, endpoint and time; without a run it drops requests of no operation."""
+    write(
+        tmp_path,
+        [
+            span(span_id="a" * 16, run_id="r1", started_at_us=10, operation=None),
+            span(span_id="b" * 16, run_id="r2", started_at_us=20, endpoint="sophia"),
+            span(span_id="c" * 16, started_at_us=30),
+            span(span_id="d" * 16, started_at_us=40, operation=None),
+        ],
+    )
+    for selection, expected in (
+        (load.Selection(), "bc"),
+        (load.Selection(runs=["r1"]), "a"),
+        (load.Selection(runs=["r1", "r2"]), "ab"),
+        (load.Selection(endpoints=["sophia"]), "b"),
+        (load.Selection(since_us=20), "bc"),
+        (load.Selection(until_us=30), "b"),
+        (load.Selection(runs=["it's"]), ""),
+    ):
+        with load.connect(tmp_path) as connection:
+            load.select(connection, selection)
+            rows = connection.execute("SELECT span_id[1] FROM spans ORDER BY ALL").fetchall()
+        assert "".join(row[0] for row in rows) == expected
