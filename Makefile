@@ -1,0 +1,90 @@
+# Everything runs from a clean clone with Python 3.11 or newer, git and make; `demo-real` and `test-real` also want a C++ compiler.
+#
+#   make demo                  two simulated endpoints compared, in under two minutes
+#   make PYTHON=python3.12 …   with another Python
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What a stamp stands for is on disk under $(VENV), so removing the folder redoes everything.
+TOOLS := $(VENV)/tools.stamp
+RUNTIME := $(VENV)/runtime.stamp
+DEV := $(VENV)/dev.stamp
+REAL := $(VENV)/real.stamp
+
+# uv installs a lock in 10 s where pip takes 30; where it can't (an index that only pip's configuration knows), pip does.
+# Compiled at once: a machine with PYTHONDONTWRITEBYTECODE would else compile at each start, and measure that.
+define install
+	@echo "installing $(1) into $(VENV)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r $(1) || { \
+	    echo "uv could not; pip takes the same lock" >&2; \
+	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
+endef
+
+.PHONY: demo demo-real test test-real bench lint format lock clean
+.DELETE_ON_ERROR:
+
+demo: $(RUNTIME)
+	$(BIN)/dyno compare
+
+demo-real: $(REAL)
+	PYTHONPATH=tests $(BIN)/python -m real.demo_real
+
+test: $(DEV)
+	$(BIN)/pytest --ignore=tests/real
+
+test-real: $(REAL)
+	$(BIN)/pytest tests/real
+
+# Start times, and what the proxy adds to a request; issue 4 puts other gateways beside it.
+bench: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m bench.first_figures
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(TOOLS): deploy/installer.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "make: '$(PYTHON)' is missing or older than Python 3.11; name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r deploy/installer.lock
+	@touch $@
+
+$(RUNTIME): requirements.lock pyproject.toml $(TOOLS)
+	$(call install,requirements.lock)
+	@$(BIN)/python -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): tests/requirements.lock $(RUNTIME)
+	$(call install,tests/requirements.lock)
+	@touch $@
+
+# pip, not uv: it keeps the wheel that it compiles (5 minutes on 2 cores) in its cache, for every later environment.
+$(REAL): tests/real/requirements.lock $(DEV)
+	@echo "installing tests/real/requirements.lock into $(VENV); the first time, llama.cpp is compiled: some five minutes"
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/real/requirements.lock
+	@touch $@
+
+# Remakes the four lock files after a change in pyproject.toml, keeping the versions they hold; UPGRADE=--upgrade takes the newest.
+# The largest is resolved first and binds the others, so that one environment can hold them all.
+UPGRADE ?=
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    --custom-compile-command 'make lock' $(UPGRADE)
+lock: $(TOOLS)
+	$(COMPILE) pyproject.toml --extra all --group dev --group real --no-emit-package pip -o tests/real/requirements.lock
+	$(COMPILE) pyproject.toml --extra all --group dev -c tests/real/requirements.lock -o tests/requirements.lock
+	$(COMPILE) pyproject.toml --extra all -c tests/real/requirements.lock -o requirements.lock
+	printf '%s\n' uv hatchling editables | $(COMPILE) - -c tests/real/requirements.lock -o deploy/installer.lock
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find dyno.py proxy driver analysis tests -name __pycache__ -prune -exec rm -rf {} +
