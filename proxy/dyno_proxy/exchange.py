@@ -306,7 +306,12 @@ class Exchange:
     def _outcome(self) -> tuple[str, str | None]:
         """The exchange's one outcome, and its error.type."""
         content, status = self._content, self.status
-        if self.broken is not None and (self.broken[0] in _OURS_TO_SAY or status is None or status < 400):
+        # A client may leave on reading its API's own end, before the frame that ends the body: OpenAI's SDK does so on
+        # [DONE]. It has all there was to have.
+        left = self.broken is not None and self.broken[0] == "client_cancelled"
+        served = left and self.done_ns is not None and content.finished
+        ours_to_say = left or (self.broken is not None and self.broken[0] == "rejected")  # whatever the status
+        if self.broken is not None and not served and (ours_to_say or status is None or status < 400):
             return self.broken
         if status is None:
             return "truncated", "no_response"
@@ -314,7 +319,7 @@ class Exchange:
             return _STATUS_OUTCOMES.get(status, "http_error"), str(status)
         if content.error_type is not None:
             return "stream_error", content.error_type
-        if not self.complete:
+        if not self.complete and not served:
             return "truncated", "connection_closed"
         if not self.readable or self.unknown_encoding or status != 200 or self.method != "POST":
             return "ok", None
@@ -345,7 +350,6 @@ class Exchange:
         return (max(0, self.sent_ns - ready_ns) + write_lag_ns) // 1000
 
 
-_OURS_TO_SAY: Final = ("client_cancelled", "rejected")  # whatever the status
 _STATUS_OUTCOMES: Final = {401: "auth", 403: "auth", 429: "rate_limited"}
 
 

@@ -241,8 +241,9 @@ class Upload:
             first = b"".join(self._framed(piece) for piece in exchange.request_body) + self._end()
         elif self._expects and not self._http10:
             client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        transport.write(head + first)
+        # Before the call: on loopback the kernel may run the receiver first, and come back a millisecond later.
         exchange.sent_ns = time.monotonic_ns()
+        transport.write(head + first)
         if exchange.body_received_ns is None:
             await self._stream(connection, transport)
         await connection.ended

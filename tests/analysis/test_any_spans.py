@@ -8,7 +8,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored_spans import span, write
 
 from dyno_analysis import detail_tables, fairness, findings, load, published, query, rows, tables
 from dyno_analysis.compare import compare
@@ -16,6 +15,7 @@ from dyno_analysis.ingest import OUTCOMES
 from dyno_analysis.report_markdown import markdown
 from dyno_analysis.report_terminal import plain_table
 from dyno_analysis.results_json import results_document
+from stored_spans import span, write
 
 maybe_us = st.none() | st.integers(0, 10**7)
 maybe_tokens = st.none() | st.integers(0, 300)

@@ -8,17 +8,17 @@ from typing import Any
 
 import duckdb
 import pytest
-from dyno_command import dyno, refusal
-from shared_data import PUBLISHED, needs_shared
-from stored_spans import pair, streamed, write
 
 from dyno_analysis import load
 from dyno_analysis.ingest import EVENTS, OUTCOMES, OWN_COLUMNS
 from dyno_analysis.journal import LEADING_KEYS, journal_line
 from dyno_analysis.runs import ANSWER_COLUMNS, PROMPT_COLUMNS
+from dyno_command import dyno, refusal
 from dyno_driver import run_record
 from dyno_proxy import attributes, journal
 from dyno_proxy.span import COLUMNS
+from shared_data import PUBLISHED, needs_shared
+from stored_spans import pair, streamed, write
 
 
 def results(name: str = "metis", **changes: Any) -> dict[str, Any]:

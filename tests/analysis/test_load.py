@@ -6,13 +6,13 @@ from typing import Any
 
 import duckdb
 import pytest
-from shared_data import SHARED, needs_shared
-from stored_spans import line, span, streamed, write
 
 from dyno_analysis import load
 from dyno_analysis.errors import InputError
 from dyno_proxy.attributes import ATTRIBUTES
 from dyno_proxy.span import COLUMNS
+from shared_data import SHARED, needs_shared
+from stored_spans import line, span, streamed, write
 
 NAMES = [
     "trace_id",

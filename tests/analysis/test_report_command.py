@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from dyno_command import cells, dyno, refusal
 from shared_data import PUBLISHED, needs_shared
 from stored_spans import RUN_ID, STARTED_AT_US, pair, prompts, span, streamed, write

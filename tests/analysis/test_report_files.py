@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+
 from dyno_command import cells, dyno, refusal
 from stored_spans import RUN_ID, prompts, write
 

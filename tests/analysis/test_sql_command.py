@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+
 from dyno_command import dyno, refusal
 from stored_spans import span, write
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stored_spans import pair, span, streamed, write
 
 from dyno_analysis import load, query, rows
+from stored_spans import pair, span, streamed, write
 
 
 def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:

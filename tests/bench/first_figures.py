@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+
 from programs import running
 from running_proxy import running_proxy
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fake_proxy import Script, answering
 
 from dyno_driver.children import Child, ChildError
 from dyno_driver.compare import simulated_config
+from fake_proxy import Script, answering
 
 COMPARE = (sys.executable, "-m", "dyno", "compare")
 SIMULATE_READY = re.compile(r"dyno simulate: (\S+) on (http\S+)")

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
+
 from fake_proxy import FakeProxy, Script, answering, fake_proxy, saying
 
 DYNO = (sys.executable, "-m", "dyno")

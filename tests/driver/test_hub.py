@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from fake_hub import fake_hub
 
 # Its hub settings are read once a process, so each case is a process of its own.

@@ -2,11 +2,11 @@ import json
 from typing import Any
 
 import pytest
-from fake_proxy import DONE, chunk
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dyno_driver.response import EventSplitter, Reading, error_text
+from fake_proxy import DONE, chunk
 
 
 @given(

@@ -12,8 +12,9 @@ from typing import Any
 
 import openai
 import pytest
-from fake_upstream import fake_upstream
 from openai import AsyncOpenAI, OpenAI
+
+from fake_upstream import fake_upstream
 from programs import running
 from running_proxy import RunningProxy, in_thread, running_proxy
 
@@ -93,6 +94,16 @@ def test_sync_stream(proxy: RunningProxy, earlier: int, endpoint: str) -> None:
     assert (row["outcome"], row["streamed"]) == ("ok", True)
     assert row["output_tokens"] == chunks[-1].usage.completion_tokens == len(row["chunk_offsets_us"])
     assert ("reasoning_tokens" in row) == (endpoint == "metis")  # vLLM doesn't say
+
+
+def test_a_stream_whose_end_comes_late(proxy: RunningProxy, earlier: int) -> None:
+    """The SDK closes its connection on `[DONE]`; an answer that was whole by then is ok, though its framing isn't."""
+    script = scripted({"tokens": 5, "every_s": 0.01}, {"finish": "stop"}, {"done": True}, {"wait_s": 0.3})
+    with client(proxy) as sdk:
+        chunks = list(sdk.chat.completions.create(model="m", messages=MESSAGES, stream=True, extra_headers=script))
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    row = proxy.wait_for_rows(earlier + 1)[-1]
+    assert (row["outcome"], row["finish_reasons"]) == ("ok", ["stop"])
 
 
 async def test_async_stream(proxy: RunningProxy, earlier: int) -> None:

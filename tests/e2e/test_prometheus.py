@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import aiohttp
 import pytest
+
 from programs import running
 from running_proxy import running_proxy
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from programs import running
 from shared_data import PUBLISHED
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+
 from fake_upstream import FakeUpstream, Script, fake_upstream
 from raw_http import Answer, dechunk, exchange, request_bytes
 from running_proxy import RunningProxy, in_thread, running_proxy

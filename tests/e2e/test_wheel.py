@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from programs import running
 
 REPOSITORY: Final = Path(__file__).parents[2]

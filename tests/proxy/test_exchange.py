@@ -93,6 +93,10 @@ OUTCOMES: list[tuple[int, bytes, dict[str, object], str, str | None]] = [
     (307, b"", {"kind": HTML}, "ok", None),
     (200, b"{}", {"kind": JSON, "readable": False}, "ok", None),
     (200, sse(delta("a")), {"broken": LEFT}, *LEFT),
+    (200, sse(delta("a", "stop")), {"broken": LEFT, "end": False}, *LEFT),
+    (200, sse(delta("a"), b"[DONE]"), {"broken": LEFT, "end": False}, *LEFT),
+    # All that the API had to say was said: a client that leaves then, as OpenAI's SDK does, was served.
+    (200, sse(delta("a", "stop"), b"[DONE]"), {"broken": LEFT, "end": False}, "ok", None),
     (500, b"", {"broken": LEFT}, *LEFT),
     (500, b"x", {"broken": RESET, "end": False}, "http_error", "500"),
 ]

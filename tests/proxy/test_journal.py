@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from records import parsed, record, records, stored
 
 from dyno_proxy.journal import LINE_BYTES, JournalExporter, SetupError, check_folder, journal_line, writer_name
 from dyno_proxy.record import Record
 from dyno_proxy.span import COLUMNS, record_span, scope
+from records import parsed, record, records, stored
 
 RESOURCE: Final = Resource({})
 SCOPE: Final = scope("0.1.0")

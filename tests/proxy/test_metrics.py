@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from prometheus_client import openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
-from records import record, records, unstreamed
 
 from dyno_proxy.metrics import MODELS_LIMIT, OTHER, Metrics, tpot_s
 from dyno_proxy.record import Record
+from records import record, records, unstreamed
 
 CHAT: Final = {"endpoint": "metis", "model": "gpt-oss-120b", "operation": "chat"}
 OK: Final = CHAT | {"outcome": "ok"}

@@ -11,13 +11,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
-from records import RUN_ID, parsed, record, records, unstreamed
 
 from dyno_proxy import span as span_module
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.journal import journal_line
 from dyno_proxy.record import Record
 from dyno_proxy.span import COLUMNS, TEXT_CHARACTERS, mended_text, record_span, scope, span_row
+from records import RUN_ID, parsed, record, records, unstreamed
 
 RESOURCE = Resource({"service.name": "dyno-proxy"})
 SCOPE = scope("0.1.0")

@@ -24,13 +24,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span, Status
-from records import record, stored
 
 from dyno_proxy.attributes import SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.journal import SetupError
 from dyno_proxy.metrics import Metrics
 from dyno_proxy.record import Record
 from dyno_proxy.telemetry import QUEUE_CHUNKS, Telemetry
+from records import record, stored
 
 WAIT_S: Final = 30.0
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import openai
 import pytest
+
 from real.engines import Engine, missing, running_engines, write_config
 from running_proxy import RunningProxy, running_proxy
 from shared_data import SHARED, needs_shared
