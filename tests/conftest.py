@@ -1,9 +1,16 @@
 """Where `DYNO_NO_SKIP` is set (CI sets it), a skipped test is a failed one: nothing may be left out there unseen."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
+
+# A shell's background job has Ctrl-C ignored, under nohup hang-ups too, and programs inherit that: those that the tests
+# start, and signal, shall find the signals as a terminal's programs do.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 NO_SKIP = bool(os.environ.get("DYNO_NO_SKIP"))
 

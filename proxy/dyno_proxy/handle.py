@@ -27,9 +27,7 @@ _LOG = logging.getLogger("dyno.proxy")
 OwnPage = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _FOR_CLIENTS = ("/endpoints",)  # own pages that ask for a client key where there are any
 
-# Ids need to be unique, not unguessable; the system's generator seeds it once.
-_RANDOM = random.SystemRandom()
-_IDS = random.Random(_RANDOM.getrandbits(128))  # noqa: S311
+_IDS = random.Random()  # noqa: S311 - ids need to be unique, not unguessable; the system seeds it
 
 
 class Handler:

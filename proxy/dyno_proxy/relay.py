@@ -11,7 +11,7 @@ import asyncio
 import socket
 import struct
 import time
-from typing import Final
+from typing import Final, cast
 
 import httptools
 
@@ -202,7 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
     # The connection's own events
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # asyncio types it as the base of all
+        self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
