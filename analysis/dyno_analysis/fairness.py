@@ -116,6 +116,8 @@ def _requests(comparison: Comparison) -> list[str]:
         found.append(f"Not streamed: {', '.join(unstreamed)}. TTFT, TTFA, TPOT and inter-chunk latency aren't known.")
     for name in comparison.endpoints:
         row = comparison.figures[name]
+        if not row.ok:
+            found.append(f"No answer of {name} was ok: nothing of it can be compared.")
         if row.streamed and row.streamed < row.ok:
             found.append(f"{row.streamed} of {row.ok} answers of {name} were streamed: latencies mix both kinds.")
         if row.counted_by_chunks:

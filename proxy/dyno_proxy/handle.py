@@ -69,9 +69,13 @@ class Handler:
         except RefusedError as refusal:
             exchange.broken = ("rejected", refusal.code)
             exchange.status = refusal.status
+            if protocol.upstream is not None and protocol.upstream.head_written:
+                protocol.upstream.reset_client()
+                return CLOSE
             response = error_response(refusal.status, refusal.code, str(refusal))
             if refusal.status == 503:
                 response.headers["Retry-After"] = "1"
+            if refusal.status == 503 or not request.content.is_eof():
                 response.force_close()
             return response
         except asyncio.CancelledError:
@@ -91,7 +95,7 @@ class Handler:
             self._active -= 1
             if self._drained is not None and not self._active:
                 self._drained.set()
-            protocol.upstream = None
+            protocol.upstream = protocol.receiving = None
             self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us()))
 
     async def _own_page(self, page: OwnPage, path: str, request: web.BaseRequest) -> web.StreamResponse:
@@ -245,10 +249,14 @@ class Upload:
         if exchange.body_received_ns is None:
             await self._stream(connection, transport)
         await connection.ended
+        if exchange.body_received_ns is None:
+            # It answered before it had heard us out, and would take the next request for the rest of this one.
+            connection.reusable = False
 
     async def _stream(self, connection: UpstreamConnection, transport: asyncio.Transport) -> None:
         """The rest of the body as it comes; ends early where the response does."""
         ended = connection.ended
+        self._protocol.receiving = self._content
         while not ended.done():
             reading = asyncio.ensure_future(self._content.readany())
             try:
@@ -257,7 +265,6 @@ class Upload:
                 if not reading.done():
                     reading.cancel()
             if not reading.done() or reading.cancelled():
-                connection.reusable = False  # it answered before it had heard us out
                 return
             try:
                 piece = reading.result()

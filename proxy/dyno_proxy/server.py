@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
@@ -21,7 +21,7 @@ Refused = Callable[[int, str, int, int], None]
 class MeasuredProtocol(RequestHandler):
     """One client connection: stamps each request's head as it is parsed, and ties back-pressure to the upstream."""
 
-    __slots__ = ("_refused", "_stamps", "last_read_ns", "upstream")
+    __slots__ = ("_refused", "_stamps", "last_read_ns", "receiving", "upstream")
 
     def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
         super().__init__(manager, **options)
@@ -29,6 +29,7 @@ class MeasuredProtocol(RequestHandler):
         self._stamps: deque[tuple[int, int]] = deque()  # of the requests parsed and not yet handled
         self.last_read_ns = 0
         self.upstream: UpstreamConnection | None = None
+        self.receiving: StreamReader | None = None  # the body that is being read
 
     def data_received(self, data: bytes) -> None:
         now_ns = self.last_read_ns = time.monotonic_ns()
@@ -36,6 +37,10 @@ class MeasuredProtocol(RequestHandler):
         super().data_received(data)
         for _ in range(self._request_count - before):
             self._stamps.append((now_ns, time.time_ns() // 1000))
+            if self.receiving is not None and not self.receiving.is_eof():
+                # Another message in the middle of a body is the parser's word for a malformed one; it tells only the
+                # connection, and who reads the body would wait for ever.
+                self.receiving.set_exception(web.RequestPayloadError("malformed body"))
 
     def take_stamp(self) -> tuple[int, int]:
         """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""

@@ -299,6 +299,44 @@ async def test_uploads_stream(tmp_path: Path) -> None:
         assert [(row["request_bytes"], row["response_bytes"]) for row in rows] == [(5, 2), (5, 2)]
 
 
+async def test_a_body_that_is_malformed_later_is_refused(tmp_path: Path) -> None:
+    """A chunk that is none, in a read of its own, is a 400 and one row; the endpoint's connection isn't used again."""
+    begun = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"abc\r\n")
+        begun.set()
+        assert await reader.read() == b""
+
+    async with rig(serve, tmp_path) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asyncio.wait_for(begun.wait(), 5)
+        writer.write(b"zz\r\n")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+        await asyncio.sleep(0.3)
+        rows = await proxy.rows(1)
+        assert [(row["outcome"], row["error_type"]) for row in rows] == [("rejected", "malformed_body")]
+
+
+async def test_an_answer_before_the_requests_end(tmp_path: Path) -> None:
+    """An endpoint that answers without hearing the request out gets no other request on that connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        await writer.drain()
+        await reader.read()
+
+    async with rig(serve, tmp_path) as proxy:
+        upload = b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 1000\r\n\r\nabc"
+        for _ in range(2):
+            assert (await proxy.send(upload, until=b"\r\n\r\nno")).startswith(b"HTTP/1.1 413 ")
+        assert [row["status"] for row in await proxy.rows(2)] == [413, 413]
+        assert proxy.upstream_connections == 2
+
+
 async def test_requests_that_are_refused_make_rows(tmp_path: Path) -> None:
     """Every request counts once, also one that the proxy refuses: an unknown endpoint, a climbing path, no HTTP."""
     async with rig(answering(), tmp_path) as proxy:
