@@ -23,14 +23,10 @@ class Exchange:
     """One request. The relay writes the stamps (monotonic ns), the handler the rest."""
 
     __slots__ = (
-        "_body_bytes",
         "_content",
         "_decompress",
-        "_events",
-        "_first_read",
         "_held",
         "_held_bytes",
-        "_last_read",
         "_scanner",
         "_token_write_lag_ns",
         "baggage",
@@ -52,7 +48,6 @@ class Exchange:
         "last_write_lag_ns",
         "method",
         "operation",
-        "outcome",
         "parent_span_id",
         "path",
         "provider",
@@ -126,7 +121,6 @@ class Exchange:
         self._token_write_lag_ns: int | None = None
         self._held: list[tuple[int, int, bytes]] = []  # (read, written, bytes), not looked at yet
         self._held_bytes = 0
-        self._body_bytes = 0
         self._decompress: zlib._Decompress | None = None
         self._scanner: SseScanner | None = None
         self._content = Content()

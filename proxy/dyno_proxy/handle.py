@@ -167,6 +167,7 @@ class Handler:
         try:
             connection = await self._exchange(upload, head, endpoint)
         except UpstreamError as error:
+            exchange.broken = (error.fault.outcome, error.fault.error_type)
             return error_response(error.fault.status, error.fault.error_type, f"endpoint '{endpoint.name}': {error}")
         if endpoint.token is not None and exchange.status == 401:
             endpoint.token.expire()
@@ -184,7 +185,7 @@ class Handler:
         exchange.connection_reused = connection is not None
         while True:
             if connection is None:
-                connection = await _connect(endpoint, exchange)
+                connection = await _connect(endpoint)
             exchange.connected_ns = time.monotonic_ns()
             try:
                 await upload.send(connection, head)
@@ -294,14 +295,13 @@ class Upload:
         return b"0\r\n\r\n" if self._chunked else b""
 
 
-async def _connect(endpoint: Endpoint, exchange: Exchange) -> UpstreamConnection:
+async def _connect(endpoint: Endpoint) -> UpstreamConnection:
     try:
         return await endpoint.pool.connect()
     except Exception as error:
         fault = connect_fault(error)
         if fault is None:
             raise
-        exchange.broken = (fault.outcome, fault.error_type)
         where = f"{endpoint.host}:{endpoint.port}"
         raise UpstreamError(fault, f"{fault.error_type.replace('_', ' ')} at {where}") from error
 

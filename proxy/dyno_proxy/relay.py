@@ -32,7 +32,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.closed = False
         self.idle_since_s = 0.0
-        self.ended: asyncio.Future[None] = loop.create_future()
         self._drained: asyncio.Future[None] | None = None  # set while the upstream reads our request too slowly
         self._exchange: Exchange | None = None
 
@@ -44,7 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._client = client
         self._http10 = http10  # such a client knows no chunked framing
         self.client_close = close or http10
-        self.ended = self._loop.create_future()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
         self.responded = False  # a byte of the response came: the request can't be replayed
         self.head_written = False
         self.unframed = False
@@ -120,11 +119,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._surplus = bool(data)
             return out
         self._parser.feed_data(data)
-        body_bytes = sum(map(len, self._parts))
         if self._surplus:
             data = self._without_surplus(data)
         if self._remaining is not None:
-            self._remaining -= body_bytes
+            self._remaining -= sum(map(len, self._parts))
         if self._chunked and self._http10:
             data = b"".join(self._parts)
         return out + data if out else data

@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_cancels_its_handler() -> None:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.wait_for(begun.wait(), 5)
         writer.close()
-        await asyncio.wait_for(cancelled.wait(), 5)
+        assert await asyncio.wait_for(cancelled.wait(), 5)
 
 
 async def test_compressed_request_bodies_pass_as_they_are() -> None:

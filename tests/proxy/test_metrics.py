@@ -1,5 +1,6 @@
 """metrics.py: what `/metrics` says of requests, by names and labels that dashboards rely on."""
 
+import re
 from typing import Any, Final
 
 import pytest
@@ -214,7 +215,11 @@ def test_both_texts_can_be_parsed_whatever_came(sources: list[Record]) -> None:
 
 def test_negative_counts_do_not_stop_observing() -> None:
     """A server that reports nonsense gets its nonsense counted; nothing breaks."""
-    seen(Metrics("0.1.0"), record(input_tokens=-5, output_tokens=-(10**30), chunk_offsets_us=(5, 3)))
+    metrics = Metrics("0.1.0")
+    seen(metrics, record(input_tokens=-5, output_tokens=-(10**30), chunk_offsets_us=(5, 3)))
+    text, _ = metrics.render()
+    (line,) = [line for line in text.decode().splitlines() if re.match(r"gen_ai_client_token_usage_sum.*input", line)]
+    assert line.endswith(" -5.0")
 
 
 def test_openmetrics_is_the_clients() -> None:

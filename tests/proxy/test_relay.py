@@ -108,7 +108,6 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 SIZED = HEAD + b"Content-Length: %d\r\n\r\n" % len(FINISHED)
 SIZE = b"%x" % len(FINISHED)
-EMPTY = HEAD + b"Content-Length: 0\r\n\r\n"
 
 PASSED: list[tuple[str, tuple[bytes, ...], bool, bytes, str]] = [
     # (what, the upstream's pieces, whether it closes then, what the client gets after the head, the outcome)

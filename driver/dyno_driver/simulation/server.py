@@ -46,7 +46,6 @@ class Received:
     body_ns: int = 0  # the body was read whole; a plan's schedule starts here
     writes: list[tuple[int, int]] = field(default_factory=list)  # (stamp just before the write, bytes)
     ended: End | None = None  # None: still running
-    ended_ns: int = 0
     client_left: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -126,7 +125,6 @@ class SimulatedEndpoint:
             received.client_left = request.transport is None or request.transport.is_closing()
             raise
         finally:
-            received.ended_ns = time.monotonic_ns()
             received.finished.set()
 
     async def _answer(self, request: web.BaseRequest, received: Received) -> Plan:
