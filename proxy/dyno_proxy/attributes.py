@@ -55,6 +55,15 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dyno.usage.first_chunk_tokens", "int", "first_chunk_tokens", "tokens of the first chunk, where said"),
     Attribute("dyno.reasoning.streamed", "bool", "reasoning_streamed", "a chunk carried reasoning"),
     Attribute("dyno.connection.reused", "bool", "connection_reused", "the upstream connection was there already"),
+    Attribute("dyno.retries", "int", None, "how often we sent it again; absent where no retry is configured"),
+    Attribute("dyno.usage.asked", "bool", None, "we added stream_options.include_usage to the request"),
+    Attribute("dyno.reasoning.hidden", "bool", None, "output tokens hold reasoning that was neither shown nor counted"),
+    Attribute("dyno.chunk.cadence", "string", None, "gateway: the chunks' rhythm is an intermediary's"),
+    Attribute("dyno.unread", "string", None, "why the response's content is unknown: no_reader, encoding, too_long"),
+    Attribute("dyno.sse.unreadable_events", "int", None, "SSE events that were not the API's JSON, or too long"),
+    Attribute("dyno.mirror", "string", None, "original, or copy: this request was mirrored, or is its mirror image"),
+    Attribute("dyno.mirror.trace_id", "string", None, "a copy's: the original's trace"),
+    Attribute("dyno.mirror.span_id", "string", None, "a copy's: the original's span, which it also links to"),
     Attribute("dyno.retry_after_s", "float", None, "Retry-After of the response"),
     # Ours: the events, microseconds after `received`
     Attribute("dyno.event.body_received_us", "int", "body_received_us", "last byte of the client's body read"),
@@ -79,6 +88,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dyno.overhead_us", "int", "overhead_us", "what the proxy added to the first token (or the end)"),
     Attribute("dyno.overhead.end_us", "int", "overhead_end_us", "what the proxy added to the last byte"),
     Attribute("dyno.loop_lag_us", "int", "loop_lag_us", "the event loop's largest lag, newest reading"),
+    Attribute("dyno.gc_pause_us", "int", None, "time that garbage collections took while the request ran"),
     # Ours: from the request's W3C baggage, under the same names
     Attribute("dyno.run.id", "string", "run_id", "the run that the request belongs to"),
     Attribute("dyno.workload", "string", "workload", "the shape of the traffic"),

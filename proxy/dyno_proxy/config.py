@@ -17,6 +17,7 @@ import msgspec
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ENVIRONMENT_PREFIX: Final = "DYNO_"
+_TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
 _IN_TOML: Final = {
     "float": "a number",
     "int": "a whole number",
@@ -46,6 +47,23 @@ class PriceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     output_per_million: float
 
 
+class TimeoutsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Limits in seconds; None is none, since a model may think for long."""
+
+    connect_s: float = 30.0  # to a connection, TLS and an HTTP proxy's CONNECT included
+    first_byte_s: float | None = None  # from the request's last byte to the first of the response
+    idle_s: float | None = None  # between two reads of the response
+    total_s: float | None = None  # from the request's head to the response's end
+
+
+class MirrorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A share of this endpoint's requests is sent again to another one, and the answer dropped."""
+
+    to: str
+    share: float
+    max_requests: int = 4  # copies under way; beyond it none is sent, and that is counted
+
+
 class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     url: str
     model: str | None = None
@@ -55,6 +73,15 @@ class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     price: PriceConfig | None = None
     power_w: float | None = None
     propagate: bool = False
+    proxy: str | None = None  # http://[USER:PASSWORD@]HOST:PORT, reached by CONNECT for https, by absolute form for http
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    retries: int = 0  # how often a request is sent again while no byte of a response came
+    ask_usage: bool = False
+    hidden_reasoning: bool = False  # it reasons, and shows neither the text nor the count
+    mirror: MirrorConfig | None = None
 
 
 class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -62,6 +89,21 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     spans: str = "spans"
     metrics_listen: str | None = None
     keys_file: str | None = None
+    workers: int = 1
+    drain_s: float = 30.0  # how long running requests may still take after SIGTERM
+    max_requests: int = 4096  # at once; beyond it 503 with Retry-After
+    max_head_bytes: int = 65_536
+    max_body_bytes: int | None = None  # of requests with an operation (chat, …); uploads have no limit
+    head_timeout_s: float = 15.0  # from a request's first byte to the end of its head
+    client_idle_s: float = 120.0  # a client that neither sends the body it owes nor reads the answer
+
+
+_NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # tables of an endpoint
+    "token": TokenConfig,
+    "price": PriceConfig,
+    "timeouts": TimeoutsConfig,
+    "mirror": MirrorConfig,
+}
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -80,7 +122,7 @@ def load_config(path: Path | None, environment: Mapping[str, str], flags: Mappin
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_explain(str(error), tree)}") from error
     for name, endpoint in config.endpoints.items():
-        _check_endpoint(where, name, endpoint)
+        _check_endpoint(where, name, endpoint, config.endpoints)
     if not config.endpoints:
         raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
     _check_proxy(where, config.proxy)
@@ -141,10 +183,9 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
 def _endpoint_suffixes() -> dict[str, tuple[str, ...]]:
     """TOKEN_COMMAND → (token, command) and so on, the longest first, so that no suffix hides another."""
     suffixes: dict[str, tuple[str, ...]] = {}
-    nested: dict[str, type[msgspec.Struct]] = {"token": TokenConfig, "price": PriceConfig}
     for key in EndpointConfig.__struct_fields__:
-        if key in nested:
-            for inner in nested[key].__struct_fields__:
+        if key in _NESTED:
+            for inner in _NESTED[key].__struct_fields__:
                 suffixes[f"{key}_{inner}".upper()] = (key, inner)
         else:
             suffixes[key.upper()] = (key,)
@@ -162,7 +203,7 @@ def _shout(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", name).upper()
 
 
-def _check_endpoint(where: str, name: str, endpoint: EndpointConfig) -> None:
+def _check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapping[str, EndpointConfig]) -> None:
     key = f"{where}: endpoints.{name}"
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{key}: a name is of letters, digits, '_', '-' and '.', since it stands in the path")
@@ -183,6 +224,44 @@ def _check_endpoint(where: str, name: str, endpoint: EndpointConfig) -> None:
         given = [source for source in ("env", "file", "command") if getattr(endpoint.token, source) is not None]
         if len(given) != 1:
             raise ConfigError(f"{key}.token: give exactly one of env, file, command")
+    for limit in TimeoutsConfig.__struct_fields__:
+        value = getattr(endpoint.timeouts, limit)
+        if value is not None and not value > 0:
+            raise ConfigError(f"{key}.timeouts.{limit} must be more than 0 seconds; leave it out for no limit")
+    if endpoint.retries < 0:
+        raise ConfigError(f"{key}.retries must be 0 or more")
+    if endpoint.proxy is not None:
+        _check_http_proxy(f"{key}.proxy", endpoint.proxy)
+    tls_only = [field for field in _TLS_KEYS if getattr(endpoint, field) is not None]
+    if tls_only and parts.scheme != "https":
+        raise ConfigError(f"{key}.{tls_only[0]}: only an https URL has certificates, and {endpoint.url} is none")
+    if endpoint.client_key_file is not None and endpoint.client_cert_file is None:
+        raise ConfigError(f"{key}.client_key_file needs {key}.client_cert_file")
+    if endpoint.mirror is not None:
+        _check_mirror(f"{key}.mirror", name, endpoint.mirror, others)
+
+
+def _check_http_proxy(key: str, url: str) -> None:
+    # The URL may hold a password: the message doesn't repeat it.
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        usable = False
+    if not usable or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError(f"{key}: write http://HOST:PORT of an HTTP proxy")
+
+
+def _check_mirror(key: str, name: str, mirror: MirrorConfig, endpoints: Mapping[str, EndpointConfig]) -> None:
+    if mirror.to == name or mirror.to not in endpoints:
+        others = ", ".join(other for other in endpoints if other != name)
+        raise ConfigError(f"{key}.to: '{mirror.to}' is no other endpoint; there is: {others}")
+    if not 0 < mirror.share <= 1:
+        raise ConfigError(f"{key}.share must be more than 0 and at most 1")
+    if mirror.max_requests < 1:
+        raise ConfigError(f"{key}.max_requests must be 1 or more")
+    if endpoints[mirror.to].model is None:
+        raise ConfigError(f"{key}: endpoints.{mirror.to} needs a 'model', which the copies ask for")
 
 
 def _check_proxy(where: str, proxy: ProxyConfig) -> None:
@@ -192,6 +271,17 @@ def _check_proxy(where: str, proxy: ProxyConfig) -> None:
                 split_address(address)
             except ValueError as error:
                 raise ConfigError(f"{where}: proxy.{key}: {error}, as in 127.0.0.1:8080") from error
+    for key in ("workers", "max_requests", "max_body_bytes"):
+        value = getattr(proxy, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"{where}: proxy.{key} must be 1 or more")
+    if proxy.max_head_bytes < 1024:
+        raise ConfigError(f"{where}: proxy.max_head_bytes must be 1024 or more")
+    for key in ("head_timeout_s", "client_idle_s"):
+        if not getattr(proxy, key) > 0:
+            raise ConfigError(f"{where}: proxy.{key} must be more than 0 seconds")
+    if not proxy.drain_s >= 0:
+        raise ConfigError(f"{where}: proxy.drain_s must be 0 seconds or more")
     if not is_loopback(split_address(proxy.listen)[0]) and proxy.keys_file is None:
         raise ConfigError(
             f"{where}: proxy.listen: {proxy.listen} is reachable by others; set proxy.keys_file, a file of client keys"
@@ -228,8 +318,8 @@ def _fields(keys: str) -> tuple[str, ...]:
     if not keys:
         return Config.__struct_fields__
     last = keys.rpartition(".")[2]
-    by_section: dict[str, type[msgspec.Struct]] = {"proxy": ProxyConfig, "token": TokenConfig, "price": PriceConfig}
-    return by_section.get(last, EndpointConfig).__struct_fields__
+    section = ProxyConfig if keys == "proxy" else _NESTED.get(last, EndpointConfig)
+    return section.__struct_fields__
 
 
 def _nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:

@@ -48,7 +48,13 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     request_bytes: int = 0
     response_bytes: int = 0
     connection_reused: bool | None = None
+    retries: int | None = None  # how often it was sent again; None where that isn't configured
     retry_after_s: float | None = None
+    usage_asked: bool | None = None  # True: we added `stream_options.include_usage`
+    reasoning_hidden: bool | None = None  # True: output tokens hold reasoning that nobody saw or counted: no TPOT
+    cadence: str | None = None  # of the chunks: "gateway" where an intermediary's rhythm shows
+    unread: str | None = None  # why the body wasn't looked into
+    unreadable_events: int | None = None  # SSE events that weren't the API's JSON, or were too long to read
 
     body_received_us: int | None = None
     connected_us: int | None = None
@@ -70,5 +76,10 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     overhead_us: int | None = None
     overhead_end_us: int | None = None
     loop_lag_us: int | None = None
+    gc_pause_us: int | None = None
+
+    mirror: str | None = None  # "original" or "copy" of a mirrored request
+    mirror_trace_id: str | None = None  # a copy's: the original's trace and span, in hexadecimal
+    mirror_span_id: str | None = None
 
     baggage: dict[str, str | int | float | bool] = {}  # attribute name -> value, BAGGAGE's names only

@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
+    Link,
     SpanContext,
     SpanKind,
     Status,
@@ -66,6 +67,16 @@ _FIELDS: Final[dict[str, str]] = {
     "gen_ai.request.seed": "seed",
     "server.address": "server_address",
     "server.port": "server_port",
+    "dyno.retries": "retries",
+    "dyno.usage.asked": "usage_asked",
+    "dyno.reasoning.hidden": "reasoning_hidden",
+    "dyno.chunk.cadence": "cadence",
+    "dyno.unread": "unread",
+    "dyno.sse.unreadable_events": "unreadable_events",
+    "dyno.mirror": "mirror",
+    "dyno.mirror.trace_id": "mirror_trace_id",
+    "dyno.mirror.span_id": "mirror_span_id",
+    "dyno.gc_pause_us": "gc_pause_us",
     "dyno.retry_after_s": "retry_after_s",
     "dyno.server.prefill_s": "server_prefill_s",
     "dyno.server.decode_s": "server_decode_s",
@@ -111,6 +122,7 @@ def record_span(record: Record, *, resource: Resource, scope: InstrumentationSco
         resource=resource,
         attributes=_mended_attributes(record),
         kind=span.kind,
+        links=span.links,
         status=span.status,
         start_time=span.start_time,
         end_time=span.end_time,
@@ -130,6 +142,7 @@ class RecordSpan(ReadableSpan):
             name=span_name(record),
             resource=resource,
             kind=SpanKind.CLIENT,
+            links=_links(record),
             # The conventions count a cancelled request among the errors too; `dyno.outcome` keeps them apart.
             status=_UNSET if record.outcome == "ok" else _ERROR,
             start_time=start_ns,
@@ -155,6 +168,14 @@ class RecordSpan(ReadableSpan):
     @cached_property
     def attributes(self) -> Mapping[str, AttributeValue]:
         return _attributes(self.record)
+
+
+def _links(record: Record) -> tuple[Link, ...]:
+    """A mirrored copy's link to the original's span."""
+    if record.mirror_trace_id is None or record.mirror_span_id is None:
+        return ()
+    original = SpanContext(int(record.mirror_trace_id, 16), int(record.mirror_span_id, 16), False)
+    return (Link(original, {"dyno.mirror": "original"}),)
 
 
 def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:

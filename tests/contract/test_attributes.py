@@ -103,6 +103,16 @@ def test_each_field_of_a_record_has_its_attribute() -> None:
         "retry_after_s": "dyno.retry_after_s",
         "server_prefill_s": "dyno.server.prefill_s",
         "server_decode_s": "dyno.server.decode_s",
+        "retries": "dyno.retries",
+        "usage_asked": "dyno.usage.asked",
+        "reasoning_hidden": "dyno.reasoning.hidden",
+        "cadence": "dyno.chunk.cadence",
+        "unread": "dyno.unread",
+        "unreadable_events": "dyno.sse.unreadable_events",
+        "gc_pause_us": "dyno.gc_pause_us",
+        "mirror": "dyno.mirror",
+        "mirror_trace_id": "dyno.mirror.trace_id",
+        "mirror_span_id": "dyno.mirror.span_id",
     }
     assert set(without_column.values()) <= set(BY_NAME)
     columns = {attribute.column for attribute in ATTRIBUTES}
