@@ -73,7 +73,7 @@ class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     price: PriceConfig | None = None
     power_w: float | None = None
     propagate: bool = False
-    proxy: str | None = None  # http://[USER:PASSWORD@]HOST:PORT, reached by CONNECT for https, by absolute form for http
+    proxy: str | None = None  # http://[USER:PASSWORD@]HOST:PORT; CONNECT for https, absolute form for http
     ca_file: str | None = None
     client_cert_file: str | None = None
     client_key_file: str | None = None

@@ -47,6 +47,9 @@ class Exchange:
         "last_token_ns",
         "last_write_lag_ns",
         "method",
+        "mirror",
+        "mirror_span_id",
+        "mirror_trace_id",
         "operation",
         "parent_span_id",
         "path",
@@ -57,6 +60,7 @@ class Exchange:
         "request_body",
         "request_bytes",
         "response_bytes",
+        "retries",
         "retry_after_s",
         "sampled",
         "sent_ns",
@@ -70,6 +74,7 @@ class Exchange:
         "trace_id",
         "tracestate",
         "unknown_encoding",
+        "usage_asked",
     )
 
     def __init__(self, received_ns: int, started_at_unix_us: int, method: str, path: str) -> None:
@@ -90,6 +95,12 @@ class Exchange:
         self.server_port: int | None = None
         self.operation: str | None = None
         self.readable = False  # there is a reader for this API
+
+        self.retries: int | None = None
+        self.usage_asked: bool | None = None
+        self.mirror: str | None = None
+        self.mirror_trace_id: str | None = None
+        self.mirror_span_id: str | None = None
 
         self.request_body: list[bytes] = []
         self.request_bytes = 0
@@ -159,7 +170,7 @@ class Exchange:
             self._held.clear()
             self.readable = False  # too long to look into: its figures stay unknown
 
-    def finish(self, now_ns: int, loop_lag_us: int) -> Record:
+    def finish(self, now_ns: int, loop_lag_us: int, gc_pause_us: int | None = None) -> Record:
         """The end, whatever it was: the body's last read, or now. `broken` says what cut it short."""
         end_ns = self.end_ns or now_ns
         if self.streamed:
@@ -236,6 +247,12 @@ class Exchange:
             overhead_us=self._overhead_us(self._token_write_lag_ns),
             overhead_end_us=self._overhead_us(self.last_write_lag_ns),
             loop_lag_us=loop_lag_us,
+            gc_pause_us=gc_pause_us,
+            retries=self.retries,
+            usage_asked=self.usage_asked,
+            mirror=self.mirror,
+            mirror_trace_id=self.mirror_trace_id,
+            mirror_span_id=self.mirror_span_id,
             baggage=self.baggage,
         )
 

@@ -32,6 +32,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.closed = False
         self.idle_since_s = 0.0
+        self.last_read_ns = 0
         self._drained: asyncio.Future[None] | None = None  # set while the upstream reads our request too slowly
         self._exchange: Exchange | None = None
 
@@ -45,6 +46,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.client_close = close or http10
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.responded = False  # a byte of the response came: the request can't be replayed
+        self.last_read_ns = 0
+        self.paused_ns: int | None = None  # since when the client has been reading too slowly
         self.head_written = False
         self.unframed = False
         self.reusable = False
@@ -77,7 +80,7 @@ class UpstreamConnection(asyncio.Protocol):
     # Each read
 
     def data_received(self, data: bytes) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = self.last_read_ns = time.monotonic_ns()
         exchange = self._exchange
         if exchange is None or self.ended.done():
             self.abort()  # bytes that answer no request
@@ -217,6 +220,11 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._end(exchange, ("truncated", "connection_reset" if exc else "connection_closed"))
 
+    def cut(self, outcome: str, error_type: str) -> None:
+        """End the exchange from outside: a time limit has passed."""
+        if self._exchange is not None and not self.ended.done():
+            self._end(self._exchange, (outcome, error_type))
+
     def _end(self, exchange: Exchange, broken: tuple[str, str] | None) -> None:
         if broken is not None:
             exchange.broken = broken
@@ -230,8 +238,10 @@ class UpstreamConnection(asyncio.Protocol):
         """The client reads too slowly."""
         if self.transport is not None and not self.closed:
             self.transport.pause_reading()
+            self.paused_ns = time.monotonic_ns()
 
     def resume_upstream(self) -> None:
+        self.paused_ns = None
         if self.transport is not None and not self.closed:
             self.transport.resume_reading()
 
