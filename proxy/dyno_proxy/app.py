@@ -49,7 +49,7 @@ async def serve(config: Config) -> None:
     pages = _own_pages(endpoints, metrics, version)
     # Off loopback the figures have a listener of their own: clients' keys don't open them.
     public = not is_loopback(split_address(config.proxy.listen)[0])
-    handler = Handler(endpoints, telemetry, lag, _without(pages, "/metrics") if public else pages, keys)
+    handler = Handler(endpoints, telemetry, lag, _without(pages, "/metrics") if public else pages, keys, config.proxy)
     listener = await _listen(MeasuredServer(handler, handler.refused), config.proxy.listen, "proxy.listen")
     listeners = [listener]
     if config.proxy.metrics_listen is not None:

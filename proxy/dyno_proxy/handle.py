@@ -8,12 +8,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
+from .config import ProxyConfig
 from .context import read_baggage, read_traceparent
 from .endpoints import Endpoint
 from .errors import RefusedError, UpstreamError, connect_fault, error_response
-from .exchange import KEPT_REQUEST_BYTES, Exchange
+from .exchange import Exchange
+from .gc_pauses import GcPauses
 from .headers import HeadError, request_head
 from .keys import ClientKeys
 from .lag import LoopLag
@@ -21,11 +23,15 @@ from .relay import UpstreamConnection
 from .routes import Route, route
 from .server import CLOSE, KEEP, MeasuredProtocol
 from .telemetry import Telemetry
+from .upload import Upload
 
 _LOG = logging.getLogger("dyno.proxy")
 
 OwnPage = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _FOR_CLIENTS = ("/endpoints",)  # own pages that ask for a client key where there are any
+
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 2.0
 
 _IDS = random.Random()  # noqa: S311 - ids need to be unique, not unguessable; the system seeds it
 
@@ -40,14 +46,22 @@ class Handler:
         lag: LoopLag,
         own_pages: dict[str, OwnPage],
         keys: ClientKeys | None,
+        limits: ProxyConfig | None = None,
+        gc_pauses: GcPauses | None = None,
     ) -> None:
-        self._endpoints = endpoints
         self._telemetry = telemetry
         self._lag = lag
         self._own_pages = {"/readyz": self._ready, **own_pages}
-        self._keys = keys
+        self._gc_pauses = gc_pauses or GcPauses()
+        self.replace(endpoints, keys, limits or ProxyConfig())
         self._active = 0
         self._drained: asyncio.Event | None = None  # set while draining
+
+    def replace(self, endpoints: dict[str, Endpoint], keys: ClientKeys | None, limits: ProxyConfig) -> None:
+        """Another configuration, for requests from now on; those that run keep theirs."""
+        self._endpoints = endpoints
+        self._keys = keys
+        self._limits = limits
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         protocol = cast(MeasuredProtocol, request.protocol)  # the only kind that MeasuredServer makes
@@ -58,6 +72,7 @@ class Handler:
         if page is not None:
             return await self._own_page(page, path, request)
 
+        gc_before_ns = self._gc_pauses.total_ns
         exchange = Exchange(received_ns, started_at_unix_us, request.method, path)
         where = route(target)
         endpoint = None if where is None else self._endpoints.get(where.endpoint)
@@ -79,8 +94,9 @@ class Handler:
                 response.force_close()
             return response
         except asyncio.CancelledError:
-            gone = protocol.transport is None or protocol.transport.is_closing()
-            exchange.broken = ("client_cancelled", "client_cancelled") if gone else ("truncated", "proxy_shutdown")
+            if exchange.broken is None:  # or we cut the client off ourselves
+                gone = protocol.transport is None or protocol.transport.is_closing()
+                exchange.broken = ("client_cancelled", "client_cancelled") if gone else ("truncated", "proxy_shutdown")
             raise
         except Exception as error:
             # Our own fault, counted like any other end. After raw writes aiohttp must not hear of it: it would write
@@ -96,7 +112,8 @@ class Handler:
             if self._drained is not None and not self._active:
                 self._drained.set()
             protocol.upstream = protocol.receiving = None
-            self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us()))
+            gc_pause_us = (self._gc_pauses.total_ns - gc_before_ns) // 1000
+            self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us(), gc_pause_us))
 
     async def _own_page(self, page: OwnPage, path: str, request: web.BaseRequest) -> web.StreamResponse:
         if self._keys is not None and path in _FOR_CLIENTS:
@@ -137,6 +154,8 @@ class Handler:
     ) -> web.StreamResponse:
         if self._drained is not None:
             raise RefusedError(503, "draining", "the proxy is shutting down")
+        if self._active > self._limits.max_requests:
+            raise RefusedError(503, "too_many_requests", "the proxy has as many requests as it may; try again")
         if self._keys is not None:
             self._keys.check(request.headers.get("Authorization"))
         if where is None:
@@ -148,6 +167,15 @@ class Handler:
             )
         authorization = None if endpoint.token is None else await endpoint.token.authorization()
         chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
+        upload = Upload(
+            request,
+            protocol,
+            exchange,
+            chunked=chunked,
+            max_bytes=self._limits.max_body_bytes if exchange.operation is not None else None,
+            idle_s=self._limits.client_idle_s,
+        )
+        upload.take_whole()
         try:
             head = request_head(
                 request.method,
@@ -162,8 +190,6 @@ class Handler:
         except HeadError as error:
             raise RefusedError(400, "malformed_head", str(error)) from error
 
-        upload = Upload(request, protocol, exchange, chunked=chunked)
-        upload.take_whole()
         try:
             connection = await self._exchange(upload, head, endpoint)
         except UpstreamError as error:
@@ -175,124 +201,52 @@ class Handler:
             if exchange.broken is not None and connection.unframed:
                 connection.reset_client()
             return CLOSE if connection.client_close or exchange.broken is not None else KEEP
-        error_type = exchange.broken[1] if exchange.broken is not None else "no_response"
-        return error_response(502, error_type, f"endpoint '{endpoint.name}': {error_type.replace('_', ' ')}")
+        outcome, error_type = exchange.broken or ("", "no_response")
+        status = 504 if outcome == "upstream_timeout" else 502
+        return error_response(status, error_type, f"endpoint '{endpoint.name}': {error_type.replace('_', ' ')}")
 
-    async def _exchange(self, upload: "Upload", head: bytes, endpoint: Endpoint) -> UpstreamConnection:
+    async def _exchange(self, upload: Upload, head: bytes, endpoint: Endpoint) -> UpstreamConnection:
         """Send the request and wait for the response's end. Raises UpstreamError where no connection could be had."""
         exchange = upload.exchange
         connection = endpoint.pool.resting()
         exchange.connection_reused = connection is not None
+        retries = endpoint.config.retries
+        exchange.retries = 0 if retries else None
         while True:
             if connection is None:
-                connection = await _connect(endpoint)
+                try:
+                    connection = await _connect(endpoint)
+                except UpstreamError as error:
+                    if error.fault.outcome == "upstream_timeout" or not await _may_retry(exchange, upload, retries):
+                        raise
+                    continue
             exchange.connected_ns = time.monotonic_ns()
             try:
-                await upload.send(connection, head)
+                await upload.send(connection, head, endpoint.config.timeouts)
             except BaseException:
                 connection.release()
                 connection.abort()
                 raise
             endpoint.pool.put_back(connection)
-            stale = exchange.connection_reused and not connection.responded and exchange.broken is not None
-            if not (stale and upload.replayable):
+            failed = exchange.broken is not None and exchange.broken[0] == "upstream_unreachable"
+            if not failed or connection.responded or not upload.replayable:
                 return connection
-            # The endpoint closed the resting connection just as we took it, and has seen nothing or thrown it away.
+            # The endpoint closed a resting connection just as we took it, and has seen nothing or thrown it away: that
+            # is no retry. Any other is, and only the configuration may want it.
+            if not exchange.connection_reused and not await _may_retry(exchange, upload, retries):
+                return connection
             exchange.connection_reused = False
             exchange.broken = None
             connection = None
 
 
-class Upload:
-    """The request's way to the upstream: read from the client, kept for the span, written on."""
-
-    def __init__(
-        self, request: web.BaseRequest, protocol: MeasuredProtocol, exchange: Exchange, *, chunked: bool
-    ) -> None:
-        self.exchange = exchange
-        self._content = request.content
-        self._protocol = protocol
-        self._chunked = chunked
-        self._http10 = request.version < HttpVersion11
-        self._close = not request.keep_alive
-        self._expects = request.headers.get("Expect", "").lower() == "100-continue"
-
-    @property
-    def replayable(self) -> bool:
-        """The whole body is here."""
-        return self.exchange.body_received_ns is not None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES
-
-    def take_whole(self) -> None:
-        """Take the body where it is here already, as it mostly is: before a connection is had, which may fail."""
-        if self._content.is_eof():
-            self._take(self._content.read_nowait())
-            self.exchange.body_received_ns = max(self.exchange.received_ns, self._protocol.last_read_ns)
-
-    async def send(self, connection: UpstreamConnection, head: bytes) -> None:
-        """Write the request, and wait until its response has ended."""
-        client, transport = self._protocol.transport, connection.transport
-        if client is None or transport is None:
-            raise asyncio.CancelledError  # the client left while we connected
-        exchange = self.exchange
-        connection.begin(exchange, client, http10=self._http10, close=self._close)
-        self._protocol.upstream = connection
-        if self._protocol.writing_paused:
-            connection.pause_upstream()
-
-        first = b""
-        if exchange.body_received_ns is not None:
-            first = b"".join(self._framed(piece) for piece in exchange.request_body) + self._end()
-        elif self._expects and not self._http10:
-            client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # Before the call: on loopback the kernel may run the receiver first, and come back a millisecond later.
-        exchange.sent_ns = time.monotonic_ns()
-        transport.write(head + first)
-        if exchange.body_received_ns is None:
-            await self._stream(connection, transport)
-        await connection.ended
-        if exchange.body_received_ns is None:
-            # It answered before it had heard us out, and would take the next request for the rest of this one.
-            connection.reusable = False
-
-    async def _stream(self, connection: UpstreamConnection, transport: asyncio.Transport) -> None:
-        """The rest of the body as it comes; ends early where the response does."""
-        ended = connection.ended
-        self._protocol.receiving = self._content
-        while not ended.done():
-            reading = asyncio.ensure_future(self._content.readany())
-            try:
-                await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not reading.done():
-                    reading.cancel()
-            if not reading.done() or reading.cancelled():
-                return
-            try:
-                piece = reading.result()
-            except web.RequestPayloadError as error:
-                raise RefusedError(400, "malformed_body", "the request's body is malformed") from error
-            except ConnectionError as error:
-                raise asyncio.CancelledError from error  # the client left; its cancellation is on the way too
-            if piece:
-                transport.write(self._framed(self._take(piece)))
-                await connection.drain()
-            if self._content.at_eof():
-                self.exchange.body_received_ns = self._protocol.last_read_ns
-                transport.write(self._end())
-                return
-
-    def _take(self, piece: bytes) -> bytes:
-        exchange = self.exchange
-        exchange.request_bytes += len(piece)
-        if piece and exchange.request_bytes <= KEPT_REQUEST_BYTES:
-            exchange.request_body.append(piece)
-        return piece
-
-    def _framed(self, piece: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked and piece else piece
-
-    def _end(self) -> bytes:
-        return b"0\r\n\r\n" if self._chunked else b""
+async def _may_retry(exchange: Exchange, upload: Upload, retries: int) -> bool:
+    """Count another attempt and wait a little before it; False where there is none left."""
+    if exchange.retries is None or exchange.retries >= retries or not upload.replayable:
+        return False
+    await asyncio.sleep(min(_FIRST_RETRY_S * 2**exchange.retries, _LONGEST_RETRY_S))
+    exchange.retries += 1
+    return True
 
 
 async def _connect(endpoint: Endpoint) -> UpstreamConnection:

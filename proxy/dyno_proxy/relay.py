@@ -241,7 +241,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.paused_ns = time.monotonic_ns()
 
     def resume_upstream(self) -> None:
-        self.paused_ns = None
+        if self.paused_ns is not None:
+            self.paused_ns = None
+            self.last_read_ns = time.monotonic_ns()  # the upstream's silence so far was the client's doing
         if self.transport is not None and not self.closed:
             self.transport.resume_reading()
 

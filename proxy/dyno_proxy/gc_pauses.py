@@ -1,0 +1,28 @@
+"""Time that the garbage collector takes: nothing else runs in this process meanwhile."""
+
+import gc
+import time
+from collections.abc import Callable
+
+
+class GcPauses:
+    """Sums the collections' time from `start()` on."""
+
+    def __init__(self, on_pause: Callable[[int], None] = lambda _pause_ns: None) -> None:
+        self.total_ns = 0
+        self._on_pause = on_pause
+        self._began_ns = 0
+
+    def start(self) -> None:
+        gc.callbacks.append(self._collecting)
+
+    def stop(self) -> None:
+        gc.callbacks.remove(self._collecting)
+
+    def _collecting(self, phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began_ns = time.monotonic_ns()
+        elif self._began_ns:
+            pause_ns = time.monotonic_ns() - self._began_ns
+            self.total_ns += pause_ns
+            self._on_pause(pause_ns)

@@ -1,0 +1,168 @@
+"""The request's way to the upstream: read from the client, kept for the span, written on."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+
+from .config import TimeoutsConfig
+from .errors import RefusedError
+from .exchange import KEPT_REQUEST_BYTES, Exchange
+from .relay import UpstreamConnection
+from .server import MeasuredProtocol
+from .time_limits import TimeLimits
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Upload:
+    """One request's body. Raises RefusedError for one that is malformed, too long or too slow, wherever it is read."""
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        protocol: MeasuredProtocol,
+        exchange: Exchange,
+        *,
+        chunked: bool,
+        max_bytes: int | None,
+        idle_s: float,
+    ) -> None:
+        self.exchange = exchange
+        self.sent: Callable[[bytes], None] | None = None  # called with a whole body, once the request is written
+        self.replaced: bytes | None = None  # what goes to the upstream in the body's place
+        self._beyond = b""  # read before it was sent, and too much to be kept
+        self._content = request.content
+        self._protocol = protocol
+        self._chunked = chunked
+        self._max_bytes = max_bytes
+        self._idle_s = idle_s
+        self._http10 = request.version < HttpVersion11
+        self._close = not request.keep_alive
+        self._expects = request.headers.get("Expect", "").lower() == "100-continue"
+        length = request.content_length
+        if max_bytes is not None and length is not None and length > max_bytes:
+            raise self._too_long()
+
+    @property
+    def replayable(self) -> bool:
+        """The whole body is here."""
+        return self.exchange.body_received_ns is not None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES
+
+    @property
+    def body(self) -> bytes:
+        """The whole body, where it is `replayable`."""
+        return b"".join(self.exchange.request_body)
+
+    def take_whole(self) -> None:
+        """Take the body where it is here already, as it mostly is: before a connection is had, which may fail."""
+        if self._content.is_eof():
+            self._take(self._content.read_nowait())
+            self.exchange.body_received_ns = max(self.exchange.received_ns, self._protocol.last_read_ns)
+
+    async def wait_whole(self) -> None:
+        """Wait for the body, as far as it is kept: for a request that has to be changed before it is sent."""
+        self._ask_for_body()
+        self._protocol.receiving = self._content
+        while self.exchange.body_received_ns is None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES:
+            piece = await self._next_piece(None)
+            if piece and self.exchange.request_bytes > KEPT_REQUEST_BYTES:
+                self._beyond = piece
+
+    async def send(self, connection: UpstreamConnection, head: bytes, timeouts: TimeoutsConfig) -> None:
+        """Write the request, and wait until its response has ended, or a time limit has ended it."""
+        client, transport = self._protocol.transport, connection.transport
+        if client is None or transport is None:
+            raise asyncio.CancelledError  # the client left while we connected
+        exchange = self.exchange
+        connection.begin(exchange, client, http10=self._http10, close=self._close)
+        self._protocol.upstream = connection
+        if self._protocol.writing_paused:
+            connection.pause_upstream()
+
+        if self.replaced is not None:
+            first = self.replaced
+        else:
+            first = b"".join([self._framed(piece) for piece in (*exchange.request_body, self._beyond)])
+            if exchange.body_received_ns is not None:
+                first += self._end()
+            else:
+                self._ask_for_body()
+        # Before the call: on loopback the kernel may run the receiver first, and come back a millisecond later.
+        exchange.sent_ns = time.monotonic_ns()
+        transport.write(head + first)
+        limits = TimeLimits(timeouts, connection, exchange)
+        try:
+            if exchange.body_received_ns is None:
+                await self._stream(connection, transport)
+            if self.sent is not None and self.replayable:
+                self.sent(self.body)
+            await connection.ended
+        finally:
+            limits.stop()
+        if exchange.body_received_ns is None:
+            # It answered before it had heard us out, and would take the next request for the rest of this one.
+            connection.reusable = False
+
+    def _ask_for_body(self) -> None:
+        client = self._protocol.transport
+        if self._expects and not self._http10 and client is not None:
+            self._expects = False
+            client.write(_CONTINUE)
+
+    async def _stream(self, connection: UpstreamConnection, transport: asyncio.Transport) -> None:
+        """The rest of the body as it comes; ends early where the response does."""
+        self._protocol.receiving = self._content
+        while not connection.ended.done():
+            piece = await self._next_piece(connection.ended)
+            if piece is None:
+                return
+            if piece:
+                transport.write(self._framed(piece))
+                await connection.drain()
+            if self.exchange.body_received_ns is not None:
+                transport.write(self._end())
+                return
+
+    async def _next_piece(self, ended: asyncio.Future[None] | None) -> bytes | None:
+        """The next bytes of the body, b"" where its end came alone; None where the response ended first."""
+        reading = asyncio.ensure_future(self._content.readany())
+        waiting = (reading,) if ended is None else (reading, ended)
+        try:
+            await asyncio.wait(waiting, timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not reading.done():
+                reading.cancel()
+        if not reading.done() or reading.cancelled():
+            if ended is not None and ended.done():
+                return None
+            raise RefusedError(408, "client_idle", "the request's body didn't come in time")
+        try:
+            piece = self._take(reading.result())
+        except web.RequestPayloadError as error:
+            raise RefusedError(400, "malformed_body", "the request's body is malformed") from error
+        except ConnectionError as error:
+            raise asyncio.CancelledError from error  # the client left; its cancellation is on the way too
+        if self._content.at_eof():
+            self.exchange.body_received_ns = self._protocol.last_read_ns
+        return piece
+
+    def _take(self, piece: bytes) -> bytes:
+        exchange = self.exchange
+        exchange.request_bytes += len(piece)
+        if self._max_bytes is not None and exchange.request_bytes > self._max_bytes:
+            raise self._too_long()
+        if piece and exchange.request_bytes <= KEPT_REQUEST_BYTES:
+            exchange.request_body.append(piece)
+        return piece
+
+    def _too_long(self) -> RefusedError:
+        return RefusedError(413, "body_too_long", f"the request's body is longer than {self._max_bytes} bytes")
+
+    def _framed(self, piece: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked and piece else piece
+
+    def _end(self) -> bytes:
+        return b"0\r\n\r\n" if self._chunked else b""

@@ -1,0 +1,278 @@
+"""Time limits, retries and limits on clients, by `dyno proxy` as it is started, in front of a raw upstream."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from raw_http import exchange, post_json
+from running_proxy import RunningProxy, in_thread, running_proxy
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+TARGET = "/e/v1/chat/completions"
+ASK = post_json(TARGET, {"model": "m", "messages": []})
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+def framed(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+ANSWER = HEAD + framed(EVENT) + framed(LAST) + b"0\r\n\r\n"
+
+
+@asynccontextmanager
+async def proxied(serve: Serve, folder: Path, endpoint: str = "", proxy: str = "") -> AsyncIterator[RunningProxy]:
+    """`endpoint`: more lines of [endpoints.e]; `proxy`: those of [proxy]."""
+
+    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # the proxy went first: mostly what the test is about
+        finally:
+            writer.close()
+
+    upstream = await asyncio.start_server(handled, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}/v1"
+    config = f'[proxy]\n{proxy}\n[endpoints.e]\nurl = "{url}"\n{endpoint}'
+    async with in_thread(running_proxy(folder, {}, config)) as running:
+        yield running
+    upstream.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    if length:
+        await reader.readexactly(int(length[0].split(b":")[1]))
+
+
+def answering(*pieces: tuple[float, bytes]) -> Serve:
+    """Each piece after its pause; then a wait for the proxy to close."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for pause_s, piece in pieces:
+            await asyncio.sleep(pause_s)
+            writer.write(piece)
+        await reader.read()
+
+    return serve
+
+
+STALLS = [
+    # (the limit, the upstream's pieces, status, whether the body breaks off, error.type)
+    ("first_byte_s = 0.2", (), 504, False, "first_byte_timeout"),
+    ("first_byte_s = 0.2", ((0.0, HEAD[:30]),), None, False, None),
+    ("idle_s = 0.2", ((0.0, HEAD[:30]),), 504, False, "idle_timeout"),
+    ("idle_s = 0.2", ((0.5, ANSWER),), 200, False, None),
+    ("idle_s = 0.2", ((0.0, HEAD + framed(EVENT)), (0.1, framed(EVENT)), (0.1, framed(EVENT))), 200, True,
+     "idle_timeout"),
+    ("idle_s = 0.4", ((0.0, HEAD), *((0.1, framed(EVENT)) for _ in range(8)), (0.1, framed(LAST) + b"0\r\n\r\n")),
+     200, False, None),
+    ("total_s = 0.3", (), 504, False, "total_timeout"),
+    ("total_s = 0.3", ((0.0, HEAD), *((0.1, framed(EVENT)) for _ in range(20))), 200, True, "total_timeout"),
+    ("total_s = 20, first_byte_s = 20, idle_s = 20", ((0.0, ANSWER),), 200, False, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("limit", "pieces", "status", "broken", "error_type"), STALLS)
+async def test_each_time_limit_ends_in_its_own_error(
+    tmp_path: Path,
+    limit: str,
+    pieces: tuple[tuple[float, bytes], ...],
+    status: int | None,
+    broken: bool,
+    error_type: str | None,
+) -> None:
+    """504 where nothing has been passed on, else a body that breaks off; an endpoint in time is left alone."""
+    async with proxied(answering(*pieces), tmp_path, f"timeouts = {{ {limit} }}") as proxy:
+        if status is None:
+            with pytest.raises(TimeoutError):  # a head that never ends is no business of this limit's
+                await exchange(proxy.url, ASK, limit_s=1.0)
+            return
+        answer = await exchange(proxy.url, ASK)
+        assert answer.status == status
+        assert answer.body.endswith(b"0\r\n\r\n") is (status == 200 and not broken)
+        (row,) = await proxy.rows(1)
+        outcome = "ok" if error_type is None else "upstream_timeout"
+        assert (row["outcome"], row.get("error_type")) == (outcome, error_type)
+
+
+async def test_a_client_that_reads_slowly_is_not_the_upstreams_silence(tmp_path: Path) -> None:
+    """While the client doesn't read, the endpoint is held back, and its time limit waits."""
+    size = 4_000_000
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        await reader.read()
+
+    async with proxied(serve, tmp_path, "timeouts = { idle_s = 0.3 }") as proxy:
+        host, _, port = proxy.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        writer.write(ASK)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(1.0)
+        received = 0
+        async with asyncio.timeout(20):
+            while data := await reader.read(1 << 20):
+                received += len(data)
+        assert received == size
+        writer.close()
+
+
+async def test_retries_are_only_the_configurations(tmp_path: Path) -> None:
+    """As many as configured, while no byte of a response came; the span counts them."""
+    seen: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        seen.append(1)
+        if len(seen) < 3:
+            writer.transport.abort()
+            return
+        writer.write(ANSWER)
+        await reader.read()
+
+    async with proxied(serve, tmp_path, "retries = 2") as proxy:
+        assert (await exchange(proxy.url, ASK)).status == 200
+        (row,) = await proxy.rows(1)
+        assert (row["outcome"], row["attributes"]["dyno.retries"]) == ("ok", "2")
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_no_more_retries_than_configured(tmp_path: Path, retries: int) -> None:
+    """None by default; afterwards the fault stands."""
+    seen: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        seen.append(1)
+        writer.transport.abort()
+
+    async with proxied(serve, tmp_path, f"retries = {retries}") as proxy:
+        assert (await exchange(proxy.url, ASK)).status == 502
+        (row,) = await proxy.rows(1)
+        assert row["outcome"] == "upstream_unreachable"
+        assert row.get("attributes", {}).get("dyno.retries") == ("1" if retries else None)
+    assert len(seen) == 1 + retries
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\n", HEAD + framed(EVENT)])
+async def test_nothing_is_retried_after_the_first_byte(tmp_path: Path, begun: bytes) -> None:
+    """What answered has begun to work: a second try could do it twice."""
+    seen: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        seen.append(1)
+        writer.write(begun)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+    async with proxied(serve, tmp_path, "retries = 5") as proxy:
+        await exchange(proxy.url, ASK)
+        (row,) = await proxy.rows(1)
+        assert row["attributes"]["dyno.retries"] == "0"
+    assert len(seen) == 1
+
+
+async def test_a_refused_connection_is_retried(tmp_path: Path) -> None:
+    """An endpoint that isn't up yet is asked again, and counted."""
+    unused = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    port = unused.sockets[0].getsockname()[1]
+    unused.close()
+    config = f'[endpoints.e]\nurl = "http://127.0.0.1:{port}/v1"\nretries = 2'
+    async with in_thread(running_proxy(tmp_path, {}, config)) as proxy:
+        assert (await exchange(proxy.url, ASK)).status == 502
+        (row,) = await proxy.rows(1)
+        assert (row["error_type"], row["attributes"]["dyno.retries"]) == ("connection_refused", "2")
+
+
+async def test_too_many_requests_at_once(tmp_path: Path) -> None:
+    """503 with Retry-After beyond the limit, and a row; the ones under way go on."""
+    release = asyncio.Event()
+    arrived = asyncio.Semaphore(0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        arrived.release()
+        await release.wait()
+        writer.write(ANSWER)
+        await reader.read()
+
+    async with proxied(serve, tmp_path, proxy="max_requests = 3") as proxy:
+        running = [asyncio.create_task(exchange(proxy.url, ASK)) for _ in range(3)]
+        for _ in running:
+            await arrived.acquire()
+        refused = await exchange(proxy.url, ASK)
+        assert refused.status == 503
+        assert ("Retry-After", "1") in refused.headers
+        release.set()
+        assert [answer.status for answer in await asyncio.gather(*running)] == [200] * 3
+        rows = await proxy.rows(4)
+        assert sorted((row["outcome"], row.get("error_type")) for row in rows) == sorted(
+            [("ok", None)] * 3 + [("rejected", "too_many_requests")], key=str
+        )
+
+
+@pytest.mark.parametrize("framing", ["sized", "chunked"])
+async def test_a_body_that_is_too_long(tmp_path: Path, framing: str) -> None:
+    """413 for an API's request; a file may be as long as it likes."""
+    received: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        received.append(0)
+        while data := await reader.read(1 << 16):
+            received[-1] += len(data)
+            if received[-1] >= 200_000:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    def request(target: str) -> bytes:
+        body = b"x" * 200_000
+        how = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        if framing == "chunked":
+            how = b"Transfer-Encoding: chunked\r\n\r\n" + framed(body) + b"0\r\n\r\n"
+        return b"POST %b HTTP/1.1\r\nHost: p\r\nConnection: close\r\n%b" % (target.encode(), how)
+
+    async with proxied(serve, tmp_path, proxy="max_body_bytes = 100000") as proxy:
+        refused = await exchange(proxy.url, request(TARGET))
+        assert refused.status == 413
+        assert b"body_too_long" in refused.body
+        assert (await exchange(proxy.url, request("/e/v1/files"))).status == 200
+        rows = await proxy.rows(2)
+        assert [(row["outcome"], row.get("error_type")) for row in rows] == [
+            ("rejected", "body_too_long"),
+            ("ok", None),
+        ]
+
+
+async def test_a_body_that_does_not_come(tmp_path: Path) -> None:
+    """408 after `client_idle_s`, and the endpoint's connection is given up."""
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        while await reader.read(1 << 16):
+            pass
+        gone.set()
+
+    async with proxied(serve, tmp_path, proxy="client_idle_s = 0.3") as proxy:
+        begun_s = time.monotonic()
+        answer = await exchange(proxy.url, ASK.replace(b"Content-Length: ", b"Content-Length: 9"))
+        assert answer.status == 408
+        assert time.monotonic() - begun_s < 10
+        await asyncio.wait_for(gone.wait(), 10)
+        (row,) = await proxy.rows(1)
+        assert (row["outcome"], row["error_type"]) == ("rejected", "client_idle")
