@@ -6,6 +6,8 @@
 import re
 from typing import Final, NamedTuple
 
+from .readers import READERS, Reader
+
 OPERATIONS: Final = {
     "chat/completions": "chat",
     "completions": "text_completion",
@@ -29,9 +31,9 @@ class Route(NamedTuple):
         return OPERATIONS.get(self.rest.strip("/"))
 
     @property
-    def readable(self) -> bool:
-        """Whether a reader for this API exists (readers.py)."""
-        return self.rest in ("/chat/completions", "/completions")
+    def reader(self) -> Reader | None:
+        """How to read what this API answers; None for the others."""
+        return READERS.get("/" + self.rest.strip("/"))
 
 
 def route(target: str) -> Route | None:

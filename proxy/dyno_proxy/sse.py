@@ -13,23 +13,41 @@ _BOM: Final = b"\xef\xbb\xbf"
 class SseScanner:
     """Cuts a stream into SSE events. Any split of the same bytes gives the same events."""
 
-    __slots__ = ("_at_start", "_newline", "_pending", "_pending_bytes", "_skip_lf", "oversized")
+    __slots__ = (
+        "_at_start",
+        "_between",
+        "_dropping",
+        "_max_event_bytes",
+        "_newline",
+        "_pending",
+        "_skip_lf",
+        "oversized",
+    )
 
-    def __init__(self) -> None:
-        self._pending: list[bytes] = []  # an unfinished event's bytes, never rescanned
-        self._pending_bytes = 0
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._pending = bytearray()  # an unfinished event's bytes, never rescanned
+        self._dropping = False  # that event is too long: what still comes of it is thrown away
         self._newline = False  # the bytes so far end in one line end, held back: it may be half of an empty line
         self._skip_lf = False  # the last byte was CR: an LF that follows belongs to it
         self._at_start = True
-        self.oversized = 0  # events longer than MAX_EVENT_BYTES, dropped
+        self._between = False  # nothing of an event is pending, not even half a line end
+        self.oversized = 0  # events longer than that, dropped
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data` of each SSE event that these bytes complete; events without data are left out."""
-        if not data:
-            return []
+        event_bytes = len(data) - 2
+        if (  # exactly one event of one line, as nearly all reads of a paced stream are
+            self._between
+            and data.startswith(b"data: ")
+            and data.find(b"\n") == event_bytes <= self._max_event_bytes
+            and data.endswith(b"\n")
+            and b"\r" not in data
+        ):
+            return [data[6:-2]]
         if self._at_start:
             data = self._strip_bom(data)
-        if self._skip_lf:
+        if self._skip_lf and data:
             self._skip_lf = False
             if data.startswith(b"\n"):
                 data = data[1:]
@@ -40,19 +58,24 @@ class SseScanner:
             self._newline = False
             data = b"\n" + data
 
-        *blocks, rest = data.split(b"\n\n")
+        blocks = data.split(b"\n\n")
+        rest = blocks.pop()
         events = []
         for block in blocks:
-            if self._pending_bytes:
+            if self._pending or self._dropping or len(block) > self._max_event_bytes:
                 block = self._take_pending(block)
-            payload = _data_of(block)
-            if payload is not None:
-                events.append(payload)
-        if rest.endswith(b"\n"):
-            self._newline = True
-            rest = rest[:-1]
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append(block[6:])
+            elif block:
+                payload = _data_of(block)
+                if payload is not None:
+                    events.append(payload)
         if rest:
+            if rest.endswith(b"\n"):
+                self._newline = True
+                rest = rest[:-1]
             self._hold(rest)
+        self._between = not (self._pending or self._newline or self._skip_lf or self._dropping or self._at_start)
         return events
 
     def finish(self) -> list[bytes]:
@@ -61,7 +84,7 @@ class SseScanner:
         return [] if payload is None else [payload]
 
     def _strip_bom(self, data: bytes) -> bytes:
-        if self._pending_bytes:
+        if self._pending:
             data = self._take_pending(data)
         if len(data) < len(_BOM) and _BOM.startswith(data):
             self._hold(data)
@@ -70,25 +93,27 @@ class SseScanner:
         return data.removeprefix(_BOM)
 
     def _hold(self, piece: bytes) -> None:
-        self._pending.append(piece)
-        self._pending_bytes += len(piece)
-        if self._pending_bytes > MAX_EVENT_BYTES:
-            # Its beginning is gone; what follows up to the next empty line is a remnant, read as one and ignored.
-            self._pending = [b":"]
-            self._pending_bytes = 1
+        if self._dropping:
+            return
+        self._pending += piece
+        if len(self._pending) > self._max_event_bytes:
+            self._pending.clear()
+            self._dropping = True
             self.oversized += 1
 
     def _take_pending(self, end: bytes) -> bytes:
-        whole = b"".join((*self._pending, end))
+        """The event that ends here; empty where it is too long."""
+        whole = bytes(self._pending) + end
         self._pending.clear()
-        self._pending_bytes = 0
+        if self._dropping or len(whole) > self._max_event_bytes:
+            self.oversized += not self._dropping
+            self._dropping = False
+            return b""
         return whole
 
 
 def _data_of(block: bytes) -> bytes | None:
     """The data of one event's lines (LF only); None where it has no `data` line."""
-    if block.startswith(b"data:") and b"\n" not in block:
-        return block[6:] if block.startswith(b" ", 5) else block[5:]
     data = []
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")

@@ -1,10 +1,19 @@
 import gzip
 import json
+import zlib
+from collections.abc import Callable
+from itertools import pairwise
 
+import brotli  # type: ignore[import-untyped]
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dyno_proxy.exchange import Exchange
+from dyno_proxy.metrics import tpot_s
+from dyno_proxy.readers import READERS
 from dyno_proxy.record import Record
+from dyno_proxy.sse import MAX_EVENT_BYTES
 
 MS = 1_000_000
 START = 7_000 * MS
@@ -12,7 +21,7 @@ START = 7_000 * MS
 
 def started(**settings: object) -> Exchange:
     exchange = Exchange(START, 1_700_000_000_000_000, "POST", "/metis/v1/chat/completions")
-    exchange.operation, exchange.readable = "chat", True
+    exchange.operation, exchange.reader = "chat", READERS["/chat/completions"]
     exchange.request_body = [b'{"model": "m", "stream": true}']
     exchange.request_bytes = len(exchange.request_body[0])
     exchange.body_received_ns = START + 1 * MS
@@ -71,7 +80,7 @@ def test_without_usage_the_chunks_are_counted_and_said_so() -> None:
     assert (record.output_tokens, record.usage_source, record.input_tokens) == (2, "chunks", None)
 
 
-JSON, HTML = b"application/json", b"text/html"
+JSON, HTML, EVENTS = b"application/json", b"text/html", b"text/event-stream"
 LEFT = ("client_cancelled", "client_cancelled")
 RESET = ("truncated", "connection_reset")
 
@@ -91,10 +100,21 @@ OUTCOMES: list[tuple[int, bytes, dict[str, object], str, str | None]] = [
     (200, b'{"choices": [{"message": {}}]}', {"kind": JSON}, "truncated", "no_finish_reason"),
     (200, sse(delta("a", "length")), {}, "ok", None),
     (307, b"", {"kind": HTML}, "ok", None),
-    (200, b"{}", {"kind": JSON, "readable": False}, "ok", None),
+    (200, b"{}", {"kind": JSON, "reader": None}, "ok", None),
     (200, sse(delta("a")), {"broken": LEFT}, *LEFT),
     (200, sse(delta("a", "stop")), {"broken": LEFT, "end": False}, *LEFT),
     (200, sse(delta("a"), b"[DONE]"), {"broken": LEFT, "end": False}, *LEFT),
+    # What was said before it broke off counts: an SDK leaves on reading an error.
+    (200, sse(delta("a"), {"error": {"message": "x"}}), {"broken": LEFT, "end": False}, "stream_error", "error_event"),
+    (200, sse({"object": "error"}), {"broken": RESET, "end": False}, "stream_error", "error_event"),
+    (200, sse(delta("a", "stop"), b"[DONE]"), {"broken": RESET, "end": False}, *RESET),
+    (200, sse(b"[DONE]"), {}, "truncated", "no_finish_reason"),
+    (200, b"", {}, "truncated", "no_finish_reason"),
+    (200, b": ping\n\n", {}, "truncated", "no_finish_reason"),
+    (200, sse(b"oops"), {}, "stream_error", "not_the_api"),
+    (200, b"", {"kind": JSON}, "truncated", "no_finish_reason"),
+    (200, b'{"choices": [{"mess', {"kind": JSON}, "truncated", "json_broken_off"),
+    (200, b'{"choices": [{"message": {}, "finish_reason": "stop"}]}', {"kind": HTML}, "ok", None),
     # All that the API had to say was said: a client that leaves then, as OpenAI's SDK does, was served.
     (200, sse(delta("a", "stop"), b"[DONE]"), {"broken": LEFT, "end": False}, "ok", None),
     (500, b"", {"broken": LEFT}, *LEFT),
@@ -119,17 +139,170 @@ def test_what_isnt_streamed_has_no_first_token() -> None:
     assert record.overhead_us == record.overhead_end_us == 1002
 
 
-def test_compressed_bodies_are_read_in_a_copy() -> None:
-    """A gzip stream gives the same figures as a plain one; what can't be decompressed gives none, and no error."""
+@pytest.mark.parametrize(
+    ("coding", "compress"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress), (b"br", brotli.compress)]
+)
+def test_compressed_bodies_are_read_in_a_copy(coding: bytes, compress: Callable[[bytes], bytes]) -> None:
+    """A compressed stream, and a compressed body, give the same figures as plain ones."""
     plain = sse(delta("a"), delta("b", "stop"), {"choices": [], "usage": {"completion_tokens": 2}}, b"[DONE]")
-    packed = gzip.compress(plain)
-    encoding = ((b"Content-Encoding", b"gzip"),)
+    packed = compress(plain)
+    encoding = ((b"Content-Encoding", coding),)
     record = answered(200, [(60, packed[:30]), (70, packed[30:])], headers=encoding)
-    assert (record.outcome, record.output_tokens) == ("ok", 2)
-    record = answered(200, [(60, b"not gzip")], headers=encoding)
-    assert (record.outcome, record.output_tokens) == ("ok", None)
-    record = answered(200, [(60, b"whatever")], headers=((b"Content-Encoding", b"br"),))
-    assert (record.outcome, record.output_tokens) == ("ok", None)
+    assert (record.outcome, record.output_tokens, record.unread) == ("ok", 2, None)
+    assert record.response_bytes == len(packed)
+    whole = b'{"choices": [{"message": {}, "finish_reason": "stop"}], "usage": {"completion_tokens": 9}}'
+    record = answered(200, [(60, compress(whole))], kind=JSON, headers=encoding)
+    assert (record.outcome, record.output_tokens, record.unread) == ("ok", 9, None)
+
+
+def test_codings_one_upon_another() -> None:
+    """In one header or in two, in the order in which they were applied."""
+    packed = brotli.compress(gzip.compress(sse(delta("a", "stop"))))
+    for headers in (
+        ((b"Content-Encoding", b"gzip, br"),),
+        ((b"content-encoding", b"gzip"), (b"Content-Encoding", b"br")),
+    ):
+        assert answered(200, [(60, packed)], headers=headers).output_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "kind", "unread"),
+    [
+        (b"not gzip", b"gzip", EVENTS, "encoding"),
+        (b"whatever", b"lzma", EVENTS, "encoding"),
+        (b"whatever", b"gzip, lzma", JSON, "encoding"),
+        (gzip.compress(bytes(50 << 20)), b"gzip", EVENTS, "too_long"),
+        (gzip.compress(bytes(50 << 20)), b"gzip", JSON, "too_long"),
+        (brotli.compress(bytes(50 << 20), quality=1), b"br", JSON, "too_long"),
+    ],
+)
+def test_what_cant_be_decompressed(body: bytes, coding: bytes, kind: bytes, unread: str) -> None:
+    """It has no figures, the row says why, and it is no error: the client may read it well."""
+    reads = [(60 + at, body[at : at + 1_000]) for at in range(0, len(body), 1_000)]
+    record = answered(200, reads, kind=kind, headers=((b"Content-Encoding", coding),))
+    assert (record.outcome, record.output_tokens, record.unread) == ("ok", None, unread)
+    assert record.unreadable_events is None
+
+
+def test_figures_from_before_a_stream_became_unreadable_stay() -> None:
+    """A stream that turns into something else in its middle was measured until there."""
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(sse(delta("a"))) + packer.flush(zlib.Z_SYNC_FLUSH)
+    record = answered(200, [(60, packed), (70, b"\xff" * 50)], headers=((b"Content-Encoding", b"gzip"),))
+    assert (record.chunk_offsets_us, record.unread, record.outcome) == ((60_000,), "encoding", "ok")
+
+
+def test_a_body_that_is_too_long_to_keep() -> None:
+    """Of an unstreamed answer of 20 MiB nothing is kept, and the row says so; many small reads count for more."""
+    record = answered(200, [(60, bytes(1 << 20))] * 20, kind=JSON)
+    assert (record.unread, record.outcome, record.response_bytes) == ("too_long", "ok", 20 << 20)
+    exchange = started()
+    exchange.head(START, 200, [(b"Content-Type", JSON)])
+    for _ in range(200_000):
+        exchange.read(START, START, b"x")
+    assert exchange.unread == "too_long"
+
+
+def test_a_path_without_a_reader() -> None:
+    """Where a body came, the row says that nobody could read it; where none came there is nothing to say."""
+    read_not = answered(200, [(60, b"RIFF")], reader=None)
+    assert (read_not.unread, read_not.outcome) == ("no_reader", "ok")
+    empty = answered(200, [], reader=None)
+    assert (empty.unread, empty.outcome) == (None, "ok")
+
+
+def test_events_that_are_strange_are_counted() -> None:
+    """Junk and events that are too long, beside those that could be read; no number where there were none."""
+    long = b"data: " + b"x" * (MAX_EVENT_BYTES + 1) + b"\n\n"
+    record = answered(200, [(60, sse(delta("a"), b"junk", {"x": 1}) + long + sse(delta("b", "stop"), b"[DONE]"))])
+    assert (record.outcome, record.unreadable_events, len(record.chunk_offsets_us)) == ("ok", 3, 2)
+    assert answered(200, [(60, sse(delta("a", "stop")))]).unreadable_events is None
+
+
+def test_ten_events_in_one_read() -> None:
+    """They share their read's time, and say so by it: nothing is spread out between them."""
+    usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 10}}
+    record = answered(
+        200, [(60, sse(*(delta(f" {i}") for i in range(10)))), (90, sse(delta(None, "stop"), usage, b"[DONE]"))]
+    )
+    assert record.chunk_offsets_us == (60_000,) * 10
+    assert (record.first_token_us, record.last_token_us, record.done_us) == (60_000, 60_000, 90_000)
+    assert (record.outcome, record.output_tokens, tpot_s(record)) == ("ok", 10, 0.0)
+
+
+def test_done_and_usage_in_any_order_and_one_read() -> None:
+    """`[DONE]` after the usage chunk or before it, with the last token in one read: the same record."""
+    last, done = delta("b", "stop"), b"[DONE]"
+    usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    records = [answered(200, [(60, sse(delta("a"))), (80, sse(*tail))]) for tail in
+               ((last, usage, done), (last, done, usage), (usage, last, done))]  # fmt: skip
+    assert records[0] == records[1] == records[2]
+    assert (records[0].outcome, records[0].output_tokens, records[0].done_us) == ("ok", 2, 80_000)
+
+
+@pytest.mark.parametrize(
+    ("tail", "outcome", "error_type"),
+    [
+        (sse(delta(None, "stop"), b"[DONE]"), "ok", None),  # it was only slow
+        (sse(b"[DONE]"), "truncated", "no_finish_reason"),  # ALCF's gateway gave up
+        (b"", "truncated", "no_finish_reason"),
+    ],
+)
+def test_a_gap_of_five_seconds(tail: bytes, outcome: str, error_type: str | None) -> None:
+    """What comes after the silence decides; the last token's time is from before it."""
+    record = answered(200, [(60, sse(delta("a"))), (80, sse(delta("b"))), (5_080, tail)])
+    assert (record.outcome, record.error_type) == (outcome, error_type)
+    assert (record.last_token_us, record.done_us, record.duration_us) == (80_000, 5_080_000, 5_080_000)
+    assert record.chunk_offsets_us == (60_000, 80_000)
+
+
+def test_an_event_without_its_empty_line_at_the_end_of_a_long_stream() -> None:
+    """It has the time of the last read, also where that read was just decoded."""
+    reads = [(60, sse(delta("x" * 70_000))), (70, sse(delta("y" * 70_000, "stop"))[:-2])]
+    record = answered(200, reads)
+    assert (record.outcome, record.chunk_offsets_us) == ("ok", (60_000, 70_000))
+
+
+def test_hidden_reasoning_has_no_tpot() -> None:
+    """Where the bytes or the configuration tell of reasoning that nobody saw or counted, TPOT isn't known."""
+
+    def streamed(tokens: int, *, hides_reasoning: bool = False) -> Record:
+        usage = {"choices": [], "usage": {"completion_tokens": tokens}}
+        reads = [(60, sse(delta("On"))), (80, sse(delta(" mats."), delta(None, "stop"), usage))]
+        return answered(200, reads, hides_reasoning=hides_reasoning)
+
+    seen, shown_by_bytes, configured = streamed(2), streamed(900), streamed(2, hides_reasoning=True)
+    assert (seen.reasoning_hidden, tpot_s(seen)) == (None, 0.02)
+    assert (shown_by_bytes.reasoning_hidden, tpot_s(shown_by_bytes)) == (True, None)
+    assert (configured.reasoning_hidden, tpot_s(configured)) == (True, None)
+    assert answered(429, [(60, b"{}")], kind=JSON, hides_reasoning=True).reasoning_hidden is None
+
+
+def test_a_gateways_cadence() -> None:
+    """Bursts of twenty with long pauses are flagged in the record."""
+    burst = sse(*(delta(f" {i}") for i in range(20)))
+    record = answered(200, [*((60 + 200 * i, burst) for i in range(6)), (1300, sse(delta(None, "stop")))])
+    assert record.cadence == "gateway"
+    even = [(60 + 20 * i, sse(delta("x"))) for i in range(100)]
+    assert answered(200, [*even, (3000, sse(delta(None, "stop")))]).cadence is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "retry_after_s"),
+    [
+        (429, ((b"Retry-After", b"7"),), b'{"retry_after": "1 second"}', 7.0),
+        (429, (), b'{"error": "x", "retry_after": "1 second"}', 1.0),
+        (503, (), b'{"retry_after": 20}', 20.0),
+        (429, ((b"Retry-After", b"Wed, 21 Oct 2026 07:28:00 GMT"),), b"{}", None),
+        (429, ((b"Retry-After", b"nan"),), b"<html>", None),
+        (500, (), b'{"retry_after": 20}', None),
+    ],
+)
+def test_how_long_to_wait(
+    status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes, retry_after_s: float | None
+) -> None:
+    """The header's word; where there is none, that of a refusal's body."""
+    assert answered(status, [(60, body)], kind=JSON, headers=headers).retry_after_s == retry_after_s
 
 
 def test_a_long_stream_is_decoded_in_between() -> None:
@@ -151,3 +324,159 @@ def test_simulated_is_what_the_server_says() -> None:
     """Only `Server: dyno-simulate` makes a row simulated."""
     assert answered(200, [], headers=((b"server", b"dyno-simulate"),)).simulated
     assert not answered(200, [], headers=((b"Server", b"uvicorn"),)).simulated
+
+
+def test_each_value_lands_in_its_field() -> None:
+    """The record is made by position: here each field has a value that no other has."""
+    request = (
+        b'{"model": "asked", "stream": true, "max_tokens": 11, "temperature": 0.25, "top_p": 0.5, "seed": 12,'
+        b' "messages": []}'
+    )
+    tags: dict[str, str | int | float | bool] = {"dyno.run.id": "run"}
+    named = {"trace_id": 21, "span_id": 22, "parent_span_id": 23, "sampled": True, "tracestate": "a=1",
+             "endpoint": "metis", "provider": "sambanova", "server_address": "host", "server_port": 24,
+             "connection_reused": False, "retries": 25, "usage_asked": True, "mirror": "copy",
+             "mirror_trace_id": "26", "mirror_span_id": "27", "baggage": tags}  # fmt: skip
+    exchange = started(**named, request_body=[request], request_bytes=28)
+    exchange.head(
+        START + 50 * MS, 200, [(b"content-type", EVENTS), (b"server", b"dyno-simulate"), (b"retry-after", b"29")]
+    )
+    usage = {"prompt_tokens": 31, "completion_tokens": 32, "completion_tokens_details": {"reasoning_tokens": 6},
+             "prompt_tokens_details": {"cached_tokens": 34}, "time_to_first_token": 0.35}  # fmt: skip
+    time_info = {"queue_time": 0.36, "prompt_time": 0.37, "completion_time": 0.38, "total_time": 0.39}
+    said = {"id": "id", "model": "ran"}
+    reads = [
+        (60, sse(delta(role="assistant") | said)),
+        (70, sse(delta(reasoning="hm") | {"usage": {"completion_tokens": 5}}, b"junk")),
+        (80, sse(delta("a"))),
+        (90, sse(delta(" b", "length"), {"choices": [], "usage": usage, "time_info": time_info})),
+        (95, sse(b"[DONE]")),
+    ]
+    for at_ms, body in reads:
+        exchange.read(START + at_ms * MS, START + at_ms * MS + 8_000 * at_ms, body)
+    exchange.complete = True
+    exchange.end_ns = START + 99 * MS
+    assert exchange.finish(START + 200 * MS, 41, 42) == Record(
+        **named,  # type: ignore[arg-type]
+        started_at_unix_us=1_700_000_000_000_000,
+        duration_us=99_000,
+        operation="chat",
+        method="POST",
+        path="/metis/v1/chat/completions",
+        outcome="ok",
+        error_type=None,
+        status=200,
+        simulated=True,
+        model="asked",
+        request_stream=True,
+        max_tokens=11,
+        temperature=0.25,
+        top_p=0.5,
+        seed=12,
+        response_model="ran",
+        response_id="id",
+        finish_reasons=("length",),
+        streamed=True,
+        input_tokens=31,
+        output_tokens=32,
+        reasoning_tokens=6,
+        cached_tokens=34,
+        usage_source="server",
+        first_chunk_tokens=5,
+        reasoning_streamed=True,
+        request_bytes=28,
+        response_bytes=sum(len(body) for _, body in reads),
+        retry_after_s=29.0,
+        unreadable_events=1,
+        body_received_us=1_000,
+        connected_us=3_000,
+        sent_us=4_000,
+        headers_us=50_000,
+        first_event_us=60_000,
+        first_token_us=70_000,
+        first_answer_us=80_000,
+        last_token_us=90_000,
+        done_us=95_000,
+        chunk_offsets_us=(70_000, 80_000, 90_000),
+        server_ttft_s=0.35,
+        server_latency_s=0.39,
+        server_queue_s=0.36,
+        server_prefill_s=0.37,
+        server_decode_s=0.38,
+        overhead_us=1_000 + 560,
+        overhead_end_us=1_000 + 760,
+        loop_lag_us=41,
+        gc_pause_us=42,
+    )
+
+
+# Streams of every API, and how they may be coded
+
+STREAMS = {
+    "/chat/completions": sse(
+        delta(role="assistant"), delta(reasoning="hm"), delta("é\u2028"), b"junk", delta(" b", "stop"),
+        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}, b"[DONE]",
+    ),
+    "/completions": sse({"choices": [{"index": 0, "text": "x", "finish_reason": "length"}]}, {"error": {}}),
+    "/responses": b"event: response.created\r\n" + sse(
+        {"type": "response.created", "response": {"id": "r", "model": "m", "status": "in_progress"}},
+        {"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}},
+        {"type": "response.function_call_arguments.delta", "delta": "{}"},
+        {"type": "response.incomplete", "response": {"status": "incomplete", "usage": {"output_tokens": 7}}},
+    ).replace(b"\n", b"\r\n"),
+    "/messages": b": hello\n\n" + sse(
+        {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 1}}},
+        {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "hm"}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    ),
+    "/embeddings": sse({"error": "not streamed"}),
+}  # fmt: skip
+CODINGS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"identity": bytes,
+    b"gzip": gzip.compress,
+    b"deflate": zlib.compress,
+    b"br": brotli.compress,
+    b"gzip, br": lambda plain: bytes(brotli.compress(gzip.compress(plain))),
+}
+
+
+def in_pieces(api: str, coding: bytes, kind: bytes, body: bytes, cuts: list[int]) -> Record:
+    """The record of this body in reads that end at `cuts`, all of the same moment."""
+    edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    reads = [(60, body[start:end]) for start, end in pairwise(edges)]
+    return answered(200, reads, kind=kind, headers=((b"Content-Encoding", coding),), reader=READERS[api])
+
+
+@given(
+    api=st.sampled_from([*STREAMS]),
+    coding=st.sampled_from([*CODINGS]),
+    cuts=st.lists(st.integers(0, 2_000), max_size=9),
+)
+def test_any_split_gives_the_same_record(api: str, coding: bytes, cuts: list[int]) -> None:
+    """Where the network cuts a stream changes times, and nothing of what it said."""
+    body = CODINGS[coding](STREAMS[api])
+    assert in_pieces(api, coding, EVENTS, body, cuts) == in_pieces(api, coding, EVENTS, body, [])
+
+
+@given(
+    api=st.sampled_from([*STREAMS]),
+    coding=st.sampled_from([*CODINGS]),
+    kind=st.sampled_from([EVENTS, JSON]),
+    body=st.binary(max_size=300)
+    | st.lists(st.binary(max_size=40)).map(lambda lines: b"data: " + b"\n\ndata: ".join(lines)),
+    cuts=st.lists(st.integers(0, 300), max_size=4),
+    compressed=st.booleans(),
+)
+def test_junk_has_a_bounded_end(
+    api: str, coding: bytes, kind: bytes, body: bytes, cuts: list[int], compressed: bool
+) -> None:
+    """Any bytes at all end in an outcome that tells of the upstream's fault, or in not having been read."""
+    record = in_pieces(api, coding, kind, CODINGS[coding](body) if compressed else body, cuts)
+    assert (record.outcome, record.error_type) in {
+        *(("stream_error", "not_the_api"), ("truncated", "no_finish_reason"), ("truncated", "json_broken_off")),
+        ("ok", None),
+    }
+    assert record.outcome != "ok" or record.unread == "encoding"
+    assert (record.output_tokens, record.chunk_offsets_us) == (None, ())

@@ -3,7 +3,17 @@ from typing import Any
 
 import pytest
 
-from dyno_proxy.readers import ANSWER, DONE, EVENT, REASONING, Content, read_body, read_event, read_request
+from dyno_proxy.readers import (
+    ANSWER,
+    DONE,
+    EVENT,
+    REASONING,
+    Content,
+    read_request,
+    read_retry_after,
+    seconds_said,
+)
+from dyno_proxy.readers.chat import read_body, read_event
 
 
 def event(payload: object, content: Content | None = None) -> tuple[int, Content]:
@@ -58,10 +68,18 @@ def test_errors_inside_a_200(payload: object) -> None:
 
 
 def test_the_gateways_error_text() -> None:
-    """ALCF's gateway to Metis writes an error as an answer with finish_reason stop; it is told by its id and text."""
+    """ALCF's gateway to Metis writes an error as an answer with finish_reason stop; it is told by its id or text."""
     dressed = chunk({"content": "\n\n[ERROR] upstream"}, finish_reason="stop") | {"id": "chatcmpl-api-error"}
     assert event(dressed)[1].error_type == "gateway_error_text"
-    assert event(chunk({"content": "The log said [ERROR]."}))[1].error_type is None
+    assert event(dressed | {"id": "c1"})[1].error_type == "gateway_error_text"
+    assert event(b'{"id":"c1","choicesdata: ' + json.dumps(dressed).encode())[1].error_type == "gateway_error_text"
+    for answer in ("The log said [ERROR].", "\n\n[ERROR]"):  # a model may say so
+        assert event(chunk({"content": answer}))[1].error_type is None
+
+
+def test_a_finish_reason_may_be_an_error() -> None:
+    """Where the engine died, it says so in the place of the reason."""
+    assert event(chunk({}, finish_reason="error"))[1].error_type == "error_event"
 
 
 def test_sambanovas_usage() -> None:
@@ -101,6 +119,62 @@ def test_continuous_usage_tells_the_first_chunks_tokens() -> None:
     assert (content.first_chunk_tokens, content.output_tokens) == (3, 4)
 
 
+def test_the_first_chunks_tokens_are_its_own() -> None:
+    """A role's chunk may count 0 before it; reasoning that was counted but not shown is none of its tokens."""
+    content = Content()
+    event(chunk({"role": "assistant"}) | {"usage": {"prompt_tokens": 9, "completion_tokens": 0}}, content)
+    event(chunk({"content": "a b"}) | {"usage": {"prompt_tokens": 9, "completion_tokens": 2}}, content)
+    assert content.first_chunk_tokens == 2
+    details = {"completion_tokens": 52, "completion_tokens_details": {"reasoning_tokens": 50}}
+    assert event(chunk({"content": "a b"}) | {"usage": details})[1].first_chunk_tokens == 2
+    assert event(chunk({"reasoning": "a b"}) | {"usage": details})[1].first_chunk_tokens == 52
+    assert event(chunk({"content": "a b"}))[1].first_chunk_tokens is None
+
+
+def test_output_is_weighed() -> None:
+    """The UTF-8 bytes of all that could be seen: text, reasoning, refusals, calls."""
+    content = Content()
+    for delta in (
+        {"content": "é"},
+        {"reasoning": "ab"},
+        {"refusal": "no"},
+        {"content": [{"type": "text"}]},
+        {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+    ):
+        event(chunk(delta), content)
+    assert content.output_bytes == 2 + 2 + 2 + len('[{"type":"text"}]') + (1 + 2 + 32)
+
+
+@pytest.mark.parametrize(
+    ("usage", "seen", "hidden"),
+    [
+        ({"completion_tokens": 60}, "x", False),  # markup may be that much
+        ({"completion_tokens": 66}, "x", True),
+        ({"completion_tokens": 1000}, "word " * 188, False),
+        ({"completion_tokens": 1000}, "word " * 187, True),
+        ({"completion_tokens": 1000, "completion_tokens_details": {"reasoning_tokens": 900}}, "x", False),
+        ({"completion_tokens": 1000, "completion_tokens_details": {"reasoning_tokens": 0}}, "x", False),
+        ({"completion_tokens": 1000, "completion_tokens_details": None}, "x", True),
+    ],
+)
+def test_tokens_beyond_the_bytes_were_hidden(usage: dict[str, Any], seen: str, hidden: bool) -> None:
+    """A token is a byte at least: more tokens than that, and no count of reasoning, are reasoning that nobody saw."""
+    content = Content()
+    event(chunk({"content": seen}), content)
+    event({"choices": [], "usage": usage}, content)
+    assert content.hides_reasoning(configured=False) is hidden
+
+
+def test_an_endpoint_that_is_configured_to_hide_reasoning() -> None:
+    """Its word counts where neither the text nor a count came, and there was an answer."""
+    content = Content()
+    assert not content.hides_reasoning(configured=True)
+    event(chunk({"content": "Hi"}), content)
+    assert content.hides_reasoning(configured=True)
+    event(chunk({"reasoning": "hm"}), content)
+    assert not content.hides_reasoning(configured=True)
+
+
 def test_finished_needs_every_choice() -> None:
     """With two choices one finish_reason isn't the end."""
     content = Content()
@@ -110,7 +184,7 @@ def test_finished_needs_every_choice() -> None:
     assert not content.finished
     event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, content)
     assert content.finished
-    assert content.finish_reasons == {0: "stop", 1: "length"}
+    assert content.finish_reasons == ("stop", "length")
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"\xff\xfe", b"[1]", b"7", b'{"choices": 5}', b'{"id": "\xff"}'])
@@ -140,6 +214,44 @@ def test_a_whole_body() -> None:
     )  # fmt: skip
     assert content.finished
     assert (content.response_id, content.response_model, content.output_tokens) == ("x", "m", 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("1 second", 1.0),
+        ("30 seconds", 30.0),
+        ("2", 2.0),
+        (" 0.5 s ", 0.5),
+        ("250ms", 0.25),
+        ("5 minutes", 300.0),
+        ("1h", 3600.0),
+        (3, 3.0),
+        (1.5, 1.5),
+        (True, None),
+        (-1, None),
+        (1e300, None),
+        ("-1", None),
+        ("nan", None),
+        ("soon", None),
+        ("1_0", None),
+        ("٣", None),
+        ("9" * 400, None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        (None, None),
+        ({}, None),
+    ],
+)
+def test_how_long_to_wait(said: object, seconds: float | None) -> None:
+    """Retry-After's seconds, and the words that gateways write into the body."""
+    assert seconds_said(said) == seconds
+    assert read_retry_after(json.dumps({"error": "x", "retry_after": said}).encode()) == seconds
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"[]", b"{}", b'{"retry_after": ', b"\xff"])
+def test_a_refusal_without_a_wait(body: bytes) -> None:
+    """Most say nothing."""
+    assert read_retry_after(body) is None
 
 
 def test_a_requests_parameters() -> None:

@@ -1,0 +1,175 @@
+"""Content codings undone, for the meter's own copy of a response: streaming, and never more than was agreed. Pure.
+
+gzip, deflate (with zlib's frame, and bare), br, zstd, and several one upon another. A response may be made to expand a
+millionfold: so each coding's output is bounded before it is made, and what goes beyond is an error.
+"""
+
+import sys
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+ENCODING: Final = "encoding"  # a coding that we don't know, or bytes that aren't of it
+TOO_LONG: Final = "too_long"
+
+MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames; each costs some µs, and needs 20 bytes
+MAX_CODINGS: Final = 3
+_ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the most that RFC 9659 lets a server ask of a client
+_SLICE_BYTES: Final = 16 * 1024  # at the end of a member the rest of the input is copied: of a slice only
+
+
+class UndecodableError(Exception):
+    """The response can't be looked into; `why` is ENCODING or TOO_LONG."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+def content_codings(value: bytes) -> tuple[bytes, ...]:
+    """One Content-Encoding header's codings in the order they were applied, without those that change nothing."""
+    codings = (coding.strip() for coding in value.lower().split(b","))
+    return tuple(coding for coding in codings if coding not in (b"", b"identity"))
+
+
+class Decompressor:
+    """Undoes `codings`, which were applied in this order, up to `base_bytes` and `ratio` bytes more for each received.
+
+    Raises UndecodableError: at once where a coding isn't known.
+    """
+
+    def __init__(self, codings: Iterable[bytes], base_bytes: int, ratio: int = 0) -> None:
+        outermost_first = list(codings)[::-1]
+        if len(outermost_first) > MAX_CODINGS or not all(coding in _DECODERS for coding in outermost_first):
+            raise UndecodableError(ENCODING)
+        self._decoders: list[_Decoder] = [_DECODERS[coding]() for coding in outermost_first]
+        inner = len(self._decoders) - 1
+        # Bytes that each may still put out. What is compressed already doesn't shrink much by another coding.
+        self._left = [*[_SLICE_BYTES] * inner, base_bytes]
+        self._ratios = [*[2] * inner, ratio]
+
+    def feed(self, data: bytes) -> bytes:
+        """The plain bytes that these complete. Raises UndecodableError."""
+        received_bytes = len(data)
+        for level, decoder in enumerate(self._decoders):
+            self._left[level] += self._ratios[level] * received_bytes
+            data = decoder.decode(data, self._left[level])
+            self._left[level] -= len(data)
+            if self._left[level] < 0:
+                raise UndecodableError(TOO_LONG)
+        return data
+
+
+class _Decoder(Protocol):
+    def decode(self, data: bytes, max_bytes: int) -> bytes:
+        """What the data completes: all of it, or more than `max_bytes` by not much. Raises UndecodableError."""
+        ...
+
+
+class _Stream(Protocol):
+    """One member, frame or stream, as zlib and zstd both have it."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+
+class _Members:
+    """gzip's members or zstd's frames, one after another; what follows them and is none is padding."""
+
+    def __init__(self, begin: Callable[[], _Stream], first_bytes: bytes, error: type[Exception]) -> None:
+        self._begin = begin
+        self._first_bytes = first_bytes  # one of these begins a member
+        self._error = error
+        self._count = 0
+        self._member: _Stream | None = None
+        self._over = False
+
+    def decode(self, data: bytes, max_bytes: int) -> bytes:
+        plain = bytearray()
+        for start in range(0, len(data), _SLICE_BYTES):
+            piece = data[start : start + _SLICE_BYTES]
+            while piece and not self._over and len(plain) <= max_bytes:
+                if self._member is None:
+                    self._over = self._count > 0 and piece[0] not in self._first_bytes
+                    self._count += 1
+                    if self._over:
+                        break
+                    if self._count > MAX_MEMBERS:
+                        raise UndecodableError(ENCODING)
+                    self._member = self._begin()
+                try:
+                    plain += self._member.decompress(piece, max_bytes + 1 - len(plain))
+                except self._error as error:
+                    raise UndecodableError(ENCODING) from error
+                piece = self._member.unused_data
+                if self._member.eof:
+                    self._member = None
+        return bytes(plain)
+
+
+def _gzip() -> _Decoder:
+    return _Members(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), b"\x1f", zlib.error)
+
+
+def _zstd() -> _Decoder:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    return _Members(lambda: zstd.ZstdDecompressor(options=options), _ZSTD_FIRST_BYTES, zstd.ZstdError)
+
+
+class _Deflate:
+    """With zlib's frame, as the standard has it, or without, as some servers do."""
+
+    def __init__(self) -> None:
+        self._start = b""
+        self._stream: _Stream | None = None
+
+    def decode(self, data: bytes, max_bytes: int) -> bytes:
+        if self._stream is None:
+            data = self._start + data
+            if len(data) < 2:
+                self._start = data
+                return b""
+            framed = data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0
+            self._stream = zlib.decompressobj(zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
+        if self._stream.eof:
+            return b""
+        try:
+            return self._stream.decompress(data, max_bytes + 1)
+        except zlib.error as error:
+            raise UndecodableError(ENCODING) from error
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        import brotli  # type: ignore[import-untyped]
+
+        self._stream = brotli.Decompressor()
+        self._error: type[Exception] = brotli.error
+
+    def decode(self, data: bytes, max_bytes: int) -> bytes:
+        try:
+            plain: bytes = self._stream.process(data, output_buffer_limit=max_bytes + 1) if data else b""
+        except self._error as error:
+            raise UndecodableError(ENCODING) from error
+        return plain
+
+
+_ZSTD_FIRST_BYTES: Final = b"\x28" + bytes(range(0x50, 0x60))  # a frame's, and those of frames to be skipped
+
+_DECODERS: Final[dict[bytes, Callable[[], _Decoder]]] = {
+    b"gzip": _gzip,
+    b"x-gzip": _gzip,
+    b"deflate": _Deflate,
+    b"br": _Brotli,
+    b"zstd": _zstd,
+}

@@ -1,0 +1,49 @@
+"""How an exchange ended: MEASURING.md's outcomes, one an exchange, and an error.type of few values. Pure."""
+
+from typing import Final
+
+from .readers import Content
+
+_OF_STATUS: Final = {401: "auth", 403: "auth", 429: "rate_limited"}
+_OURS_TO_SAY: Final = ("client_cancelled", "rejected")  # whatever the status
+
+
+def exchange_outcome(
+    content: Content,
+    status: int | None,
+    broken: tuple[str, str] | None,
+    *,
+    complete: bool,
+    done: bool,
+    judged: bool,
+    strange: bool,
+) -> tuple[str, str | None]:
+    """The outcome, and its error.type.
+
+    `broken`: what ended it early; `complete`: the body ended by HTTP's rules; `done`: its `[DONE]` came, or what the
+    API has in its place; `judged`: the body is an answer that had to be read and could be; `strange`: there was
+    something in it that isn't of its API.
+    """
+    if broken is not None and (broken[0] in _OURS_TO_SAY or status is None or status < 400):
+        if broken[0] == "rejected" or status is None or status >= 400:
+            return broken
+        # What the endpoint had said before counts. An SDK leaves on reading an error; or on reading its API's own end,
+        # before the frame that ends the body: then it has all there was to have.
+        if content.error_type is None and not (broken[0] == "client_cancelled" and done and content.finished):
+            return broken
+    elif status is None:
+        return "truncated", "no_response"
+    elif status >= 400:
+        return _OF_STATUS.get(status, "http_error"), str(status)
+    elif not complete and content.error_type is None:
+        return "truncated", "connection_closed"
+    if content.error_type is not None:
+        return "stream_error", content.error_type
+    if content.finished or not judged:
+        return "ok", None
+    if content.broken_off:
+        return "truncated", "json_broken_off"
+    # Silence, pings and `[DONE]` alone are the beginning of an answer, if of none in particular.
+    if strange and not content.readable:
+        return "stream_error", "not_the_api"
+    return "truncated", "no_finish_reason"

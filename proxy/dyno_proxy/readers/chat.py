@@ -1,0 +1,243 @@
+"""Chat completions and completions, streamed and not. Pure.
+
+The vendors' own fields are those of ENDPOINTS.md: SambaNova's timings stand in `usage`, Cerebras' in `time_info`,
+llama.cpp's in `timings`, vLLM's in `metrics`, ALCF's gateway adds `response_time`.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from .content import (
+    ANSWER,
+    DONE,
+    DONE_DATA,
+    ERROR_EVENT,
+    EVENT,
+    GATEWAY_ERROR_ID,
+    GATEWAY_ERROR_PREFIX,
+    GATEWAY_ERROR_TEXT,
+    OUTPUT,
+    REASONING,
+    TOOL_CALL_BYTES,
+    Content,
+    decoded,
+    read_strange_body,
+    read_stranger,
+    said,
+    utf8_bytes,
+)
+
+
+def read_event(data: bytes, content: Content) -> int:
+    """One SSE event's data into `content`; returns what it was as a sum of EVENT, REASONING, ANSWER, DONE."""
+    if data == DONE_DATA:
+        return DONE
+    try:
+        chunk: _Chunk | None = _CHUNK.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        chunk = decoded(_CHUNK, data)
+    if chunk is None or (chunk.choices is None and chunk.usage is None):
+        if chunk is not None:
+            _read_timings(chunk, content)
+        return read_stranger(data, content)
+    unseen = not content.output_bytes
+    flags = _read_chunk(chunk, content)
+    if unseen and chunk.usage is not None and flags & OUTPUT and chunk.usage.completion_tokens is not None:
+        # Continuous usage: the first chunk's own count, which TPOT takes off. Reasoning that came before it unseen is
+        # in that count, and isn't the chunk's.
+        hidden = 0 if flags & REASONING else content.reasoning_tokens or 0
+        content.first_chunk_tokens = chunk.usage.completion_tokens - hidden
+    return flags
+
+
+def read_body(body: bytes, content: Content) -> None:
+    """A whole, unstreamed body into `content`."""
+    chunk = decoded(_CHUNK, body)
+    if chunk is not None and (chunk.choices is not None or chunk.usage is not None):
+        _read_chunk(chunk, content)
+    else:
+        read_strange_body(body, content)
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: Any = None
+    arguments: Any = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    """A delta or a message."""
+
+    content: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    refusal: Any = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Message | None = None
+    message: _Message | None = None
+    text: Any = None
+    finish_reason: str | None = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    time_to_first_token: float | None = None
+    total_latency: float | None = None
+
+
+class _TimeInfo(msgspec.Struct, gc=False):
+    queue_time: float | None = None
+    prompt_time: float | None = None
+    completion_time: float | None = None
+    total_time: float | None = None
+
+
+class _Timings(msgspec.Struct, gc=False):
+    prompt_ms: float | None = None
+    predicted_ms: float | None = None
+
+
+class _Metrics(msgspec.Struct, gc=False):
+    time_to_first_token_ms: float | None = None
+    queue_time_ms: float | None = None
+    generation_time_ms: float | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    """A chunk of a stream, or a whole body: their top levels share their names."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+    time_info: _TimeInfo | None = None
+    timings: _Timings | None = None
+    metrics: _Metrics | None = None
+    response_time: float | None = None
+
+
+_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+
+
+def _read_chunk(chunk: _Chunk, content: Content) -> int:
+    content.readable = True
+    if not content.response_id:
+        content.response_id = chunk.id
+    if not content.response_model:
+        content.response_model = chunk.model
+    flags = 0
+    for choice in chunk.choices or ():
+        flags |= EVENT | _read_choice(choice, content)
+        if choice.finish_reason is not None:
+            _read_finish(choice, chunk.id, content)
+    if chunk.error is not None and said(chunk.error):
+        content.refuse(ERROR_EVENT)
+    if chunk.usage is not None:
+        _read_usage(chunk.usage, content)
+    if chunk.time_info is not None or chunk.timings is not None or chunk.metrics is not None or chunk.response_time:
+        _read_timings(chunk, content)
+    return flags
+
+
+def _read_choice(choice: _Choice, content: Content) -> int:
+    if choice.index not in content.choices:
+        content.choices[choice.index] = None
+    flags = 0
+    message = choice.delta or choice.message
+    if message is not None:
+        reasoning = message.reasoning or message.reasoning_content
+        if reasoning:
+            flags = REASONING
+            content.reasoning_seen = True
+            content.output_bytes += utf8_bytes(reasoning)
+        text = message.content or message.refusal
+        if text:
+            flags |= ANSWER
+            content.output_bytes += utf8_bytes(text)
+        if message.tool_calls or message.function_call is not None:
+            flags |= _read_calls(message, content)
+    if choice.text:
+        flags |= ANSWER
+        content.output_bytes += utf8_bytes(choice.text)
+    return flags
+
+
+def _read_calls(message: _Message, content: Content) -> int:
+    """A tool call's name or arguments; an announcement with neither is no output."""
+    flags = 0
+    functions = [call.function for call in message.tool_calls or ()]
+    functions.append(message.function_call)
+    for function in functions:
+        if function is not None and (function.name or function.arguments):
+            flags = ANSWER
+            markup = TOOL_CALL_BYTES if function.name else 0
+            content.output_bytes += utf8_bytes(function.name) + utf8_bytes(function.arguments) + markup
+    return flags
+
+
+def _read_finish(choice: _Choice, chunk_id: str | None, content: Content) -> None:
+    content.choices[choice.index] = choice.finish_reason
+    if choice.finish_reason == "error":
+        content.refuse(ERROR_EVENT)
+    elif choice.delta is not None:
+        text = choice.delta.content
+        if chunk_id == GATEWAY_ERROR_ID or (isinstance(text, str) and text.startswith(GATEWAY_ERROR_PREFIX)):
+            content.refuse(GATEWAY_ERROR_TEXT)
+
+
+def _read_usage(usage: _Usage, content: Content) -> None:
+    """Later counts replace earlier ones: with continuous usage the last is the whole."""
+    if usage.prompt_tokens is not None:
+        content.input_tokens = usage.prompt_tokens
+    if usage.completion_tokens is not None:
+        content.output_tokens = usage.completion_tokens
+    if usage.completion_tokens_details is not None:
+        content.reasoning_tokens = usage.completion_tokens_details.reasoning_tokens
+    if usage.prompt_tokens_details is not None:
+        content.cached_tokens = usage.prompt_tokens_details.cached_tokens
+    if usage.time_to_first_token is not None:
+        content.server_ttft_s = usage.time_to_first_token
+    if usage.total_latency is not None:
+        content.server_latency_s = usage.total_latency
+
+
+def _read_timings(chunk: _Chunk, content: Content) -> None:
+    if chunk.time_info is not None:
+        content.server_queue_s = chunk.time_info.queue_time
+        content.server_prefill_s = chunk.time_info.prompt_time
+        content.server_decode_s = chunk.time_info.completion_time
+        content.server_latency_s = chunk.time_info.total_time
+    if chunk.timings is not None:
+        content.server_prefill_s = _seconds(chunk.timings.prompt_ms)
+        content.server_decode_s = _seconds(chunk.timings.predicted_ms)
+    if chunk.metrics is not None:
+        content.server_ttft_s = _seconds(chunk.metrics.time_to_first_token_ms)
+        content.server_queue_s = _seconds(chunk.metrics.queue_time_ms)
+        content.server_decode_s = _seconds(chunk.metrics.generation_time_ms)
+    if chunk.response_time is not None:
+        content.server_latency_s = chunk.response_time
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

@@ -1,0 +1,208 @@
+"""What a response said, gathered over its events, and what all APIs' readers share. Pure."""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+# What one SSE event was, as a sum
+EVENT: Final = 1  # it belongs to the output, if only by naming a role or opening an item
+REASONING: Final = 2  # carried reasoning
+ANSWER: Final = 4  # carried output that is not reasoning
+DONE: Final = 8  # the last one: `[DONE]`, or what the API has in its place
+OUTPUT: Final = REASONING | ANSWER
+
+DONE_DATA: Final = b"[DONE]"
+
+# An error inside a 200, in error.type's few words. What an endpoint says of it is never repeated.
+ERROR_EVENT: Final = "error_event"
+RESPONSE_FAILED: Final = "response_failed"
+GATEWAY_ERROR_TEXT: Final = "gateway_error_text"
+
+# ALCF's gateway to Metis dresses an error as an answer: this id, this text, finish_reason "stop". Where Metis broke off
+# within an event, the two stand in one line, which isn't JSON any more.
+GATEWAY_ERROR_ID: Final = "chatcmpl-api-error"
+GATEWAY_ERROR_PREFIX: Final = "\n\n[ERROR]"
+
+# Tokens of a choice that may yield no byte: the end of a turn, a role's or a channel's markup, a space stripped off.
+SILENT_TOKENS: Final = 64
+TOOL_CALL_BYTES: Final = 32  # what a call's markup, which the server takes off, may cost in tokens at a byte each
+
+
+class Content:
+    """What the response said so far. A class with slots: its attributes are set faster than a Struct's."""
+
+    __slots__ = (
+        "broken_off",
+        "cached_tokens",
+        "choices",
+        "ended",
+        "error_type",
+        "first_chunk_tokens",
+        "input_tokens",
+        "output_bytes",
+        "output_tokens",
+        "readable",
+        "reasoning_seen",
+        "reasoning_tokens",
+        "reasoning_withheld",
+        "response_id",
+        "response_model",
+        "server_decode_s",
+        "server_latency_s",
+        "server_prefill_s",
+        "server_queue_s",
+        "server_ttft_s",
+        "stop_reason",
+        "unreadable_events",
+    )
+
+    def __init__(self) -> None:
+        self.readable = False  # at least one event, or the body, was of the API's shape
+        self.broken_off = False  # the body is the beginning of JSON
+        self.unreadable_events = 0
+        self.error_type: str | None = None  # an error inside a 200
+        self.ended = False  # the API's own end came; chat has one for each choice instead
+        self.choices: dict[int, str | None] = {}  # index -> finish_reason, None until it comes
+        self.stop_reason: str | None = None  # where the API has no choices
+        self.response_id: str | None = None
+        self.response_model: str | None = None
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.reasoning_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.first_chunk_tokens: int | None = None
+        self.output_bytes = 0  # UTF-8 of all output that could be seen: answer, reasoning, tool calls
+        self.reasoning_seen = False
+        self.reasoning_withheld = False  # the API says that there was reasoning, and shows nothing of it
+        self.server_ttft_s: float | None = None
+        self.server_latency_s: float | None = None
+        self.server_queue_s: float | None = None
+        self.server_prefill_s: float | None = None
+        self.server_decode_s: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """The API's own end: in chat, every choice that appeared has its finish_reason, and one did."""
+        return self.ended or (bool(self.choices) and None not in self.choices.values())
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """One a choice that has one, in order of index; in the API's own words."""
+        choices = self.choices
+        if len(choices) < 2:
+            return tuple(filter(None, choices.values() or (self.stop_reason,)))
+        return tuple(reason for _, reason in sorted(choices.items()) if reason is not None)
+
+    def hides_reasoning(self, *, configured: bool) -> bool:
+        """Whether output tokens hold reasoning that was neither shown nor counted, so that TPOT can't be known.
+
+        The configuration may say so, or the API itself (a block of thinking that is redacted), or it shows in the
+        bytes: a token of output is a byte at least, and four on average, so tokens beyond the bytes of everything that
+        could be seen were not seen. A few tokens yield no byte, hence a margin.
+        """
+        if self.reasoning_tokens is not None:
+            return False
+        if self.reasoning_withheld or (configured and self.output_bytes > 0 and not self.reasoning_seen):
+            return True
+        silent_tokens = SILENT_TOKENS * max(1, len(self.choices))
+        return self.output_tokens is not None and self.output_tokens > self.output_bytes + silent_tokens
+
+    def refuse(self, error_type: str) -> None:
+        """An error; the first one counts."""
+        self.readable = True
+        if self.error_type is None:
+            self.error_type = error_type
+
+
+class Reader(NamedTuple):
+    """How an API is read: an SSE event's data, or a whole body, into a Content."""
+
+    event: Callable[[bytes, Content], int]  # returns what the event was, as a sum of EVENT, REASONING, ANSWER, DONE
+    body: Callable[[bytes, Content], None]
+
+
+_T = TypeVar("_T")
+
+
+def decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T | None:
+    """None where it isn't JSON of that type, not even with numbers as text."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError:
+        pass  # a field of another type than its vendor documents: once more, leniently
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    try:
+        return msgspec.convert(msgspec.json.decode(data), decoder.type, strict=False)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_stranger(data: bytes, content: Content) -> int:
+    """An SSE event without its API's shape: `[DONE]` with a tail, an error in some other dress, or nothing we know."""
+    if data.startswith(DONE_DATA):
+        return DONE
+    if GATEWAY_ERROR_ID.encode() in data and GATEWAY_ERROR_PREFIX.encode().strip() in data:
+        content.refuse(GATEWAY_ERROR_TEXT)
+    elif _is_error(data):
+        content.refuse(ERROR_EVENT)
+    else:
+        content.unreadable_events += 1
+    return 0
+
+
+def read_strange_body(body: bytes, content: Content) -> None:
+    """A body without its API's shape: an error, JSON that breaks off, or nothing we know."""
+    if _is_error(body):
+        content.refuse(ERROR_EVENT)
+        return
+    try:
+        _ANYTHING.decode(body)
+    except msgspec.DecodeError as error:
+        content.broken_off = bool(body) and str(error) == _BROKEN_OFF
+    except (UnicodeDecodeError, RecursionError):
+        return
+
+
+def utf8_bytes(text: object) -> int:
+    """Of a text; of anything else that an API puts in a text's place, an upper bound."""
+    if isinstance(text, str):
+        return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return len(msgspec.json.encode(text)) if text else 0
+
+
+class _Error(msgspec.Struct, gc=False):
+    """The dresses of an error: OpenAI's and flat `error`, vLLM's and Sophia's `object`, FastAPI's `detail`, Cerebras'
+    flat `message` with `code`."""
+
+    error: Any = None
+    object: Any = None
+    type: Any = None
+    detail: Any = None
+    message: Any = None
+    code: Any = msgspec.UNSET
+    choices: Any = None
+
+
+_ERROR: Final = msgspec.json.Decoder(_Error)
+_ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)
+_BROKEN_OFF: Final = "Input data was truncated"  # msgspec's only word for it
+
+
+def _is_error(data: bytes) -> bool:
+    found = decoded(_ERROR, data)
+    if found is None or found.choices:
+        return False
+    return (
+        said(found.error)
+        or found.object == "error"
+        or found.type == "error"
+        or said(found.detail)
+        or (isinstance(found.message, str) and found.code is not msgspec.UNSET)
+    )
+
+
+def said(error: object) -> bool:
+    """`{}` is an error without words; null, false and an empty text are none."""
+    return error is not None and error is not False and error != ""

@@ -1,0 +1,39 @@
+"""Embeddings, which are never streamed: the body is whole or it is none, and has no finish_reason. Pure."""
+
+from typing import Final
+
+import msgspec
+
+from .content import Content, decoded, read_strange_body, read_stranger
+
+
+def read_event(data: bytes, content: Content) -> int:
+    """No endpoint streams embeddings; what comes as SSE events all the same is looked at for an error."""
+    return read_stranger(data, content)
+
+
+def read_body(body: bytes, content: Content) -> None:
+    """A whole body into `content`. Having `data` is its own end."""
+    answer = decoded(_ANSWER, body)
+    if answer is None or answer.data is None:
+        read_strange_body(body, content)
+        return
+    content.readable = content.ended = True
+    content.response_id = answer.id
+    content.response_model = answer.model
+    if answer.usage is not None:
+        content.input_tokens = answer.usage.prompt_tokens
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+
+
+class _Answer(msgspec.Struct, gc=False):
+    id: str | None = None
+    model: str | None = None
+    data: list[msgspec.Raw] | None = None
+    usage: _Usage | None = None
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)

@@ -1,0 +1,186 @@
+"""Anthropic's messages, streamed and not. Pure.
+
+    message_start, then of each block content_block_start, …delta, …stop, then message_delta, message_stop
+
+`message_stop` is the API's own end, the stop_reason its finish_reason, in Anthropic's words. The first event that
+belongs to the output opens a block; `message_start` comes before the model began. The output is counted where
+`message_delta` says it: `message_start` gives a first token or two that would stand for the whole if the rest failed.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from .content import (
+    ANSWER,
+    DONE,
+    DONE_DATA,
+    EVENT,
+    REASONING,
+    TOOL_CALL_BYTES,
+    Content,
+    decoded,
+    read_strange_body,
+    read_stranger,
+    utf8_bytes,
+)
+
+
+def read_event(data: bytes, content: Content) -> int:
+    """One SSE event's data into `content`; returns what it was as a sum of EVENT, REASONING, ANSWER, DONE."""
+    if data == DONE_DATA:
+        return DONE
+    event = decoded(_EVENT, data)
+    kind = None if event is None else event.type
+    if event is None or kind not in _EVENTS:
+        return read_stranger(data, content)
+    content.readable = True
+    if kind == "content_block_delta" and event.delta is not None:
+        return EVENT | _read_delta(event.delta, content)
+    if kind == "content_block_start" and event.content_block is not None:
+        return EVENT | _read_block(event.content_block, content)
+    if kind == "message_start" and event.message is not None:
+        _read_head(event.message, content)
+        _read_usage(event.message.usage, content)
+        content.output_tokens = None
+    elif kind == "message_delta":
+        if event.delta is not None and event.delta.stop_reason is not None:
+            content.stop_reason = event.delta.stop_reason
+        _read_usage(event.usage, content)
+    elif kind == "message_stop":
+        content.ended = True
+        return DONE
+    return 0
+
+
+def read_body(body: bytes, content: Content) -> None:
+    """A whole, unstreamed body into `content`. A stop_reason is its end."""
+    message = decoded(_MESSAGE, body)
+    if message is None or message.type != "message":
+        read_strange_body(body, content)
+        return
+    content.readable = True
+    _read_head(message, content)
+    _read_usage(message.usage, content)
+    for block in message.content or ():
+        _read_block(block, content)
+    if message.stop_reason is not None:
+        content.stop_reason = message.stop_reason
+        content.ended = True
+
+
+_EVENTS: Final = frozenset(
+    (
+        *("message_start", "content_block_start", "content_block_delta", "content_block_stop"),
+        *("message_delta", "message_stop", "ping"),
+    )
+)
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    thinking_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    output_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Block(msgspec.Struct, gc=False):
+    """A block as it opens, or whole."""
+
+    type: str | None = None
+    text: Any = None
+    thinking: Any = None
+    signature: Any = None
+    name: Any = None
+    input: Any = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    """Of a block, or of the message."""
+
+    text: Any = None
+    thinking: Any = None
+    partial_json: Any = None
+    signature: Any = None
+    stop_reason: str | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    id: str | None = None
+    type: str | None = None
+    model: str | None = None
+    content: list[_Block] | None = None
+    stop_reason: str | None = None
+    usage: _Usage | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str | None = None
+    message: _Message | None = None
+    content_block: _Block | None = None
+    delta: _Delta | None = None
+    usage: _Usage | None = None
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+
+
+def _read_head(message: _Message, content: Content) -> None:
+    content.response_id = message.id
+    content.response_model = message.model
+
+
+def _read_delta(delta: _Delta, content: Content) -> int:
+    """A citation or a signature is no output; a signature without its thinking tells of thinking that isn't shown."""
+    if delta.thinking:
+        content.reasoning_seen = True
+        content.output_bytes += utf8_bytes(delta.thinking)
+        return REASONING
+    text = delta.text or delta.partial_json
+    if text:
+        content.output_bytes += utf8_bytes(text)
+        return ANSWER
+    if delta.signature and not content.reasoning_seen:
+        content.reasoning_withheld = True
+    return 0
+
+
+def _read_block(block: _Block, content: Content) -> int:
+    """A block as it opens has mostly nothing in it yet but a tool call's name; one of an unstreamed body is whole."""
+    kind = block.type
+    if kind == "redacted_thinking" or (kind == "thinking" and block.signature and not block.thinking):
+        content.reasoning_withheld = True
+        return 0
+    if block.thinking:
+        content.reasoning_seen = True
+        content.output_bytes += utf8_bytes(block.thinking)
+        return REASONING
+    if block.text and kind == "text":
+        content.output_bytes += utf8_bytes(block.text)
+        return ANSWER
+    if block.name:
+        content.output_bytes += utf8_bytes(block.name) + utf8_bytes(block.input) + TOOL_CALL_BYTES
+        return ANSWER
+    return 0
+
+
+def _read_usage(usage: _Usage | None, content: Content) -> None:
+    """The counts are running totals. What went into the cache or came out of it is no part of Anthropic's
+    `input_tokens`, and is one of the conventions' N_in."""
+    if usage is None:
+        return
+    if usage.input_tokens is not None:
+        cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
+        content.input_tokens = max(usage.input_tokens + cached, content.input_tokens or 0)
+    if usage.cache_read_input_tokens is not None:
+        content.cached_tokens = usage.cache_read_input_tokens
+    if usage.output_tokens is not None:
+        content.output_tokens = usage.output_tokens
+    if usage.output_tokens_details is not None:
+        content.reasoning_tokens = usage.output_tokens_details.thinking_tokens

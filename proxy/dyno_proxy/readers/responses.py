@@ -1,0 +1,184 @@
+"""OpenAI's responses, streamed and not. Pure.
+
+    response.created … response.output_item.added … response.output_text.delta … response.completed
+
+`response.completed` and `response.incomplete` are the API's own end: the second is what finish_reason "length" and
+"content_filter" are in chat, and gives its reason. The first event that belongs to the output opens an item; those
+before it only repeat the request.
+
+A summary of the reasoning is no chunk: another model writes it, and no count holds its tokens. Taken for output, it
+would stretch or squeeze TPOT, and TTFT would depend on whether it was asked for.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from .content import (
+    ANSWER,
+    DONE,
+    DONE_DATA,
+    ERROR_EVENT,
+    EVENT,
+    REASONING,
+    RESPONSE_FAILED,
+    TOOL_CALL_BYTES,
+    Content,
+    decoded,
+    read_strange_body,
+    read_stranger,
+    said,
+    utf8_bytes,
+)
+
+_DELTAS: Final = {
+    "response.output_text.delta": ANSWER,
+    "response.refusal.delta": ANSWER,
+    "response.function_call_arguments.delta": ANSWER,
+    "response.custom_tool_call_input.delta": ANSWER,
+    "response.mcp_call_arguments.delta": ANSWER,
+    "response.code_interpreter_call_code.delta": ANSWER,
+    "response.shell_call_command.delta": ANSWER,
+    "response.audio.delta": ANSWER,
+    "response.audio.transcript.delta": ANSWER,
+    "response.reasoning_text.delta": REASONING,
+}
+_ENVELOPE: Final = ("response.created", "response.queued", "response.in_progress")
+_ENDS: Final = ("response.completed", "response.incomplete")
+
+
+def read_event(data: bytes, content: Content) -> int:
+    """One SSE event's data into `content`; returns what it was as a sum of EVENT, REASONING, ANSWER, DONE."""
+    if data == DONE_DATA:
+        return DONE
+    event = decoded(_EVENT, data)
+    if event is None or not event.type.startswith("response."):
+        return read_stranger(data, content)
+    content.readable = True
+    kind = _DELTAS.get(event.type)
+    if kind is not None:
+        if not event.delta:
+            return EVENT
+        content.output_bytes += utf8_bytes(event.delta)
+        content.reasoning_seen = content.reasoning_seen or kind == REASONING
+        return EVENT | kind
+    if event.response is not None:
+        _read_response(event.response, content)
+    if event.type in _ENDS:
+        content.ended = True
+        return DONE
+    if event.type == "response.failed":
+        content.refuse(RESPONSE_FAILED)
+        return DONE
+    if event.type in _ENVELOPE:
+        return 0
+    if event.type == "response.output_item.added" and event.item is not None and event.item.name:
+        content.output_bytes += utf8_bytes(event.item.name) + TOOL_CALL_BYTES
+        return EVENT | ANSWER  # a tool call's name
+    return EVENT
+
+
+def read_body(body: bytes, content: Content) -> None:
+    """A whole, unstreamed body into `content`.
+
+    One that is still to be worked on (`background`) is whole as well: its finish_reason says so.
+    """
+    response = decoded(_RESPONSE, body)
+    if response is None or response.status is None:
+        read_strange_body(body, content)
+        return
+    content.readable = True
+    _read_response(response, content)
+    for item in response.output or ():
+        _read_item(item, content)
+    if response.status in ("failed", "cancelled"):
+        content.refuse(RESPONSE_FAILED)
+    else:
+        content.ended = True
+
+
+class _Incomplete(msgspec.Struct, gc=False):
+    reason: str | None = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
+    input_tokens_details: _InputDetails | None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    text: Any = None
+    refusal: Any = None
+
+
+class _Item(msgspec.Struct, gc=False):
+    type: str | None = None
+    name: Any = None
+    arguments: Any = None
+    input: Any = None
+    content: list[_Part] | None = None
+
+
+class _Head(msgspec.Struct, gc=False):
+    """A response within an event: not its output, which came in deltas."""
+
+    id: str | None = None
+    model: str | None = None
+    status: str | None = None
+    error: Any = None
+    incomplete_details: _Incomplete | None = None
+    usage: _Usage | None = None
+
+
+class _Response(_Head, gc=False):
+    output: list[_Item] | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str = ""
+    delta: Any = None
+    item: _Item | None = None
+    response: _Head | None = None
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_RESPONSE: Final = msgspec.json.Decoder(_Response)
+
+
+def _read_response(response: _Head, content: Content) -> None:
+    content.response_id = content.response_id or response.id
+    content.response_model = content.response_model or response.model
+    if said(response.error):
+        content.refuse(ERROR_EVENT if response.status != "failed" else RESPONSE_FAILED)
+    if response.status is not None:
+        details = response.incomplete_details
+        content.stop_reason = (details and details.reason) or response.status
+    usage = response.usage
+    if usage is not None:
+        content.input_tokens = usage.input_tokens
+        content.output_tokens = usage.output_tokens
+        if usage.output_tokens_details is not None:
+            content.reasoning_tokens = usage.output_tokens_details.reasoning_tokens
+        if usage.input_tokens_details is not None:
+            content.cached_tokens = usage.input_tokens_details.cached_tokens
+
+
+def _read_item(item: _Item, content: Content) -> None:
+    seen = 0
+    for part in item.content or ():
+        seen += utf8_bytes(part.text) + utf8_bytes(part.refusal)
+    if item.type == "reasoning":
+        content.reasoning_seen = content.reasoning_seen or seen > 0
+    elif item.name:
+        seen += utf8_bytes(item.name) + utf8_bytes(item.arguments) + utf8_bytes(item.input) + TOOL_CALL_BYTES
+    content.output_bytes += seen
