@@ -1,4 +1,4 @@
-"""The endpoints as the proxy uses them: where each one is, its connections, its token."""
+"""The endpoints as the proxy uses them: where each one is, the way there, its connections, its token."""
 
 import ssl
 from typing import Any
@@ -7,34 +7,33 @@ from urllib.parse import urlsplit
 from .auth import Token
 from .config import ConfigError, EndpointConfig
 from .pool import Pool
+from .tls import TlsFileError, tls_context
+from .tunnel import HttpProxy
 
 
 class Endpoint:
-    """One configured endpoint. Raises ConfigError where its token can't work."""
+    """One configured endpoint. Raises ConfigError where its token, its host's name or its TLS files can't work."""
 
     def __init__(self, name: str, config: EndpointConfig) -> None:
         parts = urlsplit(config.url)
-        tls = ssl.create_default_context() if parts.scheme == "https" else None
         self.name = name
         self.config = config
         self.provider = config.provider
         self.propagate = config.propagate
-        self.host = parts.hostname or ""
+        self.host = _host(name, parts.hostname or "")
+        tls = _tls(name, config) if parts.scheme == "https" else None
         self.port = parts.port or (443 if tls else 80)
         self.path = parts.path.rstrip("/")
         bracketed = f"[{self.host}]" if ":" in self.host else self.host
         default_port = parts.port is None or parts.port == (443 if tls else 80)
         self.host_header = (bracketed if default_port else f"{bracketed}:{self.port}").encode("ascii")
-        self.pool = Pool(self.host, self.port, tls)
-        self.token: Token | None = None
-        if config.token is not None:
-            source = config.token
-            try:
-                self.token = Token(
-                    name, env=source.env, file=source.file, command=source.command, refresh_s=source.refresh_s
-                )
-            except ValueError as error:
-                raise ConfigError(f"endpoints.{name}.token: {error}") from error
+        proxy = _proxy(name, config)
+        # To an HTTP proxy without a tunnel the request's target is a whole URL, and each request has the password.
+        absolute = proxy is not None and tls is None
+        self.target_prefix = f"http://{self.host_header.decode()}{self.path}" if absolute else self.path
+        self.proxy_authorization = proxy.authorization if proxy is not None and absolute else None
+        self.pool = Pool(self.host, self.port, tls=tls, proxy=proxy, connect_s=config.timeouts.connect_s)
+        self.token = _token(name, config)
 
     def public(self) -> dict[str, Any]:
         """What `GET /endpoints` tells of it: nothing secret."""
@@ -54,3 +53,37 @@ class Endpoint:
             "price": price,
             "power_w": config.power_w,
         }
+
+
+def _host(name: str, host: str) -> str:
+    try:
+        host.encode("idna")  # as the resolver will
+    except UnicodeError as error:
+        raise ConfigError(f"endpoints.{name}.url: '{host}' is no host name: {error}") from error
+    return host
+
+
+def _proxy(name: str, config: EndpointConfig) -> HttpProxy | None:
+    if config.proxy is None:
+        return None
+    try:
+        return HttpProxy.of_url(config.proxy)
+    except ValueError:  # the message might repeat the password
+        raise ConfigError(f"endpoints.{name}.proxy: write http://HOST:PORT of an HTTP proxy") from None
+
+
+def _tls(name: str, config: EndpointConfig) -> ssl.SSLContext:
+    try:
+        return tls_context(config.ca_file, config.client_cert_file, config.client_key_file)
+    except TlsFileError as error:
+        raise ConfigError(f"endpoints.{name}.{error.key}: {error}") from error
+
+
+def _token(name: str, config: EndpointConfig) -> Token | None:
+    source = config.token
+    if source is None:
+        return None
+    try:
+        return Token(name, env=source.env, file=source.file, command=source.command, refresh_s=source.refresh_s)
+    except ValueError as error:
+        raise ConfigError(f"endpoints.{name}.token: {error}") from error

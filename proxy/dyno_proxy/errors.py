@@ -32,6 +32,26 @@ class UpstreamError(Exception):
         self.fault = fault
 
 
+class ProxyError(OSError):
+    """The HTTP proxy on the way to an endpoint failed; the message says how, and holds no secret."""
+
+
+class ProxyUnreachableError(ProxyError):
+    pass
+
+
+class ProxyAuthenticationError(ProxyError):
+    pass
+
+
+class ProxyRefusedError(ProxyError):
+    pass
+
+
+class ProxyProtocolError(ProxyError):
+    pass
+
+
 # First match counts: a class stands before its bases.
 _CONNECT_FAULTS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
     (asyncio.TimeoutError, Fault("upstream_timeout", "connect_timeout", 504)),
@@ -40,6 +60,10 @@ _CONNECT_FAULTS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
     (socket.gaierror, Fault("upstream_unreachable", "name_not_resolved", 502)),
     (ConnectionRefusedError, Fault("upstream_unreachable", "connection_refused", 502)),
     (ConnectionResetError, Fault("upstream_unreachable", "connection_reset", 502)),
+    (ProxyUnreachableError, Fault("upstream_unreachable", "proxy_unreachable", 502)),
+    (ProxyAuthenticationError, Fault("upstream_unreachable", "proxy_authentication", 502)),
+    (ProxyRefusedError, Fault("upstream_unreachable", "proxy_refused", 502)),
+    (ProxyProtocolError, Fault("upstream_unreachable", "proxy_protocol_error", 502)),
     (OSError, Fault("upstream_unreachable", "connect_failed", 502)),
 )
 
@@ -47,6 +71,11 @@ _CONNECT_FAULTS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
 def connect_fault(error: BaseException) -> Fault | None:
     """The fault of an attempt to connect; None for an exception that isn't one."""
     return next((fault for kind, fault in _CONNECT_FAULTS if isinstance(error, kind)), None)
+
+
+def connect_message(error: BaseException, fault: Fault, address: str) -> str:
+    """What a client is told of a failed attempt to connect to `address`."""
+    return str(error) if isinstance(error, ProxyError) else f"{fault.error_type.replace('_', ' ')} at {address}"
 
 
 def error_response(status: int, code: str, message: str) -> web.Response:

@@ -1,25 +1,50 @@
 """The keys that clients show to a proxy that strangers can reach."""
 
+import hashlib
 import hmac
+import re
+import secrets
 from pathlib import Path
+from typing import Final
 
 from .errors import RefusedError
 
+_KEY: Final = re.compile(rb"[\x21-\x7e]+")
+
 
 class ClientKeys:
-    """Keys of a file, one a line; `#` begins a comment."""
+    """Keys of a file, one a line; `#` begins a comment's line. Only their digests are kept."""
 
     def __init__(self, file: Path) -> None:
-        """Raises OSError, or ValueError where the file holds no key."""
-        lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
-        self._keys = [line.encode() for line in lines if line and not line.startswith("#")]
-        if not self._keys:
+        """Raises OSError, or ValueError where the file holds no key, or a line that can't be one."""
+        # Digests are of one length, so that a comparison's time tells nothing of a key's.
+        self._salt = secrets.token_bytes(32)
+        self._digests: list[bytes] = []
+        for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
+            key = line.strip()
+            if not key or key.startswith(b"#"):
+                continue
+            if not _KEY.fullmatch(key):
+                raise ValueError(f"line {number}: a key is of visible ASCII characters, without a space")
+            self._digests.append(self._digest(key))
+        if not self._digests:
             raise ValueError("it holds no key")
 
-    def check(self, authorization: str | None) -> None:
-        """Raises RefusedError unless the header is `Bearer KEY`. Every key is compared, each in constant time."""
-        scheme, _, key = (authorization or "").partition(" ")
-        shown = key.strip().encode("utf-8", "surrogateescape")
-        matches = [hmac.compare_digest(shown, known) for known in self._keys]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise RefusedError(401, "invalid_client_key", "this proxy asks for a client key: Authorization: Bearer KEY")
+    def check(self, authorization: str | None, api_key: str | None = None) -> None:
+        """Raises RefusedError unless Authorization is `Bearer KEY`, or X-Api-Key, which Anthropic's SDK sends, a key.
+
+        Every key is compared, each in constant time.
+        """
+        scheme, _, bearer = (authorization or "").partition(" ")
+        known = scheme.lower() == "bearer" and self._is_known(bearer)
+        if not known and not (api_key is not None and self._is_known(api_key)):
+            asked = "this proxy asks for a client key: Authorization: Bearer KEY, or X-Api-Key: KEY"
+            raise RefusedError(401, "invalid_client_key", asked)
+
+    def _is_known(self, shown: str) -> bool:
+        digest = self._digest(shown.strip().encode("utf-8", "surrogateescape"))
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches)
+
+    def _digest(self, key: bytes) -> bytes:
+        return hashlib.blake2b(key, key=self._salt, digest_size=32).digest()

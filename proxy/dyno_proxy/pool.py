@@ -1,12 +1,16 @@
 """Connections to one endpoint: opened, kept while they rest, handed out again."""
 
 import asyncio
+import socket
 import ssl
 from typing import Final
 
+from .dial import Resolve, dial, look_up
+from .errors import ProxyUnreachableError, connect_fault
 from .relay import UpstreamConnection
+from .shared import SharedCall
+from .tunnel import HttpProxy, open_tunnel
 
-CONNECT_TIMEOUT_S: Final = 30.0
 IDLE_TIMEOUT_S: Final = 30.0  # below the usual servers' own, so that a request seldom meets a closing connection
 MAX_IDLE: Final = 128
 
@@ -14,11 +18,30 @@ MAX_IDLE: Final = 128
 class Pool:
     """The connections to one host and port; newest first, so that the rest ages out."""
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        proxy: HttpProxy | None,
+        connect_s: float,
+        idle_s: float = IDLE_TIMEOUT_S,
+        resolve: Resolve = look_up,
+    ) -> None:
+        """Through `proxy`, if there is one: with `tls` by a tunnel, else its user writes requests in absolute form."""
         self._host = host
         self._port = port
         self._tls = tls
-        self._idle: list[UpstreamConnection] = []
+        self._proxy = proxy
+        self._connect_s = connect_s
+        self._idle_s = idle_s
+        peer = (host, port) if proxy is None else (proxy.host, proxy.port)
+        # Shared, so that a name server that hangs holds one of the resolver's few threads and not all of them.
+        self._addresses = SharedCall(lambda: resolve(*peer))
+        self._idle: list[UpstreamConnection] = []  # the longest idle first
+        self._ageing: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def resting(self) -> UpstreamConnection | None:
         """A connection that is open and unused, or None."""
@@ -27,7 +50,7 @@ class Pool:
             connection = self._idle.pop()
             if connection.closed:
                 continue
-            if now_s - connection.idle_since_s > IDLE_TIMEOUT_S:
+            if now_s - connection.idle_since_s > self._idle_s:
                 connection.abort()
                 continue
             return connection
@@ -36,24 +59,61 @@ class Pool:
     async def connect(self) -> UpstreamConnection:
         """A new connection. Raises OSError, ssl.SSLError or TimeoutError (errors.py names their outcomes)."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(loop),
-                self._host,
-                self._port,
-                ssl=self._tls,
-                server_hostname=self._host if self._tls else None,
-            )
+        async with asyncio.timeout(self._connect_s):
+            connected = await self._dial()
+            try:
+                if self._proxy is not None and self._tls is not None:
+                    await open_tunnel(connected, self._host, self._port, self._proxy)
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(loop),
+                    sock=connected,
+                    ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
+                    ssl_handshake_timeout=self._connect_s if self._tls else None,
+                )
+            except BaseException:
+                connected.close()
+                raise
         return connection
 
     def put_back(self, connection: UpstreamConnection) -> None:
+        """Keep it for the next request, if it is fit for one and this pool isn't closed."""
         connection.release()
-        if connection.reusable and not connection.closed and len(self._idle) < MAX_IDLE:
-            self._idle = [other for other in self._idle if not other.closed] if len(self._idle) > 16 else self._idle
-            self._idle.append(connection)
-        else:
+        if len(self._idle) >= MAX_IDLE:
+            self._idle = [other for other in self._idle if not other.closed]
+        if self._closed or connection.closed or not connection.reusable or len(self._idle) >= MAX_IDLE:
             connection.abort()
+            return
+        self._idle.append(connection)
+        if self._ageing is None:
+            self._ageing = asyncio.get_running_loop().call_later(self._idle_s, self._age)
 
     def close(self) -> None:
+        """Keep no connection from now on; those under way serve their exchange to its end."""
+        self._closed = True
+        if self._ageing is not None:
+            self._ageing.cancel()
         while self._idle:
             self._idle.pop().abort()
+
+    async def _dial(self) -> socket.socket:
+        try:
+            return await dial(await self._addresses(), self._connect_s)
+        except OSError as error:
+            fault = connect_fault(error)
+            if self._proxy is None or fault is None or fault.outcome == "upstream_timeout":
+                raise
+            why = fault.error_type.replace("_", " ")
+            raise ProxyUnreachableError(f"the HTTP proxy at {self._proxy.address}: {why}") from error
+
+    def _age(self) -> None:
+        """Close what has rested too long, also where no request comes by."""
+        loop = asyncio.get_running_loop()
+        oldest_s = loop.time() - self._idle_s
+        for connection in self._idle:
+            if connection.idle_since_s <= oldest_s:
+                connection.abort()
+        self._idle = [connection for connection in self._idle if not connection.closed]
+        self._ageing = None
+        if self._idle:
+            self._ageing = loop.call_at(self._idle[0].idle_since_s + self._idle_s, self._age)

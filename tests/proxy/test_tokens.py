@@ -1,0 +1,286 @@
+"""An endpoint's token: fetched once for all who wait, replaced in time and after a 401; from each of its sources."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from both_loops import on_both_loops
+from dyno_proxy.auth import Token
+from dyno_proxy.config import ConfigError, EndpointConfig, TokenConfig
+from dyno_proxy.endpoints import Endpoint
+from network import endpoint, upstream
+from proxy_in_process import proxy_in_process
+from raw_http import exchange, request_bytes
+from token_command import Command, jwt, logged, until, until_it_is
+
+SECRET = "s3cret-of-the-test"  # noqa: S105 - opens nothing
+
+
+def file_token(file: Path) -> Token:
+    return Token("e", env=None, file=str(file), command=None, refresh_s=3600.0)
+
+
+# One run for all
+
+
+@on_both_loops
+async def test_one_run_for_all_who_wait(tmp_path: Path) -> None:
+    """A hundred requests at once run the command once, off the loop; the loop goes on meanwhile."""
+    command = Command(tmp_path, before="sleep 0.5")
+    token = command.token()
+    waiting = [asyncio.create_task(token.authorization()) for _ in range(100)]
+    longest_s = 0.0
+    while not waiting[0].done():
+        before_s = time.monotonic()
+        await asyncio.sleep(0.005)
+        longest_s = max(longest_s, time.monotonic() - before_s)
+    assert set(await asyncio.gather(*waiting)) == {b"Bearer one"}
+    assert await token.authorization() == b"Bearer one"
+    assert command.runs == 1
+    assert longest_s < 0.3
+
+
+@on_both_loops
+async def test_one_who_leaves(tmp_path: Path) -> None:
+    """The first request's end doesn't end the command for those who wait with it, nor does everybody's."""
+    command = Command(tmp_path, before="sleep 0.3")
+    token = command.token()
+    waiting = [asyncio.create_task(token.authorization()) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    for leaving in waiting[:2]:
+        leaving.cancel()
+    assert await waiting[2] == b"Bearer one"
+
+    command.says("two")
+    token.expire(b"Bearer one")
+    last = asyncio.create_task(token.authorization())
+    await asyncio.sleep(0.05)
+    last.cancel()
+    await until(lambda: command.runs == 2)
+    await until_it_is(token, b"Bearer two")
+    assert command.runs == 2
+
+
+@on_both_loops
+async def test_it_can_be_there_before_the_first_request(tmp_path: Path) -> None:
+    """`prefetch` runs the command for requests to come."""
+    command = Command(tmp_path)
+    token = command.token()
+    token.prefetch()
+    await until(lambda: command.runs == 1)
+    assert await token.authorization() == b"Bearer one"
+    assert command.runs == 1
+
+
+# How long it lasts
+
+
+@on_both_loops
+async def test_it_is_replaced_before_its_time_is_over(tmp_path: Path) -> None:
+    """In its last quarter requests go on with it, without a wait, while the next one is fetched; once."""
+    command = Command(tmp_path)
+    token = command.token(refresh_s=4.0)
+    assert await token.authorization() == b"Bearer one"
+    fetched_s = time.monotonic()
+    command.does(before="sleep 0.5")
+    command.says("two")
+    await asyncio.sleep(0.5)
+    assert (await token.authorization(), command.runs) == (b"Bearer one", 1)
+    await asyncio.sleep(fetched_s + 3.2 - time.monotonic())
+    before_s = time.monotonic()
+    for _ in range(20):
+        assert await token.authorization() == b"Bearer one"
+    assert time.monotonic() - before_s < 0.3
+    await until_it_is(token, b"Bearer two")
+    assert command.runs == 2
+
+
+@on_both_loops
+async def test_one_that_is_too_old_is_waited_for(tmp_path: Path) -> None:
+    """After a pause of traffic no request goes out with a token whose time is over."""
+    command = Command(tmp_path)
+    token = command.token(refresh_s=0.3)
+    assert await token.authorization() == b"Bearer one"
+    command.says("two")
+    await asyncio.sleep(0.4)
+    assert await token.authorization() == b"Bearer two"
+
+
+@on_both_loops
+async def test_a_jwt_says_itself_how_long_it_lasts(tmp_path: Path) -> None:
+    """Its `exp` stands above refresh_s, both ways; what only looks like a JWT has refresh_s."""
+    command = Command(tmp_path)
+    command.says(lasting := jwt(exp=time.time() + 3600))
+    token = command.token(refresh_s=0.1)
+    assert await token.authorization() == f"Bearer {lasting}".encode()
+    await asyncio.sleep(0.3)
+    await token.authorization()
+    assert command.runs == 1
+
+    command.says(ending := jwt(exp=time.time() + 1.0))
+    token = command.token(refresh_s=3600)
+    assert await token.authorization() == f"Bearer {ending}".encode()
+    command.says("next")
+    await asyncio.sleep(1.1)
+    assert await token.authorization() == b"Bearer next"
+
+    for odd in (
+        "a.b.c",
+        "..",
+        jwt(),
+        jwt(exp="soon"),
+        jwt(exp=None),
+        jwt(exp=True),
+        f"x.{'W' * 20_000}.y",
+        "x.MWU5OTk.y",
+    ):
+        command.says(odd)
+        token = command.token(refresh_s=3600)
+        runs = command.runs
+        assert await token.authorization() == f"Bearer {odd}".encode()
+        await token.authorization()
+        assert command.runs == runs + 1, odd
+
+
+@on_both_loops
+async def test_a_jwt_that_is_already_over(tmp_path: Path) -> None:
+    """One just fetched is used all the same: it may be this machine's clock that is wrong. No run a request, either."""
+    command = Command(tmp_path)
+    command.says(over := jwt(exp=time.time() - 60))
+    token = command.token(rest_s=5.0)
+    for _ in range(10):
+        assert await token.authorization() == f"Bearer {over}".encode()
+    assert command.runs == 1
+
+
+# Refused by the endpoint
+
+
+@on_both_loops
+async def test_a_refused_token_is_fetched_again(tmp_path: Path) -> None:
+    """Once for all whom it was refused; not for one that was replaced meanwhile."""
+    command = Command(tmp_path)
+    token = command.token()
+    one = await token.authorization()
+    command.says("two")
+    for _ in range(20):
+        token.expire(one)
+    assert set(await asyncio.gather(*(token.authorization() for _ in range(20)))) == {b"Bearer two"}
+    assert command.runs == 2
+    token.expire(one)
+    assert await token.authorization() == b"Bearer two"
+    assert command.runs == 2
+
+
+@on_both_loops
+async def test_a_token_that_stays_refused(tmp_path: Path) -> None:
+    """It doesn't run the command at each request: requests go on with it until a while has passed."""
+    command = Command(tmp_path)
+    token = command.token(rest_s=1.0)
+    for _ in range(20):
+        token.expire(await token.authorization())
+    assert command.runs == 1
+    await asyncio.sleep(1.1)
+    command.says("two")
+    assert await token.authorization() == b"Bearer two"
+    assert command.runs == 2
+
+
+async def test_through_the_proxy(tmp_path: Path) -> None:
+    """A 401 passes to its client, and the next request carries a new token."""
+    command = Command(tmp_path)
+    async with upstream(accepts=b"Bearer two") as seen:
+        made = endpoint(f"http://127.0.0.1:{seen.port}/v1")
+        made.token = command.token()
+        ask = request_bytes("GET", "/e/v1/models", ("Authorization", "Bearer the-clients-own"))
+        async with proxy_in_process(made, tmp_path / "spans") as proxy:
+            assert (await exchange(proxy.url, ask)).status == 401
+            command.says("two")
+            assert (await exchange(proxy.url, ask)).status == 200
+            assert (await exchange(proxy.url, ask)).status == 200
+            assert [(await proxy.row(number))["outcome"] for number in (1, 2, 3)] == ["auth", "ok", "ok"]
+    assert command.runs == 2
+    sent = [line for head in seen.heads for line in head.split(b"\r\n") if line.lower().startswith(b"authorization")]
+    assert sent == [b"Authorization: Bearer one", b"Authorization: Bearer two", b"Authorization: Bearer two"]
+
+
+# Files and the environment
+
+
+async def test_a_file_that_is_rotated(tmp_path: Path) -> None:
+    """Its new token is in use soon, whether it was written over, renamed over, or there was no traffic meanwhile."""
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    token = file_token(file)
+    assert await token.authorization() == b"Bearer one"
+    file.write_text("two\n")
+    await until_it_is(token, b"Bearer two")
+    (tmp_path / "next").write_text("three")
+    (tmp_path / "next").rename(file)
+    await until_it_is(token, b"Bearer three")
+    file.write_text("four\n")
+    await asyncio.sleep(5.2)
+    assert await token.authorization() == b"Bearer four"
+
+
+@on_both_loops
+async def test_a_file_whose_token_was_refused(tmp_path: Path) -> None:
+    """It is read again for the next request, rather than in its time."""
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    token = file_token(file)
+    used = await token.authorization()
+    file.write_text("two\n")
+    token.expire(used)
+    assert await token.authorization() == b"Bearer two"
+
+
+@on_both_loops
+async def test_a_file_that_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Between two writes, or when it is gone, the token that was there serves on; one line says so."""
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    token = file_token(file)
+    for content in ("", None):
+        file.unlink() if content is None else file.write_text(content)
+        token.expire(b"Bearer one")
+        assert await token.authorization() == b"Bearer one"
+    assert logged(caplog) == ["endpoint 'e': the token file is empty"]
+
+
+def test_sources_that_cannot_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused at the start, by the key, and without what they hold."""
+    (tmp_path / "empty").touch()
+    (tmp_path / "two").write_text(f"{SECRET}\n{SECRET}\n")
+    monkeypatch.setenv("BAD_TOKEN", f"Bearer {SECRET}")
+    monkeypatch.setenv("EMPTY_TOKEN", "")
+    cases = [
+        (TokenConfig(env="NO_TOKEN"), "NO_TOKEN is not set"),
+        (TokenConfig(env="EMPTY_TOKEN"), "EMPTY_TOKEN is not set"),
+        (TokenConfig(env="BAD_TOKEN"), "BAD_TOKEN is no bare token"),
+        (TokenConfig(file="nowhere"), "token file nowhere can't be read: No such file"),
+        (TokenConfig(file=str(tmp_path / "empty")), "is empty"),
+        (TokenConfig(file=str(tmp_path / "two")), "is no bare token"),
+        (TokenConfig(command=""), "isn't found"),
+        (TokenConfig(command="no-such-program --now"), "'no-such-program' isn't found"),
+        (TokenConfig(command="sh 'open"), "No closing quotation"),
+        (TokenConfig(command="true", refresh_s=0.0), "refresh_s must be more than 0"),
+    ]
+    for source, why in cases:
+        with pytest.raises(ConfigError) as caught:
+            Endpoint("e", EndpointConfig(url="http://h.test/v1", token=source))
+        assert str(caught.value).startswith("endpoints.e.token: ")
+        assert why in str(caught.value)
+        assert SECRET not in str(caught.value)
+
+
+async def test_the_environments_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays what it was at the start: a process's environment doesn't change."""
+    monkeypatch.setenv("THE_TOKEN", f" {jwt(exp=1)}\n")
+    token = Token("e", env="THE_TOKEN", file=None, command=None, refresh_s=0.01)
+    value = await token.authorization()
+    assert value == f"Bearer {jwt(exp=1)}".encode()
+    token.expire(value)
+    assert await token.authorization() == value

@@ -1,0 +1,71 @@
+"""A token's command as a real script that counts its runs, and what tests of tokens wait for."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyno_proxy.auth import Token
+
+
+class Command:
+    """A shell script that notes each run and prints `token`, after what else it is told to do."""
+
+    def __init__(self, folder: Path, before: str = "", after: str = "") -> None:
+        self.runs_file, self.token_file, self._script = folder / "runs", folder / "token", folder / "script.sh"
+        self.runs_file.touch()
+        self.says("one")
+        self.does(before, after)
+
+    def does(self, before: str = "", after: str = "") -> None:
+        lines = [f"echo run >> '{self.runs_file}'", before, f"cat '{self.token_file}'", after]
+        self._script.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+    def says(self, token: str) -> None:
+        self.token_file.write_text(f"{token}\n", encoding="utf-8")
+
+    @property
+    def runs(self) -> int:
+        return len(self.runs_file.read_text(encoding="utf-8").splitlines())
+
+    def token(self, *, refresh_s: float = 3600.0, rest_s: float = 0.0, timeout_s: float = 30.0) -> Token:
+        return Token(
+            "e",
+            env=None,
+            file=None,
+            command=f"sh '{self._script}'",
+            refresh_s=refresh_s,
+            command_timeout_s=timeout_s,
+            command_rest_s=rest_s,
+        )
+
+
+def jwt(**claims: Any) -> str:
+    parts = [{"alg": "none"}, claims]
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join([*encoded, "c2ln"])
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Raises TimeoutError."""
+    async with asyncio.timeout(10):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.02)
+
+
+async def until_it_is(token: Token, value: bytes) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if await token.authorization() == value:
+                return
+            await asyncio.sleep(0.02)
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "dyno.proxy"]
