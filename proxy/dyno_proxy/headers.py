@@ -28,17 +28,24 @@ def request_head(
     forward_authorization: bool,
     traceparent: bytes | None,
     chunked: bool,
+    proxy_authorization: bytes | None = None,
+    replaced_bytes: int | None = None,
 ) -> bytes:
     """The request's head for the upstream: the client's own headers in their order and case, less hop-by-hop ones.
 
-    `authorization` and `traceparent` take the place of the client's own. Raises HeadError for names with an underscore,
+    `authorization` and `traceparent` take the place of the client's own. `replaced_bytes`: another body goes, of that
+    length, and what is answered has to be read by us, so uncompressed. Raises HeadError for names with an underscore,
     which some servers read as a hyphen: the proxy and the server behind it would then see different headers.
     """
     dropped = HOP_BY_HOP | _REQUEST_ONLY | connection_options(headers)
     if authorization is not None or not forward_authorization:
         dropped |= {b"authorization"}
+    if not forward_authorization:
+        dropped |= {b"x-api-key"}
     if traceparent is not None:
         dropped |= {b"traceparent"}
+    if replaced_bytes is not None:
+        dropped |= {b"content-length", b"accept-encoding"}
     lines = [f"{method} {target} HTTP/1.1\r\nHost: ".encode("utf-8", "surrogateescape") + host]
     for name, value in headers:
         if b"_" in name:
@@ -47,9 +54,13 @@ def request_head(
             lines.append(name + b": " + value)
     if authorization is not None:
         lines.append(b"Authorization: " + authorization)
+    if proxy_authorization is not None:
+        lines.append(b"Proxy-Authorization: " + proxy_authorization)
     if traceparent is not None:
         lines.append(b"traceparent: " + traceparent)
-    if chunked:
+    if replaced_bytes is not None:
+        lines += [b"Accept-Encoding: identity", b"Content-Length: %d" % replaced_bytes]
+    elif chunked:
         lines.append(b"Transfer-Encoding: chunked")
     return b"\r\n".join(lines) + b"\r\n\r\n"
 

@@ -8,20 +8,29 @@ task wakes up per chunk; the handler awaits one future, `ended`.
 """
 
 import asyncio
+import select
 import socket
+import ssl
 import struct
 import time
 from typing import Final, cast
 
 import httptools
 
+from .chunked import ChunkedEnd
 from .exchange import Exchange
 from .headers import HeadError, check_response_head, response_head
+from .usage_chunk import UsageChunkFilter
 
-MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024  # also of what a chunked body may hold between two pieces of data, and after the last
+MAX_INTERIM: Final = 1000  # 1xx responses before the one that counts
+_VERSION: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
 _NO_BODY: Final = (204, 304)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # lingering on, for 0 s: what isn't sent is dropped, a reset is
+
+_LOOK_AFTER_CLIENT_S: Final = 0.1
+_LEAVING: Final = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)  # the last one is Linux's
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -53,7 +62,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.reusable = False
         self._parser = httptools.HttpResponseParser(self)
         self._head = b""
+        self._interim = 0
+        self._usage_chunk: UsageChunkFilter | None = None
         self._reset_message()
+        if self.closed:  # since it was handed out; nobody was there to be told
+            self._end(exchange, ("upstream_unreachable", "connection_closed"))
 
     def _reset_message(self) -> None:
         self._in_body = False
@@ -61,6 +74,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reason = b""
         self._chunked = False
         self._remaining: int | None = None  # bytes of a Content-Length body still to come
+        self._chunked_end: ChunkedEnd | None = None
+        self._bare_bytes = 0  # of a chunked body, since its last piece of data
         self._message_complete = False
         self._surplus = False
         self._parts: list[bytes] = []  # the body's bytes in this read, without framing
@@ -109,11 +124,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.responded = True
         out = b""
         while not self._in_body:
+            seen = len(self._head)
             self._head += data
-            end = self._head.find(_HEAD_END)
+            end = self._head.find(_HEAD_END, max(0, seen - 3))
             if (end if end >= 0 else len(self._head)) > MAX_HEAD_BYTES:
                 raise HeadError("the response's head is too long")
             if end < 0:
+                _check_begun_head(self._head, seen)
                 return out
             head, data = self._head[: end + 4], self._head[end + 4 :]
             self._head = b""
@@ -121,13 +138,17 @@ class UpstreamConnection(asyncio.Protocol):
         if not data or self._message_complete:
             self._surplus = bool(data)
             return out
-        self._parser.feed_data(data)
-        if self._surplus:
-            data = self._without_surplus(data)
-        if self._remaining is not None:
-            self._remaining -= sum(map(len, self._parts))
-        if self._chunked and self._http10:
-            data = b"".join(self._parts)
+        if self._chunked:
+            data = self._read_chunked(data)
+        else:
+            if self._remaining is not None:
+                if len(data) > self._remaining:
+                    self._surplus = True
+                    data = data[: self._remaining]
+                self._remaining -= len(data)
+            self._parser.feed_data(data)
+        if self._usage_chunk is not None:
+            data = self._less_usage_chunk(self._usage_chunk)
         return out + data if out else data
 
     def _read_head(self, head: bytes, now_ns: int, exchange: Exchange) -> bytes:
@@ -136,46 +157,91 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if not self._in_body and not self._message_complete:
             raise HeadError("the response's head doesn't end where it should")
-        if 100 <= status < 200:
-            if status == 101:
-                raise HeadError("an upgrade that nobody asked for")
-            self._reset_message()
-            self._parser = httptools.HttpResponseParser(self)
-            return b"" if status == 100 or self._http10 else head
+        if status < 100 or not head.startswith(_VERSION):
+            raise HeadError("a status or a version that HTTP/1.1 doesn't have")
+        if self._chunked and head.startswith(b"HTTP/1.0"):
+            raise HeadError("a transfer coding in HTTP/1.0")
+        if status < 200:
+            return self._read_interim(status)
         self._in_body = True
         exchange.head(now_ns, status, self._headers)
         if exchange.method == "HEAD" or status in _NO_BODY:
             self.reusable = self._parser.should_keep_alive() or self.reusable
             self._message_complete = True
-        if not (self._chunked or self._remaining is not None or self._message_complete):
+        if status == 204 and (self._chunked or self._remaining):
+            # It has no body whatever its head says; who believes the head would take what follows for one.
+            self._chunked = self.reusable = False
+            self.client_close = True
+        headers = self._headers
+        if exchange.usage_asked and exchange.streamed and status == 200 and not self._message_complete:
+            headers = self._expect_usage_chunk(headers)
+        sized = self._remaining is not None and self._usage_chunk is None
+        chunked = (self._chunked or self._usage_chunk is not None) and not self._http10
+        if not (chunked or sized or self._message_complete):
             self.client_close = True
         # Where nothing in the bytes tells the end of the body, the end of the client's connection has to.
-        self.unframed = self.client_close and self._remaining is None and not (self._chunked and not self._http10)
-        return response_head(
-            status, self._reason, self._headers, chunked=self._chunked and not self._http10, close=self.client_close
-        )
+        self.unframed = self.client_close and not sized and not chunked
+        return response_head(status, self._reason, headers, chunked=chunked, close=self.client_close)
 
-    def _without_surplus(self, data: bytes) -> bytes:
-        """The read without what follows the message's end, which is somebody's mistake or attack."""
-        if self._remaining is None:
-            # In chunked framing the end's place in this read is not known. Nothing of it is passed on.
-            self._parts.clear()
-            self._message_complete = False
-            raise HeadError("bytes after the end of the response")
-        return data[: self._remaining]
+    def _read_interim(self, status: int) -> bytes:
+        self._interim += 1
+        if status == 101 or self._interim > MAX_INTERIM:
+            raise HeadError("an upgrade that nobody asked for, or interim responses without an end")
+        if self._chunked or self._remaining is not None:
+            raise HeadError("an interim response with a body")
+        head = response_head(status, self._reason, self._headers, chunked=False, close=False)
+        self._reset_message()
+        self._parser = httptools.HttpResponseParser(self)
+        return b"" if self._http10 else head
+
+    def _read_chunked(self, data: bytes) -> bytes:
+        """Parse a read of a chunked body; returns what of it passes, which is nothing after the message's end."""
+        if self._chunked_end is None:
+            self._chunked_end = ChunkedEnd()
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._message_complete:  # what follows the end may be anything
+                raise
+        if self._message_complete:
+            end = self._chunked_end.end_in(data)
+            self._surplus = end < len(data)
+            data = data[:end]
+        else:
+            self._chunked_end.passed(data)
+        if self._parts:
+            self._bare_bytes = 0
+        else:
+            self._bare_bytes += len(data)
+            if self._bare_bytes > MAX_HEAD_BYTES:
+                raise HeadError("chunk extensions or trailers are too long")
+        return b"".join(self._parts) if self._http10 else data
+
+    def _expect_usage_chunk(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Begin to take out what the client didn't ask for; returns the headers without the length, which changes."""
+        if any(name.lower() == b"content-encoding" for name, _ in headers):
+            return headers  # in spite of our Accept-Encoding: it passes as it is
+        self._usage_chunk = UsageChunkFilter()
+        return [(name, value) for name, value in headers if name.lower() not in (b"content-length", b"trailer")]
+
+    def _less_usage_chunk(self, usage_chunk: UsageChunkFilter) -> bytes:
+        """This read's part of the body less the usage chunk, in a framing of our own; trailers are left out."""
+        body = usage_chunk.feed(b"".join(self._parts))
+        if self._message_complete:
+            body += usage_chunk.finish()
+        if self._http10:
+            return body
+        framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        return framed + b"0\r\n\r\n" if self._message_complete else framed
 
     # httptools' callbacks
-
-    def on_message_begin(self) -> None:
-        if self._message_complete:
-            self._surplus = True
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._message_complete or self._in_body:
-            return  # a trailer (it passes in the raw bytes), or surplus
+        if self._in_body:
+            return  # a trailer: it passes in the raw bytes
         self._headers.append((name, value))
         lowered = name.lower()
         if lowered == b"content-length":
@@ -187,17 +253,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._chunked = True
 
     def on_headers_complete(self) -> None:
-        if not self._message_complete:
-            self._in_body = True
+        self._in_body = True
 
     def on_body(self, body: bytes) -> None:
-        if not self._surplus:
+        if not self._message_complete:  # else it is what follows the end
             self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        # Afterwards should_keep_alive() is False.
         if not self._message_complete:
-            self.reusable = self._parser.should_keep_alive()
+            self.reusable = self._parser.should_keep_alive()  # afterwards it is False
             self._message_complete = True
 
     # The connection's own events
@@ -212,13 +276,16 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or self.ended.done():
             return
+        lost = "connection_closed" if exc is None else "tls" if isinstance(exc, ssl.SSLError) else "connection_reset"
         if not self.responded or not self._in_body:
-            self._end(exchange, ("upstream_unreachable", "connection_reset" if exc else "connection_closed"))
+            self._end(exchange, ("upstream_unreachable", lost))
         elif exc is None and self._remaining is None and not self._chunked:
-            exchange.complete = True
+            exchange.complete = self._message_complete = True
+            if self._usage_chunk is not None:
+                self._client.write(self._less_usage_chunk(self._usage_chunk))
             self._end(exchange, None)
         else:
-            self._end(exchange, ("truncated", "connection_reset" if exc else "connection_closed"))
+            self._end(exchange, ("truncated", lost))
 
     def cut(self, outcome: str, error_type: str) -> None:
         """End the exchange from outside: a time limit has passed."""
@@ -263,6 +330,32 @@ class UpstreamConnection(asyncio.Protocol):
         self._client.abort()
 
     async def drain(self) -> None:
-        """Wait until the upstream has room for more of the request."""
-        if self._drained is not None:
-            await self._drained
+        """Wait until the upstream has room for more of the request.
+
+        Meanwhile nobody reads from the client, so it may leave unheard: it is looked after here. Where it has left, its
+        transport is aborted, and the server cancels the request.
+        """
+        while self._drained is not None and not self._drained.done():
+            await asyncio.wait((self._drained,), timeout=_LOOK_AFTER_CLIENT_S)
+            if not self._client.is_closing() and _has_left(self._client):
+                self._client.abort()
+
+
+def _has_left(client: asyncio.Transport) -> bool:
+    """Whether the client closed or reset its connection, though what it sent before may not be read yet."""
+    socket_of_client = client.get_extra_info("socket")
+    if socket_of_client is None:
+        return True
+    poll = select.poll()
+    poll.register(socket_of_client.fileno(), _LEAVING)
+    return bool(poll.poll(0))
+
+
+def _check_begun_head(head: bytes, seen: int) -> None:
+    """Raises HeadError as soon as a head that isn't whole can't become one, rather than wait for more of it.
+
+    `seen`: how much of it was checked before.
+    """
+    if not head.startswith(_VERSION) and not _VERSION.startswith(head):
+        raise HeadError("no HTTP response")
+    check_response_head(head[max(0, seen - 1) :].removesuffix(b"\r"))  # whose line feed may be on its way

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
@@ -88,6 +89,11 @@ class MeasuredServer(Server):
             lingering_time=2.0,
         )
         self.refused = refused
+
+    def _make_request(self, message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+        # aiohttp's parser (3.14) keeps a chunked request's last trailer, and puts it among the headers of the next
+        # request on the connection, which may be another user's where a balancer stands in front: there is no next one.
+        return super()._make_request(message._replace(should_close=True) if message.chunked else message, *rest)
 
     def __call__(self) -> RequestHandler:
         return MeasuredProtocol(self, loop=self._loop, **self._kwargs)

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from fake_upstream import FakeUpstream, Script, fake_upstream
+from process_memory import memory_of
 from raw_http import Answer, dechunk, exchange, request_bytes
 from running_proxy import RunningProxy, in_thread, running_proxy
 
@@ -309,6 +310,21 @@ async def test_an_upload_is_passed_on_as_it_comes(bench: Bench) -> None:
     writer.close()
     assert answer.endswith(b"\r\n\r\nx")
     assert received.body == b"abcdef"
+
+
+@pytest.mark.parametrize("framing", ["sized", "chunked"])
+async def test_a_large_upload_streams(bench: Bench, framing: str) -> None:
+    """Fifty megabytes of multipart reach the endpoint as they are, and the proxy's memory hears little of it."""
+    bench.script = [status(200), {"bytes": "x"}]
+    body = b"--b\r\nContent-Disposition: form-data\r\n\r\n" + NOISE * 17 + b"\r\n--b--\r\n"
+    multipart = ("Content-Type", "multipart/form-data; boundary=b")
+    request = post(multipart, body=body) if framing == "sized" else post(multipart, CHUNKED) + chunked(body)
+    memory = memory_of(bench.proxy)
+    before = memory.begin()
+    answer = await exchange(bench.proxy.url, request.replace(b" /v1", b" /up/v1", 1))
+    assert (answer.status, answer.body) == (200, b"x")
+    assert bench.upstream.last.body == body
+    assert memory.peak() - before < 30_000_000
 
 
 @pytest.mark.parametrize("compress", ["gzip", "deflate"])

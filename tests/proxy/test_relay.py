@@ -2,106 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dyno_proxy.config import EndpointConfig
-from dyno_proxy.endpoints import Endpoint
-from dyno_proxy.handle import Handler
-from dyno_proxy.lag import LoopLag
-from dyno_proxy.metrics import Metrics
-from dyno_proxy.server import MeasuredServer
-from dyno_proxy.telemetry import Telemetry
+from relay_rig import answering, rig
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 POST = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}"
 FINISHED = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
-
-
-class Rig:
-    """A proxy in this process, in front of one raw upstream."""
-
-    def __init__(self, port: int, spans: Path, telemetry: Telemetry) -> None:
-        self.port = port
-        self.upstream_connections = 0
-        self._spans = spans
-        self._telemetry = telemetry
-
-    async def send(self, request: bytes, *, until: bytes | None = None) -> bytes:
-        """Everything that comes back until the proxy closes, or until these bytes came."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(request)
-        async with asyncio.timeout(10):
-            answer = await (reader.read() if until is None else reader.readuntil(until))
-        writer.close()
-        return answer
-
-    async def rows(self, count: int) -> list[dict[str, Any]]:
-        """The journal's rows, once there are so many."""
-        async with asyncio.timeout(10):
-            while True:
-                lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self._spans.glob("*.jsonl"))]
-                rows = [json.loads(line) for line in chain.from_iterable(lines)]
-                if len(rows) >= count:
-                    return rows
-                await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def rig(serve: Serve, spans: Path) -> AsyncIterator[Rig]:
-    made: list[Rig] = []
-
-    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        made[0].upstream_connections += 1
-        try:
-            await serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return  # the proxy closed the connection: that is the case under test, or its end
-        finally:
-            writer.close()
-
-    upstream = await asyncio.start_server(counted, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}/v1"
-    telemetry = Telemetry(spans, Metrics("test"), "test")
-    lag = LoopLag(asyncio.get_running_loop())
-    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, {}, None)
-    server = MeasuredServer(handler, handler.refused)
-    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
-    made.append(Rig(listening.sockets[0].getsockname()[1], spans, telemetry))
-    try:
-        yield made[0]
-    finally:
-        listening.close()
-        await server.shutdown(1.0)
-        await asyncio.to_thread(telemetry.close)
-        upstream.close()
-
-
-def answering(*pieces: bytes, close: bool = False, reset: bool = False) -> Serve:
-    """An upstream that reads each request and answers with these bytes, a write a piece."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            if length:
-                await reader.readexactly(int(length[0].split(b":")[1]))
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0.005)
-            if reset:
-                writer.transport.abort()
-                return
-            if close:
-                return
-
-    return serve
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -140,7 +48,7 @@ async def test_what_passes(tmp_path: Path, pieces: tuple[bytes, ...], close: boo
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
 REFUSED = [
     ("garbage", (b"SSH-2.0-OpenSSH_9.2\r\n\r\n",), b"upstream protocol error"),
-    ("HTTP/0.9", (b"hello",), b"connection closed"),
+    ("HTTP/0.9", (b"hello",), b"protocol error"),
     (
         "an upgrade",
         (UPGRADE,),

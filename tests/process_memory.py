@@ -1,0 +1,32 @@
+"""How much memory the proxy's process takes, as Linux accounts for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from running_proxy import RunningProxy
+
+
+@dataclass(frozen=True)
+class Memory:
+    process: Path  # its folder in /proc
+
+    def begin(self) -> int:
+        """Bytes now; the peak counts from here."""
+        (self.process / "clear_refs").write_text("5")
+        return self._read_bytes("VmRSS")
+
+    def peak(self) -> int:
+        return self._read_bytes("VmHWM")
+
+    def _read_bytes(self, key: str) -> int:
+        (line,) = [line for line in (self.process / "status").read_text().splitlines() if line.startswith(key)]
+        return int(line.split()[1]) * 1024
+
+
+def memory_of(proxy: RunningProxy) -> Memory:
+    """Raises LookupError where it isn't running."""
+    configuration = str(proxy.log.parent / "dyno.toml").encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and configuration in (entry / "cmdline").read_bytes().split(b"\0"):
+            return Memory(entry)
+    raise LookupError("no such process")

@@ -1,0 +1,96 @@
+"""A proxy in the test's own process between raw sockets: what its tasks and connections do can be looked at."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from dyno_proxy.config import EndpointConfig
+from dyno_proxy.endpoints import Endpoint
+from dyno_proxy.handle import Handler
+from dyno_proxy.lag import LoopLag
+from dyno_proxy.metrics import Metrics
+from dyno_proxy.server import MeasuredServer
+from dyno_proxy.telemetry import Telemetry
+from raw_upstream import Serve, raw_upstream
+
+
+class Rig:
+    """A proxy in this process, in front of one raw upstream."""
+
+    def __init__(self, port: int, spans: Path) -> None:
+        self.port = port
+        self.upstream_connections = 0
+        self._spans = spans
+
+    async def send(self, request: bytes, *, until: bytes | None = None) -> bytes:
+        """Everything that comes back until the proxy closes, or until these bytes came."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        async with asyncio.timeout(10):
+            answer = await (reader.read() if until is None else reader.readuntil(until))
+        writer.close()
+        return answer
+
+    async def rows(self, count: int) -> list[dict[str, Any]]:
+        """The journal's rows, once there are so many."""
+        async with asyncio.timeout(10):
+            while True:
+                lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self._spans.glob("*.jsonl"))]
+                rows = [json.loads(line) for line in chain.from_iterable(lines)]
+                if len(rows) >= count:
+                    return rows
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def rig(serve: Serve, spans: Path) -> AsyncIterator[Rig]:
+    made: list[Rig] = []
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made[0].upstream_connections += 1
+        await serve(reader, writer)
+
+    async with raw_upstream(counted) as url, in_front_of(url + "/v1", spans) as proxy:
+        made.append(proxy)
+        yield proxy
+
+
+@asynccontextmanager
+async def in_front_of(url: str, spans: Path) -> AsyncIterator[Rig]:
+    telemetry = Telemetry(spans, Metrics("test"), "test")
+    lag = LoopLag(asyncio.get_running_loop())
+    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, {}, None)
+    server = MeasuredServer(handler, handler.refused)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        yield Rig(listening.sockets[0].getsockname()[1], spans)
+    finally:
+        listening.close()
+        await server.shutdown(1.0)
+        await asyncio.to_thread(telemetry.close)
+
+
+def answering(*pieces: bytes, close: bool = False, reset: bool = False) -> Serve:
+    """An upstream that reads each request and answers with these bytes, a write a piece."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if length:
+                await reader.readexactly(int(length[0].split(b":")[1]))
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.005)
+            if reset:
+                writer.transport.abort()
+                return
+            if close:
+                return
+
+    return serve
