@@ -1,6 +1,7 @@
-"""An argument parser whose errors are one line."""
+"""An argument parser whose errors are one line, and a type for its options."""
 
 import argparse
+import re
 import sys
 from typing import NoReturn
 
@@ -9,3 +10,11 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}; see '{self.prog} --help'", file=sys.stderr)
         sys.exit(2)
+
+
+def duration_s(text: str) -> float:
+    """`30`, `30s`, `1.5m`, `1h` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time; write 30s, 2m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

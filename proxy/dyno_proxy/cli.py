@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from .arguments import ArgumentParser
+from .arguments import ArgumentParser, duration_s
 
 _DESCRIPTION = """\
 A reverse proxy in front of OpenAI-compatible endpoints. A client's base URL becomes
@@ -18,11 +18,19 @@ example:
   curl http://127.0.0.1:8080/metis/v1/chat/completions -H 'Content-Type: application/json' \\
        -d '{"model": "gpt-oss-120b", "messages": [{"role": "user", "content": "Hello"}]}'
 
-Every key of dyno.toml is also a variable: DYNO_PROXY_LISTEN, DYNO_ENDPOINTS_METIS_URL and so on."""
+Every key of dyno.toml is also a variable: DYNO_PROXY_LISTEN, DYNO_ENDPOINTS_METIS_URL and so on.
+
+signals:
+  SIGTERM, SIGINT  no new requests; running ones have --drain to finish; a second signal cuts them off
+  SIGHUP           reads the configuration again: endpoints, keys, limits; a broken one is refused, the old one stays
+
+With --workers above 1 any of them answers /metrics with the sum of all, up to 0.1 s old, and without exemplars.
+
+exit codes: 0 ended in order; 1 ended, and requests were cut off or spans lost; 2 wrong use"""
 
 
 def main(argv: list[str]) -> int:
-    """Returns 0 after an ordered end, 2 for wrong use."""
+    """Returns the exit code that `--help` explains."""
     parser = ArgumentParser(
         prog="dyno proxy",
         description=_DESCRIPTION,
@@ -34,30 +42,31 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--spans", metavar="DIR", help="folder of the span files (spans)")
     parser.add_argument("--metrics-listen", metavar="HOST:PORT", help="a listener of its own for /metrics")
     parser.add_argument("--keys-file", metavar="FILE", help="client keys, one a line; needed off loopback")
+    parser.add_argument("--workers", metavar="N", help="processes that share the port (1)")
+    parser.add_argument(
+        "--drain", dest="drain_s", type=duration_s, metavar="TIME", help="for running requests at the end (30s; 2m)"
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
 
     # Late, so that --help answers at once.
-    import asyncio
-
-    import uvloop
-
-    from .app import serve
-    from .config import ConfigError, load_config
+    from .app import run
+    from .config import Config, ConfigError, load_config
     from .journal import SetupError
 
     default = Path("dyno.toml")
     path = arguments.config or (default if default.exists() else None)
     flags = {
-        key: value
-        for key in ("listen", "spans", "metrics_listen", "keys_file")
+        key: str(value)
+        for key in ("listen", "spans", "metrics_listen", "keys_file", "workers", "drain_s")
         if (value := getattr(arguments, key)) is not None
     }
+
+    def load() -> Config:
+        return load_config(path, os.environ, flags)
+
     try:
-        config = load_config(path, os.environ, flags)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config))
+        return run(load(), load)
     except (ConfigError, SetupError) as error:
         print(f"dyno proxy: {error}", file=sys.stderr)
         return 2
-    return 0

@@ -207,19 +207,20 @@ def _check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Map
     key = f"{where}: endpoints.{name}"
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{key}: a name is of letters, digits, '_', '-' and '.', since it stands in the path")
+    # The URL may hold a secret where none belongs: no message repeats it.
     try:
         parts = urlsplit(endpoint.url)
         _ = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{key}.url: '{endpoint.url}' is no URL: {error}") from error
-    if parts.scheme not in ("http", "https"):
-        raise ConfigError(f"{key}.url: '{endpoint.url}' has no scheme; write http://… or https://…")
-    if not parts.hostname or not parts.hostname.isascii():
-        raise ConfigError(f"{key}.url: '{endpoint.url}' names no host in ASCII")
+    except ValueError:
+        raise ConfigError(f"{key}.url is no URL; write https://HOST/PATH or https://HOST:PORT/PATH") from None
     if parts.username or parts.password:
         raise ConfigError(f"{key}.url holds a password; use {key}.token")
+    if parts.scheme not in ("http", "https"):
+        raise ConfigError(f"{key}.url has no scheme; write http://… or https://…")
+    if not parts.hostname or not parts.hostname.isascii():
+        raise ConfigError(f"{key}.url names no host in ASCII")
     if parts.query or parts.fragment:
-        raise ConfigError(f"{key}.url: '{endpoint.url}' has a query or fragment; only a base path is possible")
+        raise ConfigError(f"{key}.url has a query or a fragment; only a base path is possible")
     if endpoint.token is not None:
         given = [source for source in ("env", "file", "command") if getattr(endpoint.token, source) is not None]
         if len(given) != 1:
@@ -234,7 +235,7 @@ def _check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Map
         _check_http_proxy(f"{key}.proxy", endpoint.proxy)
     tls_only = [field for field in _TLS_KEYS if getattr(endpoint, field) is not None]
     if tls_only and parts.scheme != "https":
-        raise ConfigError(f"{key}.{tls_only[0]}: only an https URL has certificates, and {endpoint.url} is none")
+        raise ConfigError(f"{key}.{tls_only[0]}: only an https URL has certificates, and {key}.url is none")
     if endpoint.client_key_file is not None and endpoint.client_cert_file is None:
         raise ConfigError(f"{key}.client_key_file needs {key}.client_cert_file")
     if endpoint.mirror is not None:

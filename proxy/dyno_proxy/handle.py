@@ -6,20 +6,23 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 
 from aiohttp import web
 
+from .attempts import attempt
 from .config import ProxyConfig
 from .context import read_baggage, read_traceparent
 from .endpoints import Endpoint
-from .errors import RefusedError, UpstreamError, connect_fault, error_response
+from .errors import RefusedError, UpstreamError, error_response
 from .exchange import Exchange
 from .gc_pauses import GcPauses
 from .headers import HeadError, request_head
 from .keys import ClientKeys
 from .lag import LoopLag
-from .relay import UpstreamConnection
+from .mirror import Mirror
+from .request_edit import USAGE_OPTION, asking_usage
 from .routes import Route, route
 from .server import CLOSE, KEEP, MeasuredProtocol
 from .telemetry import Telemetry
@@ -29,9 +32,6 @@ _LOG = logging.getLogger("dyno.proxy")
 
 OwnPage = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _FOR_CLIENTS = ("/endpoints",)  # own pages that ask for a client key where there are any
-
-_FIRST_RETRY_S = 0.1
-_LONGEST_RETRY_S = 2.0
 
 _IDS = random.Random()  # noqa: S311 - ids need to be unique, not unguessable; the system seeds it
 
@@ -48,14 +48,17 @@ class Handler:
         keys: ClientKeys | None,
         limits: ProxyConfig | None = None,
         gc_pauses: GcPauses | None = None,
+        mirrored: Callable[[str, str], None] = lambda _endpoint, _result: None,
     ) -> None:
         self._telemetry = telemetry
         self._lag = lag
         self._own_pages = {"/readyz": self._ready, **own_pages}
         self._gc_pauses = gc_pauses or GcPauses()
+        self._mirror = Mirror(telemetry, lag, self._gc_pauses, mirrored)
         self.replace(endpoints, keys, limits or ProxyConfig())
         self._active = 0
         self._drained: asyncio.Event | None = None  # set while draining
+        self._cutting = False
 
     def replace(self, endpoints: dict[str, Endpoint], keys: ClientKeys | None, limits: ProxyConfig) -> None:
         """Another configuration, for requests from now on; those that run keep theirs."""
@@ -67,7 +70,8 @@ class Handler:
         protocol = cast(MeasuredProtocol, request.protocol)  # the only kind that MeasuredServer makes
         received_ns, started_at_unix_us = protocol.take_stamp()
         target = request.raw_path
-        path = target.partition("?")[0]
+        # Any other form may name a user and a password.
+        path = target.partition("?")[0] if target.startswith("/") else ""
         page = self._own_pages.get(path)
         if page is not None:
             return await self._own_page(page, path, request)
@@ -95,7 +99,7 @@ class Handler:
             return response
         except asyncio.CancelledError:
             if exchange.broken is None:  # or we cut the client off ourselves
-                gone = protocol.transport is None or protocol.transport.is_closing()
+                gone = not self._cutting and (protocol.transport is None or protocol.transport.is_closing())
                 exchange.broken = ("client_cancelled", "client_cancelled") if gone else ("truncated", "proxy_shutdown")
             raise
         except Exception as error:
@@ -113,12 +117,23 @@ class Handler:
                 self._drained.set()
             protocol.upstream = protocol.receiving = None
             gc_pause_us = (self._gc_pauses.total_ns - gc_before_ns) // 1000
-            self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us(), gc_pause_us))
+            self._record(exchange, gc_pause_us)
+
+    def _record(self, exchange: Exchange, gc_pause_us: int) -> None:
+        """Never raises: aiohttp would write a 500 behind the response that the client has."""
+        now_ns, loop_lag_us = time.monotonic_ns(), self._lag.worst_us()
+        try:
+            record = exchange.finish(now_ns, loop_lag_us, gc_pause_us)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the request has its row
+            _LOG.exception("a response could not be read; its span has less")
+            exchange.give_up(f"proxy_{type(error).__name__}")
+            record = exchange.finish(now_ns, loop_lag_us, gc_pause_us)
+        self._telemetry.record(record)
 
     async def _own_page(self, page: OwnPage, path: str, request: web.BaseRequest) -> web.StreamResponse:
         if self._keys is not None and path in _FOR_CLIENTS:
             try:
-                self._keys.check(request.headers.get("Authorization"))
+                self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
             except RefusedError as refusal:
                 return error_response(refusal.status, refusal.code, str(refusal))
         return await page(request)
@@ -134,6 +149,14 @@ class Handler:
         if self._active:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), limit_s)
+
+    def cut(self) -> None:
+        """What is cancelled from now on is so by us."""
+        self._cutting = True
+
+    async def close_mirror(self) -> None:
+        """Send no copies from now on, and cut off those under way. Before telemetry closes."""
+        await self._mirror.close()
 
     def refused(self, status: int, why: str, received_ns: int, started_at_unix_us: int) -> None:
         """A request that aiohttp's parser refused: it makes a row as any other."""
@@ -157,7 +180,7 @@ class Handler:
         if self._active > self._limits.max_requests:
             raise RefusedError(503, "too_many_requests", "the proxy has as many requests as it may; try again")
         if self._keys is not None:
-            self._keys.check(request.headers.get("Authorization"))
+            self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
         if where is None:
             raise RefusedError(404, "unknown_path", "no such path; requests go to /{endpoint}/v1/…")
         if endpoint is None:
@@ -176,27 +199,41 @@ class Handler:
             idle_s=self._limits.client_idle_s,
         )
         upload.take_whole()
+        if endpoint.config.ask_usage and where.rest in USAGE_OPTION and request.method == "POST":
+            await _ask_for_usage(upload)
+        mirror = endpoint.config.mirror
+        other = None if mirror is None else self._endpoints.get(mirror.to)  # a reload may just have taken it away
+        if other is not None and exchange.operation is not None and request.method == "POST":
+            upload.sent = partial(self._mirror.offer, exchange, endpoint, other, request.raw_headers, where.rest)
         try:
             head = request_head(
                 request.method,
-                endpoint.path + where.rest + where.query,
+                (endpoint.target_prefix + where.rest or "/") + where.query,
                 endpoint.host_header,
                 request.raw_headers,
                 authorization=authorization,
                 forward_authorization=self._keys is None,  # a client's key for us is none for the endpoint
                 traceparent=_traceparent(exchange) if endpoint.propagate else None,
                 chunked=chunked,
+                proxy_authorization=endpoint.proxy_authorization,
+                replaced_bytes=None if upload.replaced is None else len(upload.replaced),
             )
         except HeadError as error:
             raise RefusedError(400, "malformed_head", str(error)) from error
 
         try:
-            connection = await self._exchange(upload, head, endpoint)
+            connection = await attempt(
+                endpoint,
+                exchange,
+                partial(upload.send, head=head, timeouts=endpoint.config.timeouts),
+                replayable=lambda: upload.replayable,
+                retries=endpoint.config.retries,
+            )
         except UpstreamError as error:
             exchange.broken = (error.fault.outcome, error.fault.error_type)
             return error_response(error.fault.status, error.fault.error_type, f"endpoint '{endpoint.name}': {error}")
-        if endpoint.token is not None and exchange.status == 401:
-            endpoint.token.expire()
+        if endpoint.token is not None and authorization is not None and exchange.status == 401:
+            endpoint.token.expire(authorization)
         if connection.head_written:
             if exchange.broken is not None and connection.unframed:
                 connection.reset_client()
@@ -205,59 +242,14 @@ class Handler:
         status = 504 if outcome == "upstream_timeout" else 502
         return error_response(status, error_type, f"endpoint '{endpoint.name}': {error_type.replace('_', ' ')}")
 
-    async def _exchange(self, upload: Upload, head: bytes, endpoint: Endpoint) -> UpstreamConnection:
-        """Send the request and wait for the response's end. Raises UpstreamError where no connection could be had."""
-        exchange = upload.exchange
-        connection = endpoint.pool.resting()
-        exchange.connection_reused = connection is not None
-        retries = endpoint.config.retries
-        exchange.retries = 0 if retries else None
-        while True:
-            if connection is None:
-                try:
-                    connection = await _connect(endpoint)
-                except UpstreamError as error:
-                    if error.fault.outcome == "upstream_timeout" or not await _may_retry(exchange, upload, retries):
-                        raise
-                    continue
-            exchange.connected_ns = time.monotonic_ns()
-            try:
-                await upload.send(connection, head, endpoint.config.timeouts)
-            except BaseException:
-                connection.release()
-                connection.abort()
-                raise
-            endpoint.pool.put_back(connection)
-            failed = exchange.broken is not None and exchange.broken[0] == "upstream_unreachable"
-            if not failed or connection.responded or not upload.replayable:
-                return connection
-            # The endpoint closed a resting connection just as we took it, and has seen nothing or thrown it away: that
-            # is no retry. Any other is, and only the configuration may want it.
-            if not exchange.connection_reused and not await _may_retry(exchange, upload, retries):
-                return connection
-            exchange.connection_reused = False
-            exchange.broken = None
-            connection = None
 
-
-async def _may_retry(exchange: Exchange, upload: Upload, retries: int) -> bool:
-    """Count another attempt and wait a little before it; False where there is none left."""
-    if exchange.retries is None or exchange.retries >= retries or not upload.replayable:
-        return False
-    await asyncio.sleep(min(_FIRST_RETRY_S * 2**exchange.retries, _LONGEST_RETRY_S))
-    exchange.retries += 1
-    return True
-
-
-async def _connect(endpoint: Endpoint) -> UpstreamConnection:
-    try:
-        return await endpoint.pool.connect()
-    except Exception as error:
-        fault = connect_fault(error)
-        if fault is None:
-            raise
-        where = f"{endpoint.host}:{endpoint.port}"
-        raise UpstreamError(fault, f"{fault.error_type.replace('_', ' ')} at {where}") from error
+async def _ask_for_usage(upload: Upload) -> None:
+    """Have the stream's usage told, where the client didn't ask for it itself."""
+    await upload.wait_whole()
+    asking = asking_usage(upload.body) if upload.replayable else None
+    if asking is not None:
+        upload.replaced = asking
+        upload.exchange.usage_asked = True
 
 
 def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint | None, where: Route | None) -> None:
@@ -274,10 +266,11 @@ def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint |
         exchange.baggage = read_baggage(headers.getall("baggage"))
     if where is not None:
         exchange.operation = where.operation
-        exchange.readable = where.readable
+        exchange.reader = where.reader
     if endpoint is not None:
         exchange.endpoint = endpoint.name
         exchange.provider = endpoint.provider
+        exchange.hides_reasoning = endpoint.config.hidden_reasoning
         exchange.server_address = endpoint.host
         exchange.server_port = endpoint.port
 

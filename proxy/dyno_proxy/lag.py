@@ -1,12 +1,16 @@
 """The event loop's lag: how long a callback waits before the loop runs it."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 _PERIOD_S = 0.1
 _KEPT = 10  # readings: the last second
+
+_LOG = logging.getLogger("dyno.proxy")
 
 
 class LoopLag:
@@ -15,8 +19,11 @@ class LoopLag:
     A timer on the loop itself would do with less, but uvloop's timers tick in milliseconds, and so would the reading.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, each_time: Callable[[], None] | None = None) -> None:
+        """`each_time` is called at each asking, in the thread."""
         self._loop = loop
+        self._each_time = each_time
+        self._failing = False
         self._readings_us: deque[int] = deque([0], maxlen=_KEPT)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, name="dyno-lag", daemon=True)
@@ -37,12 +44,23 @@ class LoopLag:
 
     def _ask(self) -> None:
         while not self._stop.wait(_PERIOD_S):
+            if self._each_time is not None:
+                self._call(self._each_time)
             if self._asked_ns is None:
                 self._asked_ns = time.monotonic_ns()
                 try:
                     self._loop.call_soon_threadsafe(self._answer)
                 except RuntimeError:  # the loop is closed: nothing is left to measure
                     return
+
+    def _call(self, each_time: Callable[[], None]) -> None:
+        try:
+            each_time()
+            self._failing = False
+        except Exception:  # noqa: BLE001  # whatever it is, the lag must still be measured
+            if not self._failing:
+                _LOG.exception("the figures for the other workers can't be written")
+            self._failing = True
 
     def _answer(self) -> None:
         asked_ns, self._asked_ns = self._asked_ns, None

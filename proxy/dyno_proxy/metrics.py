@@ -1,267 +1,238 @@
 """What `/metrics` shows: the GenAI conventions' histograms, and ours for what they lack.
 
-A request is counted in three steps: `started` and `finished` at once, on the event loop (counters only); `observe`
-later, in telemetry's thread (histograms). Labelled children are made once and kept: `labels()` takes a lock each time.
+    event loop ──started, finished──▶ plain numbers ─┐
+    telemetry's thread ──observe────▶ tallies ───────┴──publish──▶ prometheus-client ──render──▶ text
+
+Nothing on the event loop meets prometheus-client: `publish` hands it what came since, before each text is made, and
+ten times a second where several workers share their figures (one worker's text holds the sum of all).
 What isn't known is an empty label, which Prometheus takes as none.
 """
 
 import threading
 from collections.abc import Callable, Iterable
-from itertools import pairwise
-from typing import Final, NamedTuple
+from operator import sub
+from typing import Final
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
+from .families import GC_BOUNDS_S, CollectedRegistry, Families, Shared, Unhurried, shared_registry
 from .record import Record
+from .series import EndpointNumbers, Figures, Series, in_us
+from .tallies import Counted, Mark, Tally
 
 MODELS_LIMIT: Final = 100  # distinct values of the label `model`; those beyond are OTHER
 OTHER: Final = "other"
 _MODEL_CHARACTERS: Final = 128
 
-# Bounds: the conventions' (gen-ai-metrics.md), with finer and longer ones as ENDPOINTS.md asks; seconds and tokens.
-_CONVENTIONAL_S: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_FINER_S: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005)
-DURATION_BOUNDS_S: Final = (*_CONVENTIONAL_S, 163.84, 327.68, 655.36)
-FIRST_CHUNK_BOUNDS_S: Final = (0.001, 0.002, 0.005, *_CONVENTIONAL_S, 163.84)
-CHUNK_BOUNDS_S: Final = (*_FINER_S, *_CONVENTIONAL_S)
-# gen_ai.server.time_to_first_token's and time_per_output_token's.
-TTFT_BOUNDS_S: Final = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
-    *(15.0, 30.0, 60.0, 120.0),
-)
-TPOT_BOUNDS_S: Final = (*_FINER_S, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-TOKEN_BOUNDS: Final = tuple(float(4**power) for power in range(14))
-OVERHEAD_BOUNDS_S: Final = (5e-5, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
-
-
-class _Endpoint(NamedTuple):
-    """An endpoint's children."""
-
-    started: Counter
-    active: Gauge
-    request_bytes: Counter
-    response_bytes: Counter
-    overhead: Histogram
-    simulated: Gauge
-
-
-class _Figures(NamedTuple):
-    """The children of an endpoint, model and operation."""
-
-    first_chunk: Histogram
-    chunk: Histogram
-    ttft: Histogram
-    tpot: Histogram
-    input_tokens: Histogram
-    output_tokens: Histogram
+_COUNT_LIMIT: Final = 2**63  # what a server reports beyond it is no count
 
 
 class Metrics:
-    """The proxy's metrics, in a registry of their own."""
+    """The proxy's metrics, in a registry of their own.
 
-    def __init__(self, version: str, endpoints: Iterable[str] = (), models: Iterable[str] = ()) -> None:
-        """`endpoints` show up with zeros from the start; `models`, the configured ones, never become OTHER."""
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, unused
-        self.registry = CollectorRegistry()
-        self._make()
-        Gauge("dyno_build_info", "Always 1; the label says the version.", ["version"], registry=self.registry).labels(
-            version
-        ).set(1)
-        self._lock = threading.Lock()  # for a new model: loop and thread may both meet it
-        self._models: dict[str | None, str] = {None: "", "": ""}
-        self._endpoints: dict[str, _Endpoint] = {}
-        self._figures: dict[tuple[str, str, str], _Figures] = {}
-        self._requests: dict[tuple[str, str, str, str], Counter] = {}
-        self._durations: dict[tuple[str, str, str, str], Histogram] = {}
-        for model in models:
-            self._model(model)
-        for endpoint in endpoints:
-            self._endpoint(endpoint)
+    `started`, `finished` and `mirrored` belong on one thread, the event loop's; `observe` on one, telemetry's.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        endpoints: Iterable[str] = (),
+        models: Iterable[str] = (),
+        shared: Shared | None = None,
+    ) -> None:
+        self.registry: CollectorRegistry = CollectedRegistry(self._collected)
+        self._families = Families(self.registry, shared)
+        self._families.build_info.labels(version).set(1)
+        # Of several workers' figures the text holds no exemplars: the library's files have no place for them.
+        self._exemplars = shared is None
+        self._shown = None if shared is None else shared_registry(shared)
+        self._lock = threading.Lock()  # for a new series: loop and thread may both meet it
+        self._publishing = threading.Lock()
+        self._models: set[str] = set()
+        self._endpoints: dict[str, EndpointNumbers] = {}
+        self._series: dict[tuple[str | None, str | None, str | None], Series] = {}
+        self._mirrored: dict[tuple[str, str], int] = {}
+        self._counters = Counted()
+        self._gc_pauses = Tally(in_us(GC_BOUNDS_S), 1e6)
+        self._loop_lag_us: Callable[[], int] = lambda: 0
+        self._journal_lag_s: Callable[[], float] = lambda: 0.0
+        self.expect(endpoints, models)
+
+    def expect(self, endpoints: Iterable[str], models: Iterable[str]) -> None:
+        """`endpoints` show up with zeros from now on; `models`, the configured ones, never become OTHER."""
+        with self._lock:
+            self._models.update(filter(_is_label, models))
+            for endpoint in endpoints:
+                self._endpoint(endpoint)
 
     def started(self, endpoint: str | None) -> None:
-        """A request has come in; None where no endpoint could be named. On the loop."""
-        children = self._endpoint(endpoint or "")
-        children.started.inc()
-        children.active.inc()
+        """A request has come in; None where no endpoint could be named."""
+        numbers = self._endpoints.get(endpoint or "")
+        if numbers is None:
+            with self._lock:
+                numbers = self._endpoint(endpoint or "")
+        numbers.started += 1
 
     def finished(self, record: Record) -> None:
-        """It is over: its outcome counts at once, so that started = active + the sum of outcomes. On the loop."""
-        endpoint = record.endpoint or ""
-        children = self._endpoint(endpoint)
-        children.active.dec()
-        children.request_bytes.inc(record.request_bytes)
-        children.response_bytes.inc(record.response_bytes)
+        """It is over: its outcome counts at once, so that started = active + the sum of outcomes."""
+        series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
+        outcomes, outcome = series.outcomes, record.outcome
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        numbers = series.endpoint
+        numbers.request_bytes += record.request_bytes
+        numbers.response_bytes += record.response_bytes
+        if record.retries:
+            numbers.retries += record.retries
         if record.simulated:
-            children.simulated.set(1)
-        key = (endpoint, self._model(record.model), record.operation or "", record.outcome)
-        counter = self._requests.get(key)
-        if counter is None:
-            counter = self._requests[key] = self._requests_family.labels(*key)
-        counter.inc()
+            numbers.simulated = True
+
+    def mirrored(self, endpoint: str, result: str) -> None:
+        """A request to `endpoint` was chosen for its mirror; `result`, of few values: sent, or why it wasn't."""
+        key = (endpoint, result)
+        self._mirrored[key] = self._mirrored.get(key, 0) + 1
 
     def observe(self, record: Record) -> None:
-        """Its durations and tokens, into the histograms. In telemetry's thread.
+        """Its durations and tokens, into the histograms.
 
         Duration bears the outcome; the other times are those of `ok` requests, as in the tables. Tokens are the
         server's count, never a guess.
         """
-        endpoint, model, operation = record.endpoint or "", self._model(record.model), record.operation or ""
-        key = (endpoint, model, operation, record.outcome)
-        duration = self._durations.get(key)
-        if duration is None:
-            duration = self._durations[key] = self._duration_family.labels(*key)
-        duration.observe(record.duration_us / 1e6)
-        if record.overhead_us is not None:
-            self._endpoint(endpoint).overhead.observe(record.overhead_us / 1e6)
-        if record.operation is None:
-            return
-        figures = self._figures_of((endpoint, model, operation))
-        if record.usage_source == "server":
-            if record.input_tokens is not None:
-                figures.input_tokens.observe(record.input_tokens)
-            if record.output_tokens is not None:
-                figures.output_tokens.observe(record.output_tokens)
-        if record.outcome != "ok" or not record.streamed:
-            return
-        if record.first_event_us is not None:
-            figures.first_chunk.observe(record.first_event_us / 1e6)
-        if record.first_token_us is not None:
-            figures.ttft.observe(record.first_token_us / 1e6)
-        tpot = tpot_s(record)
-        if tpot is not None:
-            figures.tpot.observe(tpot)
-        # One by one, at 0.5 µs each: prometheus-client has no call for many. Counting the buckets ourselves in a
-        # collector of our own would be five times cheaper, but is lost in its multiprocess mode (`--workers`).
-        observe = figures.chunk.observe
-        for earlier_us, later_us in pairwise(record.chunk_offsets_us):
-            observe((later_us - earlier_us) / 1e6)
+        series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
+        mark: Mark | None = None
+        if self._exemplars:
+            mark = (record.trace_id, record.span_id, record.started_at_unix_us + record.duration_us)
+        try:
+            series.duration(record.outcome).observe(record.duration_us, mark)
+            if record.overhead_us is not None:
+                series.endpoint.overhead.observe(record.overhead_us, mark)
+            if series.figures is not None:
+                _observe_figures(series.figures, record, mark)
+        finally:
+            series.observed += 1  # at last: `publish` looks at nothing before
 
     def spans_written(self, count: int) -> None:
-        self._spans_written.inc(count)
+        self._families.spans_written.inc(count)
 
     def spans_dropped(self, reason: str, count: int) -> None:
         """`reason` is one of telemetry's few; OTLP's begin with `otlp_`, and are in the span files all the same."""
-        self._spans_dropped.labels(reason).inc(count)
+        self._families.spans_dropped.labels(reason).inc(count)
+
+    def gc_paused(self, pause_ns: int) -> None:
+        """A garbage collection took so long. Called in the middle of anything, so it takes no lock."""
+        self._gc_pauses.observe(pause_ns // 1000)
 
     def follow_loop_lag(self, worst_us: Callable[[], int]) -> None:
-        """Let each scrape ask for the event loop's lag, in µs."""
-        self._loop_lag.set_function(lambda: worst_us() / 1e6)
+        """Ask for the event loop's lag, in µs, whenever somebody looks."""
+        self._loop_lag_us = worst_us
+
+    def follow_journal_lag(self, lag_s: Callable[[], float]) -> None:
+        """Ask for the span files' lag, in s, whenever somebody looks."""
+        self._journal_lag_s = lag_s
+
+    def active(self) -> int:
+        """Requests that are running."""
+        return sum(numbers.started for numbers in list(self._endpoints.values())) - sum(
+            sum(series.outcomes.copy().values()) for series in list(self._series.values())
+        )
+
+    def publish(self) -> None:
+        """Hand what came since the last time to prometheus-client; where workers share figures, to the others too."""
+        with self._publishing:
+            self._publish()
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The text of `/metrics` and its content type, as the request's Accept header asks.
 
-        Takes about 3 µs a series: a few ms with many models, better spent in a thread than on the loop.
+        Takes about 10 µs a line, a few ms with few models: for a thread beside the loop, which it lets go first.
         """
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        if self._shown is None:
+            return encode(Unhurried(self.registry)), content_type
+        self.publish()
+        return encode(Unhurried(self._shown)), content_type
 
-    def _make(self) -> None:
-        def counter(name: str, meaning: str, *labels: str) -> Counter:
-            return Counter(name, meaning, labels, registry=self.registry)
+    def _collected(self, collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
+        """Up to date and of one moment, also while another scrape runs."""
+        with self._publishing:
+            self._publish()
+            return list(collect())
 
-        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
-            return Gauge(name, meaning, labels, registry=self.registry)
+    def _publish(self) -> None:
+        families = self._families
+        families.loop_lag.set(self._loop_lag_us() / 1e6)
+        families.journal_lag.set(self._journal_lag_s())
+        self._gc_pauses.publish(families.gc_pause, ())
+        for key, count in self._mirrored.copy().items():
+            self._counters.publish(families.mirrored, key, count)
+        # Outcomes first: whoever has one has started before, so what is left of those started later are active.
+        ended: dict[str, int] = {}
+        for series in list(self._series.values()):
+            name = series.endpoint.name
+            ended[name] = ended.get(name, 0) + series.publish(families)
+        for numbers in list(self._endpoints.values()):
+            numbers.publish(families, ended.get(numbers.name, 0))
 
-        def histogram(name: str, meaning: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, meaning, labels, buckets=bounds, registry=self.registry)
+    def _series_of(self, record: Record) -> Series:
+        """For the first time, or under OTHER.
 
-        operation = ("endpoint", "model", "operation")
-        client = "gen_ai_client_operation_"
-        self._duration_family = histogram(
-            client + "duration_seconds",
-            "From the request's arrival to its end, whatever it was.",
-            DURATION_BOUNDS_S,
-            *operation,
-            "outcome",
-        )
-        self._first_chunk_family = histogram(
-            client + "time_to_first_chunk_seconds",
-            "Streamed, ok: to the first SSE event with choices.",
-            FIRST_CHUNK_BOUNDS_S,
-            *operation,
-        )
-        self._chunk_family = histogram(
-            client + "time_per_output_chunk_seconds",
-            "Streamed, ok: the gap before each chunk but the first. A chunk is not a token.",
-            CHUNK_BOUNDS_S,
-            *operation,
-        )
-        self._token_family = histogram(
-            "gen_ai_client_token_usage", "Tokens by the server's count.", TOKEN_BOUNDS, *operation, "token_type"
-        )
-        self._ttft_family = histogram(
-            "dyno_ttft_seconds", "Streamed, ok: to the first output, reasoning included.", TTFT_BOUNDS_S, *operation
-        )
-        self._tpot_family = histogram(
-            "dyno_tpot_seconds", "Streamed, ok: time per output token after the first chunk.", TPOT_BOUNDS_S, *operation
-        )
-        self._started = counter("dyno_requests_started", "Requests that came in.", "endpoint")
-        self._requests_family = counter("dyno_requests", "Requests that ended.", *operation, "outcome")
-        self._active = gauge("dyno_active_requests", "Requests that are running.", "endpoint")
-        self._request_bytes = counter("dyno_request_bytes", "Bytes of requests' bodies.", "endpoint")
-        self._response_bytes = counter("dyno_response_bytes", "Bytes of responses' bodies, as sent.", "endpoint")
-        self._overhead = histogram(
-            "dyno_overhead_seconds",
-            "What the proxy added to the first token, or to the end where nothing is streamed.",
-            OVERHEAD_BOUNDS_S,
-            "endpoint",
-        )
-        self._loop_lag = gauge("dyno_loop_lag_seconds", "The event loop's largest lag of the last second.")
-        self._spans_written = counter("dyno_spans_written", "Spans in the span files.")
-        self._spans_dropped = counter("dyno_spans_dropped", "Spans that were lost, and why.", "reason")
-        self._simulated = gauge(
-            "dyno_endpoint_simulated", "1 once a response said `Server: dyno-simulate`.", "endpoint"
-        )
+        Clients write models' names, so the label is bounded in number and length, and a name earns one of its own only
+        where an endpoint answered it with success: who makes names up is told 404.
+        """
+        model = record.model
+        earned = record.status is not None and 200 <= record.status < 300
+        with self._lock:
+            if model and model not in self._models:
+                if earned and len(self._models) < MODELS_LIMIT and _is_label(model):
+                    self._models.add(model)
+                else:
+                    model = OTHER
+            key = (record.endpoint, model, record.operation)
+            series = self._series.get(key)
+            if series is None:
+                labels = (record.endpoint or "", model or "", record.operation or "")
+                series = self._series[key] = Series(self._endpoint(labels[0]), labels)
+            return series
 
-    def _endpoint(self, endpoint: str) -> _Endpoint:
-        children = self._endpoints.get(endpoint)
-        if children is None:
-            children = self._endpoints[endpoint] = _Endpoint(
-                self._started.labels(endpoint),
-                self._active.labels(endpoint),
-                self._request_bytes.labels(endpoint),
-                self._response_bytes.labels(endpoint),
-                self._overhead.labels(endpoint),
-                self._simulated.labels(endpoint),
-            )
-        return children
+    def _endpoint(self, name: str) -> EndpointNumbers:
+        numbers = self._endpoints.get(name)
+        if numbers is None:
+            numbers = self._endpoints[name] = EndpointNumbers(name)
+        return numbers
 
-    def _figures_of(self, key: tuple[str, str, str]) -> _Figures:
-        children = self._figures.get(key)
-        if children is None:
-            children = self._figures[key] = _Figures(
-                self._first_chunk_family.labels(*key),
-                self._chunk_family.labels(*key),
-                self._ttft_family.labels(*key),
-                self._tpot_family.labels(*key),
-                self._token_family.labels(*key, "input"),
-                self._token_family.labels(*key, "output"),
-            )
-        return children
 
-    def _model(self, model: str | None) -> str:
-        """The label for the model that a client asked for: clients write it, so it is bounded in number and length."""
-        label = self._models.get(model)
-        if label is None:
-            with self._lock:
-                # A name that finds no room stays out of the dict, or the dict would grow. (Two keys mean "unknown".)
-                room = len(self._models) < MODELS_LIMIT + 2 or model in self._models
-                if model is None or not room or not _is_label(model):
-                    return OTHER
-                label = self._models[model] = model
-        return label
+def _observe_figures(figures: Figures, record: Record, mark: Mark | None) -> None:
+    if record.usage_source == "server":
+        if record.input_tokens is not None and record.input_tokens < _COUNT_LIMIT:
+            figures.input_tokens.observe(record.input_tokens, mark)
+        if record.output_tokens is not None and record.output_tokens < _COUNT_LIMIT:
+            figures.output_tokens.observe(record.output_tokens, mark)
+        if record.reasoning_tokens and 0 < record.reasoning_tokens < _COUNT_LIMIT:
+            figures.reasoning_tokens += record.reasoning_tokens
+        if record.cached_tokens and 0 < record.cached_tokens < _COUNT_LIMIT:
+            figures.cached_tokens += record.cached_tokens
+    if record.outcome != "ok" or not record.streamed:
+        return
+    if record.first_event_us is not None:
+        figures.first_chunk.observe(record.first_event_us, mark)
+    if record.first_token_us is not None:
+        figures.ttft.observe(record.first_token_us, mark)
+    tpot = tpot_s(record)
+    if tpot is not None:
+        figures.tpot.observe(tpot, mark)
+    offsets = record.chunk_offsets_us
+    figures.chunk.observe_sorted(sorted(map(sub, offsets[1:], offsets)), mark)
 
 
 def tpot_s(record: Record) -> float | None:
     """Time per output token in s, as MEASURING.md defines it; None where it can't be known.
 
     (last_token - first_token) / (N_out - n_first): n_first is the first chunk's tokens, 1 if unknown; reasoning that
-    was counted but not streamed is taken off N_out.
+    was counted but not streamed is taken off N_out. Where reasoning is hidden and not counted, nobody knows how many
+    tokens came between the first and the last.
     """
     tokens, first_us, last_us = record.output_tokens, record.first_token_us, record.last_token_us
-    if not record.streamed or tokens is None or first_us is None or last_us is None:
+    if not record.streamed or tokens is None or first_us is None or last_us is None or record.reasoning_hidden:
         return None
     if record.reasoning_tokens and not record.reasoning_streamed:
         tokens -= record.reasoning_tokens

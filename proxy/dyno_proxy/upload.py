@@ -98,7 +98,8 @@ class Upload:
             if exchange.body_received_ns is None:
                 await self._stream(connection, transport)
             if self.sent is not None and self.replayable:
-                self.sent(self.body)
+                sent, self.sent = self.sent, None  # once, however often the request is sent
+                sent(self.body)
             await connection.ended
         finally:
             limits.stop()
@@ -135,6 +136,8 @@ class Upload:
         finally:
             if not reading.done():
                 reading.cancel()
+            elif not reading.cancelled():
+                reading.exception()  # it may go unread, where we are cancelled; asyncio would complain of that
         if not reading.done() or reading.cancelled():
             if ended is not None and ended.done():
                 return None

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 from programs import running
-from running_proxy import running_proxy
+from running_proxy import RunningProxy, in_thread, running_proxy
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 SCRAPE_CONFIG: Final = DEPLOY / "prometheus" / "prometheus.yml"
@@ -63,6 +63,7 @@ def substituted(expression: str) -> str:
 class Stack:
     proxy: str
     prometheus: str
+    spans: RunningProxy
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +99,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         (folder / "prometheus.yml").write_text(scrape, encoding="utf-8")
         prometheus = ["prometheus", f"--config.file={folder / 'prometheus.yml'}"]
         prometheus += [f"--storage.tsdb.path={folder / 'tsdb'}", "--web.listen-address=127.0.0.1:0"]
+        prometheus += ["--enable-feature=exemplar-storage"]
         (address,) = programs.enter_context(
             running(prometheus, r'msg="Listening on" address=(127\.0\.0\.1:\d+)', folder / "prometheus.log")
         )
-        yield Stack(proxy.url, f"http://{address[1]}")
+        yield Stack(proxy.url, f"http://{address[1]}", proxy)
 
 
 @pytest.fixture
@@ -153,10 +155,40 @@ def test_configuration_passes_promtool() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+async def test_exemplars_lead_to_spans(stack: Stack, session: aiohttp.ClientSession) -> None:
+    """Prometheus asks for OpenMetrics by itself, and the exemplars that it stores name traces that are on disk."""
+    found: set[tuple[str, str]] = set()
+    deadline = time.monotonic() + DATA_LIMIT_S
+    while time.monotonic() < deadline and not found:
+        await ask(session, stack.proxy, "metis")
+        await asyncio.sleep(0.5)
+        asked = {"query": "dyno_ttft_seconds_bucket", "start": str(time.time() - 60), "end": str(time.time() + 1)}
+        for series in await data(session, f"{stack.prometheus}/api/v1/query_exemplars", asked):
+            assert series["seriesLabels"]["endpoint"] in ENDPOINTS
+            found |= {(each["labels"]["trace_id"], each["labels"]["span_id"]) for each in series["exemplars"]}
+    assert found
+    rows = await asyncio.to_thread(stack.spans.read_rows)
+    assert found <= {(row["trace_id"], row["span_id"]) for row in rows}
+
+
 async def test_metrics_pass_promtool(stack: Stack, session: aiohttp.ClientSession) -> None:
     """Prometheus' own linter finds nothing in what the proxy exposes after a request."""
     await ask(session, stack.proxy, "metis")
-    async with session.get(f"{stack.proxy}/metrics") as response:
+    await check_metrics(session, stack.proxy)
+
+
+async def test_metrics_of_workers_pass_promtool(stack: Stack, session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """Nor in the sum that one of several workers exposes."""
+    upstream = {"metis": f"{stack.proxy}/metis/v1"}
+    async with in_thread(running_proxy(tmp_path, upstream, environment={"DYNO_PROXY_WORKERS": "2"})) as proxy:
+        await ask(session, proxy.url, "metis")
+        await asyncio.sleep(0.5)
+        await check_metrics(session, proxy.url)
+        assert await asyncio.to_thread(proxy.started) == 1
+
+
+async def check_metrics(session: aiohttp.ClientSession, proxy: str) -> None:
+    async with session.get(f"{proxy}/metrics") as response:
         exposed = await response.read()
     linter = await asyncio.create_subprocess_exec(
         *("promtool", "check", "metrics"), stdin=PIPE, stdout=PIPE, stderr=STDOUT

@@ -1,17 +1,25 @@
 """metrics.py: what `/metrics` says of requests, by names and labels that dashboards rely on."""
 
-import re
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import openmetrics
+from prometheus_client import CollectorRegistry, openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
+import records as records_module
+from dyno_proxy.families import DURATION_BOUNDS_S, Shared
 from dyno_proxy.metrics import MODELS_LIMIT, OTHER, Metrics, tpot_s
 from dyno_proxy.record import Record
+from dyno_proxy.tallies import Tally, TallyHistogram
 from records import record, records, unstreamed
 
 CHAT: Final = {"endpoint": "metis", "model": "gpt-oss-120b", "operation": "chat"}
@@ -31,7 +39,13 @@ NAMES: Final = {
     "dyno_request_bytes_total": {"endpoint"},
     "dyno_response_bytes_total": {"endpoint"},
     "dyno_overhead_seconds": {"endpoint"},
+    "dyno_reasoning_tokens_total": {"endpoint", "model", "operation"},
+    "dyno_cached_tokens_total": {"endpoint", "model", "operation"},
+    "dyno_retries_total": {"endpoint"},
+    "dyno_mirror_copies_total": {"endpoint", "result"},
     "dyno_loop_lag_seconds": set(),
+    "dyno_journal_lag_seconds": set(),
+    "dyno_gc_pause_seconds": set(),
     "dyno_spans_written_total": set(),
     "dyno_spans_dropped_total": {"reason"},
     "dyno_endpoint_simulated": {"endpoint"},
@@ -55,6 +69,7 @@ def test_the_contracts_names_and_labels() -> None:
     """Every metric of the contract is there once something happened, with exactly its labels, and no other is."""
     metrics = seen(Metrics("0.1.0"), record())
     metrics.spans_dropped("disk", 1)
+    metrics.mirrored("metis", "sent")
     text, _ = metrics.render()
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text.decode()):
@@ -159,6 +174,29 @@ def test_the_models_label_is_bounded() -> None:
     assert value(metrics, "dyno_requests_total", **OK | {"model": "configured"}) == 1
 
 
+def test_a_made_up_model_earns_no_label() -> None:
+    """An endpoint answers junk names with 404: they are OTHER, and leave the room to models that are there."""
+    metrics = Metrics("0.1.0", models=["configured"])
+    junk = [record(model=f"junk {number}", outcome="http_error", status=404) for number in range(200)]
+    refused = record(model="junk", outcome="rejected", status=None)
+    seen(metrics, *junk, refused, record(model="real"), record(model="configured", outcome="http_error", status=500))
+    assert value(metrics, "dyno_requests_total", **CHAT | {"model": OTHER, "outcome": "http_error"}) == 200
+    assert value(metrics, "dyno_requests_total", **CHAT | {"model": OTHER, "outcome": "rejected"}) == 1
+    assert value(metrics, "dyno_requests_total", **OK | {"model": "real"}) == 1
+    assert value(metrics, "dyno_requests_total", **CHAT | {"model": "configured", "outcome": "http_error"}) == 1
+    assert b"junk" not in metrics.render()[0]
+
+
+def test_a_new_configuration_is_known() -> None:
+    """Its endpoints show zeros at once, its models keep their labels; what was counted for the old ones stays."""
+    metrics = seen(Metrics("0.1.0", ["metis"], ["old"]), record(model="old"))
+    metrics.expect(["sophia"], ["new"])
+    assert value(metrics, "dyno_requests_started_total", endpoint="sophia") == 0
+    seen(metrics, record(model="new", outcome="http_error", status=404))
+    assert value(metrics, "dyno_requests_total", **CHAT | {"model": "new", "outcome": "http_error"}) == 1
+    assert value(metrics, "dyno_requests_total", **OK | {"model": "old"}) == 1
+
+
 @pytest.mark.parametrize("model", ["x" * 1000, "lone \ud800 surrogate"])
 def test_a_model_that_is_no_label_is_other(model: str) -> None:
     """It would otherwise break the text for everyone, or fill it."""
@@ -192,14 +230,157 @@ def test_loop_lag_is_asked_at_the_scrape() -> None:
     assert value(metrics, "dyno_loop_lag_seconds") == 0.00025
 
 
+def test_what_else_is_counted() -> None:
+    """Reasoning and cached tokens, retries, mirrors, garbage collections and the journal's lag."""
+    metrics = Metrics("0.1.0", ["metis"])
+    seen(metrics, record(reasoning_tokens=3, cached_tokens=8, retries=2), record(reasoning_tokens=1, retries=0))
+    metrics.mirrored("metis", "sent")
+    metrics.mirrored("metis", "sent")
+    metrics.mirrored("metis", "busy")
+    for pause_ns in (30_000, 150_000, 7_000_000):
+        metrics.gc_paused(pause_ns)
+    metrics.follow_journal_lag(lambda: 1.5)
+    assert value(metrics, "dyno_reasoning_tokens_total", **CHAT) == 4
+    assert value(metrics, "dyno_cached_tokens_total", **CHAT) == 8
+    assert value(metrics, "dyno_retries_total", endpoint="metis") == 2
+    assert value(metrics, "dyno_mirror_copies_total", endpoint="metis", result="sent") == 2
+    assert value(metrics, "dyno_mirror_copies_total", endpoint="metis", result="busy") == 1
+    assert value(metrics, "dyno_gc_pause_seconds_count") == 3
+    assert value(metrics, "dyno_gc_pause_seconds_sum") == pytest.approx(0.00718)
+    assert value(metrics, "dyno_gc_pause_seconds_bucket", le="0.0002") == 2
+    assert value(metrics, "dyno_journal_lag_seconds") == 1.5
+
+
+def test_each_scrape_adds_up() -> None:
+    """While requests begin and end in another thread: started = active + the sum of outcomes, at each scrape."""
+    metrics = Metrics("0.1.0", ["metis"])
+    done = threading.Event()
+
+    def traffic() -> None:
+        sources = [record(model=f"m{number}", outcome=("ok", "truncated")[number % 2]) for number in range(20)]
+        while not done.is_set():
+            for source in sources:
+                metrics.started("metis")
+                metrics.started("metis")
+                metrics.finished(source)
+                metrics.finished(source)
+
+    thread = threading.Thread(target=traffic)
+    thread.start()
+    scrapes = 0
+    try:
+        until_s = time.monotonic() + 2.0
+        while time.monotonic() < until_s:
+            sums: dict[str, float] = {}
+            for family in metrics.registry.collect():
+                sums[family.name] = sum(sample.value for sample in family.samples)
+            assert sums["dyno_requests_started"] == sums["dyno_active_requests"] + sums["dyno_requests"]
+            scrapes += 1
+    finally:
+        done.set()
+        thread.join()
+    assert scrapes > 10
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.0, 1000.0) | st.sampled_from(DURATION_BOUNDS_S), max_size=50), st.integers(0, 50))
+def test_tallies_are_the_librarys_histograms(values: list[float], cut: int) -> None:
+    """Observed one by one or many at once, handed on in parts: the text is that of a histogram that saw each value."""
+    registries = [CollectorRegistry() for _ in range(3)]
+    families = [TallyHistogram("h_s", "x", buckets=DURATION_BOUNDS_S, registry=registry) for registry in registries]
+    singly, together = Tally(DURATION_BOUNDS_S, 1), Tally(DURATION_BOUNDS_S, 1)
+    for part in (values[:cut], values[cut:]):
+        for each in part:
+            families[0].observe(each)
+            singly.observe(each)
+        together.observe_sorted(sorted(part))
+        singly.publish(families[1], ())
+        together.publish(families[2], ())
+    theirs, ours, ours_together = (
+        {(sample.name, sample.labels.get("le")): sample.value for each in registry.collect() for sample in each.samples}
+        for registry in registries
+    )
+    assert ours == pytest.approx(theirs)
+    assert ours_together == pytest.approx(theirs)
+
+
+def test_exemplars_lead_to_the_trace() -> None:
+    """In OpenMetrics a bucket bears the newest request that fell into it; the plain text can't."""
+    metrics = seen(Metrics("0.1.0"), record(), record(trace_id=7, span_id=8, first_token_us=200_001))
+    text = metrics.render("application/openmetrics-text")[0].decode()
+    exemplars = {
+        (sample.name, sample.labels["le"]): sample.exemplar
+        for family in openmetrics_families(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    ttft = exemplars["dyno_ttft_seconds_bucket", "0.25"]
+    assert ttft.labels == {"trace_id": f"{7:032x}", "span_id": f"{8:016x}"}
+    assert ttft.value == 0.200001
+    assert float(ttft.timestamp) == pytest.approx(1_795_557_540.300501)
+    assert {name.removesuffix("_bucket") for name, _ in exemplars} == {
+        *("gen_ai_client_operation_duration_seconds", "gen_ai_client_operation_time_to_first_chunk_seconds"),
+        *("gen_ai_client_operation_time_per_output_chunk_seconds", "gen_ai_client_token_usage"),
+        *("dyno_ttft_seconds", "dyno_tpot_seconds", "dyno_overhead_seconds"),
+    }
+    assert b"trace_id" not in metrics.render("text/plain")[0]
+
+
+def test_workers_share_figures(tmp_path: Path) -> None:
+    """Any worker's text is the sum of all; a slot's next process counts on; what only the living have goes with it."""
+
+    def worker(slot: int, requests: int, running: int) -> str:
+        """A process that serves so many requests, leaves so many running, and prints its text of /metrics."""
+        program = (
+            "import sys; from pathlib import Path; from dyno_proxy.metrics import Metrics; "
+            "from dyno_proxy.families import Shared; from records import record; "
+            f"m = Metrics('0', ['metis'], [], Shared(Path({str(tmp_path)!r}), {slot}))\n"
+            f"for _ in range({requests}): m.started('metis'); m.finished(record()); m.observe(record())\n"
+            f"for _ in range({running}): m.started('metis')\n"
+            "m.gc_paused(1000); m.spans_written(1)\n"
+            "sys.stdout.write(m.render('application/openmetrics-text')[0].decode())"
+        )
+        folders = [str(Path(records_module.__file__).parent)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+        return subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    worker(0, 3, 1)
+    Shared(tmp_path, 0).forget_live()  # it has died
+    worker(1, 10, 2)
+    text = worker(0, 5, 4)  # its successor
+    figures = {
+        (sample.name, tuple(sample.labels.items())): sample.value
+        for family in openmetrics_families(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    }
+    endpoint = (("endpoint", "metis"),)
+    assert figures["dyno_requests_started_total", endpoint] == 3 + 1 + 10 + 2 + 5 + 4
+    assert figures["dyno_active_requests", endpoint] == 2 + 4
+    assert figures["dyno_build_info", (("version", "0"),)] == 1
+    assert figures["dyno_gc_pause_seconds_count", ()] == 3
+    assert figures["dyno_spans_written_total", ()] == 3
+    assert figures["dyno_overhead_seconds_count", endpoint] == 18
+    assert figures["dyno_overhead_seconds_bucket", (*endpoint, ("le", "0.0001"))] == 18
+    assert figures["dyno_overhead_seconds_sum", endpoint] == pytest.approx(18 * 8e-5)
+    assert "trace_id" not in text
+
+
+def test_another_programs_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """prometheus-client's variable, set for somebody else, doesn't make one process share its figures."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    metrics = seen(Metrics("0.1.0"), record())
+    assert value(metrics, "dyno_requests_total", **OK) == 1
+    assert not list(tmp_path.iterdir())
+
+
 @settings(deadline=None)
 @given(st.lists(records(), max_size=20))
 def test_both_texts_can_be_parsed_whatever_came(sources: list[Record]) -> None:
     """Prometheus text and OpenMetrics, both valid, and started = the sum of outcomes."""
     metrics = Metrics("0.1.0")
-    for source in sources:
-        metrics.started(source.endpoint)
-        metrics.finished(source)
+    seen(metrics, *sources)
     text, content_type = metrics.render()
     assert content_type.startswith("text/plain")
     totals = {"dyno_requests_started_total": 0.0, "dyno_requests_total": 0.0}
@@ -213,13 +394,15 @@ def test_both_texts_can_be_parsed_whatever_came(sources: list[Record]) -> None:
     assert list(openmetrics_families(text.decode()))  # type: ignore[no-untyped-call]
 
 
-def test_negative_counts_do_not_stop_observing() -> None:
-    """A server that reports nonsense gets its nonsense counted; nothing breaks."""
-    metrics = Metrics("0.1.0")
-    seen(metrics, record(input_tokens=-5, output_tokens=-(10**30), chunk_offsets_us=(5, 3)))
-    text, _ = metrics.render()
-    (line,) = [line for line in text.decode().splitlines() if re.match(r"gen_ai_client_token_usage_sum.*input", line)]
-    assert line.endswith(" -5.0")
+def test_nonsense_does_not_stop_observing() -> None:
+    """Numbers below zero or beyond all measure, by a server's word, aren't counted, and the text stays valid."""
+    nonsense = {"input_tokens": -5, "output_tokens": 10**400, "reasoning_tokens": 10**5000, "cached_tokens": -1}
+    metrics = seen(Metrics("0.1.0"), record(**nonsense), record(output_tokens=-(10**30)))
+    assert value(metrics, "gen_ai_client_token_usage_count", **CHAT, token_type="input") == 1  # noqa: S106  # a label
+    assert value(metrics, "gen_ai_client_token_usage_count", **CHAT, token_type="output") == 0  # noqa: S106  # a label
+    assert value(metrics, "dyno_reasoning_tokens_total", **CHAT) == 0
+    assert value(metrics, "dyno_cached_tokens_total", **CHAT) == 0
+    assert list(openmetrics_families(metrics.render("application/openmetrics-text")[0].decode()))  # type: ignore[no-untyped-call]
 
 
 def test_openmetrics_is_the_clients() -> None:

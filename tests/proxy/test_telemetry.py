@@ -128,6 +128,24 @@ def test_counters_are_right_at_once(rig: Callable[..., Rig]) -> None:
     assert each.value("dyno_requests_total", **labels) == 1
 
 
+def test_the_journals_lag(rig: Callable[..., Rig]) -> None:
+    """It is the age of the oldest record that isn't on disk yet, and nothing once all are."""
+    each = rig()
+    assert each.telemetry.lag_s() == 0.0
+    ages_s = []
+    for number in range(1, 6):  # the thread's next look, up to 200 ms away, may come at once now and then
+        before_s = time.monotonic()
+        each.put(record(span_id=number))
+        time.sleep(0.02)
+        each.put(record(span_id=100 + number))
+        lag_s = each.telemetry.lag_s()
+        assert lag_s <= time.monotonic() - before_s
+        ages_s.append(lag_s)
+        assert each.telemetry.flush(WAIT_S)
+        assert each.telemetry.lag_s() == 0.0
+    assert max(ages_s) >= 0.02
+
+
 def test_a_full_queue_drops_and_counts(rig: Callable[..., Rig]) -> None:
     """Faster than the thread comes by: memory is bounded, `record` doesn't wait, and written + dropped = recorded."""
     each = rig(queue_records=10)

@@ -1,0 +1,78 @@
+"""A request's attempts: a connection that rests or a new one, the exchange on it, and whether there is another try."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from .endpoints import Endpoint
+from .errors import UpstreamError, connect_fault, connect_message
+from .exchange import Exchange
+from .relay import UpstreamConnection
+
+_FIRST_RETRY_S: Final = 0.1
+_LONGEST_RETRY_S: Final = 2.0
+
+
+async def attempt(
+    endpoint: Endpoint,
+    exchange: Exchange,
+    send: Callable[[UpstreamConnection], Awaitable[None]],
+    *,
+    replayable: Callable[[], bool],
+    retries: int,
+) -> UpstreamConnection:
+    """Have the request sent, and its response's end waited for; returns the connection that served it last.
+
+    `send` does both on a connection; `replayable` says whether it could do so again. Of `retries` there may be so many,
+    each before the first byte of a response. Raises UpstreamError where no connection could be had.
+    """
+    connection = endpoint.pool.resting()
+    exchange.connection_reused = connection is not None
+    exchange.retries = 0 if retries else None
+    while True:
+        if connection is None:
+            try:
+                connection = await _connect(endpoint)
+            except UpstreamError as error:
+                late = error.fault.outcome == "upstream_timeout"
+                if late or not replayable() or not await _may_retry(exchange, retries):
+                    raise
+                continue
+        exchange.connected_ns = time.monotonic_ns()
+        try:
+            await send(connection)
+        except BaseException:
+            connection.release()
+            connection.abort()
+            raise
+        endpoint.pool.put_back(connection)
+        failed = exchange.broken is not None and exchange.broken[0] == "upstream_unreachable"
+        if not failed or connection.responded or not replayable():
+            return connection
+        # The endpoint closed a resting connection just as we took it, and has seen nothing or thrown it away: that is
+        # no retry. Any other is, and only the configuration may want it.
+        if not exchange.connection_reused and not await _may_retry(exchange, retries):
+            return connection
+        exchange.connection_reused = False
+        exchange.broken = None
+        connection = None
+
+
+async def _may_retry(exchange: Exchange, retries: int) -> bool:
+    """Count another attempt and wait a little before it; False where there is none left."""
+    if exchange.retries is None or exchange.retries >= retries:
+        return False
+    await asyncio.sleep(min(_FIRST_RETRY_S * 2**exchange.retries, _LONGEST_RETRY_S))
+    exchange.retries += 1
+    return True
+
+
+async def _connect(endpoint: Endpoint) -> UpstreamConnection:
+    try:
+        return await endpoint.pool.connect()
+    except Exception as error:
+        fault = connect_fault(error)
+        if fault is None:
+            raise
+        raise UpstreamError(fault, connect_message(error, fault, f"{endpoint.host}:{endpoint.port}")) from error

@@ -1,0 +1,107 @@
+"""What the parent of workers and a worker tell each other, over a socket that both hold while they live."""
+
+import asyncio
+import socket
+from typing import Final
+
+import msgspec
+
+from .config import Config
+
+_LENGTH_BYTES: Final = 4
+
+
+class Serve(msgspec.Struct, tag=True):
+    """The first order: all that a worker needs to know."""
+
+    config: Config
+    slot: int
+    figures: str  # folder of the figures that workers share
+    sockets: list[list[int]]  # of each slot: file descriptors for clients
+    metrics_sockets: list[list[int]]  # and those for metrics
+
+
+class Reload(msgspec.Struct, tag=True):
+    config: Config
+
+
+class Listen(msgspec.Struct, tag=True):
+    """Accept connections of this slot too: its own worker is gone."""
+
+    slot: int
+
+
+class Release(msgspec.Struct, tag=True):
+    """Accept no more of them: its worker is back."""
+
+    slot: int
+
+
+class Stop(msgspec.Struct, tag=True):
+    """Drain and end; where `at_once`, without waiting for what runs."""
+
+    at_once: bool
+
+
+class Ready(msgspec.Struct, tag=True):
+    """The worker serves."""
+
+
+class Taken(msgspec.Struct, tag=True):
+    """A new configuration is in force: this one, but for `waiting`, keys that need a restart."""
+
+    config: Config
+    waiting: list[str]
+
+
+class Refused(msgspec.Struct, tag=True):
+    """A configuration can't be served."""
+
+    why: str
+
+
+Order = Serve | Reload | Listen | Release | Stop
+Answer = Ready | Taken | Refused
+
+
+class Link:
+    """One end of the socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, end: socket.socket) -> "Link":
+        end.setblocking(False)
+        return cls(*await asyncio.open_connection(sock=end))
+
+    def tell(self, message: Order | Answer) -> None:
+        """Never waits, and never fails: a worker that is gone is noticed by its end, a parent by `order`'s None."""
+        if not self._writer.is_closing():
+            body = msgspec.msgpack.encode(message)
+            self._writer.write(len(body).to_bytes(_LENGTH_BYTES) + body)
+
+    async def order(self) -> Order | None:
+        """The next one from the parent; None when it is gone."""
+        body = await self._message()
+        return None if body is None else _ORDER.decode(body)
+
+    async def answer(self) -> Answer | None:
+        """The next one from the worker; None when it is gone."""
+        body = await self._message()
+        return None if body is None else _ANSWER.decode(body)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    async def _message(self) -> bytes | None:
+        try:
+            length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES))
+            return await self._reader.readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+
+_ORDER: Final = msgspec.msgpack.Decoder(Order)
+_ANSWER: Final = msgspec.msgpack.Decoder(Answer)

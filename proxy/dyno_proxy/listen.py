@@ -1,0 +1,75 @@
+"""The sockets that the proxy listens on, bound before anything else starts: a port in use is a start's error."""
+
+import errno
+import socket
+from typing import Any
+
+from .config import ConfigError, split_address
+
+BACKLOG = 1024
+
+
+def bind(address: str, key: str, copies: int = 1) -> list[list[socket.socket]]:
+    """Listening sockets for each of an address's `copies`: one for each IP address that its host's name stands for.
+
+    Among copies the kernel spreads connections (SO_REUSEPORT). Raises ConfigError, naming the configuration's key.
+    """
+    host, port = split_address(address)
+    bound: list[list[socket.socket]] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # `localhost` stands for ::1 too, also where the machine has no IPv6.
+        possible = [each for each in found if each[0] != socket.AF_INET6 or _has_ipv6()] or found
+        places: list[tuple[int, Any]] = list(dict.fromkeys((each[0], each[4]) for each in possible))
+        # Plain sockets first: with SO_REUSEPORT alone nobody would notice that another program has the port.
+        bound.append([])
+        for family, place in places:
+            bound[0].append(_listening(family, place))
+        if copies > 1:
+            places = [(each.family, each.getsockname()) for each in bound[0]]
+            _close(bound.pop())
+        for _ in range(copies - len(bound)):
+            bound.append([])
+            for family, place in places:
+                bound[-1].append(_listening(family, place, shared=True))
+    except OSError as error:
+        for each in bound:
+            _close(each)
+        why = "the port is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        raise ConfigError(f"{key}: can't listen on {address}: {why}; choose another with --listen HOST:PORT") from error
+    return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _listening(family: int, place: Any, *, shared: bool = False) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.setblocking(False)
+        made.bind(place)
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()

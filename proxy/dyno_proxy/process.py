@@ -1,0 +1,235 @@
+"""One process's proxy: made, serving, taking on another configuration, drained, stopped."""
+
+import asyncio
+import gc
+import logging
+import resource
+import socket
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from .config import Config, ConfigError, EndpointConfig, is_loopback, split_address
+from .endpoints import Endpoint
+from .families import Shared
+from .gc_pauses import GcPauses
+from .handle import Handler, OwnPage
+from .keys import ClientKeys
+from .lag import LoopLag
+from .listen import BACKLOG
+from .metrics import Metrics
+from .server import MeasuredProtocol, MeasuredServer
+from .telemetry import Telemetry
+
+# What a running proxy can't change: other sockets, another folder, another number of processes, what its server has
+# been made with.
+NEEDS_RESTART: Final = ("listen", "metrics_listen", "spans", "workers", "max_head_bytes", "head_timeout_s")
+
+# The first: objects that came to be, less those that went, between two collections of the young ones. Three times 500
+# streams that begin together meet 320 pauses with Python's 700, the longest over 10 ms; with these 19, all under 5 ms;
+# with 50,000 there are 3, the longest over 10 ms again. Memory is the same with all.
+_GC_THRESHOLDS: Final = (10_000, 20, 50)
+
+# For so long the event loop may wait for the interpreter while another thread computes: a text of /metrics, OTLP.
+# Python's 5 ms would be in the timing of every tenth read then; under full load neither costs more than the other.
+_SWITCH_S: Final = 0.0005
+
+_SHUTDOWN_S: Final = 0.5  # for connections to end what is nothing but their closing
+
+_LOG: Final = logging.getLogger("dyno.proxy")
+
+
+class Reloaded(NamedTuple):
+    config: Config  # what is in force now: what needs a restart is as it was
+    waiting: list[str]  # keys that changed, and need a restart
+
+
+class Proxy:
+    """Made on the event loop that it serves on. Raises ConfigError or SetupError for what can't be served."""
+
+    def __init__(self, config: Config, shared: Shared | None = None) -> None:
+        """`shared`: where this process's figures meet those of other workers; None for the only process."""
+        version = metadata.version("inference-dyno")
+        keys = _client_keys(config)
+        self._config = config
+        self._endpoints = {name: Endpoint(name, each) for name, each in config.endpoints.items()}
+        self._metrics = Metrics(version, self._endpoints, _models(config), shared)
+        self._telemetry = Telemetry(Path(config.proxy.spans), self._metrics, version)
+        self._metrics.follow_journal_lag(self._telemetry.lag_s)
+        self._lag = LoopLag(asyncio.get_running_loop(), each_time=None if shared is None else self._metrics.publish)
+        self._metrics.follow_loop_lag(self._lag.worst_us)
+        self._gc_pauses = GcPauses(self._metrics.gc_paused)
+        self._version = version
+
+        pages = self._own_pages()
+        # Off loopback the figures have a listener of their own: clients' keys don't open them.
+        public = not is_loopback(split_address(config.proxy.listen)[0])
+        clients_pages = {path: page for path, page in pages.items() if not (public and path == "/metrics")}
+        self._handler = Handler(
+            self._endpoints,
+            self._telemetry,
+            self._lag,
+            clients_pages,
+            keys,
+            config.proxy,
+            self._gc_pauses,
+            self._metrics.mirrored,
+        )
+        self._own = Handler({}, self._telemetry, self._lag, pages, None, config.proxy, self._gc_pauses)
+        self._servers = [MeasuredServer(each, each.refused) for each in (self._handler, self._own)]
+        self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # of each server, by the slot of the sockets
+
+    async def listen(self, sockets: list[socket.socket], metrics_sockets: list[socket.socket], slot: int = 0) -> None:
+        """Accept connections of a slot's listening sockets; the caller keeps them."""
+        loop = asyncio.get_running_loop()
+        for server, bound, listeners in zip(self._servers, (sockets, metrics_sockets), self._open, strict=True):
+            listeners[slot] = [await loop.create_server(server, sock=each.dup(), backlog=BACKLOG) for each in bound]
+
+    def release(self, slot: int) -> None:
+        """Accept no more connections of this slot's sockets; those accepted stay."""
+        for listeners in self._open:
+            for each in listeners.pop(slot, []):
+                each.close()
+
+    def begin(self) -> None:
+        """All is made: begin to measure the process itself."""
+        self._lag.start()
+        # What start-up made stays for good: the collector need not walk it during measurements.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        sys.setswitchinterval(_SWITCH_S)
+        _allow_many_sockets()
+        self._prefetch_tokens()
+        self._gc_pauses.start()
+
+    async def reload(self, config: Config) -> Reloaded:
+        """Take on another configuration, for requests from now on; those that run end with the old one.
+
+        Raises ConfigError, and changes nothing, where it can't be served.
+        """
+        running = self._config.proxy
+        fixed = {key: getattr(running, key) for key in NEEDS_RESTART}
+        waiting = [f"proxy.{key}" for key, value in fixed.items() if getattr(config.proxy, key) != value]
+        config = msgspec.structs.replace(config, proxy=msgspec.structs.replace(config.proxy, **fixed))
+        if not is_loopback(split_address(running.listen)[0]) and config.proxy.keys_file is None:
+            raise ConfigError(
+                f"proxy.keys_file: without it {running.listen} would be open to strangers until a restart"
+            )
+        keys = _client_keys(config)
+        kept = {
+            name: endpoint
+            for name, endpoint in self._endpoints.items()
+            if config.endpoints.get(name) == endpoint.config and not _has_files(endpoint.config)
+        }
+        # In a thread: a TLS context alone takes some 20 ms.
+        made = await asyncio.to_thread(
+            lambda: {name: Endpoint(name, each) for name, each in config.endpoints.items() if name not in kept}
+        )
+        replaced = [endpoint for name, endpoint in self._endpoints.items() if name not in kept]
+        self._config = config
+        self._endpoints = {name: kept.get(name) or made[name] for name in config.endpoints}
+        self._metrics.expect(self._endpoints, _models(config))
+        self._handler.replace(self._endpoints, keys, config.proxy)
+        self._prefetch_tokens()
+        for endpoint in replaced:
+            endpoint.pool.close()  # its connections under way serve their exchange to the end
+        return Reloaded(config, waiting)
+
+    async def stop(self, at_once: asyncio.Event) -> bool:
+        """Refuse new requests, let the running ones finish, put the spans on disk; set `at_once` to cut them off.
+
+        False where requests were cut off, or spans could not be written in time.
+        """
+        clients, own = self._open
+        _close(clients)
+        # The listener for metrics stays meanwhile: who looks there hears that we aren't ready, and the last figures.
+        await self._own.drain(0.0)
+        draining = asyncio.create_task(self._handler.drain(self._config.proxy.drain_s))
+        hurried = asyncio.create_task(at_once.wait())
+        await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurried):
+            task.cancel()
+        await self._handler.close_mirror()  # copies are worth no wait, and aren't among those that are cut off
+        cut = self._metrics.active()
+        if cut:
+            _LOG.warning("running requests that are cut off: %d", cut)
+            await self._cut()
+        _close(own)
+        for server in self._servers:
+            await server.shutdown(_SHUTDOWN_S)
+        for endpoint in self._endpoints.values():
+            endpoint.pool.close()
+        self._lag.stop()
+        self._gc_pauses.stop()
+        written = await asyncio.to_thread(self._telemetry.close)
+        self._metrics.publish()
+        return written and not cut
+
+    async def _cut(self) -> None:
+        """End what runs, and wait until each request has its outcome."""
+        server = self._servers[0]
+        self._handler.cut()
+        for connection in list(server.connections):
+            if isinstance(connection, MeasuredProtocol) and connection.upstream is not None:
+                connection.upstream.cut("truncated", "proxy_shutdown")
+        await server.shutdown(_SHUTDOWN_S)  # cancels those that have no upstream yet
+        await self._handler.drain(_SHUTDOWN_S)
+
+    def _prefetch_tokens(self) -> None:
+        for endpoint in self._endpoints.values():
+            if endpoint.token is not None:
+                endpoint.token.prefetch()
+
+    def _own_pages(self) -> dict[str, OwnPage]:
+        async def show_metrics(request: web.BaseRequest) -> web.Response:
+            text, content_type = await asyncio.to_thread(self._metrics.render, request.headers.get("Accept", ""))
+            return web.Response(body=text, headers={"Content-Type": content_type})
+
+        async def healthy(_request: web.BaseRequest) -> web.Response:
+            return web.Response(text="ok\n")
+
+        async def list_endpoints(_request: web.BaseRequest) -> web.Response:
+            known = [endpoint.public() for endpoint in self._endpoints.values()]
+            return web.json_response({"endpoints": known, "version": self._version})
+
+        return {"/metrics": show_metrics, "/healthz": healthy, "/endpoints": list_endpoints}
+
+
+def _allow_many_sockets() -> None:
+    """As many files as the system lets this user have: each stream takes two, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:  # macOS names a hard limit that it doesn't grant
+        _LOG.debug("the limit of %d open files stays: %s", soft, error)
+
+
+def _models(config: Config) -> list[str]:
+    return [endpoint.model for endpoint in config.endpoints.values() if endpoint.model is not None]
+
+
+def _has_files(config: EndpointConfig) -> bool:
+    """Its TLS files may have changed where their names have not."""
+    return any((config.ca_file, config.client_cert_file, config.client_key_file))
+
+
+def _client_keys(config: Config) -> ClientKeys | None:
+    if config.proxy.keys_file is None:
+        return None
+    try:
+        return ClientKeys(Path(config.proxy.keys_file))
+    except OSError as error:
+        raise ConfigError(f"proxy.keys_file: {config.proxy.keys_file}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"proxy.keys_file: {config.proxy.keys_file}: {error}") from error
+
+
+def _close(listeners: dict[int, list[asyncio.Server]]) -> None:
+    for slot in list(listeners):
+        for each in listeners.pop(slot):
+            each.close()

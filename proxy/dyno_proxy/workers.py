@@ -1,0 +1,265 @@
+"""The parent of `--workers N`: it holds the port, starts the workers, starts one again that dies, and ends them all.
+
+Each worker has a slot: listening sockets among which the kernel spreads connections (SO_REUSEPORT; of one socket that
+all share, a burst of connections goes to whoever wakes first). The parent keeps all slots' sockets open, so what waits
+in a dead worker's queue isn't lost: another worker accepts it until the dead one's successor does. Workers are new
+interpreters and not forks: nothing that was seeded, opened or started before is shared by accident.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from .app import reload_on
+from .config import Config, ConfigError
+from .control import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
+from .families import Shared
+from .listen import bind, url_of
+from .signals import Signals
+
+_STEADY_S: Final = 10.0  # who lived so long is started again at once
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 10.0
+_GRACE_S: Final = 15.0  # beyond the drain, for spans to be written; then a worker is killed
+
+_LOG: Final = logging.getLogger("dyno.proxy")
+
+
+class _StartError(Exception):
+    """A worker ended before it served, and not over its configuration."""
+
+
+async def supervise(config: Config, load: Callable[[], Config]) -> int:
+    """As app.run. Raises ConfigError where a worker can't serve the configuration."""
+    signals = Signals()
+    signals.listen()
+    count = config.proxy.workers
+    sockets = bind(config.proxy.listen, "proxy.listen", count)
+    metrics_sockets: list[list[socket.socket]] = [[] for _ in range(count)]
+    if config.proxy.metrics_listen is not None:
+        metrics_sockets = bind(config.proxy.metrics_listen, "proxy.metrics_listen", count)
+    # In memory: figures are written ten times a second, and must not wait for a disk.
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="dyno-figures-", dir=place, ignore_cleanup_errors=True) as figures:
+        try:
+            return await _Workers(config, sockets, metrics_sockets, Path(figures), signals).run(load)
+        except _StartError as error:
+            _LOG.error("%s", error)
+            return 1
+
+
+@dataclass(eq=False)
+class _Worker:
+    slot: int
+    process: Process
+    link: Link
+    config: Config
+    started_s: float
+
+    def __str__(self) -> str:
+        return f"worker {self.slot + 1} (process {self.process.pid})"
+
+
+class _Workers:
+    def __init__(
+        self,
+        config: Config,
+        sockets: list[list[socket.socket]],
+        metrics_sockets: list[list[socket.socket]],
+        figures: Path,
+        signals: Signals,
+    ) -> None:
+        self._config = config
+        self._sockets = sockets
+        self._metrics_sockets = metrics_sockets
+        self._figures = figures
+        self._signals = signals
+        self._alive: set[_Worker] = set()
+        self._ready: dict[int, _Worker] = {}  # by slot
+        self._accepting: dict[int, _Worker] = {}  # who accepts a slot's connections
+        self._reloading = asyncio.Lock()  # a worker that starts meanwhile must not miss it
+        self._in_order = True  # so far, all that were told to end did so as they should
+
+    async def run(self, load: Callable[[], Config]) -> int:
+        slots = range(len(self._sockets))
+        stopping = asyncio.create_task(self._signals.stop.wait())
+        keepers: list[asyncio.Task[None]] = []
+        try:
+            for group in (slots[:1], slots[1:]):  # one first: what can't be served is said once
+                served = [asyncio.get_running_loop().create_future() for _ in group]
+                keepers += [asyncio.create_task(self._keep(*each)) for each in zip(group, served, strict=True)]
+                starting = asyncio.gather(*served)
+                await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+                if stopping.done():
+                    starting.cancel()
+                    break
+                starting.result()
+            else:
+                print(f"dyno proxy: {len(slots)} workers", flush=True)
+                url = url_of(self._sockets[0][0])
+                print(f"dyno proxy: listening on {url}, spans in {self._config.proxy.spans}", flush=True)
+                reloading = asyncio.create_task(reload_on(self._signals.reload, load, self._reload))
+                await stopping
+                reloading.cancel()
+        finally:
+            self._signals.stop.set()
+            await self._end(keepers)
+        return 0 if self._in_order else 1
+
+    async def _keep(self, slot: int, served: "asyncio.Future[None]") -> None:
+        """Keep a worker in the slot until the end. `served` hears how the first start went."""
+        try:
+            worker = await self._start(slot)
+        except (ConfigError, _StartError) as error:
+            if not served.done():
+                served.set_exception(error)
+            return
+        if not served.done():
+            served.set_result(None)
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            code = await worker.process.wait()
+            self._gone(worker)
+            if self._signals.stop.is_set():
+                self._in_order &= code == 0
+                return
+            if asyncio.get_running_loop().time() - worker.started_s >= _STEADY_S:
+                pause_s = _FIRST_PAUSE_S
+            _LOG.error("%s ended %s; it is started again", worker, _how(code))
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._signals.stop.wait(), pause_s)
+                if self._signals.stop.is_set():
+                    return
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                try:
+                    worker = await self._start(slot)
+                    break
+                except (ConfigError, _StartError) as error:
+                    _LOG.error("worker %d can't be started: %s; the next try is in %g s", slot + 1, error, pause_s)
+
+    async def _start(self, slot: int) -> _Worker:
+        """Returns when it serves. Raises ConfigError where it refuses the configuration, _StartError where it ends."""
+        own_end, workers_end = socket.socketpair()
+        descriptors = [[each.fileno() for each in bound] for bound in self._sockets]
+        metrics_descriptors = [[each.fileno() for each in bound] for bound in self._metrics_sockets]
+        try:
+            with workers_end:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", "dyno_proxy.worker", str(workers_end.fileno())),
+                    stdin=DEVNULL,
+                    pass_fds=[workers_end.fileno(), *chain(*descriptors, *metrics_descriptors)],
+                    process_group=0,  # a terminal's Ctrl-C is for the parent alone
+                )
+        except OSError as error:
+            own_end.close()
+            raise _StartError(f"no process for worker {slot + 1}: {error.strerror}") from error
+        link = await Link.over(own_end)
+        worker = _Worker(slot, process, link, self._config, asyncio.get_running_loop().time())
+        self._alive.add(worker)
+        link.tell(Serve(worker.config, slot, str(self._figures), descriptors, metrics_descriptors))
+        if self._signals.stop.is_set():
+            link.tell(Stop(at_once=False))
+        answer = await link.answer()
+        if not isinstance(answer, Ready):
+            code = await process.wait()
+            self._gone(worker)
+            if isinstance(answer, Refused):
+                raise ConfigError(answer.why)
+            raise _StartError(f"{worker} ended {_how(code)} before it served")
+        async with self._reloading:
+            self._has_come(worker)
+            if worker.config is not self._config:
+                self._note(worker, await self._hand_config(worker, self._config))
+        return worker
+
+    def _has_come(self, worker: _Worker) -> None:
+        former = self._accepting.get(worker.slot)
+        if former is not None:
+            former.link.tell(Release(worker.slot))
+        self._accepting[worker.slot] = self._ready[worker.slot] = worker
+        for slot in range(len(self._sockets)):
+            if slot not in self._accepting:
+                self._hand_over(slot)
+
+    def _gone(self, worker: _Worker) -> None:
+        worker.link.close()
+        self._alive.discard(worker)
+        if self._ready.get(worker.slot) is worker:
+            del self._ready[worker.slot]
+        Shared(self._figures, worker.slot).forget_live()
+        for slot in [slot for slot, accepting in self._accepting.items() if accepting is worker]:
+            del self._accepting[slot]
+            self._hand_over(slot)
+
+    def _hand_over(self, slot: int) -> None:
+        """Have another worker accept the slot's connections until its own is there."""
+        for other in self._ready.values():
+            other.link.tell(Listen(slot))
+            self._accepting[slot] = other
+            return
+
+    async def _reload(self, config: Config) -> list[str]:
+        """Raises ConfigError where a worker refuses it; the first is asked alone, so that all have the same."""
+        async with self._reloading:
+            taken: Taken | None = None
+            for worker in list(self._ready.values()):
+                answer = await self._hand_config(worker, config)
+                if taken is None and isinstance(answer, Refused):
+                    raise ConfigError(answer.why)
+                self._note(worker, answer)
+                if isinstance(answer, Taken):
+                    taken = answer
+                    self._config = answer.config
+            if taken is None:
+                raise ConfigError("no worker is there to take it")
+            return taken.waiting
+
+    async def _hand_config(self, worker: _Worker, config: Config) -> Taken | Refused | None:
+        """The worker's answer; None if it ended instead."""
+        worker.link.tell(Reload(config))
+        answer = await worker.link.answer()
+        return None if isinstance(answer, Ready) else answer
+
+    @staticmethod
+    def _note(worker: _Worker, answer: Taken | Refused | None) -> None:
+        if isinstance(answer, Refused):
+            _LOG.error("%s keeps its old configuration: %s", worker, answer.why)
+
+    async def _end(self, keepers: list["asyncio.Task[None]"]) -> None:
+        """Let all drain; end them at once where a second signal asks for it; kill who doesn't end."""
+        for bound in chain(*self._sockets, *self._metrics_sockets):
+            bound.close()
+        self._tell_all(Stop(at_once=False))
+        ended = asyncio.gather(*keepers)
+        hurried = asyncio.create_task(self._signals.at_once.wait())
+        limit_s = self._config.proxy.drain_s + _GRACE_S
+        await asyncio.wait((ended, hurried), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not ended.done():
+            self._tell_all(Stop(at_once=True))
+            await asyncio.wait((ended,), timeout=_GRACE_S)
+        for worker in self._alive:
+            _LOG.error("%s doesn't end; it is killed", worker)
+            worker.process.kill()
+        await ended
+
+    def _tell_all(self, order: Stop) -> None:
+        for worker in self._alive:
+            worker.link.tell(order)
+
+
+def _how(code: int) -> str:
+    return f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"

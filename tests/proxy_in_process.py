@@ -1,0 +1,52 @@
+"""The proxy's own server in the test's process, before one endpoint: for what the process's outside can't reach."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from dyno_proxy.endpoints import Endpoint
+from dyno_proxy.handle import Handler
+from dyno_proxy.keys import ClientKeys
+from dyno_proxy.lag import LoopLag
+from dyno_proxy.metrics import Metrics
+from dyno_proxy.server import MeasuredServer
+from dyno_proxy.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class ProxyInProcess:
+    url: str
+    spans: Path
+
+    async def row(self, number: int = 1) -> dict[str, Any]:
+        """The journal's row of the nth request to end. Raises TimeoutError where it doesn't come."""
+        async with asyncio.timeout(20):
+            while True:
+                lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self.spans.glob("*.jsonl"))]
+                rows = [json.loads(line) for line in chain.from_iterable(lines)]
+                if len(rows) >= number:
+                    row: dict[str, Any] = rows[number - 1]
+                    return row
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def proxy_in_process(
+    endpoint: Endpoint, spans: Path, keys: ClientKeys | None = None
+) -> AsyncIterator[ProxyInProcess]:
+    telemetry = Telemetry(spans, Metrics("test"), "test")
+    handler = Handler({endpoint.name: endpoint}, telemetry, LoopLag(asyncio.get_running_loop()), {}, keys)
+    server = MeasuredServer(handler, handler.refused)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        yield ProxyInProcess(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", spans)
+    finally:
+        listening.close()
+        await server.shutdown(1.0)
+        endpoint.pool.close()
+        await asyncio.to_thread(telemetry.close)
