@@ -74,6 +74,28 @@ def pair(prompt_id: str, metis_s: float, sophia_s: float, **columns: Any) -> lis
     ]
 
 
+def mirrored(
+    prompt_id: str, original_s: float, copy_s: float, names: tuple[str, str] = ("sophia", "metis"), **columns: Any
+) -> list[dict[str, Any]]:
+    """A request and its copy by the mirror, outside of any run."""
+    original = span(
+        endpoint=names[0],
+        prompt_id=prompt_id,
+        duration_us=round(original_s * 1e6),
+        attributes={"dyno.mirror": "original"},
+        **columns,
+    )
+    link = {"dyno.mirror.trace_id": original["trace_id"], "dyno.mirror.span_id": original["span_id"]}
+    copy = span(
+        endpoint=names[1],
+        prompt_id=prompt_id,
+        duration_us=round(copy_s * 1e6),
+        attributes={"dyno.mirror": "copy", **link},
+        **columns,
+    )
+    return [original, copy]
+
+
 def prompts(n: int, **columns: Any) -> list[dict[str, Any]]:
     """n prompts, of which sophia takes half the time that metis takes, with lengths that tell fixed from per token."""
     rows = []

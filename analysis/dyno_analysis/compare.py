@@ -19,12 +19,19 @@ def compare(
     order: Sequence[str],
     margin: float,
     seed: int,
+    paired_by: str = "prompt",
 ) -> Comparison:
-    """Query the selected `spans`, of these runs and their records; `order` puts endpoints first that it names."""
+    """Query the selected `spans`, of these runs and their records; `order` puts endpoints first that it names.
+
+    Without it the first is the alphabet's; of mirrored requests, the one that most of them were sent to at first.
+    """
     figures = {row.endpoint: row for row in fetch(connection, "comparison", rows.EndpointRow)}
+    mirrors = fetch(connection, "mirrors", rows.MirrorRow)
+    if paired_by == "mirror":
+        order = order or [row.endpoint for row in mirrors if row.endpoint is not None][:1]
     endpoints = tuple([name for name in order if name in figures] + [name for name in figures if name not in order])
     lengths = _lengths(connection, endpoints)
-    define(connection, "pairs")
+    define(connection, "mirror_pairs" if paired_by == "mirror" else "pairs")
     balances = [
         row
         for row in fetch(connection, "pair_balance", rows.PairBalanceRow)
@@ -36,6 +43,7 @@ def compare(
     return Comparison(
         endpoints=endpoints,
         runs=tuple(runs),
+        paired_by=paired_by,
         records=tuple(records),
         margin=margin,
         seed=seed,
@@ -49,6 +57,7 @@ def compare(
         paired=_paired(fetch(connection, "paired_prompts", rows.PairedPromptRow), endpoints, balances, margin, seed),
         balances=balances,
         interleaving=fetch(connection, "interleaving", rows.InterleavingRow),
+        mirrors=mirrors,
         fixed_per_token=[_fixed_per_token(name, lengths[name], seed) for name in endpoints],
         correlations={name: _correlations(name, lengths[name]) for name in endpoints},
         answers=answers,

@@ -66,6 +66,7 @@ class Comparison:
 
     endpoints: tuple[str, ...]
     runs: tuple[str, ...]  # none: any traffic
+    paired_by: str  # "prompt", or "mirror": then all is of mirrored requests and their copies
     records: tuple[RunRecord, ...]
     margin: float
     seed: int
@@ -79,6 +80,7 @@ class Comparison:
     paired: Sequence[PairedFigure]
     balances: Sequence[rows.PairBalanceRow]
     interleaving: Sequence[rows.InterleavingRow]
+    mirrors: Sequence[rows.MirrorRow]
     fixed_per_token: Sequence[FixedPerToken]
     correlations: Mapping[str, Correlations]
     answers: Sequence[rows.AnswerRow]
@@ -93,6 +95,10 @@ class Comparison:
     @property
     def simulated(self) -> list[str]:
         return [name for name in self.endpoints if self.figures[name].simulated]
+
+    @property
+    def by_mirror(self) -> bool:
+        return self.paired_by == "mirror"
 
     @property
     def failed(self) -> int:

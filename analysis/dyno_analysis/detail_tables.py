@@ -75,6 +75,31 @@ def instrument_table(comparison: Comparison) -> Table:
     )
 
 
+def mirror_table(comparison: Comparison) -> Table | None:
+    """How many requests a mirror sent again, and how many of them make pairs; None where that isn't the question."""
+    if not comparison.by_mirror:
+        return None
+    table = []
+    alone = []
+    for row in comparison.mirrors:
+        if row.endpoint is None or row.copied_to is None:
+            what = "copies" if row.endpoint is None else "originals"
+            alone.append(f"{row.mirrored:,} {what} at {row.endpoint or row.copied_to}")
+            continue
+        share = row.mirrored / row.requests if row.requests else None
+        counts = (row.both_ok, row.original_not_ok, row.copy_not_ok, row.neither_ok)
+        name = f"{row.endpoint}, copied to {row.copied_to}"
+        table.append([name, str(row.requests), str(row.mirrored), percent(share), *map(str, counts)])
+    notes = [
+        "A pair is of two ok answers. Without the others the ratios flatter an endpoint that fails when it is slow.",
+        "Requests that were chosen and not sent again are in /metrics alone: dyno_mirror_copies_total.",
+    ]
+    if alone:
+        notes.append(f"Left out, the other side not being among these spans: {', '.join(alone)}.")
+    columns = ["", "requests", "mirrored", "share", "both ok", "original not ok", "copy not ok", "neither"]
+    return Table(titled("Mirrored requests", comparison), columns, "lrrrrrrr", table, notes)
+
+
 def quality_table(comparison: Comparison) -> Table | None:
     """SQuAD's scores; None where no answer has a reference."""
     if not comparison.quality:

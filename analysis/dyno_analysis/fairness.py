@@ -10,6 +10,7 @@ def notes(comparison: Comparison) -> list[str]:
     return [
         *_sources(comparison),
         *_prompts(comparison),
+        *_mirrors(comparison),
         *_order(comparison),
         *(note for balance in comparison.balances for note in _input(balance)),
         *_requests(comparison),
@@ -63,6 +64,28 @@ def _prompts(comparison: Comparison) -> list[str]:
     if any(row.repeats == 1 and row.prompts > 1 for row in comparison.interleaving):
         found.append("Each prompt was asked once: how far one prompt's latency varies by itself isn't known.")
     return found
+
+
+def _mirrors(comparison: Comparison) -> list[str]:
+    if comparison.by_mirror:
+        found = ["Nobody waits for a copy: a client that reads slowly, or leaves, holds up or ends its original alone."]
+        for row in comparison.mirrors:
+            sides = [name for name in (row.endpoint, row.copied_to) if name is not None]
+            if len(sides) == 2 and comparison.endpoints[0] not in sides:
+                found.append(
+                    f"The pairs of {sides[0]} and {sides[1]} aren't in the paired ratios, which hold all against "
+                    f"{comparison.endpoints[0]}; see --endpoints {','.join(sides)}."
+                )
+        return found
+    copies = {
+        name: sum(row.mirrored for row in comparison.mirrors if row.copied_to == name) for name in comparison.endpoints
+    }
+    return [
+        f"{n:,} of {comparison.figures[name].requests:,} requests of {name} are a mirror's copies, "
+        "which nobody waited for; --paired-by mirror holds them against their originals."
+        for name, n in copies.items()
+        if n
+    ]
 
 
 def _order(comparison: Comparison) -> list[str]:

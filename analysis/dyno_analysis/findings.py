@@ -17,7 +17,7 @@ def heading(comparison: Comparison) -> str:
         everyone = len(comparison.simulated) == len(comparison.endpoints)
         what += " (simulated)" if everyone else f" (simulated: {', '.join(comparison.simulated)})"
     if not comparison.runs:
-        return f"{what}: stored traffic"
+        return f"{what}: {'mirrored' if comparison.by_mirror else 'stored'} traffic"
     return f"{what}: {'run' if len(comparison.runs) == 1 else 'runs'} {', '.join(comparison.runs)}"
 
 

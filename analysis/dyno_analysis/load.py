@@ -70,13 +70,14 @@ class Selection:
     """Which requests a report is about; times are Unix microseconds, `until` excluded.
 
     Without a run it is all traffic, less requests of no GenAI operation (a list of models, say), which compare with
-    nothing.
+    nothing. `mirrored`: of these, the requests that a mirror copied, and the copies.
     """
 
     runs: Sequence[str] = ()
     endpoints: Sequence[str] = ()
     since_us: int | None = None
     until_us: int | None = None
+    mirrored: bool = False
 
 
 def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBPyConnection:
@@ -139,11 +140,15 @@ def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writab
 def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
     """Let `spans` mean the selected requests alone; the whole stays as `all_spans`.
 
-    A run is read once and held in a table; all traffic may be larger than memory, so it stays a view.
+    `traffic` has those that aren't mirrored too, whether they are selected or not. A run is read once and held in a
+    table; all traffic may be larger than memory, so it stays a view.
     """
     connection.execute("ALTER VIEW spans RENAME TO all_spans")
     kind = "TABLE" if selection.runs else "VIEW"
-    execute(connection, f"CREATE {kind} spans AS FROM all_spans WHERE {_condition(selection)}")
+    execute(connection, f"CREATE {kind} traffic AS FROM all_spans WHERE {_condition(selection)}")
+    # Both sides of a mirror have a prompt id, and looking into the map of every other request as well takes long.
+    of_mirrors = " WHERE prompt_id IS NOT NULL AND attributes['dyno.mirror'] IS NOT NULL" if selection.mirrored else ""
+    execute(connection, f"CREATE VIEW spans AS FROM traffic{of_mirrors}")
 
 
 def sql_text(name: str) -> str:

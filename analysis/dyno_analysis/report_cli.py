@@ -17,6 +17,7 @@ examples:
   dyno report                                   the newest run in ./spans
   dyno report 20261123_215900_ab12 --out out    one run, with report.md and the raw results in out/
   dyno report --since 2h --endpoints a,b        all traffic of the last two hours, in a run or not
+  dyno report --since 1d --paired-by mirror     mirrored requests against their copies: the users' own traffic, paired
 
 exit codes: 0 all requests were ok, 1 some failed (warm-ups and cancelled requests don't count), 2 wrong use
 """
@@ -30,13 +31,21 @@ def main(argv: list[str]) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run ids (default: the newest; all traffic without any)")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run ids (default: the newest; all traffic without any, or by mirror)"
+    )
     spans_argument(parser)
     parser.add_argument("--out", metavar="DIR", help="also write report.md and the raw results (JSON) there")
     parser.add_argument("--since", metavar="TIME", help="traffic from then on: RFC 3339, or 15m, 2h, 3d ago")
     parser.add_argument("--until", metavar="TIME", help="traffic before then")
     parser.add_argument(
         "--endpoints", metavar="A,B", help="only these, the first being what the others are held against"
+    )
+    parser.add_argument(
+        "--paired-by",
+        choices=["prompt", "mirror"],
+        default="prompt",
+        help="what makes a pair: the same prompt (default), or a request and its copy by the proxy's mirror",
     )
     parser.add_argument(
         "--margin",
@@ -71,15 +80,16 @@ def _report(arguments: argparse.Namespace) -> int:
     until_us = times.unix_us(arguments.until, now, "--until") if arguments.until else None
     with connect(spans) as connection:
         runs = list(dict.fromkeys(arguments.runs))
-        if runs or (since_us is None and until_us is None):
+        by_mirror = arguments.paired_by == "mirror"
+        if runs or (since_us is None and until_us is None and not by_mirror):
             known = known_runs(connection, spans)
             check_known(runs, known, spans)
             if not runs and (last := newest(known)):
                 runs = [last]
         records = [record for run_id in runs if (record := read_run(spans, run_id))]
-        select(connection, Selection(runs, endpoints, since_us, until_us))
+        select(connection, Selection(runs, endpoints, since_us, until_us, by_mirror))
         order = endpoints or [name for record in records for name in record.endpoints]
-        comparison = compare(connection, runs, records, order, arguments.margin, arguments.seed)
+        comparison = compare(connection, runs, records, order, arguments.margin, arguments.seed, arguments.paired_by)
         _check_found(comparison, endpoints, runs, spans)
         _print(comparison)
         if arguments.out is not None:
@@ -94,6 +104,9 @@ def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str]
     if missing and comparison.endpoints:
         there = ", ".join(comparison.endpoints)
         raise InputError(f"no request of endpoint '{missing[0]}' in {where}; there are: {there}")
+    if not comparison.endpoints and comparison.by_mirror:
+        configured = '[endpoints.NAME] mirror = { to = "OTHER", share = 0.1 }'
+        raise InputError(f"no mirrored request in {where}; the proxy mirrors where dyno.toml has {configured}")
     if not comparison.endpoints:
         of = f" of endpoint '{', '.join(endpoints)}'" if endpoints else ""
         raise InputError(f"no request{of} in {where}; 'dyno sql' shows what is stored")
@@ -113,6 +126,7 @@ def _print(comparison: "Comparison") -> None:
         tables.comparison_table(comparison),
         tables.percentile_table(comparison),
         tables.paired_table(comparison),
+        detail_tables.mirror_table(comparison),
         tables.fixed_per_token_table(comparison),
         detail_tables.failure_table(comparison),
         detail_tables.quality_table(comparison),

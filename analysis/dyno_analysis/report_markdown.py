@@ -22,7 +22,11 @@ def markdown(comparison: Comparison, results_name: str) -> str:
         ),
         _section(
             "Paired comparison",
-            [*_optional(tables.paired_table(comparison)), _list(findings.speed(comparison))],
+            [
+                *_optional(tables.paired_table(comparison)),
+                *_optional(detail_tables.mirror_table(comparison)),
+                _list(findings.speed(comparison)),
+            ],
         ),
         _section("Fixed and per token", [_table(tables.fixed_per_token_table(comparison))]),
         _section("Latency distribution", [_table(detail_tables.distribution_table(comparison))]),

@@ -56,6 +56,8 @@ def results_document(comparison: Comparison, results: Sequence[ResultRow], at: d
     document["comparison"] = {
         "seed": comparison.seed,
         "margin": comparison.margin,
+        "paired_by": comparison.paired_by,
+        "mirrors": [asdict(found) for found in comparison.mirrors],
         "paired": [{**asdict(paired), "verdict": paired.verdict.value} for paired in comparison.paired],
         "fixed_per_token": [asdict(found) for found in comparison.fixed_per_token],
         "quality": [asdict(score) for score in comparison.quality],

@@ -81,6 +81,20 @@ class FailureRow:
 
 
 @dataclass(frozen=True)
+class MirrorRow:
+    """mirrors.sql"""
+
+    endpoint: str | None
+    copied_to: str | None
+    requests: int | None
+    mirrored: int
+    both_ok: int
+    original_not_ok: int
+    copy_not_ok: int
+    neither_ok: int
+
+
+@dataclass(frozen=True)
 class PairedPromptRow:
     """paired_prompts.sql; sums in seconds."""
 
@@ -149,6 +163,7 @@ class InstrumentRow:
     endpoint: str
     n: int
     median_overhead_us: float | None
+    median_overhead_streamed_us: float | None
     p99_overhead_us: float | None
     max_overhead_us: int | None
     median_overhead_end_us: float | None

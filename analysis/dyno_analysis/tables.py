@@ -67,6 +67,7 @@ def comparison_table(comparison: Comparison) -> Table:
         for other in figures[1:]:
             row += _compared(figures[0], other, figure, larger)
         table.append(row)
+    table.append(_overhead_row(comparison, figures, bool(published)))
     row = ["success rate"]
     for endpoint in figures:
         if published:
@@ -78,6 +79,7 @@ def comparison_table(comparison: Comparison) -> Table:
     notes = [
         "Latencies of ok requests alone; standard deviation of the sample.",
         "Throughput: output tokens / latency, both summed.",
+        "Proxy's own: what of a latency the proxy itself added, measured with each request.",
     ]
     if len(names) > 1:
         notes.append(f"Ratio: the larger over the smaller. Difference: from {names[0]}, in percent of it.")
@@ -96,7 +98,7 @@ def percentile_table(comparison: Comparison) -> Table:
             if row is None:
                 endpoint = comparison.figures[name]
                 reason = "not streamed" if streamed_only and endpoint.ok and not endpoint.streamed else "not known"
-                table.append([label, name, "0", *[reason if endpoint.ok else "no ok request"] * 2, *[UNKNOWN] * 3])
+                table.append([label, name, "0", *[reason if endpoint.ok else "no ok request"] * 2, *[UNKNOWN] * 4])
                 continue
             table.append(
                 [
@@ -109,9 +111,13 @@ def percentile_table(comparison: Comparison) -> Table:
                         cell(value) if row.n >= samples_needed(quantile) else f"needs n ≥ {samples_needed(quantile)}"
                         for quantile, value in ((0.9, row.p90), (0.95, row.p95), (0.99, row.p99))
                     ),
+                    _own_overhead(comparison, name, figure),
                 ]
             )
-    notes = ["Percentiles are exact, and printed where n gives them a two-sided 95 % interval."]
+    notes = [
+        "Percentiles are exact, and printed where n gives them a two-sided 95 % interval.",
+        "Proxy's own: what the proxy itself added to the end and to the first token (median); it is part of them.",
+    ]
     if comparison.gaps:
         notes.append(
             "Inter-chunk: all streams' gaps, pooled; a chunk is not a token, and a stream's gaps aren't independent."
@@ -119,8 +125,8 @@ def percentile_table(comparison: Comparison) -> Table:
     if comparison.failed:
         table += _adjusted(comparison)
         notes.append("Failures as infinite: the latency of all requests, where one that failed never ended.")
-    columns = ["", "endpoint", "n", "mean", "median", "p90", "p95", "p99"]
-    return Table(titled("Figures", comparison), columns, "llrrrrrr", table, notes)
+    columns = ["", "endpoint", "n", "mean", "median", "p90", "p95", "p99", "proxy's own, ms"]
+    return Table(titled("Figures", comparison), columns, "llrrrrrrr", table, notes)
 
 
 def paired_table(comparison: Comparison) -> Table | None:
@@ -140,19 +146,25 @@ def paired_table(comparison: Comparison) -> Table | None:
                 interval(ratio.interval, "{:.2f}") or f"needs {FEWEST_PROMPTS} prompts",
                 f"{ratio.median_ratio:.2f}",
                 interval(ratio.median_interval, "{:.2f}") or f"needs {FEWEST_PROMPTS} prompts",
+                milliseconds(abs(ratio.first_mean - ratio.second_mean)),
+                milliseconds(paired.overhead_s),
                 verdict_text(paired, comparison.margin),
             ]
         )
     return Table(
         titled("Paired ratio", comparison),
-        ["", "pairs", "prompts", "ratio of means", "95 % interval", "median ratio", "95 % interval", "verdict"],
-        "lrrrrrrl",
+        [
+            *("", "pairs", "prompts", "ratio of means", "95 % interval", "median ratio", "95 % interval"),
+            *("effect, ms", "proxy's own, ms", "verdict"),
+        ],
+        "lrrrrrrrrl",
         table,
         [
             f"Ratio of means: BCa bootstrap over prompts, {resamples:,} resamples, seed {comparison.seed}.",
             "Median of the prompts' ratios: its interval by order statistics.",
             f"'No difference': the whole interval lies within {comparison.margin * 100:g} %.",
-            "A verdict is withheld where the proxy's own overhead differs or spreads as much as the effect.",
+            "Proxy's own: by how much its overhead differs between the two, or spreads, whichever is more.",
+            "What both share cancels. A verdict is withheld where the proxy's own is as much as the effect.",
         ],
     )
 
@@ -233,6 +245,22 @@ def _compared(first: EndpointRow, second: EndpointRow, figure: str, larger: str 
     return [f"{ratio}x {larger} ({first.endpoint if a > b else second.endpoint})", difference(a, b)]
 
 
+def _overhead_row(comparison: Comparison, figures: Sequence[EndpointRow], published: bool) -> list[str]:
+    row = ["proxy's own, ms (median)"]
+    for endpoint in figures:
+        row += [NOT_IN_FILE] * published + [_own_overhead(comparison, endpoint.endpoint, "latency_s")]
+    return row + [""] * 2 * (len(figures) - 1)
+
+
+def _own_overhead(comparison: Comparison, endpoint: str, figure: str) -> str:
+    """The proxy's part in a time, in ms; a time between two reads has none, and of others it isn't recorded."""
+    row = comparison.instrument.get(endpoint)
+    if row is None:
+        return UNKNOWN
+    overhead_us = {"latency_s": row.median_overhead_end_us, "ttft_s": row.median_overhead_streamed_us}.get(figure)
+    return UNKNOWN if overhead_us is None else f"{overhead_us / 1e3:.3f}"
+
+
 def _success_compared(first: EndpointRow, second: EndpointRow) -> list[str]:
     if not first.counted or not second.counted:
         return [UNKNOWN, UNKNOWN]
@@ -270,7 +298,7 @@ def _adjusted(comparison: Comparison) -> list[list[str]]:
         for quantile, value in ((0.9, row.p90), (0.95, row.p95), (0.99, row.p99)):
             needed = samples_needed(quantile)
             cells.append(_or_infinite(value) if row.n >= needed else f"needs n ≥ {needed}")
-        table.append(["latency, failures as infinite, s", name, str(row.n), UNKNOWN, *cells])
+        table.append(["latency, failures as infinite, s", name, str(row.n), UNKNOWN, *cells, UNKNOWN])
     return table
 
 

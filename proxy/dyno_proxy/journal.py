@@ -23,7 +23,7 @@ import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from .span import TEXT_CHARACTERS, mended_text, span_row
+from .span import TEXT_CHARACTERS, RecordSpan, mended_text, record_row_json, span_row
 
 JOURNAL_BYTES: Final = 19_000_000  # then a new file begins: one becomes Parquet in little memory
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
@@ -67,6 +67,10 @@ def journal_line(row: dict[str, object]) -> bytes:
         body = orjson.dumps(row)
     if len(body) > LINE_BYTES:
         body = orjson.dumps(_shortened(row))
+    return _with_checksum(body)
+
+
+def _with_checksum(body: bytes) -> bytes:
     body = body[:-1]
     return b'%b,"crc32":%d}\n' % (body, zlib.crc32(body))
 
@@ -132,6 +136,10 @@ class JournalExporter(SpanExporter):
 
     def _line(self, span: ReadableSpan) -> bytes | None:
         try:
+            if isinstance(span, RecordSpan):
+                body = record_row_json(span, self._next_seq)
+                if len(body) <= LINE_BYTES:
+                    return _with_checksum(body)
             return journal_line(span_row(span, self._next_seq))
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             _log.warning("a span can't be stored: %s", error)

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Record(msgspec.Struct, kw_only=True, gc=False):
+class Record(msgspec.Struct, gc=False):
     """One request, from received to its end. Offsets are microseconds after `received`; None is 'not known'."""
 
     trace_id: int

@@ -13,8 +13,9 @@ from array import array
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -133,7 +134,7 @@ def record_span(record: Record, *, resource: Resource, scope: InstrumentationSco
 class RecordSpan(ReadableSpan):
     """The span of a record that needs no mending.
 
-    Its row is made of the record itself, and what only OTLP asks for is made when asked: 10 µs a request, not 17.
+    Its row is made of the record itself, and what only OTLP asks for is made when asked.
     """
 
     def __init__(self, record: Record, *, resource: Resource, scope: InstrumentationScope, sampled: bool) -> None:
@@ -185,7 +186,8 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     stands in the map `attributes` instead, as text. Raises ValueError for a span without context or start.
     """
     if isinstance(span, RecordSpan):
-        return _record_row(span.record, span.name, seq)
+        row_of_record = msgspec.structs.asdict(_record_row(span.record, span.name, seq))
+        return {column: value for column, value in row_of_record.items() if value is not None}
     context, start_ns, end_ns = span.get_span_context(), span.start_time, span.end_time
     if context is None or start_ns is None:
         raise ValueError(f"span {span.name!r} has no context or no start")
@@ -216,6 +218,11 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     return row
 
 
+def record_row_json(span: "RecordSpan", seq: int) -> bytes:
+    """`span_row` as JSON, in a third of the time: every request pays it."""
+    return _JSON.encode(_record_row(span.record, span.name, seq))
+
+
 def attribute_text(value: object) -> str:
     """An attribute's value in the map: a string as it is, anything else as JSON."""
     if isinstance(value, str):
@@ -242,15 +249,12 @@ def mended_text(text: str) -> str:
 
 
 def _is_plain(record: Record) -> bool:
-    """Nothing to mend: every text is short and of ASCII, every number fits its column."""
-    for text in _TEXTS(record):
-        if text is not None and (len(text) > TEXT_CHARACTERS or not text.isascii()):
-            return False
+    """Nothing to mend: the texts are short and of ASCII, every number fits its column."""
+    texts = "".join(filter(None, _TEXTS(record) + record.finish_reasons))
+    if len(texts) > TEXT_CHARACTERS or not texts.isascii():
+        return False
     for number in _INTEGERS(record):
         if number is not None and not _is_int64(number):
-            return False
-    for reason in record.finish_reasons:
-        if len(reason) > TEXT_CHARACTERS or not reason.isascii():
             return False
     for name, tag in record.baggage.items():
         if isinstance(tag, str) and (len(tag) > TEXT_CHARACTERS or not tag.isascii()):
@@ -261,39 +265,30 @@ def _is_plain(record: Record) -> bool:
     return record.outcome == "ok" or record.error_type is not None
 
 
-def _record_row(record: Record, name: str, seq: int) -> dict[str, object]:
-    """A plain record's row, without the detour over attributes."""
-    row: dict[str, object] = {
-        "v": SCHEMA_VERSION,
-        "seq": seq,
-        "trace_id": f"{record.trace_id:032x}",
-        "span_id": f"{record.span_id:016x}",
-    }
-    if record.parent_span_id is not None:
-        row["parent_span_id"] = f"{record.parent_span_id:016x}"
-    row["name"] = name
-    row["kind"] = "CLIENT"
-    row["started_at_us"] = record.started_at_unix_us
-    row["duration_us"] = record.duration_us
-    columns = zip(_COLUMN_NAMES, _COLUMN_VALUES(record), strict=True)
-    row |= {column: value for column, value in columns if value is not None}
+def _record_row(record: Record, name: str, seq: int) -> Any:
+    """A plain record's row, a _RecordRow, without the detour over attributes."""
+    parent_span_id = None if record.parent_span_id is None else f"{record.parent_span_id:016x}"
+    row: Any = _RecordRow(
+        *(SCHEMA_VERSION, seq, f"{record.trace_id:032x}", f"{record.span_id:016x}", parent_span_id, name, "CLIENT"),
+        *(record.started_at_unix_us, record.duration_us),
+        *_COLUMN_VALUES(record),
+    )
     if not record.finish_reasons:
-        del row["finish_reasons"]
+        row.finish_reasons = None
     if record.streamed:
-        row["chunk_count"] = len(record.chunk_offsets_us)
+        row.chunk_count = len(record.chunk_offsets_us)
     else:
-        del row["reasoning_streamed"]  # nothing was streamed: there is nothing to say
-        row.pop("chunk_count", None)
+        row.reasoning_streamed = row.chunk_count = None  # nothing was streamed: there is nothing to say
     if not record.chunk_offsets_us:
-        del row["chunk_offsets_us"]
-    if record.baggage:
-        for tag, column in _BAGGAGE_COLUMNS:
-            if tag in record.baggage:
-                row[column] = record.baggage[tag]
+        row.chunk_offsets_us = None
+    for tag, value in record.baggage.items():
+        setattr(row, _BAGGAGE_COLUMNS[tag], value)
     others = zip(_OTHER_NAMES, _OTHER_VALUES(record), strict=True)
-    rest = {other: attribute_text(value) for other, value in others if value is not None}
+    rest = {
+        other: value if type(value) is str else attribute_text(value) for other, value in others if value is not None
+    }
     if rest:
-        row["attributes"] = rest
+        row.attributes = rest
     return row
 
 
@@ -404,7 +399,7 @@ _FITTED: Final[dict[str, Callable[[object], object | None]]] = {
 
 _FITTED_COLUMNS: Final = tuple((a.name, a.column, _FITTED[a.type]) for a in ATTRIBUTES if a.column is not None)
 _BAGGAGE_FITTED: Final = {a.name: _FITTED[a.type] for a in ATTRIBUTES if a.name in BAGGAGE}
-_BAGGAGE_COLUMNS: Final = tuple((a.name, a.column) for a in ATTRIBUTES if a.name in BAGGAGE and a.column is not None)
+_BAGGAGE_COLUMNS: Final = {a.name: a.column for a in ATTRIBUTES if a.name in BAGGAGE and a.column is not None}
 
 # Many fields at once, in C
 _VALUES: Final[Callable[[Record], tuple[AttributeValue | None, ...]]] = attrgetter(*_FIELDS.values())
@@ -412,6 +407,11 @@ _COLUMN_NAMES: Final = tuple(a.column for a in ATTRIBUTES if a.column is not Non
 _COLUMN_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(
     *(_FIELDS[a.name] for a in ATTRIBUTES if a.column is not None and a.name in _FIELDS)
 )
+# A row without what is unknown, written as JSON in C: its fields are the columns, the leading ones by position.
+_RecordRow: Final = msgspec.defstruct(
+    "_RecordRow", [(column, Any, None) for column, _ in COLUMNS], omit_defaults=True, gc=False
+)
+_JSON: Final = msgspec.json.Encoder()
 _OTHER_NAMES: Final = tuple(a.name for a in ATTRIBUTES if a.column is None and a.name in _FIELDS)
 _OTHER_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(*(_FIELDS[name] for name in _OTHER_NAMES))
 # What others write; everything else in a record is ours, and plain.

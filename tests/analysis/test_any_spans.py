@@ -19,6 +19,12 @@ from stored_spans import span, write
 
 maybe_us = st.none() | st.integers(0, 10**7)
 maybe_tokens = st.none() | st.integers(0, 300)
+MARKS = st.sampled_from(
+    [
+        {"dyno.mirror": "original"},
+        *({"dyno.mirror": "copy", "dyno.mirror.trace_id": "t", "dyno.mirror.span_id": name} for name in "ab"),
+    ]
+)
 COLUMNS = st.fixed_dictionaries(
     {
         "endpoint": st.sampled_from(["metis", "sophia", "c|d *", None]),
@@ -43,19 +49,20 @@ COLUMNS = st.fixed_dictionaries(
         "loop_lag_us": maybe_us,
         "send_lag_s": st.none() | st.floats(0, 1),
         "model": st.sampled_from([None, "m", "n"]),
+        "attributes": st.none() | MARKS,
     }
 )
 
 
 @settings(max_examples=12, deadline=None)  # 3 s each: every table of a report
-@given(st.lists(COLUMNS, max_size=30), st.sampled_from([(), ("r",)]))
-def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[str, ...]) -> None:
+@given(st.lists(COLUMNS, max_size=30), st.sampled_from([(), ("r",)]), st.sampled_from(["prompt", "mirror"]))
+def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[str, ...], paired_by: str) -> None:
     """No mixture of outcomes, unknown figures and missing tags breaks a table; a figure is finite or unknown."""
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), [span(**values) for values in columns])
         with load.connect(Path(folder)) as connection:
-            load.select(connection, load.Selection(runs))
-            found = compare(connection, runs, [], ["sophia"], 0.05, 0)
+            load.select(connection, load.Selection(runs, mirrored=paired_by == "mirror"))
+            found = compare(connection, runs, [], ["sophia"], 0.05, 0, paired_by)
             results = query.fetch(connection, "results", rows.ResultRow)
     document = results_document(found, results, datetime(2026, 11, 24, tzinfo=UTC))
     json.dumps(document, allow_nan=False)
@@ -63,6 +70,7 @@ def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[st
         tables.comparison_table(found),
         tables.percentile_table(found),
         tables.paired_table(found),
+        detail_tables.mirror_table(found),
         tables.fixed_per_token_table(found),
         detail_tables.failure_table(found),
         detail_tables.instrument_table(found),

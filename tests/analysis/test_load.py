@@ -131,6 +131,11 @@ def test_attributes_keep_every_column_without_one_of_its_own(tmp_path: Path) -> 
             0.04 / 11,
             id="streamed reasoning counts",
         ),
+        pytest.param(
+            streamed([200_000, 240_000], output_tokens=12, attributes={"dyno.reasoning.hidden": "true"}),
+            None,
+            id="hidden reasoning that nobody counted",
+        ),
         pytest.param(streamed([200_000], output_tokens=1), None, id="one token"),
         pytest.param(
             streamed([200_000, 240_000], output_tokens=8, reasoning_tokens=7), None, id="one token besides reasoning"

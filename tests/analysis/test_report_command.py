@@ -13,7 +13,7 @@ import pytest
 
 from dyno_command import cells, dyno, refusal
 from shared_data import PUBLISHED, needs_shared
-from stored_spans import RUN_ID, STARTED_AT_US, pair, prompts, span, streamed, write
+from stored_spans import RUN_ID, STARTED_AT_US, mirrored, pair, prompts, span, streamed, write
 
 
 @needs_shared
@@ -86,6 +86,8 @@ def test_every_row_of_the_published_table(tmp_path: Path) -> None:
         "2.00 to 2.00",
         "2.00",
         "2.00 to 2.00",
+        "1550.00",
+        "–",
         "sophia faster",
     ]
     assert cells(out, "metis", "least squares")[2::2] == ["2.000", "20.00", "grows with length"]
@@ -97,16 +99,22 @@ def test_every_row_of_the_published_table(tmp_path: Path) -> None:
 def test_streamed_figures(tmp_path: Path) -> None:
     """TTFT, TTFA, TPOT and inter-chunk latency stand below; a percentile that n doesn't support says what it needs."""
     offsets = [200_000, 220_000, 240_000]
+    overhead = {"overhead_us": 150, "overhead_end_us": 90}
     rows = [
-        streamed(offsets, endpoint=e, run_id=RUN_ID, prompt_id=str(n)) for n in range(40) for e in ("metis", "sophia")
+        streamed(offsets, endpoint=e, run_id=RUN_ID, prompt_id=str(n), **overhead)
+        for n in range(40)
+        for e in ("metis", "sophia")
     ]
     write(tmp_path, rows)
     out = dyno("report", "--spans", tmp_path).stdout
     unsupported = ["needs n ≥ 72", "needs n ≥ 368"]
-    assert cells(out, "TTFT, s", "metis") == ["40", "0.200", "0.200", "0.200", *unsupported]
+    assert cells(out, "TTFT, s", "metis") == ["40", "0.200", "0.200", "0.200", *unsupported, "0.150"]
     assert cells(out, "TTFA, s", "metis")[:2] == ["40", "0.200"]
-    assert cells(out, "TPOT, ms", "sophia") == ["40", "20.00", "20.00", "20.00", *unsupported]
-    assert cells(out, "inter-chunk latency, ms", "metis") == ["80", "20.00", "20.00", "20.00", "20.00", "needs n ≥ 368"]
+    assert cells(out, "TPOT, ms", "sophia") == ["40", "20.00", "20.00", "20.00", *unsupported, "–"]
+    inter_chunk = cells(out, "inter-chunk latency, ms", "metis")
+    assert inter_chunk == ["80", "20.00", "20.00", "20.00", "20.00", "needs n ≥ 368", "–"]
+    assert cells(out, "latency, s", "metis")[-1] == "0.090"
+    assert cells(out, "proxy's own, ms (median)") == ["0.090", "0.090"]
     assert "no difference within 5 %" in cells(out, "TTFT metis : sophia")
 
 
@@ -157,7 +165,7 @@ def test_an_endpoint_that_is_down(tmp_path: Path) -> None:
     done = dyno("report", "--spans", tmp_path, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (1, "")
     assert cells(done.stdout, "mean latency, s") == ["2.900", "–", "–", "–"]
-    assert cells(done.stdout, "latency, s", "sophia") == ["0", "no ok request", "no ok request", "–", "–", "–"]
+    assert cells(done.stdout, "latency, s", "sophia") == ["0", *["no ok request"] * 2, *["–"] * 4]
     assert "Requests failed: 6 of 6 of sophia." in done.stdout
 
 
@@ -204,6 +212,95 @@ def test_verdict_withheld(tmp_path: Path) -> None:
     write(tmp_path, rows)
     out = dyno("report", "--spans", tmp_path).stdout
     assert cells(out, "latency metis : sophia")[-1] == "withheld: the proxy's own 1.10 ms against an effect of 1.00 ms"
+
+
+OVERHEADS = [
+    # (TTFT of metis and sophia, its overhead at each in µs, by turns; the verdict)
+    (0.010, 0.011, [(100, 1200)], "withheld: the proxy's own 1.10 ms against an effect of 1.00 ms"),
+    (0.010, 0.011, [(100, 100), (2100, 2100)], "withheld: the proxy's own 1.07 ms against an effect of 1.00 ms"),
+    (0.010, 0.011, [(5000, 5000)], "sophia slower"),
+    (0.010, 0.011, [(100, 900)], "sophia slower"),
+    (0.010, 0.010, [(100, 900)], "withheld: the proxy's own 0.80 ms against an effect of 0.00 ms"),
+    (0.010, 0.010, [(100, 400)], "no difference within 5 %"),
+    (0.010, 0.011, [(None, None)], "sophia slower"),
+]
+
+
+@pytest.mark.parametrize(("metis_s", "sophia_s", "overheads", "expected"), OVERHEADS)
+def test_verdict_and_overhead(
+    tmp_path: Path, metis_s: float, sophia_s: float, overheads: list[tuple[int | None, int | None]], expected: str
+) -> None:
+    """The overhead's difference and its spread withhold a verdict that is no larger; what both share cancels."""
+    rows = []
+    for number in range(8):
+        for name, ttft_s, overhead_us in zip(
+            ("metis", "sophia"), (metis_s, sophia_s), overheads[number % len(overheads)], strict=True
+        ):
+            rows.append(
+                streamed([round(ttft_s * 1e6), 1_000_000], endpoint=name, run_id=RUN_ID, prompt_id=str(number))
+                | ({} if overhead_us is None else {"overhead_us": overhead_us})
+            )
+    write(tmp_path, rows)
+    out = dyno("report", "--spans", tmp_path).stdout
+    assert cells(out, "TTFT metis : sophia")[-1] == expected
+
+
+def test_paired_by_mirror(tmp_path: Path) -> None:
+    """Users' own traffic: each mirrored request against its copy, the originals first; what is left out is counted."""
+    rows = [span(endpoint="sophia", duration_us=90_000_000) for _ in range(5)]  # not mirrored
+    for number in range(12):
+        rows += mirrored(str(number), 1 + number * 0.1, 2 + number * 0.2)
+    rows[5] |= {"outcome": "client_cancelled"}  # an original
+    rows[8] |= {"outcome": "truncated", "error_type": "x"}  # a copy
+    rows += mirrored("w", 9, 9, warmup=True)
+    rows += mirrored("alone", 9, 9)[:1] + mirrored("orphan", 9, 9)[1:]
+    rows += [span(endpoint="sophia", outcome="rejected", status=413)]
+    write(tmp_path, rows)
+    done = dyno("report", "--spans", tmp_path, "--paired-by", "mirror", "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (1, "")
+    out = done.stdout
+    assert out.startswith("sophia against metis: mirrored traffic\n")
+    assert cells(out, "latency sophia : metis")[:3] == ["10", "10", "0.50"]
+    assert cells(out, "latency sophia : metis")[-1] == "metis slower"
+    assert cells(out, "sophia, copied to metis") == ["18", "12", "66.7 %", "10", "1", "1", "0"]
+    assert "among these spans: 1 originals at sophia, 1 copies at metis." in out
+    assert cells(out, "success rate")[:2] == ["12/12", "12/13"]
+    assert "Nobody waits for a copy" in out
+    assert "sophia was asked first in every pair" in out
+    document = json.loads(next((tmp_path / "out").glob("*.json")).read_text(encoding="utf-8"))
+    assert (document["comparison"]["paired_by"], len(document["comparison"]["mirrors"])) == ("mirror", 3)
+    assert "**Mirrored requests**" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_copies_in_ordinary_reports(tmp_path: Path) -> None:
+    """A report of any traffic holds copies too, which are measurements of their endpoint, and says how many."""
+    write(tmp_path, [*mirrored("1", 1, 2), *mirrored("2", 1, 2), span(endpoint="metis")])
+    out = dyno("report", "--spans", tmp_path).stdout
+    assert "2 of 3 requests of metis are a mirror's copies" in out
+    assert cells(out, "latency metis : sophia")[:3] == ["2", "2", "2.00"]
+    assert "Mirrored requests" not in out
+
+
+def test_pairs_of_several_mirrors(tmp_path: Path) -> None:
+    """Two mirrors are two rows; pairs of endpoints that the first has no part in are pointed to."""
+    rows = [row for number in range(3) for row in mirrored(str(number), 1, 2)]
+    rows += mirrored("x", 1, 2, names=("third", "fourth"))
+    write(tmp_path, rows)
+    out = dyno("report", "--spans", tmp_path, "--paired-by", "mirror").stdout
+    assert cells(out, "third, copied to fourth")[1] == "1"
+    assert "see --endpoints third,fourth" in out
+    chosen = dyno("report", "--spans", tmp_path, "--paired-by", "mirror", "--endpoints", "third,fourth").stdout
+    assert cells(chosen, "latency third : fourth")[:2] == ["1", "1"]
+
+
+def test_nothing_mirrored_is_refused(tmp_path: Path) -> None:
+    """Without mirrored requests there is nothing to pair by them: one line, and how to come by some."""
+    write(tmp_path, prompts(6))
+    said = refusal("report", "--spans", tmp_path, "--paired-by", "mirror")
+    assert f"no mirrored request in the chosen traffic of '{tmp_path}'" in said
+    assert 'mirror = { to = "OTHER", share = 0.1 }' in said
+    assert "no mirrored request in run" in refusal("report", RUN_ID, "--spans", tmp_path, "--paired-by", "mirror")
+    assert "invalid choice" in refusal("report", "--spans", tmp_path, "--paired-by", "chance")
 
 
 def test_newest_run_and_chosen_runs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dyno_analysis import load, query, rows
-from stored_spans import pair, span, streamed, write
+from stored_spans import mirrored, pair, span, streamed, write
 
 
 def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:
@@ -188,6 +188,71 @@ def test_pairs(tmp_path: Path) -> None:
     ]
 
 
+def test_mirror_pairs(tmp_path: Path) -> None:
+    """A pair is a request and the copy that names it, both ok, whatever their tags; its columns are those of pairs."""
+    ok = mirrored("p", 4, 2, run_id="r", repeat=3)
+    other_run = mirrored("p", 6, 3)
+    other_run[1]["repeat"] = 9
+    write(
+        tmp_path,
+        [
+            *ok,
+            *other_run,
+            *mirrored("p", 8, 1, outcome="http_error"),
+            *mirrored("p", 8, 1, warmup=True),
+            *mirrored("p", 8, 1)[:1],
+            *mirrored("p", 8, 1)[1:],
+            *pair("p", 8, 1),
+        ],
+    )
+    columns = {}
+    with load.connect(tmp_path) as connection:
+        for view in ("pairs", "mirror_pairs"):
+            query.define(connection, view)
+            columns[view] = connection.execute("DESCRIBE pairs").fetchall()
+        found = connection.execute(
+            "SELECT first_endpoint, second_endpoint, run_id, prompt_id, first_latency_s, second_latency_s "
+            "FROM pairs ORDER BY ALL"
+        ).fetchall()
+    assert columns["pairs"] == columns["mirror_pairs"]
+    assert found == [
+        ("metis", "sophia", "r", "p", 2.0, 4.0),
+        ("metis", "sophia", None, "p", 3.0, 6.0),
+        ("sophia", "metis", "r", "p", 4.0, 2.0),
+        ("sophia", "metis", None, "p", 6.0, 3.0),
+    ]
+
+
+def test_mirrors(tmp_path: Path) -> None:
+    """Each mirror's requests by how both sides ended; a side that isn't there is NULL, its endpoint's requests too."""
+    broken = [mirrored("p", 1, 1) for _ in range(4)]
+    broken[0][0]["outcome"] = "client_cancelled"
+    broken[1][1]["outcome"] = "truncated"
+    broken[2][0]["outcome"] = broken[2][1]["outcome"] = "http_error"
+    write(
+        tmp_path,
+        [
+            *[row for both in broken for row in both],
+            *mirrored("p", 1, 1, names=("metis", "sophia")),
+            *mirrored("p", 1, 1, warmup=True),
+            *mirrored("p", 1, 1)[:1],
+            *mirrored("p", 1, 1, names=("sophia", "third"))[1:],
+            *[span(endpoint="sophia", prompt_id=tag) for tag in (None, "q")],
+            span(endpoint="sophia", outcome="rejected"),
+        ],
+    )
+    with load.connect(tmp_path) as connection:
+        load.select(connection, load.Selection())
+        found = query.fetch(connection, "mirrors", rows.MirrorRow)
+    assert found == [
+        # endpoint, copied_to, requests, mirrored, both_ok, original_not_ok, copy_not_ok, neither_ok
+        rows.MirrorRow("metis", "sophia", 1, 1, 1, 0, 0, 0),
+        rows.MirrorRow("sophia", "metis", 7, 4, 1, 1, 1, 1),
+        rows.MirrorRow("sophia", None, 7, 1, 0, 0, 1, 0),
+        rows.MirrorRow(None, "third", None, 1, 0, 1, 0, 0),
+    ]
+
+
 def test_paired_prompts(tmp_path: Path) -> None:
     """A prompt's repeats are summed, for each figure that both sides know."""
     write(
@@ -292,7 +357,7 @@ def test_instrument(tmp_path: Path) -> None:
     write(
         tmp_path,
         [
-            span(overhead_us=100, overhead_end_us=150, loop_lag_us=1000),
+            span(overhead_us=100, overhead_end_us=150, loop_lag_us=1000, streamed=True),
             span(overhead_us=300, overhead_end_us=450, loop_lag_us=1001, send_lag_s=0.004, outcome="http_error"),
             span(),
             span(overhead_us=99_999, warmup=True),
@@ -303,6 +368,7 @@ def test_instrument(tmp_path: Path) -> None:
             "endpoint": "metis",
             "n": 2,
             "median_overhead_us": 200.0,
+            "median_overhead_streamed_us": 100.0,
             "p99_overhead_us": 298.0,
             "max_overhead_us": 300,
             "median_overhead_end_us": 300.0,

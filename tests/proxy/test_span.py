@@ -1,6 +1,7 @@
 """span.py: a record's span and its row say the same as the record, in the columns' types, whatever a client sent."""
 
 import ast
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ from dyno_proxy import span as span_module
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.journal import journal_line
 from dyno_proxy.record import Record
-from dyno_proxy.span import COLUMNS, TEXT_CHARACTERS, mended_text, record_span, scope, span_row
+from dyno_proxy.span import (
+    COLUMNS,
+    TEXT_CHARACTERS,
+    RecordSpan,
+    mended_text,
+    record_row_json,
+    record_span,
+    scope,
+    span_row,
+)
 from records import RUN_ID, parsed, record, records, unstreamed
 
 RESOURCE = Resource({"service.name": "dyno-proxy"})
@@ -319,6 +329,8 @@ def test_own_spans_and_foreign_ones_become_the_same_row(source: Record) -> None:
     )
     ours, other = (parsed(journal_line(span_row(each, 1))[:-1]) for each in (span, theirs))
     assert without_null(ours) == without_null(other)
+    if isinstance(span, RecordSpan):
+        assert json.loads(record_row_json(span, 1)) == ours
 
 
 def test_span_is_pure() -> None:

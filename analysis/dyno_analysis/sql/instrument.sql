@@ -4,6 +4,7 @@ SELECT
     endpoint,
     count(overhead_us) AS n,
     median(overhead_us) AS median_overhead_us,
+    median(overhead_us) FILTER (WHERE streamed) AS median_overhead_streamed_us,
     quantile_cont(overhead_us, 0.99) AS p99_overhead_us,
     max(overhead_us) AS max_overhead_us,
     median(CAST(attributes['dyno.overhead.end_us'] AS BIGINT)) AS median_overhead_end_us,

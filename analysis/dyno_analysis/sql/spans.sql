@@ -72,10 +72,13 @@ WITH journal AS (
 timed AS (
     SELECT
         *,
-        -- Reasoning that was counted but not streamed took none of the time between the first token and the last.
-        output_tokens
-        - CASE WHEN reasoning_tokens > 0 AND reasoning_streamed IS NOT TRUE THEN reasoning_tokens ELSE 0 END
-            AS streamed_tokens
+        -- Reasoning that was counted but not streamed took none of the time between the first token and the last; where
+        -- it is hidden and wasn't counted, nobody knows how many tokens did.
+        CASE
+            WHEN attributes['dyno.reasoning.hidden'] = 'true' THEN NULL
+            WHEN reasoning_tokens > 0 AND reasoning_streamed IS NOT TRUE THEN output_tokens - reasoning_tokens
+            ELSE output_tokens
+        END AS streamed_tokens
     FROM journal
     WHERE span_id IS NOT NULL
 )

@@ -1,0 +1,44 @@
+-- A row is one mirror: an endpoint whose requests were sent again to another one, and how both sides ended; warm-ups are
+-- left out. NULL for an endpoint: the other side isn't among these spans. `requests` are the endpoint's own, copies that
+-- it got and requests that the proxy rejected left out. Needs the view `traffic`: all spans that the report is of.
+WITH marked AS MATERIALIZED (
+    SELECT
+        endpoint,
+        outcome = 'ok' AS is_ok,
+        attributes['dyno.mirror'] AS mirror,
+        coalesce(attributes['dyno.mirror.trace_id'], trace_id) AS original_trace_id,
+        coalesce(attributes['dyno.mirror.span_id'], span_id) AS original_span_id
+    FROM traffic
+    -- Both sides always have a prompt id; to look into the map of every other request as well would take long.
+    WHERE NOT warmup AND endpoint IS NOT NULL AND prompt_id IS NOT NULL AND attributes['dyno.mirror'] IS NOT NULL
+),
+asked AS (
+    SELECT endpoint, count(*) - coalesce(any_value(copies), 0) AS requests
+    FROM traffic
+    LEFT JOIN (SELECT endpoint, count(*) AS copies FROM marked WHERE mirror = 'copy' GROUP BY endpoint) USING (endpoint)
+    WHERE NOT warmup AND endpoint IS NOT NULL AND outcome <> 'rejected'
+    GROUP BY endpoint
+),
+sides AS (
+    SELECT
+        original.endpoint,
+        copy.endpoint AS copied_to,
+        coalesce(original.is_ok, false) AS original_ok,
+        coalesce(copy.is_ok, false) AS copy_ok
+    FROM (SELECT * FROM marked WHERE mirror = 'original') AS original
+    FULL OUTER JOIN (SELECT * FROM marked WHERE mirror = 'copy') AS copy
+        USING (original_trace_id, original_span_id)
+)
+SELECT
+    sides.endpoint,
+    copied_to,
+    any_value(requests) AS requests,
+    count(*) AS mirrored,
+    count(*) FILTER (WHERE original_ok AND copy_ok) AS both_ok,
+    count(*) FILTER (WHERE NOT original_ok AND copy_ok) AS original_not_ok,
+    count(*) FILTER (WHERE original_ok AND NOT copy_ok) AS copy_not_ok,
+    count(*) FILTER (WHERE NOT original_ok AND NOT copy_ok) AS neither_ok
+FROM sides
+LEFT JOIN asked ON sides.endpoint = asked.endpoint
+GROUP BY sides.endpoint, copied_to
+ORDER BY both_ok DESC, sides.endpoint, copied_to;

@@ -1,0 +1,239 @@
+"""A share of the clients' requests, sent once more to another endpoint; what it answers is measured and thrown away.
+
+    client ──▶ request ──▶ endpoint ──▶ answer ──▶ client
+                  └ once it is sent: offer ─ by share, within max_requests ──▶ copy ──▶ another endpoint ──▶ nowhere
+
+The original waits for nothing here, and nothing that happens here reaches it. A copy is a request of ours: it has a
+trace of its own, and few of the client's headers. It is sent once, and goes on where the original's client leaves:
+cutting it off would keep the other endpoint's slow answers out of its figures.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from .attempts import attempt
+from .config import TimeoutsConfig
+from .endpoints import Endpoint
+from .errors import RefusedError, UpstreamError
+from .exchange import Exchange
+from .gc_pauses import GcPauses
+from .headers import RawHeaders, connection_options
+from .lag import LoopLag
+from .relay import UpstreamConnection
+from .request_edit import USAGE_OPTION, asking_usage, with_model
+from .telemetry import Telemetry
+from .time_limits import TimeLimits
+
+COPY_LIMIT_S: Final = 600.0  # of a copy as a whole, where its endpoint has no total_s: nobody waits for it
+
+# What becomes of a request that was chosen.
+SENT: Final = "sent"
+LIMIT: Final = "limit"  # as many copies under way as may be
+NOT_JSON: Final = "not_json"  # no JSON with a model to replace
+FAILED: Final = "failed"  # no connection, no token, or a fault of ours
+
+# The client chose one endpoint to trust with its headers, and another is asked here: which ones hold a secret can't be
+# known by their names, so those pass that say how body and answer are to be read, and no others. Nor does the query.
+_PASSED_ON: Final = frozenset(
+    b"accept accept-encoding accept-language content-type user-agent"
+    b" anthropic-beta anthropic-version openai-beta".split()
+)
+_PROMPT_ID: Final = "dyno.prompt.id"
+_ORIGINALS_OWN: Final = ("dyno.due_at_unix_us", "dyno.send_lag_s")  # of its sending, not of the copy's
+_LOG_AGAIN_S: Final = 60.0
+
+_LOG: Final = logging.getLogger("dyno.proxy")
+
+
+class Mirror:
+    """All copies of one proxy. `mirrored(endpoint, result)` hears of each request that was chosen, once."""
+
+    def __init__(
+        self, telemetry: Telemetry, lag: LoopLag, gc_pauses: GcPauses, mirrored: Callable[[str, str], None]
+    ) -> None:
+        self._telemetry = telemetry
+        self._lag = lag
+        self._gc_pauses = gc_pauses
+        self._mirrored = mirrored
+        self._random = random.Random()  # noqa: S311 - a share, and ids that need to be unique; the system seeds it
+        self._under_way: dict[str, int] = {}  # by the originals' endpoint
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._logged_s: dict[str, float] = {}
+
+    def offer(
+        self, original: Exchange, endpoint: Endpoint, other: Endpoint, headers: RawHeaders, rest: str, body: bytes
+    ) -> None:
+        """Send a copy of the request to `other`, if chance and `endpoint`'s limit will have it.
+
+        Called once a request, after its last byte was handed to `endpoint`; `headers`, `rest` (its path after /v1) and
+        `body` are the client's own. Never raises, and leaves all work for later.
+        """
+        config = endpoint.config.mirror
+        if config is None or self._closed or self._random.random() >= config.share:
+            return
+        try:
+            if self._under_way.get(endpoint.name, 0) >= config.max_requests:
+                self._mirrored(endpoint.name, LIMIT)
+                return
+            self._begin(endpoint.name, self._copy(original, endpoint.name, other, headers, rest, body))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach the original
+            self._log(type(error).__name__, "a copy could not be made", error)
+
+    async def close(self) -> None:
+        """No copies from now on; those under way are cut off, and recorded as such."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, name: str, copying: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(copying)
+        self._tasks.add(task)
+        self._under_way[name] = self._under_way.get(name, 0) + 1
+        task.add_done_callback(partial(self._over, name))
+
+    def _over(self, name: str, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._under_way[name] -= 1
+
+    async def _copy(
+        self, original: Exchange, name: str, other: Endpoint, headers: RawHeaders, rest: str, body: bytes
+    ) -> None:
+        result = FAILED
+        try:
+            edited = with_model(body, other.config.model or "")
+            if edited is None:
+                result = NOT_JSON
+                return
+            exchange = self._exchange(original, other, rest)
+            if other.config.ask_usage and rest in USAGE_OPTION and (asking := asking_usage(edited)) is not None:
+                edited, exchange.usage_asked = asking, True
+            exchange.request_body.append(edited)
+            exchange.request_bytes = len(edited)
+            try:
+                await self._measured(exchange, other, headers, rest, edited)
+            finally:
+                if exchange.sent_ns is not None:
+                    result = SENT
+        except Exception as error:  # noqa: BLE001  # the copy's own affair
+            self._log(f"{name}: {type(error).__name__}", f"a copy of a request to '{name}' failed", error)
+        finally:
+            self._mirrored(name, result)
+
+    def _exchange(self, original: Exchange, other: Endpoint, rest: str) -> Exchange:
+        """The copy's, and the original's mark: both have the same prompt id, by which they pair as any two requests."""
+        now_ns = time.monotonic_ns()
+        exchange = Exchange(now_ns, time.time_ns() // 1000, original.method, f"/{other.name}/v1{rest}")
+        exchange.body_received_ns = now_ns
+        exchange.trace_id, exchange.span_id = self._random.getrandbits(128), self._random.getrandbits(64)
+        exchange.operation, exchange.reader = original.operation, original.reader
+        exchange.endpoint, exchange.provider = other.name, other.provider
+        exchange.server_address, exchange.server_port = other.host, other.port
+        exchange.hides_reasoning = other.config.hidden_reasoning
+        original.mirror, exchange.mirror = "original", "copy"
+        exchange.mirror_trace_id = f"{original.trace_id:032x}"
+        exchange.mirror_span_id = f"{original.span_id:016x}"
+        original.baggage.setdefault(_PROMPT_ID, exchange.mirror_span_id)
+        exchange.baggage = {tag: value for tag, value in original.baggage.items() if tag not in _ORIGINALS_OWN}
+        return exchange
+
+    async def _measured(self, exchange: Exchange, other: Endpoint, headers: RawHeaders, rest: str, body: bytes) -> None:
+        """Started and recorded exactly once, as any request."""
+        gc_before_ns = self._gc_pauses.total_ns
+        self._telemetry.started(other.name)
+        try:
+            authorization = None if other.token is None else await other.token.authorization()
+            await _send(exchange, _request(exchange, other, headers, rest, body, authorization), other)
+            if other.token is not None and authorization is not None and exchange.status == 401:
+                other.token.expire(authorization)
+        except RefusedError as refusal:
+            exchange.broken, exchange.status = ("rejected", refusal.code), refusal.status
+            self._log(f"{other.name}: {refusal.code}", f"no copies to '{other.name}': {refusal}")
+        except asyncio.CancelledError:
+            exchange.broken = exchange.broken or ("truncated", "proxy_shutdown")
+            raise
+        except UpstreamError as error:
+            exchange.broken = (error.fault.outcome, error.fault.error_type)
+            self._log(f"{other.name}: {error.fault.error_type}", f"no copies to '{other.name}': {error}")
+        except Exception as error:
+            exchange.broken = ("rejected", f"proxy_{type(error).__name__}")
+            raise
+        finally:
+            gc_pause_us = (self._gc_pauses.total_ns - gc_before_ns) // 1000
+            self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us(), gc_pause_us))
+
+    def _log(self, kind: str, message: str, error: Exception | None = None) -> None:
+        """Once a kind and minute: a dead endpoint would write a line for every copy."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s.get(kind, -_LOG_AGAIN_S) >= _LOG_AGAIN_S:
+            self._logged_s[kind] = now_s
+            _LOG.warning("mirror: %s", message, exc_info=error)
+
+
+class _Nowhere(asyncio.Transport):
+    """A client's transport as the relay uses it, without a client: what is written is gone, and nothing holds it up."""
+
+    def write(self, data: object) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        pass
+
+
+async def _send(exchange: Exchange, request: bytes, other: Endpoint) -> None:
+    """Send it once, and wait for the end of the response. Raises UpstreamError where no connection could be had."""
+    timeouts = msgspec.structs.replace(other.config.timeouts, total_s=other.config.timeouts.total_s or COPY_LIMIT_S)
+    send = partial(_send_on, exchange=exchange, request=request, timeouts=timeouts)
+    await attempt(other, exchange, send, replayable=lambda: True, retries=0)
+
+
+async def _send_on(
+    connection: UpstreamConnection, exchange: Exchange, request: bytes, timeouts: TimeoutsConfig
+) -> None:
+    connection.begin(exchange, _Nowhere(), http10=False, close=False)
+    exchange.sent_ns = time.monotonic_ns()
+    if connection.transport is not None:  # else it is closed, and has ended the exchange at once
+        connection.transport.write(request)
+    limits = TimeLimits(timeouts, connection, exchange)
+    try:
+        await connection.ended
+    finally:
+        limits.stop()
+
+
+def _request(
+    exchange: Exchange, other: Endpoint, headers: RawHeaders, rest: str, body: bytes, authorization: bytes | None
+) -> bytes:
+    """The copy on the wire: its endpoint's own credentials, our tags, and what of the client's headers may pass."""
+    passed_on = _PASSED_ON - connection_options(headers)
+    target = f"{other.target_prefix}{rest}".encode("utf-8", "surrogateescape")
+    lines = [b"%b %b HTTP/1.1" % (exchange.method.encode(), target), b"Host: " + other.host_header]
+    lines += [name + b": " + value for name, value in headers if name.lower() in passed_on]
+    if authorization is not None:
+        lines.append(b"Authorization: " + authorization)
+    if other.proxy_authorization is not None:
+        lines.append(b"Proxy-Authorization: " + other.proxy_authorization)
+    if other.propagate:
+        lines.append(b"traceparent: 00-%032x-%016x-01" % (exchange.trace_id, exchange.span_id))
+    lines += [b"baggage: " + _baggage(exchange), b"Content-Length: %d" % len(body)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def _baggage(exchange: Exchange) -> bytes:
+    tags = {
+        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in exchange.baggage.items()
+    }
+    return ",".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in tags.items()).encode("ascii")
