@@ -22,7 +22,7 @@ define install
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
 endef
 
-.PHONY: demo demo-real test test-real bench lint format lock clean
+.PHONY: demo demo-real test test-real bench soak lint format lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -37,9 +37,16 @@ test: $(DEV)
 test-real: $(REAL)
 	$(BIN)/pytest tests/real
 
-# Start times, and what the proxy adds to a request; issue 4 puts other gateways beside it.
+# The proxy beside others of its kind, into docs/benchmarks.md: some ten minutes. ARGS=--quick for a try, which writes
+# nothing; ARGS=--help says what else there is.
+ARGS ?= --write docs/benchmarks.md
 bench: $(DEV)
-	PYTHONPATH=tests $(BIN)/python -m bench.first_figures
+	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+# Mixed traffic with faults through the proxy, and what it holds at the end; MINUTES=1 for a try.
+MINUTES ?= 30
+soak: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m soak.run --minutes $(MINUTES)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
