@@ -7,6 +7,7 @@ A line is `{…,"crc32":N}`: N is zlib.crc32 of the line's bytes before `,"crc32
 sequence number twice. What can't be written is counted and given up: the next batch tries a new file.
 """
 
+import itertools
 import logging
 import os
 import re
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from .span import TEXT_CHARACTERS, RecordSpan, mended_text, record_row_json, span_row
+from .record import Record
+from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, scope, span_row
 
 JOURNAL_BYTES: Final = 19_000_000  # then a new file begins: one becomes Parquet in little memory
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
@@ -33,6 +36,8 @@ _KEPT_ITEMS: Final = 64  # of a list or the map, in a line that would be longer
 # Why a span was dropped
 DISK: Final = "disk"
 NOT_STORABLE: Final = "not_storable"
+
+_NOT_STORABLE: Final = (TypeError, ValueError, AttributeError, OverflowError)
 
 _log = logging.getLogger(__name__)
 _sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
@@ -70,6 +75,16 @@ def journal_line(row: dict[str, object]) -> bytes:
     return _with_checksum(body)
 
 
+def record_line(record: Record, seq: int) -> bytes:
+    """The line of the record's span. Raises what `journal_line` does."""
+    body = record_row_json(record, seq)
+    if body is not None and len(body) <= LINE_BYTES:
+        return _with_checksum(body)
+    # No row tells of resource and scope.
+    span = record_span(record, resource=Resource.get_empty(), scope=scope(""), sampled=False)
+    return journal_line(span_row(span, seq))
+
+
 def _with_checksum(body: bytes) -> bytes:
     body = body[:-1]
     return b'%b,"crc32":%d}\n' % (body, zlib.crc32(body))
@@ -78,8 +93,8 @@ def _with_checksum(body: bytes) -> bytes:
 class JournalExporter(SpanExporter):
     """Writes spans to journals in a folder; any thread may call it.
 
-    `written(count)` and `dropped(reason, count)` hear what became of each span. `pause` is called after each line is
-    made: a thread beside an event loop gives way there.
+    `written(count)` and `dropped(reason, count)` hear what became of each span. A user that makes its lines elsewhere,
+    with sequence numbers by `next_seq`, hands them to `write` in their order, and then uses `export` for none.
     """
 
     def __init__(
@@ -88,17 +103,15 @@ class JournalExporter(SpanExporter):
         *,
         written: Callable[[int], None],
         dropped: Callable[[str, int], None],
-        pause: Callable[[], None] = lambda: None,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
         self._folder = folder
         self._written = written
         self._dropped = dropped
-        self._pause = pause
         self._journal_bytes = journal_bytes
         self._writer = writer_name(socket.gethostname(), os.getpid(), datetime.now(UTC))
         self._lock = threading.Lock()
-        self._next_seq = 1
+        self._seqs = itertools.count(1)
         self._journal: _Journal | None = None
         self._failing = 0  # spans lost since writing last worked
 
@@ -106,26 +119,40 @@ class JournalExporter(SpanExporter):
         """The spans, on disk when this returns SUCCESS. One that can't be stored doesn't cost the others."""
         with self._lock:
             stored = True
-            lines: list[bytes] = []
-            size_bytes = 0
-            first_seq = self._next_seq
+            batch = bytearray()
+            count = first_seq = 0
             for span in spans:
-                line = self._line(span)
+                seq = next(self._seqs)
+                line = self._line(span, seq)
                 if line is None:
                     stored = False
                     continue
-                if lines and size_bytes + len(line) > self._journal_bytes:
-                    stored &= self._append(lines, first_seq)
-                    lines, size_bytes = [], 0
-                if not lines:
-                    first_seq = self._next_seq
-                self._next_seq += 1
-                lines.append(line)
-                size_bytes += len(line)
-                self._pause()
-            if lines:
-                stored &= self._append(lines, first_seq)
+                if batch and len(batch) + len(line) > self._journal_bytes:
+                    stored &= self._append(batch, first_seq, count)
+                    batch, count = bytearray(), 0
+                if not batch:
+                    first_seq = seq
+                batch += line
+                count += 1
+            if batch:
+                stored &= self._append(batch, first_seq, count)
             return SpanExportResult.SUCCESS if stored else SpanExportResult.FAILURE
+
+    def next_seq(self) -> int:
+        return next(self._seqs)
+
+    def line(self, record: Record, seq: int) -> bytes | None:
+        """The line of the record's span, for `write`; None where it can't be stored, which is counted."""
+        try:
+            return record_line(record, seq)
+        except _NOT_STORABLE as error:
+            self._refuse(error)
+            return None
+
+    def write(self, lines: bytes | bytearray, first_seq: int, count: int) -> bool:
+        """`count` lines, the first with that number, the others in their numbers' order: on disk where this is True."""
+        with self._lock:
+            return self._append(lines, first_seq, count)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # the interface's; nothing is held back
         return True
@@ -134,30 +161,28 @@ class JournalExporter(SpanExporter):
         with self._lock:
             self._finish()
 
-    def _line(self, span: ReadableSpan) -> bytes | None:
+    def _line(self, span: ReadableSpan, seq: int) -> bytes | None:
         try:
-            if isinstance(span, RecordSpan):
-                body = record_row_json(span, self._next_seq)
-                if len(body) <= LINE_BYTES:
-                    return _with_checksum(body)
-            return journal_line(span_row(span, self._next_seq))
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            _log.warning("a span can't be stored: %s", error)
-            self._dropped(NOT_STORABLE, 1)
+            return journal_line(span_row(span, seq))
+        except _NOT_STORABLE as error:
+            self._refuse(error)
             return None
 
-    def _append(self, lines: list[bytes], first_seq: int) -> bool:
-        batch = b"".join(lines)
+    def _refuse(self, error: Exception) -> None:
+        _log.warning("a span can't be stored: %s", error)
+        self._dropped(NOT_STORABLE, 1)
+
+    def _append(self, lines: bytes | bytearray, first_seq: int, count: int) -> bool:
         try:
-            journal = self._with_room(len(batch), first_seq)
-            journal.append(batch)
+            journal = self._with_room(len(lines), first_seq)
+            journal.append(lines)
         except OSError as error:
-            self._fail(error, len(lines))
+            self._fail(error, count)
             return False
         if self._failing:
             _log.warning("spans are written again, to '%s'; %d were lost meanwhile", journal.path, self._failing)
             self._failing = 0
-        self._written(len(lines))
+        self._written(count)
         return True
 
     def _with_room(self, size_bytes: int, first_seq: int) -> "_Journal":
@@ -200,7 +225,7 @@ class _Journal:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         _sync_folder(path.parent)
 
-    def append(self, batch: bytes) -> None:
+    def append(self, batch: bytes | bytearray) -> None:
         rest = memoryview(batch)
         while rest:  # one write, unless the disk takes less: then the next one says why
             rest = rest[os.write(self._fd, rest) :]

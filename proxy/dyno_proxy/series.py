@@ -33,7 +33,7 @@ _TTFT_US: Final = in_us(TTFT_BOUNDS_S)
 
 
 class EndpointNumbers:
-    """Written on the event loop, `overhead` in telemetry's thread."""
+    """Written on the event loop, `overhead` by who observes."""
 
     __slots__ = (
         *("name", "overhead", "request_bytes", "response_bytes", "retries", "simulated", "started"),
@@ -60,7 +60,7 @@ class EndpointNumbers:
 
 
 class Series:
-    """`outcomes` are written on the event loop, the rest in telemetry's thread."""
+    """`outcomes` are written on the event loop, the rest by who observes."""
 
     __slots__ = ("_counters", "_labels", "_published", "durations", "endpoint", "figures", "observed", "outcomes")
 

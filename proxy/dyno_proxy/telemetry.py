@@ -1,9 +1,11 @@
 """Between traffic and everything that is told of it: a bounded queue, and one thread that writes.
 
-    event loop ──started, record──▶ counts, at once
-                     └──▶ queue ──▶ thread, every 200 ms: histograms, spans ─┬─▶ journal (every span)
-                        (full: dropped, counted)                             └─▶ OTLP (sampled ones, if configured)
+    event loop ──started, record──▶ counts, histograms, the span's line, at once
+                     └──▶ queue ──▶ thread, every 200 ms ─┬─▶ journal (every span)
+                        (full: dropped, counted)          └─▶ spans ──▶ OTLP (sampled ones, if configured)
 
+A line and its figures are made on the loop, though a thread could: it takes 10 µs there, and some 40 in a thread that
+has to win the interpreter's lock from a busy loop. Only a long stream's, which takes longer, are the thread's work.
 Nothing here may reach traffic: an exception ends in `_Contained`, counted and logged, and the thread goes on.
 """
 
@@ -11,7 +13,6 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,13 +31,14 @@ from .journal import JournalExporter, SetupError, check_folder
 from .metrics import Metrics
 from .record import Record
 from .span import parent_context, record_span, scope, span_name
+from .span_queue import Segment, SpanQueue
 
 QUEUE_RECORDS: Final = 20_000
-QUEUE_CHUNKS: Final = 1_000_000  # chunk times in all records that wait: some 40 MB
+QUEUE_BYTES: Final = 64_000_000  # of lines that wait
+LONG_CHUNKS: Final = 500  # a stream of more is the thread's work: 50 µs
 PERIOD_S: Final = 0.2  # with the write itself, a span is on disk 250 ms after its end
-_BATCH_RECORDS: Final = 1000  # one write's
-_STRETCH_S: Final = 0.0005  # the thread computes so long at a stretch,
-_PAUSE_S: Final = 0.0001  # then lets the event loop have the interpreter's lock
+_PAUSE_S: Final = 0.0001  # after each piece of work the thread lets the event loop have the interpreter's lock
+_SPANS_A_STRETCH: Final = 20  # some 0.5 ms
 _LOG_AGAIN_S: Final = 60.0
 
 # Why a span was dropped, beside the journal's reasons. Spans that OTLP lost are in the span files all the same.
@@ -59,29 +61,19 @@ class Telemetry:
         check_folder(spans_dir)
         self._otlp = _Otlp(os.environ, metrics.spans_dropped) if _otlp_wanted(os.environ) else None
         self._metrics = metrics
-        self._journal = JournalExporter(
-            spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped, pause=self._pause
-        )
+        self._journal = JournalExporter(spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped)
         self._resource = _resource(version)
         self._scope = scope(version)
         # Reading OTEL_TRACES_SAMPLER is the SDK's business; of its provider we need no more, since it builds no span.
         self._sampler = TracerProvider(resource=self._resource, shutdown_on_exit=False).sampler
 
-        self._queue: deque[Record] = deque()
-        self._queue_records = queue_records
-        # Each count has one writer, so none needs a lock: `put` the loop, `taken` and `done` the thread.
-        self._put = self._chunks_put = 0
-        self._taken = self._chunks_taken = self._done = 0
-        # When the oldest record of the queue was put there, and of those that the thread is writing: monotonic ns.
-        self._queue_since_ns: int | None = None
-        self._batch_since_ns: int | None = None
+        self._queue = SpanQueue(queue_records, QUEUE_BYTES)
         self._on_loop = _Contained(metrics.spans_dropped)
         self._in_thread = _Contained(metrics.spans_dropped)
         self._around_thread = _Contained(metrics.spans_dropped)
         self._wake = threading.Event()
         self._emptied = threading.Condition()
         self._stopping = False
-        self._stretch_ends_s = 0.0
         self._thread = threading.Thread(target=self._run, name="dyno-telemetry", daemon=True)
         self._thread.start()
 
@@ -93,35 +85,37 @@ class Telemetry:
             self._on_loop.catch(error, 0)
 
     def record(self, record: Record) -> None:
-        """It is over. Takes 1 µs: counts, and a place in the queue or a counted drop."""
+        """It is over: its figures, and its line in the queue or a counted drop. Some 10 µs, however long it was."""
+        lost = 1
         try:
             self._metrics.finished(record)
             if self._stopping:
                 self._metrics.spans_dropped(CLOSED, 1)
-            elif self._put - self._taken < self._queue_records and self._chunks_put - self._chunks_taken < QUEUE_CHUNKS:
-                self._chunks_put += len(record.chunk_offsets_us)
-                if self._queue_since_ns is None:
-                    self._queue_since_ns = time.monotonic_ns()
-                self._queue.append(record)
-                self._put += 1
-            else:
+            elif self._queue.full:
                 self._metrics.spans_dropped(QUEUE_FULL, 1)
+            else:
+                seq = self._journal.next_seq()
+                if len(record.chunk_offsets_us) > LONG_CHUNKS:
+                    self._queue.add_late(seq, record)
+                    return
+                line = self._journal.line(record, seq)
+                if line is not None:
+                    self._queue.add(seq, line, None if self._otlp is None else record)
+            lost = 0  # the span is safe or counted, whatever becomes of its figures
+            self._metrics.observe(record)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach traffic
-            self._on_loop.catch(error, 1)
+            self._on_loop.catch(error, lost)
 
     def lag_s(self) -> float:
-        """How long the oldest record has waited that isn't on disk yet; 0 without one. Any thread may ask."""
-        since_ns = self._batch_since_ns or self._queue_since_ns
-        if since_ns is None or self._done >= self._put:
-            return 0.0
-        return (time.monotonic_ns() - since_ns) / 1e9
+        """How long the oldest span has waited that isn't on disk yet; 0 without one. Any thread may ask."""
+        return self._queue.lag_s()
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until what was recorded before is on disk, or given up. False if it takes longer. Not on the loop."""
-        goal = self._put
+        goal = self._queue.put
         with self._emptied:
             self._wake.set()
-            return self._emptied.wait_for(lambda: self._done >= goal, timeout_s)
+            return self._emptied.wait_for(lambda: self._queue.done >= goal, timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Everything to disk, the rest to OTLP, the thread ended. False if that takes longer. Not on the loop."""
@@ -132,7 +126,7 @@ class Telemetry:
         self._wake.set()
         self._thread.join(timeout_s)
         ended = not self._thread.is_alive()
-        left = self._put - self._done
+        left = self._queue.put - self._queue.done
         if not ended:
             _log.error("%d spans could not be written within %g s", left, timeout_s)
         elif left:
@@ -158,44 +152,46 @@ class Telemetry:
             self._journal.shutdown()
 
     def _empty_queue(self) -> None:
-        while self._queue:
-            self._batch_since_ns, self._queue_since_ns = self._queue_since_ns, None
-            waiting = len(self._queue)
-            while waiting:
-                batch = [self._queue.popleft() for _ in range(min(waiting, _BATCH_RECORDS))]
-                waiting -= len(batch)
-                self._taken += len(batch)
-                try:
-                    self._write(batch)
-                finally:
-                    self._chunks_taken += sum(len(record.chunk_offsets_us) for record in batch)
-                    self._done += len(batch)
-            self._batch_since_ns = None
+        """What waits by now. What comes meanwhile has its own turn: each look takes the interpreter's lock off the loop."""
+        for segment in self._queue.take():
+            try:
+                self._write(segment)
+            finally:
+                self._queue.finished(segment)
+        self._queue.rest()
         with self._emptied:
             self._emptied.notify_all()
 
-    def _write(self, batch: Sequence[Record]) -> None:
-        spans: list[ReadableSpan] = []
-        sampled_spans: list[ReadableSpan] = []
-        self._stretch_ends_s = time.monotonic() + _STRETCH_S
-        for record in batch:
-            lost = 1
-            try:
-                sampled = self._otlp is not None and self._is_sampled(record)
-                span = record_span(record, resource=self._resource, scope=self._scope, sampled=sampled)
-                spans.append(span)
-                if sampled:
-                    sampled_spans.append(span)
-                lost = 0  # the span is safe, whatever becomes of its figures
-                self._metrics.observe(record)
-            except Exception as error:  # noqa: BLE001  # one record's fault must not cost the others
-                self._in_thread.catch(error, lost)
-            self._pause()
-        with self._in_thread.losing(len(spans)):
-            self._journal.export(spans)
-        if self._otlp is not None and sampled_spans:
+    def _write(self, segment: Segment) -> None:
+        line = None if segment.late is None else self._late_line(segment.late, segment.first_seq)
+        data = segment.data if line is None else line
+        if data:
+            with self._in_thread.losing(segment.count):
+                self._journal.write(data, segment.first_seq, segment.count)
+        if self._otlp is not None:
             with self._in_thread.losing(0):
-                self._otlp.take(sampled_spans)
+                self._send(segment.records if segment.late is None else [segment.late], self._otlp)
+
+    def _late_line(self, record: Record, seq: int) -> bytes | None:
+        """A long stream's line; its figures too."""
+        line, lost = None, 1
+        try:
+            line = self._journal.line(record, seq)
+            lost = 0
+            self._metrics.observe(record)
+        except Exception as error:  # noqa: BLE001  # one record's fault must not cost the others
+            self._in_thread.catch(error, lost)
+        time.sleep(_PAUSE_S)
+        return line
+
+    def _send(self, records: Sequence[Record], otlp: "_Otlp") -> None:
+        spans: list[ReadableSpan] = []
+        for position, record in enumerate(records):
+            if self._is_sampled(record):
+                spans.append(record_span(record, resource=self._resource, scope=self._scope, sampled=True))
+            if position % _SPANS_A_STRETCH == 0:
+                time.sleep(_PAUSE_S)
+        otlp.take(spans)
 
     def _is_sampled(self, record: Record) -> bool:
         """Ask OTEL_TRACES_SAMPLER's sampler, as the SDK does when it starts a span."""
@@ -203,12 +199,6 @@ class Telemetry:
         context = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
         answer = self._sampler.should_sample(context, record.trace_id, span_name(record), SpanKind.CLIENT)
         return answer.decision is Decision.RECORD_AND_SAMPLE
-
-    def _pause(self) -> None:
-        """Between two spans. A loop that waits for the lock would else get it only every 5 ms; sleep(0) keeps it."""
-        if time.monotonic() > self._stretch_ends_s:
-            time.sleep(_PAUSE_S)
-            self._stretch_ends_s = time.monotonic() + _STRETCH_S
 
 
 class _Contained:

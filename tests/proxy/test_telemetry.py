@@ -29,7 +29,7 @@ from dyno_proxy.attributes import SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.journal import SetupError
 from dyno_proxy.metrics import Metrics
 from dyno_proxy.record import Record
-from dyno_proxy.telemetry import QUEUE_CHUNKS, Telemetry
+from dyno_proxy.telemetry import QUEUE_BYTES, Telemetry
 from records import record, stored
 
 WAIT_S: Final = 30.0
@@ -163,11 +163,11 @@ def test_a_full_queue_drops_and_counts(rig: Callable[..., Rig]) -> None:
 
 def test_chunk_times_count_against_the_queue(rig: Callable[..., Rig]) -> None:
     """A few endless streams can't fill the memory either; one alone is always taken."""
-    each = rig()
-    each.put(*(record(span_id=number, chunk_offsets_us=(5,) * QUEUE_CHUNKS) for number in (1, 2)))
+    each, chunks = rig(), QUEUE_BYTES // 40
+    each.put(*(record(span_id=number, chunk_offsets_us=(5,) * chunks) for number in (1, 2)))
     assert each.telemetry.close(WAIT_S)
     assert each.dropped("queue_full") == 1
-    assert [row["chunk_count"] for row in stored(each.folder)] == [QUEUE_CHUNKS]
+    assert [row["chunk_count"] for row in stored(each.folder)] == [chunks]
 
 
 def test_after_the_end_records_are_counted_drops(rig: Callable[..., Rig]) -> None:
@@ -182,7 +182,7 @@ def test_after_the_end_records_are_counted_drops(rig: Callable[..., Rig]) -> Non
 def test_an_exception_stays_inside(rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture) -> None:
     """A record that nobody foresaw costs itself: the caller sees nothing, the thread goes on, the loss is counted."""
     each = rig()
-    unforeseen = [record(duration_us="soon"), record(chunk_offsets_us=None), record(status=object())]
+    unforeseen = [record(baggage=None), record(chunk_offsets_us=None), record(status=object())]
     each.put(record(span_id=1), *unforeseen, *unforeseen, record(span_id=2))
     each.telemetry.flush(WAIT_S)
     each.put(record(span_id=3))

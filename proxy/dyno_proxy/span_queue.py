@@ -1,0 +1,98 @@
+"""From the event loop to telemetry's thread: spans' lines side by side, bounded in number and bytes.
+
+Lines are joined as they come, so that the thread finds a few long texts and not thousands of short ones: walking over
+those would cost it, beside a busy loop, more than making them did.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from .record import Record
+
+SEGMENT_BYTES: Final = 4_000_000  # one write's
+CHUNK_BYTES: Final = 40  # what a chunk's time takes in a record that isn't a line yet
+
+
+class Segment:
+    """Lines that are written together; or one record whose line is still to be made."""
+
+    __slots__ = ("count", "data", "first_seq", "late", "records")
+
+    def __init__(self, first_seq: int, late: Record | None = None) -> None:
+        self.first_seq = first_seq
+        self.count = 0
+        self.data = bytearray()
+        self.late = late
+        self.records: list[Record] = []  # of these lines, where somebody needs them too
+
+
+class SpanQueue:
+    """One thread puts, one takes. `lag_s` may be asked by any."""
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()  # held for the append of a line or the exchange of a list, no longer
+        self._segments: list[Segment] = []
+        self._bytes = 0
+        # Each count has one writer: `put` the one thread, `done` the other.
+        self.put = self.done = 0
+        # When the oldest of the queue was put there, and of those that are being written: monotonic ns.
+        self._since_ns: int | None = None
+        self._taken_since_ns: int | None = None
+
+    @property
+    def full(self) -> bool:
+        """One more is always taken where there is nothing, however long it is."""
+        return self.put - self.done >= self._max_records or self._bytes >= self._max_bytes
+
+    def add(self, seq: int, line: bytes, record: Record | None) -> None:
+        """A span's line; `record`, where the thread needs that too."""
+        with self._lock:
+            segment = self._segments[-1] if self._segments else None
+            if segment is None or segment.late is not None or len(segment.data) > SEGMENT_BYTES:
+                segment = self._begin(Segment(seq))
+            segment.data += line
+            segment.count += 1
+            if record is not None:
+                segment.records.append(record)
+            self._bytes += len(line)
+            self.put += 1
+
+    def add_late(self, seq: int, record: Record) -> None:
+        """A span whose line is still to be made."""
+        with self._lock:
+            self._begin(Segment(seq, record)).count = 1
+            self._bytes += len(record.chunk_offsets_us) * CHUNK_BYTES
+            self.put += 1
+
+    def take(self) -> Sequence[Segment]:
+        """Everything that waits, in its order."""
+        with self._lock:
+            segments, self._segments = self._segments, []
+            self._taken_since_ns, self._since_ns = self._since_ns, None
+            self._bytes = 0
+        return segments
+
+    def finished(self, segment: Segment) -> None:
+        """It is on disk, or given up."""
+        self.done += segment.count
+
+    def rest(self) -> None:
+        """All that was taken is finished."""
+        self._taken_since_ns = None
+
+    def lag_s(self) -> float:
+        """How long the oldest span has waited that isn't on disk yet; 0 without one."""
+        since_ns = self._taken_since_ns or self._since_ns
+        if since_ns is None or self.done >= self.put:
+            return 0.0
+        return (time.monotonic_ns() - since_ns) / 1e9
+
+    def _begin(self, segment: Segment) -> Segment:
+        if self._since_ns is None:
+            self._since_ns = time.monotonic_ns()
+        self._segments.append(segment)
+        return segment
