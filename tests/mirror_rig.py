@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dyno_proxy.config import EndpointConfig, MirrorConfig
+from dyno_proxy.ended import WAIT_S
 from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.exchange import Exchange
 from dyno_proxy.gc_pauses import GcPauses
@@ -138,6 +139,7 @@ class Rig:
         return self.results
 
     async def rows(self) -> list[dict[str, Any]]:
+        await asyncio.sleep(3 * WAIT_S)
         await asyncio.to_thread(self.telemetry.flush)
         return stored(self.spans)
 

@@ -268,7 +268,7 @@ class Exchange:
             self.retry_after_s,
             self.usage_asked,
             content.hides_reasoning(configured=self.hides_reasoning) or None,
-            chunk_cadence(chunk_offsets_us),
+            chunk_cadence(chunk_offsets_us) if chunk_offsets_us else None,
             self.unread,
             self._unreadable_events(),
             body_received_us,
@@ -299,8 +299,7 @@ class Exchange:
     def give_up(self, why: str) -> None:
         """Look into nothing any more: `finish()` failed, and won't a second time."""
         self.unread = why
-        self._held.clear()
-        self.request_body.clear()
+        self._held, self.request_body = [], []
         self._scanner = self._decompressor = None
 
     def _digest(self, reader: Reader, *, end: bool = False) -> None:
@@ -418,7 +417,10 @@ def _string(value: object) -> str | None:
 
 def _integer(*values: object) -> int | None:
     """The first integer of the values; a bool isn't one."""
-    return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
+    for value in values:
+        if type(value) is int:
+            return value
+    return None
 
 
 def _float(value: object) -> float | None:

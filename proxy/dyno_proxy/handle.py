@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
@@ -14,6 +13,7 @@ from aiohttp import web
 from .attempts import attempt
 from .config import ProxyConfig
 from .context import read_baggage, read_traceparent
+from .ended import EndedRequests
 from .endpoints import Endpoint
 from .errors import RefusedError, UpstreamError, error_response
 from .exchange import Exchange
@@ -54,6 +54,7 @@ class Handler:
         self._lag = lag
         self._own_pages = {"/readyz": self._ready, **own_pages}
         self._gc_pauses = gc_pauses or GcPauses()
+        self._ended = EndedRequests(telemetry.record)
         self._mirror = Mirror(telemetry, lag, self._gc_pauses, mirrored)
         self.replace(endpoints, keys, limits or ProxyConfig())
         self._active = 0
@@ -117,18 +118,7 @@ class Handler:
                 self._drained.set()
             protocol.upstream = protocol.receiving = None
             gc_pause_us = (self._gc_pauses.total_ns - gc_before_ns) // 1000
-            self._record(exchange, gc_pause_us)
-
-    def _record(self, exchange: Exchange, gc_pause_us: int) -> None:
-        """Never raises: aiohttp would write a 500 behind the response that the client has."""
-        now_ns, loop_lag_us = time.monotonic_ns(), self._lag.worst_us()
-        try:
-            record = exchange.finish(now_ns, loop_lag_us, gc_pause_us)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the request has its row
-            _LOG.exception("a response could not be read; its span has less")
-            exchange.give_up(f"proxy_{type(error).__name__}")
-            record = exchange.finish(now_ns, loop_lag_us, gc_pause_us)
-        self._telemetry.record(record)
+            self._ended.add(exchange, self._lag.worst_us(), gc_pause_us)
 
     async def _own_page(self, page: OwnPage, path: str, request: web.BaseRequest) -> web.StreamResponse:
         if self._keys is not None and path in _FOR_CLIENTS:
@@ -150,6 +140,10 @@ class Handler:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), limit_s)
 
+    def finish_ended(self) -> None:
+        """Record at once what has ended."""
+        self._ended.finish()
+
     def cut(self) -> None:
         """What is cancelled from now on is so by us."""
         self._cutting = True
@@ -165,7 +159,7 @@ class Handler:
         exchange.broken = ("rejected", why)
         exchange.status = status
         self._telemetry.started(None)
-        self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us()))
+        self._ended.add(exchange, self._lag.worst_us(), 0)
 
     async def _serve(
         self,

@@ -1,6 +1,7 @@
 """The heads of requests and responses: what a proxy must take out, what it may not let through. Pure."""
 
 import re
+from functools import cache
 from typing import Final
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
@@ -11,7 +12,17 @@ HOP_BY_HOP: Final = frozenset(
     b" proxy-authorization proxy-authenticate".split()
 )
 _REQUEST_ONLY: Final = frozenset((b"host", b"expect", b"trailer"))
+# Of these some requests lose theirs.
+_OURS_AT_TIMES: Final = frozenset(
+    (b"authorization", b"x-api-key", b"traceparent", b"content-length", b"accept-encoding")
+)
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
+_CONTROLS: Final = bytes(byte for byte in (*range(32), 127) if byte != ord("\t"))
+_ONLY_OF_THE_CONNECTION: Final = (b"keep-alive", b"close")
+
+# Names that pass in any request, with what begins their line; clients send the same few again and again.
+_PASSING: Final[dict[bytes, bytes]] = {}
+_MAX_PASSING: Final = 1_000
 
 
 class HeadError(ValueError):
@@ -37,21 +48,14 @@ def request_head(
     length, and what is answered has to be read by us, so uncompressed. Raises HeadError for names with an underscore,
     which some servers read as a hyphen: the proxy and the server behind it would then see different headers.
     """
-    dropped = HOP_BY_HOP | _REQUEST_ONLY | connection_options(headers)
-    if authorization is not None or not forward_authorization:
-        dropped |= {b"authorization"}
-    if not forward_authorization:
-        dropped |= {b"x-api-key"}
-    if traceparent is not None:
-        dropped |= {b"traceparent"}
-    if replaced_bytes is not None:
-        dropped |= {b"content-length", b"accept-encoding"}
+    dropped = _dropped(
+        authorization=authorization is not None or not forward_authorization,
+        key=not forward_authorization,
+        traceparent=traceparent is not None,
+        body=replaced_bytes is not None,
+    )
     lines = [f"{method} {target} HTTP/1.1\r\nHost: ".encode("utf-8", "surrogateescape") + host]
-    for name, value in headers:
-        if b"_" in name:
-            raise HeadError(f"header name with an underscore: {name.decode('latin-1')}")
-        if name.lower() not in dropped:
-            lines.append(name + b": " + value)
+    lines += _passing_lines(headers, dropped)
     if authorization is not None:
         lines.append(b"Authorization: " + authorization)
     if proxy_authorization is not None:
@@ -63,6 +67,42 @@ def request_head(
     elif chunked:
         lines.append(b"Transfer-Encoding: chunked")
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+@cache
+def _dropped(*, authorization: bool, key: bool, traceparent: bool, body: bool) -> frozenset[bytes]:
+    names = HOP_BY_HOP | _REQUEST_ONLY
+    if authorization:
+        names |= {b"authorization"}
+    if key:
+        names |= {b"x-api-key"}
+    if traceparent:
+        names |= {b"traceparent"}
+    if body:
+        names |= {b"content-length", b"accept-encoding"}
+    return names
+
+
+def _passing_lines(headers: RawHeaders, dropped: frozenset[bytes]) -> list[bytes]:
+    lines: list[bytes] = []
+    options: frozenset[bytes] = frozenset()
+    for name, value in headers:
+        begin = _PASSING.get(name)
+        if begin is None:
+            if b"_" in name:
+                raise HeadError(f"header name with an underscore: {name.decode('latin-1')}")
+            lowered = name.lower()
+            if lowered in dropped:
+                if lowered == b"connection" and value.lower() not in _ONLY_OF_THE_CONNECTION:
+                    options |= connection_options(((name, value),))
+                continue
+            begin = name + b": "
+            if lowered not in _OURS_AT_TIMES and len(_PASSING) < _MAX_PASSING:
+                _PASSING[name] = begin
+        lines.append(begin + value)
+    if options:
+        return [line for line in lines if line.partition(b":")[0].lower() not in options]
+    return lines
 
 
 def response_head(
@@ -81,7 +121,8 @@ def response_head(
 
 def check_response_head(head: bytes) -> None:
     """Raises HeadError where an upstream's head holds a control character: it could split the head in two."""
-    if _CONTROL.search(head):
+    # Nearly always there are no others than those that end the lines.
+    if len(head.translate(None, _CONTROLS)) + 2 * head.count(b"\r\n") != len(head) and _CONTROL.search(head):
         raise HeadError("a control character in the response's head")
 
 

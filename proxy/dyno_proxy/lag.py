@@ -24,7 +24,8 @@ class LoopLag:
         self._loop = loop
         self._each_time = each_time
         self._failing = False
-        self._readings_us: deque[int] = deque([0], maxlen=_KEPT)
+        self._readings_us: deque[int] = deque(maxlen=_KEPT)
+        self._worst_us = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, name="dyno-lag", daemon=True)
         self._asked_ns: int | None = None  # a question that the loop hasn't answered yet
@@ -39,8 +40,9 @@ class LoopLag:
     def worst_us(self) -> int:
         """The largest lag of the last second in µs, a question still open included."""
         asked_ns = self._asked_ns
-        open_us = 0 if asked_ns is None else (time.monotonic_ns() - asked_ns) // 1000
-        return max(*self._readings_us, open_us)
+        if asked_ns is None:
+            return self._worst_us
+        return max(self._worst_us, (time.monotonic_ns() - asked_ns) // 1000)
 
     def _ask(self) -> None:
         while not self._stop.wait(_PERIOD_S):
@@ -66,3 +68,4 @@ class LoopLag:
         asked_ns, self._asked_ns = self._asked_ns, None
         if asked_ns is not None:
             self._readings_us.append((time.monotonic_ns() - asked_ns) // 1000)
+            self._worst_us = max(self._readings_us)

@@ -21,6 +21,7 @@ import msgspec
 
 from .attempts import attempt
 from .config import TimeoutsConfig
+from .ended import EndedRequests
 from .endpoints import Endpoint
 from .errors import RefusedError, UpstreamError
 from .exchange import Exchange
@@ -60,6 +61,7 @@ class Mirror:
         self, telemetry: Telemetry, lag: LoopLag, gc_pauses: GcPauses, mirrored: Callable[[str, str], None]
     ) -> None:
         self._telemetry = telemetry
+        self._ended = EndedRequests(telemetry.record)
         self._lag = lag
         self._gc_pauses = gc_pauses
         self._mirrored = mirrored
@@ -95,6 +97,7 @@ class Mirror:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._ended.finish()
 
     def _begin(self, name: str, copying: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(copying)
@@ -170,7 +173,7 @@ class Mirror:
             raise
         finally:
             gc_pause_us = (self._gc_pauses.total_ns - gc_before_ns) // 1000
-            self._telemetry.record(exchange.finish(time.monotonic_ns(), self._lag.worst_us(), gc_pause_us))
+            self._ended.add(exchange, self._lag.worst_us(), gc_pause_us)
 
     def _log(self, kind: str, message: str, error: Exception | None = None) -> None:
         """Once a kind and minute: a dead endpoint would write a line for every copy."""

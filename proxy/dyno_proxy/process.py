@@ -157,6 +157,7 @@ class Proxy:
         for task in (draining, hurried):
             task.cancel()
         await self._handler.close_mirror()  # copies are worth no wait, and aren't among those that are cut off
+        self._handler.finish_ended()
         cut = self._metrics.active()
         if cut:
             _LOG.warning("running requests that are cut off: %d", cut)
@@ -166,6 +167,8 @@ class Proxy:
             await server.shutdown(_SHUTDOWN_S)
         for endpoint in self._endpoints.values():
             endpoint.pool.close()
+        for handler in (self._handler, self._own):
+            handler.finish_ended()
         self._lag.stop()
         self._gc_pauses.stop()
         written = await asyncio.to_thread(self._telemetry.close)
@@ -189,6 +192,7 @@ class Proxy:
 
     def _own_pages(self) -> dict[str, OwnPage]:
         async def show_metrics(request: web.BaseRequest) -> web.Response:
+            self._handler.finish_ended()
             text, content_type = await asyncio.to_thread(self._metrics.render, request.headers.get("Accept", ""))
             return web.Response(body=text, headers={"Content-Type": content_type})
 

@@ -19,7 +19,7 @@ import httptools
 
 from .chunked import ChunkedEnd
 from .exchange import Exchange
-from .headers import HeadError, check_response_head, response_head
+from .headers import HOP_BY_HOP, HeadError, check_response_head, response_head
 from .usage_chunk import UsageChunkFilter
 
 MAX_HEAD_BYTES: Final = 64 * 1024  # also of what a chunked body may hold between two pieces of data, and after the last
@@ -27,6 +27,10 @@ MAX_INTERIM: Final = 1000  # 1xx responses before the one that counts
 _VERSION: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
 _NO_BODY: Final = (204, 304)
+
+# Names of headers that mean nothing to HTTP itself; an endpoint sends the same few again and again.
+_PLAIN: Final[set[bytes]] = set()
+_MAX_PLAIN: Final = 1_000
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # lingering on, for 0 s: what isn't sent is dropped, a reset is
 
 _LOOK_AFTER_CLIENT_S: Final = 0.1
@@ -71,6 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _reset_message(self) -> None:
         self._in_body = False
         self._headers: list[tuple[bytes, bytes]] = []
+        self._has_hop_by_hop = False
         self._reason = b""
         self._chunked = False
         self._remaining: int | None = None  # bytes of a Content-Length body still to come
@@ -181,6 +186,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.client_close = True
         # Where nothing in the bytes tells the end of the body, the end of the client's connection has to.
         self.unframed = self.client_close and not sized and not chunked
+        as_it_is = not (self._has_hop_by_hop or self.client_close or self._usage_chunk is not None)
+        if (
+            as_it_is and self._reason and head.startswith(b"HTTP/1.1 ") and not (b"\r\n " in head or b"\r\n\t" in head)
+        ):  # folded lines
+            return head
         return response_head(status, self._reason, headers, chunked=chunked, close=self.client_close)
 
     def _read_interim(self, status: int) -> bytes:
@@ -243,6 +253,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._in_body:
             return  # a trailer: it passes in the raw bytes
         self._headers.append((name, value))
+        if name in _PLAIN:
+            return
         lowered = name.lower()
         if lowered == b"content-length":
             self._remaining = int(value)
@@ -251,6 +263,10 @@ class UpstreamConnection(asyncio.Protocol):
             if self._chunked or coding != b"chunked":
                 raise HeadError("a transfer coding other than chunked")
             self._chunked = True
+        elif lowered in HOP_BY_HOP:
+            self._has_hop_by_hop = True
+        elif len(_PLAIN) < _MAX_PLAIN:
+            _PLAIN.add(name)
 
     def on_headers_complete(self) -> None:
         self._in_body = True

@@ -4,6 +4,7 @@
 """
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .readers import READERS, Reader
@@ -18,6 +19,9 @@ OPERATIONS: Final = {
 
 _ROUTE: Final = re.compile(r"/([^/?]+)/v1(/[^?]*)?(\?.*)?", re.DOTALL)
 _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
+
+
+_REMEMBERED_CHARACTERS: Final = 200  # of a target; clients ask for the same few
 
 
 class Route(NamedTuple):
@@ -38,6 +42,15 @@ class Route(NamedTuple):
 
 def route(target: str) -> Route | None:
     """None where the target isn't `/{endpoint}/v1…`, or climbs out of the endpoint's `url` by dot segments."""
+    return _remembered(target) if len(target) <= _REMEMBERED_CHARACTERS else _route(target)
+
+
+@lru_cache(maxsize=256)
+def _remembered(target: str) -> Route | None:
+    return _route(target)
+
+
+def _route(target: str) -> Route | None:
     match = _ROUTE.fullmatch(target)
     if match is None:
         return None

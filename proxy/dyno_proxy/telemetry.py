@@ -152,7 +152,7 @@ class Telemetry:
             self._journal.shutdown()
 
     def _empty_queue(self) -> None:
-        """What waits by now. What comes meanwhile has its own turn: each look takes the interpreter's lock off the loop."""
+        """What waits by now. What comes meanwhile has a turn of its own."""
         for segment in self._queue.take():
             try:
                 self._write(segment)

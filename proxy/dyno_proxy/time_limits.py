@@ -11,6 +11,10 @@ from .relay import UpstreamConnection
 _NS: Final = 1_000_000_000
 
 
+def has_limits(timeouts: TimeoutsConfig) -> bool:
+    return timeouts.first_byte_s is not None or timeouts.idle_s is not None or timeouts.total_s is not None
+
+
 class TimeLimits:
     """Watches one exchange on its connection until `stop()`; cuts it where a limit has passed.
 
@@ -23,7 +27,7 @@ class TimeLimits:
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        if timeouts.first_byte_s is not None or timeouts.idle_s is not None or timeouts.total_s is not None:
+        if has_limits(timeouts):
             self._look()
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from .errors import RefusedError
 from .exchange import KEPT_REQUEST_BYTES, Exchange
 from .relay import UpstreamConnection
 from .server import MeasuredProtocol
-from .time_limits import TimeLimits
+from .time_limits import TimeLimits, has_limits
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -93,7 +93,7 @@ class Upload:
         # Before the call: on loopback the kernel may run the receiver first, and come back a millisecond later.
         exchange.sent_ns = time.monotonic_ns()
         transport.write(head + first)
-        limits = TimeLimits(timeouts, connection, exchange)
+        limits = TimeLimits(timeouts, connection, exchange) if has_limits(timeouts) else None
         try:
             if exchange.body_received_ns is None:
                 await self._stream(connection, transport)
@@ -102,7 +102,8 @@ class Upload:
                 sent(self.body)
             await connection.ended
         finally:
-            limits.stop()
+            if limits is not None:
+                limits.stop()
         if exchange.body_received_ns is None:
             # It answered before it had heard us out, and would take the next request for the rest of this one.
             connection.reusable = False

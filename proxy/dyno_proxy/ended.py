@@ -1,0 +1,63 @@
+"""Requests that are over: what is left to do for each, put off until some have gathered.
+
+The client has its response already. One after another, with all that they need still in the processor's caches, they
+take half the time that each would take between two requests. What is put off is at most EACH at a time and 10 ms, so
+that no read waits for long, and the span is on disk in time.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from .exchange import Exchange
+from .record import Record
+
+EACH: Final = 8  # 0.3 ms of the event loop's time
+WAIT_S: Final = 0.01
+LARGE_BYTES: Final = 64 * 1024  # read at once: it takes longer than the others, and holds memory
+
+_LOG: Final = logging.getLogger("dyno.proxy")
+
+
+class _Ended(NamedTuple):
+    exchange: Exchange
+    now_ns: int
+    loop_lag_us: int
+    gc_pause_us: int
+
+
+class EndedRequests:
+    """`record` hears of each one, in the order in which they ended. All on one event loop."""
+
+    def __init__(self, record: Callable[[Record], None]) -> None:
+        self._record = record
+        self._waiting: list[_Ended] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, exchange: Exchange, loop_lag_us: int, gc_pause_us: int) -> None:
+        """It ends now. Never raises: aiohttp would write a 500 behind the response that the client has."""
+        self._waiting.append(_Ended(exchange, time.monotonic_ns(), loop_lag_us, gc_pause_us))
+        if len(self._waiting) >= EACH or exchange.request_bytes + exchange.response_bytes > LARGE_BYTES:
+            self.finish()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(WAIT_S, self.finish)
+
+    def finish(self) -> None:
+        """Read and record all that wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting = self._waiting, []
+        for ended in waiting:
+            self._record(_finished(*ended))
+
+
+def _finished(exchange: Exchange, now_ns: int, loop_lag_us: int, gc_pause_us: int) -> Record:
+    try:
+        return exchange.finish(now_ns, loop_lag_us, gc_pause_us)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the request has its row
+        _LOG.exception("a response could not be read; its span has less")
+        exchange.give_up(f"proxy_{type(error).__name__}")
+        return exchange.finish(now_ns, loop_lag_us, gc_pause_us)

@@ -1,0 +1,74 @@
+"""Requests that are over: put off, never for long, and each with its record whatever happens."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from dyno_proxy.ended import EACH, LARGE_BYTES, WAIT_S, EndedRequests
+from dyno_proxy.exchange import Exchange
+from dyno_proxy.readers import READERS
+from dyno_proxy.record import Record
+
+
+def answered(number: int, body: bytes = b"{}") -> Exchange:
+    exchange = Exchange(number, number, "POST", "/e/v1/chat/completions")
+    exchange.operation, exchange.reader = "chat", READERS["/chat/completions"]
+    exchange.head(number + 1, 200, [])
+    exchange.read(number + 2, number + 3, body)
+    exchange.complete = True
+    return exchange
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(1, 0), (EACH - 1, 0), (EACH, EACH), (EACH + 3, EACH)])
+async def test_some_gather_and_none_waits_long(count: int, at_once: int) -> None:
+    """A full set is recorded at once, the rest when the time is up, all in the order of their ends."""
+    records: list[Record] = []
+    ended = EndedRequests(records.append)
+    for number in range(count):
+        ended.add(answered(number), 0, 0)
+    assert len(records) == at_once
+    await asyncio.sleep(WAIT_S * 20)
+    assert [record.started_at_unix_us for record in records] == list(range(count))
+
+
+async def test_a_large_one_waits_for_nothing() -> None:
+    """It would hold its memory, and take the time of many."""
+    records: list[Record] = []
+    EndedRequests(records.append).add(answered(1, b"x" * (LARGE_BYTES + 1)), 0, 0)
+    assert len(records) == 1
+
+
+async def test_now_means_now() -> None:
+    """Who asks for figures gets those of everything that has ended; the timer finds nothing left."""
+    records: list[Record] = []
+    ended = EndedRequests(records.append)
+    ended.add(answered(1), 0, 0)
+    ended.finish()
+    await asyncio.sleep(WAIT_S * 5)
+    assert len(records) == 1
+
+
+class _Failing(list[bytes]):
+    """A request's body that can't be joined, once."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise MemoryError
+
+
+async def test_what_cannot_be_read_has_its_record(caplog: pytest.LogCaptureFixture) -> None:
+    """One failure costs the figures of one request, and is in the log; the others are as they were."""
+    records: list[Record] = []
+    ended = EndedRequests(records.append)
+    bad = answered(2)
+    bad.request_body = _Failing([b"x"])
+    for exchange in (answered(1), bad, answered(3)):
+        ended.add(exchange, 0, 0)
+    ended.finish()
+    assert [(record.started_at_unix_us, record.unread) for record in records] == [
+        (1, None),
+        (2, "proxy_MemoryError"),
+        (3, None),
+    ]
+    assert records[1].status == 200
+    assert "could not be read" in caplog.text
