@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import ssl
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -80,5 +81,15 @@ def connect_message(error: BaseException, fault: Fault, address: str) -> str:
 
 def error_response(status: int, code: str, message: str) -> web.Response:
     """Our own answer, in OpenAI's shape, so that SDKs raise it as their own error."""
-    body = json.dumps({"error": {"message": message, "type": "dyno_proxy_error", "code": code}})
-    return web.Response(status=status, text=body, content_type="application/json")
+    return web.Response(status=status, text=_body(code, message), content_type="application/json")
+
+
+def raw_error(status: int, code: str, message: str) -> bytes:
+    """The same for a client that no handler speaks with; its connection ends with it."""
+    body = _body(code, message).encode()
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
+    return b"%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (head.encode(), len(body), body)
+
+
+def _body(code: str, message: str) -> str:
+    return json.dumps({"error": {"message": message, "type": "dyno_proxy_error", "code": code}})

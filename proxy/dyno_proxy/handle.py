@@ -173,6 +173,8 @@ class Handler:
             raise RefusedError(503, "draining", "the proxy is shutting down")
         if self._active > self._limits.max_requests:
             raise RefusedError(503, "too_many_requests", "the proxy has as many requests as it may; try again")
+        if protocol.long_read and _head_bytes(request) > self._limits.max_head_bytes:
+            raise RefusedError(431, "head_too_long", "the request's head is too long")
         if self._keys is not None:
             self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
         if where is None:
@@ -267,6 +269,10 @@ def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint |
         exchange.hides_reasoning = endpoint.config.hidden_reasoning
         exchange.server_address = endpoint.host
         exchange.server_port = endpoint.port
+
+
+def _head_bytes(request: web.BaseRequest) -> int:
+    return len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
 
 
 def _traceparent(exchange: Exchange) -> bytes:

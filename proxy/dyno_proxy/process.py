@@ -82,7 +82,7 @@ class Proxy:
             self._metrics.mirrored,
         )
         self._own = Handler({}, self._telemetry, self._lag, pages, None, config.proxy, self._gc_pauses)
-        self._servers = [MeasuredServer(each, each.refused) for each in (self._handler, self._own)]
+        self._servers = [MeasuredServer(each, each.refused, config.proxy) for each in (self._handler, self._own)]
         self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # of each server, by the slot of the sockets
 
     async def listen(self, sockets: list[socket.socket], metrics_sockets: list[socket.socket], slot: int = 0) -> None:
@@ -137,6 +137,8 @@ class Proxy:
         self._endpoints = {name: kept.get(name) or made[name] for name in config.endpoints}
         self._metrics.expect(self._endpoints, _models(config))
         self._handler.replace(self._endpoints, keys, config.proxy)
+        for server in self._servers:
+            server.limits = config.proxy
         self._prefetch_tokens()
         for endpoint in replaced:
             endpoint.pool.close()  # its connections under way serve their exchange to the end

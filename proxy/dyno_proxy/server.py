@@ -13,9 +13,12 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
+from .config import ProxyConfig
+from .errors import raw_error
 from .relay import UpstreamConnection
 
 Refused = Callable[[int, str, int, int], None]
@@ -24,18 +27,28 @@ Refused = Callable[[int, str, int, int], None]
 class MeasuredProtocol(RequestHandler):
     """One client connection: stamps each request's head as it is parsed, and ties back-pressure to the upstream."""
 
-    __slots__ = ("_refused", "_stamps", "last_read_ns", "receiving", "upstream")
+    __slots__ = (
+        *("_body", "_head_begun", "_head_bytes", "_head_timer", "_measured", "_stalled_timer", "_stamps"),
+        *("last_read_ns", "long_read", "receiving", "upstream"),
+    )
 
     def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
         super().__init__(manager, **options)
-        self._refused = manager.refused
-        self._stamps: deque[tuple[int, int]] = deque()  # of the requests parsed and not yet handled
+        self._measured = manager
+        self._stamps: deque[tuple[int, int, bool]] = deque()  # of the requests parsed and not yet handled
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the last request parsed: once it is at its end, a head may begin
+        self._head_bytes = 0  # of a head that isn't whole yet
+        self._head_begun = (0, 0)  # its stamp
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stalled_timer: asyncio.TimerHandle | None = None
         self.last_read_ns = 0
+        self.long_read = False  # the last stamp taken is of a head that may be longer than one may be
         self.upstream: UpstreamConnection | None = None
         self.receiving: StreamReader | None = None  # the body that is being read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
         if sys.version_info < (3, 12):
             self._loop = _InPlace(self._loop)  # type: ignore[assignment]  # it has all that a loop has
 
@@ -44,12 +57,30 @@ class MeasuredProtocol(RequestHandler):
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        for timer in (self._head_timer, self._stalled_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         now_ns = self.last_read_ns = time.monotonic_ns()
         before = self._request_count
+        in_head = self._body.is_eof()
         super().data_received(data)
+        if self._request_count == before:
+            if in_head and data and not self._force_close:
+                self._go_on_with_head(data, now_ns)
+            return
+        long_read = self._head_bytes + len(data) > self._measured.limits.max_head_bytes
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        self._head_bytes = 0
+        if self._messages:
+            self._body = self._messages[-1][1]
         for _ in range(self._request_count - before):
-            self._stamps.append((now_ns, time.time_ns() // 1000))
+            self._stamps.append((now_ns, time.time_ns() // 1000, long_read))
             if self.receiving is not None and not self.receiving.is_eof():
                 # Another message in the middle of a body is the parser's word for a malformed one; it tells only the
                 # connection, and who reads the body would wait for ever.
@@ -57,15 +88,20 @@ class MeasuredProtocol(RequestHandler):
 
     def take_stamp(self) -> tuple[int, int]:
         """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""
-        return self._stamps.popleft()
+        received_ns, started_at_unix_us, self.long_read = self._stamps.popleft()
+        return received_ns, started_at_unix_us
 
     def pause_writing(self) -> None:
         super().pause_writing()
         if self.upstream is not None:
             self.upstream.pause_upstream()
+        self._look_after_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._stalled_timer is not None:
+            self._stalled_timer.cancel()
+            self._stalled_timer = None
         if self.upstream is not None:
             self.upstream.resume_upstream()
 
@@ -79,10 +115,53 @@ class MeasuredProtocol(RequestHandler):
         """What aiohttp refuses before a handler sees it (malformed requests) is counted, and answered briefly."""
         if self.upstream is not None or exc is None or status >= 500:
             return super().handle_error(request, status, exc, message)
-        self._refused(status, type(exc).__name__, *self.take_stamp())
+        self._measured.refused(status, type(exc).__name__, *self.take_stamp())
         response = web.Response(status=status, text=f"{status}: the request is malformed\n")
         response.force_close()
         return response
+
+    def _go_on_with_head(self, data: bytes, now_ns: int) -> None:
+        """A read that didn't complete the head that it belongs to."""
+        if not self._head_bytes:
+            if not data.strip(b"\r\n"):
+                return  # empty lines before a request mean nothing
+            self._head_begun = (now_ns, time.time_ns() // 1000)
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+            self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
+        self._head_bytes += len(data)
+        if self._head_bytes > self._measured.limits.max_head_bytes:
+            self._refuse_head(431, "head_too_long", "the request's head is too long")
+
+    def _head_late(self) -> None:
+        self._head_timer = None
+        if self._head_bytes:
+            self._refuse_head(408, "head_timeout", "the request's head didn't come in time")
+        elif self.transport is not None:
+            self.transport.close()  # nothing was ever sent: there is nothing to answer
+
+    def _refuse_head(self, status: int, code: str, message: str) -> None:
+        self._measured.refused(status, code, *self._head_begun)
+        self._head_bytes = 0
+        if self.transport is not None and not self._request_in_progress:  # else another answer is being written
+            self.transport.write(raw_error(status, code, message))
+        self.force_close()
+
+    def _look_after_reader(self) -> None:
+        """Look again after a while: has the client read anything by then?"""
+        if self.transport is not None:
+            size_bytes = self.transport.get_write_buffer_size()
+            self._stalled_timer = self._loop.call_later(self._measured.limits.client_idle_s, self._stalled, size_bytes)
+
+    def _stalled(self, before_bytes: int) -> None:
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < before_bytes:
+            self._look_after_reader()
+            return
+        if self.upstream is not None:
+            self.upstream.cut("rejected", "client_too_slow")
+        self.transport.abort()
 
 
 class _InPlace:
@@ -95,6 +174,7 @@ class _InPlace:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.time = loop.time
+        self.call_later = loop.call_later
         self.call_at = loop.call_at
         self.create_future = loop.create_future
 
@@ -108,7 +188,12 @@ class _InPlace:
 class MeasuredServer(Server):
     """Makes MeasuredProtocols. `refused(status, why, received_ns, started_at_unix_us)` hears of malformed requests."""
 
-    def __init__(self, handler: Callable[[Any], Awaitable[web.StreamResponse]], refused: Refused) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Any], Awaitable[web.StreamResponse]],
+        refused: Refused,
+        limits: ProxyConfig | None = None,
+    ) -> None:
         super().__init__(
             handler,
             handler_cancellation=True,  # a client that leaves cancels its request
@@ -121,6 +206,7 @@ class MeasuredServer(Server):
             lingering_time=2.0,
         )
         self.refused = refused
+        self.limits = limits or ProxyConfig()
 
     def _make_request(
         self,
