@@ -22,11 +22,13 @@ from dyno_proxy.telemetry import Telemetry
 class ProxyInProcess:
     url: str
     spans: Path
+    telemetry: Telemetry
 
     async def row(self, number: int = 1) -> dict[str, Any]:
         """The journal's row of the nth request to end. Raises TimeoutError where it doesn't come."""
         async with asyncio.timeout(20):
             while True:
+                await asyncio.to_thread(self.telemetry.flush)
                 lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self.spans.glob("*.jsonl"))]
                 rows = [json.loads(line) for line in chain.from_iterable(lines)]
                 if len(rows) >= number:
@@ -44,7 +46,7 @@ async def proxy_in_process(
     server = MeasuredServer(handler, handler.refused)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:
-        yield ProxyInProcess(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", spans)
+        yield ProxyInProcess(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", spans, telemetry)
     finally:
         listening.close()
         await server.shutdown(1.0)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from .attempts import attempt
 from .config import ProxyConfig
@@ -32,6 +32,8 @@ _LOG = logging.getLogger("dyno.proxy")
 
 OwnPage = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _FOR_CLIENTS = ("/endpoints",)  # own pages that ask for a client key where there are any
+
+_VERSIONS = (HttpVersion11, HttpVersion10)
 
 _IDS = random.Random()  # noqa: S311 - ids need to be unique, not unguessable; the system seeds it
 
@@ -173,6 +175,8 @@ class Handler:
             raise RefusedError(503, "draining", "the proxy is shutting down")
         if self._active > self._limits.max_requests:
             raise RefusedError(503, "too_many_requests", "the proxy has as many requests as it may; try again")
+        if request.version not in _VERSIONS:
+            raise RefusedError(505, "http_version", "the proxy speaks HTTP/1.0 and HTTP/1.1")
         if protocol.long_read and _head_bytes(request) > self._limits.max_head_bytes:
             raise RefusedError(431, "head_too_long", "the request's head is too long")
         if self._keys is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
@@ -115,6 +116,8 @@ class MeasuredProtocol(RequestHandler):
         """What aiohttp refuses before a handler sees it (malformed requests) is counted, and answered briefly."""
         if self.upstream is not None or exc is None or status >= 500:
             return super().handle_error(request, status, exc, message)
+        if isinstance(exc, LineTooLong):
+            status = 431
         self._measured.refused(status, type(exc).__name__, *self.take_stamp())
         response = web.Response(status=status, text=f"{status}: the request is malformed\n")
         response.force_close()

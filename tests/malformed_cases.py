@@ -1,0 +1,237 @@
+"""Requests that are malformed, ambiguous or smuggled, as bytes; what becomes of each, and what may reach the upstream.
+
+`reached` counts the requests that a strict reader of RFC 9112 finds in the bytes and that may pass: for most of these
+there is none. One that stands in another's body must never be among them.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+TARGET: Final = b"/up/v1/models"
+HIDDEN: Final = b"GET /up/v1/hidden HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Malformed:
+    name: str
+    request: bytes
+    statuses: tuple[int, ...]  # of the answers, in their order; none: the connection is closed without a word
+    reached: int = 0
+    outcomes: tuple[str, ...] = ("rejected",)  # of the rows
+
+
+def get(line: bytes = b"GET " + TARGET + b" HTTP/1.1", *headers: bytes, host: bytes | None = b"Host: x") -> bytes:
+    lines = [line, *([host] if host is not None else []), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def post(*headers: bytes, body: bytes = b"", target: bytes = b"/up/v1/files") -> bytes:
+    return get(b"POST " + target + b" HTTP/1.1", *headers) + body
+
+
+def _refused(name: str, request: bytes, status: int = 400, outcomes: tuple[str, ...] = ("rejected",)) -> Malformed:
+    return Malformed(name, request, (status,), 0, outcomes)
+
+
+def _passes(name: str, request: bytes, count: int = 1, status: int = 200) -> Malformed:
+    return Malformed(name, request, (status,) * count, count, ("ok",) * count)
+
+
+_CHUNKED: Final = b"Transfer-Encoding: chunked"
+_SMUGGLED: Final = b"0\r\n\r\n" + HIDDEN
+
+# Two ways to tell a body's length: the classics of smuggling.
+LENGTHS: Final = [
+    *(
+        _refused(f"length and coding: {coding.decode()!r}", post(b"Content-Length: 6", coding, body=_SMUGGLED))
+        for coding in (
+            _CHUNKED,
+            b"transfer-encoding: Chunked",
+            b"Transfer-Encoding:chunked",
+            b"Transfer-Encoding: \tchunked",
+            b"Transfer-Encoding: chunked, chunked",
+            b"Transfer-Encoding: identity, chunked",
+            b"Transfer-Encoding: gzip, chunked",
+        )
+    ),
+    *(
+        _refused(f"coding: {coding.decode('latin-1')!r}", post(b"Content-Length: 6", coding, body=_SMUGGLED))
+        for coding in (
+            b"Transfer-Encoding : chunked",
+            b" Transfer-Encoding: chunked",
+            b"X: 1\r\n Transfer-Encoding: chunked",
+            b"X: 1\nTransfer-Encoding: chunked",
+            b"X: 1\rTransfer-Encoding: chunked",
+            b"Transfer-Encoding\x00: chunked",
+            b"Transfer-Encoding: chunked\x00",
+            b"Transfer-Encoding: \x0bchunked",
+            b"Transfer-Encoding:\n chunked",
+            b"Transfer_Encoding: chunked",
+            b"Transfer-Encoding\xa0: chunked",
+        )
+    ),
+    *(
+        _refused(f"coding alone: {coding.decode()!r}", post(b"Transfer-Encoding: " + coding, body=_SMUGGLED))
+        for coding in (
+            b"xchunked",
+            b"chunkedx",
+            b"chunked;q=1",
+            b"chunked, identity",
+            b"gzip",
+            b"deflate",
+            b'"chunked"',
+        )
+    ),
+    *(
+        _refused(f"length {length.decode('latin-1')!r}", post(b"Content-Length: " + length, body=HIDDEN))
+        for length in (
+            *(b"-1", b"+5", b"0x5", b"5 5", b"5,5", b"5, 5", b"5, 6", b"1e1", b"5.0", b"five", b"\xd9\xa5", b"'5'"),
+            *(b"99999999999999999999999", b"18446744073709551616", b"5;", b"5\x00", b"5\x0b"),
+        )
+    ),
+    _refused("an empty length", post(b"Content-Length:", body=b"")),
+    _refused("two lengths", post(b"Content-Length: 5", b"Content-Length: 6", body=b"hello")),
+    _refused("the same length twice", post(b"Content-Length: 5", b"Content-Length: 5", body=b"hello")),
+    _refused("two codings", post(_CHUNKED, _CHUNKED, body=_SMUGGLED)),
+    _refused("two codings, one strange", post(_CHUNKED, b"Transfer-Encoding: x", body=_SMUGGLED)),
+    _refused("a coding in HTTP/1.0", get(b"POST /up/v1/x HTTP/1.0", _CHUNKED) + _SMUGGLED),
+    _refused("a length with a space before the colon", post(b"Content-Length : 5", body=b"hello")),
+    _refused("a length with an underscore", post(b"Content_Length: 5", b"Content-Length: 0")),
+    _refused("a folded length", post(b"Content-Length:\r\n 5", body=b"hello")),
+]
+
+# Between the lines
+SYNTAX: Final = [
+    _refused("bare LF at the ends", b"GET /up/v1/models HTTP/1.1\nHost: x\n\n"),
+    _refused("bare LF at one end", get(b"GET /up/v1/models HTTP/1.1", b"A: 1\nB: 2")),
+    _refused("bare CR in a value", get(b"GET /up/v1/models HTTP/1.1", b"A: 1\rB: 2")),
+    *(
+        _refused(f"control character {code} in a value", get(b"GET /up/v1/models HTTP/1.1", b"A: 1%c2" % code))
+        for code in (0, 1, 7, 8, 11, 12, 27, 31, 127)
+    ),
+    *(
+        _refused(
+            f"{character!r} in a name", get(b"GET /up/v1/models HTTP/1.1", b"A%bB: 1" % character.encode("latin-1"))
+        )
+        for character in ("\x00", " ", "\t", "(", ")", ",", "/", ";", "<", "=", ">", "?", "@", "[", "\\", "]", "{", "}")
+    ),
+    _refused("a quoted name", get(b"GET /up/v1/models HTTP/1.1", b'"A": 1')),
+    _refused("an umlaut in a name", get(b"GET /up/v1/models HTTP/1.1", b"\xc3\xa4: 1")),
+    _refused("no name", get(b"GET /up/v1/models HTTP/1.1", b": 1")),
+    _refused("no colon", get(b"GET /up/v1/models HTTP/1.1", b"Accept")),
+    _refused("a space before the first name", get(b"GET /up/v1/models HTTP/1.1", host=b" Host: x")),
+    _refused("a folded value", get(b"GET /up/v1/models HTTP/1.1", b"A: 1\r\n 2")),
+    _refused("a value folded by a tab", get(b"GET /up/v1/models HTTP/1.1", b"A: 1\r\n\t2")),
+    _refused("a name with an underscore", get(b"GET /up/v1/models HTTP/1.1", b"X_A: 1")),
+    _refused("a thousand headers", get(b"GET /up/v1/models HTTP/1.1", *(b"A%d: 1" % n for n in range(1000)))),
+    _refused("a value of 100 kB", get(b"GET /up/v1/models HTTP/1.1", b"A: " + b"a" * 100_000), 431),
+    _refused("a name of 100 kB", get(b"GET /up/v1/models HTTP/1.1", b"a" * 100_000 + b": 1"), 431),
+    _refused(
+        "100 headers of 1 kB",
+        get(b"GET /up/v1/models HTTP/1.1", *(b"A%d: " % n + b"a" * 1000 for n in range(100))),
+        431,
+    ),
+    _refused("a byte order mark", b"\xef\xbb\xbf" + get()),
+    _refused("a space before the method", b" " + get()),
+    _refused("a header before the request line", b"Host: x\r\n" + get()),
+]
+
+# The request line
+LINES: Final = [
+    *(
+        _refused(f"line {line.decode('latin-1')!r}", get(line))
+        for line in (
+            b"GET\t/up/v1/models\tHTTP/1.1",
+            b"GET /up/v1/models HTTP/1.1 ",
+            b"GET /up/v1/models HTTP/1.1 x",
+            b"GET /up/v1/models HTTP/1.2",
+            b"GET /up/v1/models HTTP/1.",
+            b"GET /up/v1/models HTTP/11",
+            b"GET /up/v1/models HTTP/1.1.1",
+            b"GET /up/v1/models http/1.1",
+            b"GET /up/v1/models HTTPS/1.1",
+            b"GET /up/v1/models ICE/1.0",
+            b"GET",
+            b"GET HTTP/1.1",
+            b"/up/v1/models HTTP/1.1",
+            b"get /up/v1/models HTTP/1.1",
+            b"Get /up/v1/models HTTP/1.1",
+            b"G\x00ET /up/v1/models HTTP/1.1",
+            b"G ET /up/v1/models HTTP/1.1",
+            b"CHAT /up/v1/models HTTP/1.1",
+            b"GET /up/v1/mo dels HTTP/1.1",
+            b"GET /up/v1/models\x00 HTTP/1.1",
+            b"GET /up/v1/models\x7f HTTP/1.1",
+            b"GET /up/v1/models\x01 HTTP/1.1",
+            b"GET up/v1/models HTTP/1.1",
+        )
+    ),
+    _refused("a method of 10 kB", get(b"G" * 10_000 + b" /up/v1/models HTTP/1.1")),
+    _refused("a target of 70 kB", get(b"GET /up/v1/" + b"a" * 70_000 + b" HTTP/1.1"), 431),
+    _refused("HTTP/2's preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    _refused("TLS on the plain port", bytes.fromhex("16030100c8010000c40303") + bytes(range(64))),
+    _refused("HTTP/2.0", get(b"GET /up/v1/models HTTP/2.0"), 505),
+    _refused("HTTP/0.9", get(b"GET /up/v1/models HTTP/0.9"), 505),
+    _refused("no version", b"GET /up/v1/models\r\n\r\n", 505),
+    _refused("garbage", b"\x00\x01\x02\x03\r\n\r\n"),
+    _refused("an unknown endpoint", get(b"GET /other/v1/models HTTP/1.1"), 404),
+    *(
+        _refused(f"target {target.decode('latin-1')!r}", get(b"GET " + target + b" HTTP/1.1"), 404)
+        for target in (
+            *(b"/up/v1/../admin", b"/up/v1/./admin", b"/up/v1/a/../../b", b"/up/v1/%2e%2e/admin", b"/up/v1/%2E%2e/x"),
+            *(b"/up/v1/.%2e/x", b"/up/v1/%2e/x", b"/up/v1/..", b"/up/v1/a/..", b"/up/../v1/x", b"/../up/v1/x"),
+            *(b"//up/v1/models", b"/up/v2/models", b"/up%2fv1/models", b"/UP/v1/models", b"/up/v1models", b"/"),
+            *(b"http://evil/up/v1/models", b"http://x/up/v1/models", b"http://u:p@x/up/v1/models"),
+        )
+    ),
+    _refused("the asterisk", get(b"OPTIONS * HTTP/1.1"), 404),
+]
+
+# A body that isn't what its framing says. Where its head was fine the upstream may have been asked by then.
+BODIES: Final = [
+    *(
+        Malformed(f"chunk {chunk[:24]!r}", post(_CHUNKED, body=chunk + b"\r\nhello\r\n" + _SMUGGLED), (400,), 0)
+        for chunk in (
+            *(b"-5", b"+5", b"0x5", b"5 ", b" 5", b"\t5", b"5\t", b"g", b"", b"5\x00", b"fffffffffffffffff", b"5,5"),
+            *(b"5;a=\x00", b"5;a\nb", b"5;a\rb", b"5\n"),
+        )
+    ),
+    Malformed("a chunk without its end", post(_CHUNKED, body=b"5\r\nhelloX\r\n0\r\n\r\n"), (400,)),
+    Malformed("a chunk longer than it says", post(_CHUNKED, body=b"3\r\nhello\r\n0\r\n\r\n"), (400,)),
+    Malformed("chunks with bare LF", post(_CHUNKED, body=b"5\nhello\n0\n\n"), (400,)),
+    Malformed("a trailer with a control character", post(_CHUNKED, body=b"0\r\nA: \x00\r\n\r\n"), (400,)),
+    Malformed("a length in a trailer", post(_CHUNKED, body=b"0\r\nContent-Length: 5\r\n\r\n"), (400,)),
+    Malformed("a coding in a trailer", post(_CHUNKED, body=b"0\r\nTransfer-Encoding: x\r\n\r\n"), (400,)),
+    Malformed("a trailer without a colon", post(_CHUNKED, body=b"0\r\nABC\r\n\r\n"), (400,)),
+]
+
+# Sound, though they look odd or dangerous: they pass, as often as they stand there, and never another time.
+SOUND: Final = [
+    _passes("empty lines before it", b"\r\n\r\n" + get()),
+    _passes("a request in a body of a length", post(b"Content-Length: %d" % len(HIDDEN), body=HIDDEN)),
+    _passes("a request in a chunk", post(_CHUNKED, body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN))),
+    _passes("a request in a chunk's extension", post(_CHUNKED, body=b'5;a="GET / HTTP/1.1"\r\nhello\r\n0\r\n\r\n')),
+    _passes("three at once", get() * 3, 3),
+    _passes("one with a body, then another", post(b"Content-Length: 5", body=b"hello") + get(), 2),
+    _passes("behind chunks nothing is read", post(_CHUNKED, body=_SMUGGLED)),
+    _passes("an unknown trailer", post(_CHUNKED, body=b"0\r\nX-Checksum: 5\r\n\r\n")),
+    _passes("two spaces in the line", get(b"GET  /up/v1/models HTTP/1.1")),
+    _passes("two spaces before the version", get(b"GET /up/v1/models  HTTP/1.1")),
+    _passes("chunk sizes with zeros", post(_CHUNKED, body=b"00005\r\nhello\r\n000\r\n\r\n")),
+    _passes("a method that some have", get(b"PATCH /up/v1/models HTTP/1.1")),
+    _passes("TRACE", get(b"TRACE /up/v1/models HTTP/1.1")),
+    _passes("an escaped NUL", get(b"GET /up/v1/%00 HTTP/1.1")),
+    _passes("escaped line ends", get(b"GET /up/v1/a%0d%0aX:%201 HTTP/1.1")),
+    _passes("an escaped slash", get(b"GET /up/v1/a%2Fb HTTP/1.1")),
+    _passes("two slashes", get(b"GET /up/v1//models HTTP/1.1")),
+    _passes("dots that are no segment", get(b"GET /up/v1/a..b/...x HTTP/1.1")),
+    _passes("dot segments in a query", get(b"GET /up/v1/models?a=/../b HTTP/1.1")),
+    _passes("h2c", get(b"GET /up/v1/models HTTP/1.1", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c")),
+    _passes("a web socket", get(b"GET /up/v1/models HTTP/1.1", b"Connection: Upgrade", b"Upgrade: websocket", b"A: b")),
+    _passes("Connection names what it may not", get(b"GET /up/v1/models HTTP/1.1", b"Connection: host, authorization")),
+    _passes("a proxy's own headers", get(b"GET /up/v1/models HTTP/1.1", b"Proxy-Connection: close")),
+    _passes("Latin-1 in a value", get(b"GET /up/v1/models HTTP/1.1", b"A: \xe4")),
+    _passes("another Host", get(host=b"Host: evil.example")),
+]
+
+MALFORMED: Final = [*LENGTHS, *SYNTAX, *LINES, *BODIES, *SOUND]

@@ -1,0 +1,160 @@
+"""Clients that are slow with a head, a body or reading: each meets its limit, holds little memory, and slows nobody."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+from process_memory import memory_of
+from raw_http import Answer, exchange
+from running_proxy import RunningProxy
+from scripted_upstream import ANSWER, ASK, HEAD, TARGET, framed, proxied, read_request
+
+_SLOW = 100
+_PIECE = framed(b"data: " + b"x" * 65_000 + b"\n\n")
+
+
+async def sending(proxy: RunningProxy, *pieces: bytes, pause_s: float = 0.1) -> tuple[Answer, float]:
+    """Each piece after a pause; what comes back until the proxy closes, and how long that took."""
+    begun_s = time.monotonic()
+    host, port = proxy.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    got = b""
+    with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(pause_s)
+        async with asyncio.timeout(20):
+            got = await reader.read()
+    head, _, body = got.partition(b"\r\n\r\n")
+    return Answer(head, body, []), time.monotonic() - begun_s
+
+
+async def always(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        await read_request(reader)
+        writer.write(ANSWER)
+
+
+async def test_a_head_that_does_not_come(tmp_path: Path) -> None:
+    """408 and a row, however often a byte comes; also for a connection's second request."""
+    async with proxied(always, tmp_path, proxy="head_timeout_s = 0.5") as proxy:
+        drops = [ASK[position : position + 1] for position in range(8)]
+        answer, took_s = await sending(proxy, *drops, pause_s=0.05)
+        assert (answer.status, b"head_timeout" in answer.body) == (408, True)
+        assert took_s < 5
+        kept = ASK.replace(b"Connection: close\r\n", b"")
+        answer, _ = await sending(proxy, kept, ASK[:40])
+        assert answer.status == 200
+        assert b"HTTP/1.1 408" in answer.body
+        rows = await proxy.rows(3)
+        assert [(row["outcome"], row.get("error_type"), row.get("status")) for row in rows] == [
+            ("rejected", "head_timeout", 408),
+            ("ok", None, 200),
+            ("rejected", "head_timeout", 408),
+        ]
+        assert proxy.started() == proxy.total("dyno_requests_total") == 3
+
+
+async def test_silence_is_closed_without_a_row(tmp_path: Path) -> None:
+    """A connection that never said anything has asked for nothing; empty lines are nothing too."""
+    async with proxied(always, tmp_path, proxy="head_timeout_s = 0.3") as proxy:
+        for said in (b"", b"\r\n\r\n"):
+            answer, took_s = await sending(proxy, said)
+            assert (answer.head, answer.body) == (b"", b"")
+            assert took_s < 5
+        assert proxy.started() == 0
+
+
+async def test_a_kept_connection_may_rest(tmp_path: Path) -> None:
+    """The limit is for a head that has begun: between two requests a connection rests as long as it likes."""
+    async with proxied(always, tmp_path, proxy="head_timeout_s = 0.2") as proxy:
+        kept = ASK.replace(b"Connection: close\r\n", b"")
+        answer, _ = await sending(proxy, kept, ASK, pause_s=0.7)
+        assert answer.status == 200
+        assert answer.body.count(b"HTTP/1.1 200") == 1
+
+
+async def test_heads_that_are_too_long(tmp_path: Path) -> None:
+    """431 at `max_head_bytes`, whether the head comes in one read or in many; a body may be as long as it likes."""
+    async with proxied(always, tmp_path, proxy="max_head_bytes = 2000") as proxy:
+        long = ASK.replace(b"Host: test\r\n", b"Host: test\r\n" + b"X-A: " + b"a" * 3000 + b"\r\n")
+        for pieces in ((long,), (long[:1500], long[1500:2900], long[2900:])):
+            answer, _ = await sending(proxy, *pieces)
+            assert (answer.status, b"head_too_long" in answer.body) == (431, True)
+        body = b'{"model":"' + b"m" * 5000 + b'"}'
+        sound = b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (
+            TARGET.encode(),
+            len(body),
+        )
+        assert (await exchange(proxy.url, sound + body)).status == 200
+        rows = await proxy.rows(3)
+        assert Counter(row.get("error_type") for row in rows) == {"head_too_long": 2, None: 1}
+
+
+async def test_clients_that_do_not_read(tmp_path: Path) -> None:
+    """A hundred of them: the upstream is held back, memory stays, others are served; then they are cut off."""
+    sent_bytes = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent_bytes
+        await read_request(reader)
+        writer.write(HEAD)
+        while True:
+            writer.write(_PIECE)
+            sent_bytes += len(_PIECE)
+            await writer.drain()
+
+    async with proxied(serve, tmp_path, proxy="client_idle_s = 3") as proxy:
+        memory = memory_of(proxy)
+        before_bytes = memory.begin()
+        host, port = proxy.url.removeprefix("http://").split(":")
+        slow: list[socket.socket] = []
+        for _ in range(_SLOW):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            client.sendall(ASK)
+            slow.append(client)
+        await asyncio.sleep(1.5)
+        begun_s = time.monotonic()
+        assert "dyno_active_requests" in await asyncio.to_thread(proxy.metrics)
+        assert time.monotonic() - begun_s < 2
+        stalled_bytes = sent_bytes
+        await asyncio.sleep(0.5)
+        assert sent_bytes - stalled_bytes <= _SLOW * len(_PIECE)  # the upstream waits
+        rows = await proxy.rows(_SLOW)
+        assert Counter((row["outcome"], row["error_type"]) for row in rows) == {("rejected", "client_too_slow"): _SLOW}
+        # Some 300 kB each: what was read before the pause, and the exchange's own copy for its figures.
+        assert memory.peak() - before_bytes < _SLOW * 1_000_000
+        for client in slow:
+            client.close()
+
+
+async def test_a_client_that_reads_slowly_but_reads(tmp_path: Path) -> None:
+    """The limit is for one that reads nothing: one that takes some now and then gets all of it."""
+    pieces = 200
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(HEAD)
+        for _ in range(pieces):
+            writer.write(_PIECE)
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await reader.read()
+
+    async with proxied(serve, tmp_path, proxy="client_idle_s = 0.4") as proxy:
+        host, port = proxy.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=65536)
+        writer.write(ASK)
+        got_bytes = 0
+        while data := await reader.read(1 << 20):
+            got_bytes += len(data)
+            await asyncio.sleep(0.02)
+        writer.close()
+        assert got_bytes > pieces * len(_PIECE)
+        (row,) = await proxy.rows(1)
+        assert row.get("error_type") != "client_too_slow"
