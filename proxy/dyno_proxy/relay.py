@@ -8,6 +8,7 @@ task wakes up per chunk; the handler awaits one future, `ended`.
 """
 
 import asyncio
+import logging
 import select
 import socket
 import ssl
@@ -35,6 +36,8 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # lingering on, for 0 s: what 
 
 _LOOK_AFTER_CLIENT_S: Final = 0.1
 _LEAVING: Final = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)  # the last one is Linux's
+
+_LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -117,7 +120,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._parts:
             body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts.clear()
-            exchange.read(now_ns, time.monotonic_ns(), body)
+            try:
+                exchange.read(now_ns, time.monotonic_ns(), body)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the response passes on
+                _LOG.exception("a response could not be read; its span has less")
+                exchange.give_up(f"proxy_{type(error).__name__}")
         if self._message_complete:
             exchange.complete = True
             exchange.end_ns = now_ns

@@ -11,10 +11,10 @@ from dyno_proxy.readers import READERS
 from dyno_proxy.record import Record
 
 
-def answered(number: int, body: bytes = b"{}") -> Exchange:
+def answered(number: int, body: bytes = b"{}", kind: bytes = b"application/json") -> Exchange:
     exchange = Exchange(number, number, "POST", "/e/v1/chat/completions")
     exchange.operation, exchange.reader = "chat", READERS["/chat/completions"]
-    exchange.head(number + 1, 200, [])
+    exchange.head(number + 1, 200, [(b"Content-Type", kind)])
     exchange.read(number + 2, number + 3, body)
     exchange.complete = True
     return exchange
@@ -32,10 +32,11 @@ async def test_some_gather_and_none_waits_long(count: int, at_once: int) -> None
     assert [record.started_at_unix_us for record in records] == list(range(count))
 
 
-async def test_a_large_one_waits_for_nothing() -> None:
-    """It would hold its memory, and take the time of many."""
+@pytest.mark.parametrize("each", [answered(1, b"x" * (LARGE_BYTES + 1)), answered(1, kind=b"text/event-stream")])
+async def test_what_takes_long_waits_for_nothing(each: Exchange) -> None:
+    """Several of them in a row would hold up every chunk that comes meanwhile."""
     records: list[Record] = []
-    EndedRequests(records.append).add(answered(1, b"x" * (LARGE_BYTES + 1)), 0, 0)
+    EndedRequests(records.append).add(each, 0, 0)
     assert len(records) == 1
 
 
