@@ -41,7 +41,7 @@ class EndedRequests:
         """It ends now. Never raises: aiohttp would write a 500 behind the response that the client has."""
         ended = _Ended(exchange, time.monotonic_ns(), loop_lag_us, gc_pause_us)
         if exchange.streamed or exchange.request_bytes + exchange.response_bytes > LARGE_BYTES:
-            self._record(_finished(*ended))
+            self._finish(ended)
             return
         self._waiting.append(ended)
         if len(self._waiting) >= EACH:
@@ -56,7 +56,13 @@ class EndedRequests:
             self._timer = None
         waiting, self._waiting = self._waiting, []
         for ended in waiting:
+            self._finish(ended)
+
+    def _finish(self, ended: _Ended) -> None:
+        try:
             self._record(_finished(*ended))
+        except Exception:  # noqa: BLE001  # the others have their rows, and aiohttp hears nothing of it
+            _LOG.exception("a request has no row")
 
 
 def _finished(exchange: Exchange, now_ns: int, loop_lag_us: int, gc_pause_us: int) -> Record:

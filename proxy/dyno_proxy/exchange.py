@@ -300,7 +300,7 @@ class Exchange:
         """Look into nothing any more: `finish()` failed, and won't a second time."""
         self.unread = why
         self._held, self.request_body = [], []
-        self._scanner = self._decompressor = None
+        self._scanner = self._decompressor = self.chunk_offsets_us = None
 
     def _digest(self, reader: Reader, *, end: bool = False) -> None:
         """Cut the reads held into SSE events and decode them; each event's time is that of its read."""
