@@ -87,8 +87,9 @@ class Bench:
     proxy: RunningProxy
 
     async def rows(self) -> list[dict[str, Any]]:
-        """Those of all requests so far."""
-        return await self.proxy.rows(await asyncio.to_thread(self.proxy.started))
+        """Those of all requests so far, in the order of their beginning: of their ends, small answers' are put off."""
+        rows = await self.proxy.rows(await asyncio.to_thread(self.proxy.started))
+        return sorted(rows, key=lambda row: int(row["started_at_us"]))
 
     async def row(self) -> dict[str, Any]:
         """The newest request's."""
@@ -124,7 +125,10 @@ async def read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
         return await reader.readexactly(int(length))
     body = b""
     while b"Transfer-Encoding: chunked" in head and not body.endswith(b"\r\n0\r\n\r\n"):
-        body += await reader.read(1 << 20)
+        piece = await reader.read(1 << 20)
+        if not piece:
+            raise asyncio.IncompleteReadError(body, None)
+        body += piece
     return body
 
 

@@ -136,7 +136,8 @@ async def test_rows_pair_and_the_report_compares_them(tmp_path: Path) -> None:
     assert report.returncode == 0, report.stderr
     assert report.stdout.startswith("a against b: mirrored traffic\n")
     assert cells(report.stdout, "a, copied to b") == ["12", "12", "100.0 %", "12", "0", "0", "0"]
-    print(report.stdout)
+    assert cells(report.stdout, "latency a : b")[:2] == ["12", "12"]
+    assert cells(report.stdout, "latency a : b")[-1] == "b slower"
 
 
 async def test_a_mirror_that_stalls_slows_nothing(tmp_path: Path) -> None:

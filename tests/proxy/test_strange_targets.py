@@ -24,7 +24,7 @@ TARGETS = [
 
 
 async def test_no_part_of_them_stays(tmp_path: Path) -> None:
-    """Each is refused, and reaches no endpoint; user and password are in no answer, row, log line or metric."""
+    """Each is refused, and reaches no endpoint; user, password and query are in no answer, row, log line or metric."""
     async with fake_upstream() as upstream, in_thread(running_proxy(tmp_path, {"e": upstream.url})) as proxy:
         seen = b""
         for method, target in TARGETS:
