@@ -16,6 +16,7 @@ from dyno_proxy.lag import LoopLag
 from dyno_proxy.metrics import Metrics
 from dyno_proxy.server import MeasuredServer
 from dyno_proxy.telemetry import Telemetry
+from running_proxy import in_order_of_end
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ProxyInProcess:
             while True:
                 await asyncio.to_thread(self.telemetry.flush)
                 lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self.spans.glob("*.jsonl"))]
-                rows = [json.loads(line) for line in chain.from_iterable(lines)]
+                rows = in_order_of_end([json.loads(line) for line in chain.from_iterable(lines)])
                 if len(rows) >= number:
                     row: dict[str, Any] = rows[number - 1]
                     return row

@@ -21,6 +21,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from running_proxy import in_order_of_end
+
 LIMIT_S: Final = 30.0  # for what takes well under a second on an idle machine
 
 
@@ -53,7 +55,8 @@ class ProxyProcess:
     def rows(self) -> list[dict[str, Any]]:
         """All journals' rows so far."""
         files = sorted((self.folder / "spans").glob("*.jsonl"))
-        return [json.loads(line) for path in files for line in path.read_bytes().split(b"\n") if line]
+        lines = [line for path in files for line in path.read_bytes().split(b"\n") if line]
+        return in_order_of_end([json.loads(line) for line in lines])
 
     def writers(self) -> set[int]:
         """The processes that have written spans."""

@@ -16,6 +16,7 @@ from dyno_proxy.metrics import Metrics
 from dyno_proxy.server import MeasuredServer
 from dyno_proxy.telemetry import Telemetry
 from raw_upstream import Serve, raw_upstream
+from running_proxy import in_order_of_end
 
 
 class Rig:
@@ -40,7 +41,7 @@ class Rig:
         async with asyncio.timeout(10):
             while True:
                 lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self._spans.glob("*.jsonl"))]
-                rows = [json.loads(line) for line in chain.from_iterable(lines)]
+                rows = in_order_of_end([json.loads(line) for line in chain.from_iterable(lines)])
                 if len(rows) >= count:
                     return rows
                 await asyncio.sleep(0.05)

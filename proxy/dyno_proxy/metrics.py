@@ -243,7 +243,7 @@ def tpot_s(record: Record) -> float | None:
 
     (last_token - first_token) / (N_out - n_first): n_first is the first chunk's tokens, 1 if unknown; reasoning that
     was counted but not streamed is taken off N_out. Where reasoning is hidden and not counted, nobody knows how many
-    tokens came between the first and the last.
+    tokens came between the first and the last; where all came in one read, nobody knows how far apart they were.
     """
     tokens, first_us, last_us = record.output_tokens, record.first_token_us, record.last_token_us
     if not record.streamed or tokens is None or first_us is None or last_us is None or record.reasoning_hidden:
@@ -251,7 +251,7 @@ def tpot_s(record: Record) -> float | None:
     if record.reasoning_tokens and not record.reasoning_streamed:
         tokens -= record.reasoning_tokens
     later = tokens - (1 if record.first_chunk_tokens is None else record.first_chunk_tokens)
-    if tokens < 2 or later < 1:
+    if tokens < 2 or later < 1 or last_us == first_us:
         return None
     return (last_us - first_us) / 1e6 / later
 

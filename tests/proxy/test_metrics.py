@@ -149,7 +149,7 @@ def test_chunks_are_not_tokens() -> None:
         ({"output_tokens": None}, None),
         ({"first_token_us": None, "last_token_us": None}, None),
         ({"streamed": False}, None),
-        ({"last_token_us": 200_000}, 0.0),
+        ({"last_token_us": 200_000}, None),
     ],
 )
 def test_tpot(changes: dict[str, Any], tpot: float | None) -> None:

@@ -103,6 +103,8 @@ SELECT
     CASE WHEN streamed THEN first_token_us / 1e6 END AS ttft_s,
     CASE WHEN streamed THEN first_answer_us / 1e6 END AS ttfa_s,
     CASE
+        -- All in one read: how far apart the tokens were can't be known.
+        WHEN last_token_us = first_token_us THEN NULL
         WHEN streamed AND streamed_tokens >= 2 AND streamed_tokens > coalesce(first_chunk_tokens, 1)
             THEN (last_token_us - first_token_us) / 1e6 / (streamed_tokens - coalesce(first_chunk_tokens, 1))
     END AS tpot_s,
