@@ -5,7 +5,6 @@ Times stand in the assertions' messages and on the test's output; the bounds all
 
 import asyncio
 import contextlib
-import resource
 import socket
 import statistics
 import time
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from fd_limit import soft_limit_of_fds
 from raw_http import post_json, request_bytes
 from running_proxy import RunningProxy, in_thread, running_proxy
 from soak.process import connecting_to, process_figures, proxy_pid
@@ -110,17 +110,6 @@ async def until(holds: Callable[[], bool], limit_s: float = 20.0) -> float:
         while not holds():  # noqa: ASYNC110 - the kernel's tables tell nobody when they change
             await asyncio.sleep(0.002)
     return time.monotonic()
-
-
-@contextmanager
-def soft_limit_of_fds(count: int) -> Iterator[None]:
-    """This process' own; programs started meanwhile inherit it. The hard limit stays."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count if hard == resource.RLIM_INFINITY else min(count, hard), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_thousand_streams_whose_clients_all_leave(tmp_path: Path) -> None:
