@@ -220,14 +220,14 @@ def test_events_that_are_strange_are_counted() -> None:
 
 
 def test_ten_events_in_one_read() -> None:
-    """They share their read's time, and say so by it: nothing is spread out between them."""
+    """They share their read's time, and say so by it: nothing is spread out between them, and no TPOT is made of it."""
     usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 10}}
     record = answered(
         200, [(60, sse(*(delta(f" {i}") for i in range(10)))), (90, sse(delta(None, "stop"), usage, b"[DONE]"))]
     )
     assert record.chunk_offsets_us == (60_000,) * 10
     assert (record.first_token_us, record.last_token_us, record.done_us) == (60_000, 60_000, 90_000)
-    assert (record.outcome, record.output_tokens, tpot_s(record)) == ("ok", 10, 0.0)
+    assert (record.outcome, record.output_tokens, tpot_s(record)) == ("ok", 10, None)
 
 
 def test_done_and_usage_in_any_order_and_one_read() -> None:
