@@ -164,7 +164,7 @@ async def leave_a_thousand_streams(proxy: RunningProxy, connections: Connections
     started, ended = (proxy.total(f"dyno_requests{which}_total") for which in ("_started", ""))
     assert started == ended == 1 + STREAMS
     assert proxy.total("dyno_active_requests") == 0
-    assert end.fds == start.fds
+    assert end.fds <= start.fds  # the scrape before the start may still have had its connection
     assert end.rss_bytes < RSS_LIMIT_BYTES
 
 
