@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dyno_proxy.config import EndpointConfig, MirrorConfig
-from dyno_proxy.ended import WAIT_S
+from dyno_proxy.ended import EndedRequests
 from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.exchange import Exchange
 from dyno_proxy.gc_pauses import GcPauses
@@ -113,6 +113,7 @@ class Rig:
     """A mirror of endpoint `a` to `b` in this process; `offer` is what the handler calls for each request."""
 
     mirror: Mirror
+    ended_requests: EndedRequests
     a: Endpoint
     b: Endpoint
     telemetry: Telemetry
@@ -139,7 +140,7 @@ class Rig:
         return self.results
 
     async def rows(self) -> list[dict[str, Any]]:
-        await asyncio.sleep(3 * WAIT_S)
+        self.ended_requests.finish()
         await asyncio.to_thread(self.telemetry.flush)
         return stored(self.spans)
 
@@ -155,10 +156,12 @@ async def mirroring(
     b = Endpoint("b", EndpointConfig(url=url, model="large", **(config or {})))
     lag = LoopLag(asyncio.get_running_loop())
     results: list[tuple[str, str]] = []
-    mirror = Mirror(telemetry, lag, GcPauses(), lambda *result: results.append(result))
+    ended = EndedRequests(telemetry.record)
+    mirror = Mirror(telemetry, ended, lag, GcPauses(), lambda *result: results.append(result))
     try:
-        yield Rig(mirror, a, b, telemetry, spans, results)
+        yield Rig(mirror, ended, a, b, telemetry, spans, results)
     finally:
         await mirror.close()
+        ended.finish()
         b.pool.close()
         await asyncio.to_thread(telemetry.close)

@@ -57,7 +57,7 @@ class Handler:
         self._own_pages = {"/readyz": self._ready, **own_pages}
         self._gc_pauses = gc_pauses or GcPauses()
         self._ended = EndedRequests(telemetry.record)
-        self._mirror = Mirror(telemetry, lag, self._gc_pauses, mirrored)
+        self._mirror = Mirror(telemetry, self._ended, lag, self._gc_pauses, mirrored)
         self.replace(endpoints, keys, limits or ProxyConfig())
         self._active = 0
         self._drained: asyncio.Event | None = None  # set while draining

@@ -122,7 +122,7 @@ class JournalExporter(SpanExporter):
             batch = bytearray()
             count = first_seq = 0
             for span in spans:
-                seq = next(self._seqs)
+                seq = self.next_seq()
                 line = self._line(span, seq)
                 if line is None:
                     stored = False

@@ -58,10 +58,15 @@ class Mirror:
     """All copies of one proxy. `mirrored(endpoint, result)` hears of each request that was chosen, once."""
 
     def __init__(
-        self, telemetry: Telemetry, lag: LoopLag, gc_pauses: GcPauses, mirrored: Callable[[str, str], None]
+        self,
+        telemetry: Telemetry,
+        ended: EndedRequests,
+        lag: LoopLag,
+        gc_pauses: GcPauses,
+        mirrored: Callable[[str, str], None],
     ) -> None:
         self._telemetry = telemetry
-        self._ended = EndedRequests(telemetry.record)
+        self._ended = ended
         self._lag = lag
         self._gc_pauses = gc_pauses
         self._mirrored = mirrored
@@ -97,7 +102,6 @@ class Mirror:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._ended.finish()
 
     def _begin(self, name: str, copying: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(copying)

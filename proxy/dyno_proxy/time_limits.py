@@ -27,8 +27,7 @@ class TimeLimits:
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        if has_limits(timeouts):
-            self._look()
+        self._look()
 
     def stop(self) -> None:
         if self._timer is not None:

@@ -122,6 +122,7 @@ async def test_clients_that_do_not_read(tmp_path: Path) -> None:
                 while before_bytes_sent != sent_bytes:  # until the kernel's buffers are full: then the upstream waits
                     before_bytes_sent = sent_bytes
                     await asyncio.sleep(0.3)
+            assert proxy.read_rows() == []  # and not because they were cut off
             begun_s = time.monotonic()
             assert "dyno_active_requests" in await asyncio.to_thread(proxy.metrics)
             assert time.monotonic() - begun_s < 2
