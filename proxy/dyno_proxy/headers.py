@@ -24,6 +24,8 @@ _ONLY_OF_THE_CONNECTION: Final = (b"keep-alive", b"close")
 _PASSING: Final[dict[bytes, bytes]] = {}
 _MAX_PASSING: Final = 1_000
 
+_MAX_LENGTH_DIGITS: Final = 18  # a longer one overflows 64 bits, in a server behind us if not in our parser
+
 
 class HeadError(ValueError):
     """A head that may not pass; the message says why."""
@@ -46,7 +48,8 @@ def request_head(
 
     `authorization` and `traceparent` take the place of the client's own. `replaced_bytes`: another body goes, of that
     length, and what is answered has to be read by us, so uncompressed. Raises HeadError for names with an underscore,
-    which some servers read as a hyphen: the proxy and the server behind it would then see different headers.
+    which some servers read as a hyphen, and for lengths that don't fit into 64 bits: the proxy and the server behind it
+    would then see different headers, or bodies.
     """
     dropped = _dropped(
         authorization=authorization is not None or not forward_authorization,
@@ -96,6 +99,8 @@ def _passing_lines(headers: RawHeaders, dropped: frozenset[bytes]) -> list[bytes
                 if lowered == b"connection" and value.lower() not in _ONLY_OF_THE_CONNECTION:
                     options |= connection_options(((name, value),))
                 continue
+            if len(value) > _MAX_LENGTH_DIGITS and lowered == b"content-length":
+                raise HeadError("a length of more than 18 digits")
             begin = name + b": "
             if lowered not in _OURS_AT_TIMES and len(_PASSING) < _MAX_PASSING:
                 _PASSING[name] = begin

@@ -8,28 +8,35 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
 
 from .config import ProxyConfig
-from .errors import raw_error
+from .errors import RefusedError, error_response, raw_error
 from .relay import UpstreamConnection
 
 Refused = Callable[[int, str, int, int], None]
+
+_HEAD_END: Final = b"\r\n\r\n"
+
+
+class _MalformedBodyError(web.RequestPayloadError, TimeoutError):
+    """A TimeoutError too: aiohttp waits a while for the rest of a body, and would log any other as unhandled."""
 
 
 class MeasuredProtocol(RequestHandler):
     """One client connection: stamps each request's head as it is parsed, and ties back-pressure to the upstream."""
 
     __slots__ = (
-        *("_body", "_head_begun", "_head_bytes", "_head_timer", "_measured", "_stalled_timer", "_stamps"),
+        *("_bare_bytes", "_behind_bytes", "_body", "_body_bytes", "_head_begun", "_head_bytes", "_head_timer"),
+        *("_measured", "_stalled_timer", "_stamps"),
         *("last_read_ns", "long_read", "receiving", "upstream"),
     )
 
@@ -38,7 +45,9 @@ class MeasuredProtocol(RequestHandler):
         self._measured = manager
         self._stamps: deque[tuple[int, int, bool]] = deque()  # of the requests parsed and not yet handled
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request parsed: once it is at its end, a head may begin
+        self._body_bytes = self._bare_bytes = 0  # of it: what came so far, and without data since
         self._head_bytes = 0  # of a head that isn't whole yet
+        self._behind_bytes = 0  # of the last other read, where a head may have begun in it
         self._head_begun = (0, 0)  # its stamp
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
@@ -67,25 +76,40 @@ class MeasuredProtocol(RequestHandler):
     def data_received(self, data: bytes) -> None:
         now_ns = self.last_read_ns = time.monotonic_ns()
         before = self._request_count
-        in_head = self._body.is_eof()
+        body = self._body
+        in_head = body.is_eof()
         super().data_received(data)
-        if self._request_count == before:
-            if in_head and data and not self._force_close:
+        count = self._request_count - before
+        if not count:
+            if in_head:
                 self._go_on_with_head(data, now_ns)
+            else:
+                self._go_on_with_body(data)
             return
-        long_read = self._head_bytes + len(data) > self._measured.limits.max_head_bytes
+        long_read = self._behind_bytes + self._head_bytes + len(data) > self._measured.limits.max_head_bytes
+        alone = count == 1 and not self._head_bytes and not self._behind_bytes  # the read begins with this message
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
         self._head_bytes = 0
-        if self._messages:
-            self._body = self._messages[-1][1]
-        for _ in range(self._request_count - before):
+        self._behind_bytes = len(data)
+        for at in range(-count, 0):
+            message, payload = self._messages[at]
+            self._body = payload
             self._stamps.append((now_ns, time.time_ns() // 1000, long_read))
-            if self.receiving is not None and not self.receiving.is_eof():
-                # Another message in the middle of a body is the parser's word for a malformed one; it tells only the
-                # connection, and who reads the body would wait for ever.
-                self.receiving.set_exception(web.RequestPayloadError("malformed body"))
+            if isinstance(message, _ErrInfo):
+                # In the middle of a body it is the parser's word for a malformed one, and who reads it hears nothing.
+                if not in_head and not body.is_eof():
+                    body.set_exception(_MalformedBodyError("malformed body"))
+                return
+            if message.chunked or message.upgrade:
+                self._messages[at] = (self._strict(message, data if alone else None), payload)
+                return  # what else was parsed is behind the connection's last request
+        if alone and payload.is_eof():
+            if data.startswith(_HEAD_END, len(data) - payload.total_bytes - len(_HEAD_END)):  # as it mostly does
+                self._behind_bytes = 0
+            else:
+                self._go_on_with_head(_behind(data, payload), now_ns)
 
     def take_stamp(self) -> tuple[int, int]:
         """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""
@@ -113,9 +137,14 @@ class MeasuredProtocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What aiohttp refuses before a handler sees it (malformed requests) is counted, and answered briefly."""
+        """What is refused before a handler sees it (malformed requests) is counted, and answered briefly."""
         if self.upstream is not None or exc is None or status >= 500:
             return super().handle_error(request, status, exc, message)
+        if isinstance(exc, RefusedError):
+            self._measured.refused(exc.status, exc.code, *self.take_stamp())
+            refusal = error_response(exc.status, exc.code, str(exc))
+            refusal.force_close()
+            return refusal
         if isinstance(exc, LineTooLong):
             status = 431
         self._measured.refused(status, type(exc).__name__, *self.take_stamp())
@@ -123,8 +152,33 @@ class MeasuredProtocol(RequestHandler):
         response.force_close()
         return response
 
+    def _strict(self, message: RawRequestMessage, data: bytes | None) -> RawRequestMessage | _ErrInfo:
+        """What aiohttp takes more lightly than RFC 9112 does. `data`: the read, if this message is the only one in it.
+
+        It keeps a chunked request's last trailer (3.14), and puts it among the headers of the next request on the
+        connection, which may be another user's where a balancer stands in front: there is no next one. It passes over
+        what lies behind a request for an upgrade in the same read, and would take the rest of that for a request.
+        """
+        if message.method == "CONNECT":
+            return _refusal("the proxy makes no tunnels")
+        if not message.chunked:
+            if self._upgraded:  # a web socket that nobody here opens: what comes next is a request
+                self._upgraded = False
+                self._parser.set_upgraded(False)  # type: ignore[union-attr]  # it has just parsed
+                self._message_tail = b""
+            if data is None or not self._body.is_eof() or _behind(data, self._body):
+                return message._replace(should_close=True)
+            self._behind_bytes = 0
+            return message
+        codings = [value.lower() for name, value in message.raw_headers if name.lower() == b"transfer-encoding"]
+        if codings != [b"chunked"] or message.version < HttpVersion11:
+            return _refusal("a transfer coding other than chunked, or one in HTTP/1.0")
+        return message._replace(should_close=True)
+
     def _go_on_with_head(self, data: bytes, now_ns: int) -> None:
         """A read that didn't complete the head that it belongs to."""
+        if self._force_close or self._close:
+            return  # nobody parses it
         if not self._head_bytes:
             if not data.strip(b"\r\n"):
                 return  # empty lines before a request mean nothing
@@ -136,19 +190,41 @@ class MeasuredProtocol(RequestHandler):
         if self._head_bytes > self._measured.limits.max_head_bytes:
             self._refuse_head(431, "head_too_long", "the request's head is too long")
 
+    def _go_on_with_body(self, data: bytes) -> None:
+        """Chunk extensions and trailers hold no data; the parser keeps some of them, and has no limit for all."""
+        self._behind_bytes = len(data)
+        body = self._body
+        if body.total_bytes != self._body_bytes or self._reading_paused or self._buffer_paused:
+            self._body_bytes = body.total_bytes
+            self._bare_bytes = 0
+            return
+        self._bare_bytes += len(data)
+        if self._bare_bytes > self._measured.limits.max_head_bytes and not self._close:
+            body.set_exception(_MalformedBodyError("chunk extensions or trailers are too long"))
+            self.close()  # once the request is answered; what comes until then isn't parsed
+
     def _head_late(self) -> None:
         self._head_timer = None
-        if self._head_bytes:
+        if not self._head_bytes:
+            if self.transport is not None:
+                self.transport.close()  # nothing was ever sent: there is nothing to answer
+        elif self._answering():
+            self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
+        else:
             self._refuse_head(408, "head_timeout", "the request's head didn't come in time")
-        elif self.transport is not None:
-            self.transport.close()  # nothing was ever sent: there is nothing to answer
 
     def _refuse_head(self, status: int, code: str, message: str) -> None:
         self._measured.refused(status, code, *self._head_begun)
         self._head_bytes = 0
-        if self.transport is not None and not self._request_in_progress:  # else another answer is being written
+        if self._answering():
+            self.close()  # after the answers to those before it
+            return
+        if self.transport is not None:
             self.transport.write(raw_error(status, code, message))
         self.force_close()
+
+    def _answering(self) -> bool:
+        return self._request_in_progress or bool(self._messages)
 
     def _look_after_reader(self) -> None:
         """Look again after a while: has the client read anything by then?"""
@@ -211,22 +287,18 @@ class MeasuredServer(Server):
         self.refused = refused
         self.limits = limits or ProxyConfig()
 
-    def _make_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> web.BaseRequest:
-        # aiohttp's parser (3.14) keeps a chunked request's last trailer, and puts it among the headers of the next
-        # request on the connection, which may be another user's where a balancer stands in front: there is no next one.
-        if message.chunked:
-            message = message._replace(should_close=True)
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
-
     def __call__(self) -> RequestHandler:
         return MeasuredProtocol(self, loop=self._loop, **self._kwargs)
+
+
+def _behind(data: bytes, body: StreamReader) -> bytes:
+    """What follows the one message in this read, which has its head and its body in it."""
+    data = data.lstrip(b"\r\n")
+    return data[data.index(_HEAD_END) + len(_HEAD_END) + body.total_bytes :]
+
+
+def _refusal(message: str) -> _ErrInfo:
+    return _ErrInfo(400, RefusedError(400, "malformed_head", message), message)
 
 
 class Relayed(web.StreamResponse):

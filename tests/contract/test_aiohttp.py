@@ -1,11 +1,13 @@
 """What server.py leans on in aiohttp without a promise: when a test here fails, a new aiohttp needs a closer look."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
+import pytest
 from aiohttp import web
 
 from dyno_proxy.server import CLOSE, KEEP, MeasuredProtocol, MeasuredServer
@@ -14,9 +16,16 @@ Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+_CHUNKED = b"POST /chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Secret: 1\r\n\r\n"
+_UPGRADE = b"GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: %b\r\n\r\n"
+_NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 @asynccontextmanager
-async def connected(handle: Handle, refused: list[tuple[int, str]] | None = None) -> AsyncIterator[Streams]:
-    """A client's connection to a MeasuredServer around `handle`."""
+async def connected(
+    handle: Handle, refused: list[tuple[int, str]] | None = None, *, plain: bool = False
+) -> AsyncIterator[Streams]:
+    """A client's connection to a MeasuredServer around `handle`; `plain`: to aiohttp's own."""
 
     def note(status: int, why: str, received_ns: int, started_at_unix_us: int) -> None:
         assert 0 < received_ns <= time.monotonic_ns()
@@ -24,7 +33,7 @@ async def connected(handle: Handle, refused: list[tuple[int, str]] | None = None
         if refused is not None:
             refused.append((status, why))
 
-    server = MeasuredServer(handle, note)
+    server = web.Server(handle) if plain else MeasuredServer(handle, note)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
     try:
@@ -138,3 +147,125 @@ async def test_compressed_request_bodies_pass_as_they_are() -> None:
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nraw")
         await reader.readuntil(b"\r\n\r\n")
         assert await reader.readexactly(3) == b"raw"
+
+
+class Heard:
+    """A handler that keeps what aiohttp tells it of each request."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str]]] = []
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        if isinstance(request.protocol, MeasuredProtocol):
+            request.protocol.take_stamp()
+        await request.read()
+        self.requests.append((request.raw_path, dict(request.headers)))
+        return web.Response()
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.requests]
+
+
+async def said(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """How many answers come, and whether the connection closes then."""
+    answers = 0
+    with contextlib.suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(0.2):
+                line = await reader.readline()
+            if not line:
+                return answers, True
+            answers += line.startswith(b"HTTP/1.1 ")
+    return answers, False
+
+
+async def test_a_chunked_requests_last_trailer_leaks_into_the_next_request() -> None:
+    """In aiohttp; so that here a chunked request is its connection's last. Once it is mended, `_strict` can go."""
+    heard = Heard()
+    async with connected(heard, plain=True) as (reader, writer):
+        writer.write(_CHUNKED)
+        assert await said(reader) == (1, False)
+        writer.write(_NEXT)
+        assert await said(reader) == (1, False)
+    assert [headers.get("X-Secret") for _, headers in heard.requests] == [None, "1"]
+
+    for writes in ((_CHUNKED, _NEXT), (_CHUNKED + _NEXT,)):
+        heard = Heard()
+        async with connected(heard) as (reader, writer):
+            for each in writes:
+                writer.write(each)
+                await asyncio.sleep(0.02)
+            assert await said(reader) == (1, True)
+        assert heard.paths == ["/chunked"]
+
+
+async def test_what_stands_behind_a_request_for_an_upgrade_is_passed_over() -> None:
+    """In aiohttp, where it comes in the same read; what comes later is a request to it, though another's body."""
+    hiding = b"POST /hiding HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(_NEXT)
+    heard = Heard()
+    async with connected(heard, plain=True) as (reader, writer):
+        writer.write(_UPGRADE % b"h2c" + hiding)
+        await asyncio.sleep(0.05)
+        writer.write(_NEXT)
+        assert await said(reader) == (2, False)
+    assert heard.paths == ["/upgrade", "/next"]
+
+    for upgrade in (b"h2c", b"websocket"):
+        heard, refused = Heard(), list[tuple[int, str]]()
+        async with connected(heard, refused) as (reader, writer):
+            writer.write(_UPGRADE % upgrade + hiding)
+            await asyncio.sleep(0.05)
+            writer.write(_NEXT)
+            assert await said(reader) == (1, True)
+        assert (heard.paths, refused) == (["/upgrade"], [])
+
+
+async def test_an_upgrade_that_nobody_grants_leaves_the_connection_as_it_was() -> None:
+    """Where nothing stood behind it: the client's next requests are answered, each once."""
+    for upgrade in (b"h2c", b"websocket"):
+        heard = Heard()
+        async with connected(heard) as (reader, writer):
+            for request in (_UPGRADE % upgrade, _NEXT, _UPGRADE % upgrade, _NEXT + _NEXT):
+                writer.write(request)
+                assert await said(reader) == (2 if request == _NEXT + _NEXT else 1, False)
+        assert heard.paths == ["/upgrade", "/next", "/upgrade", "/next", "/next"]
+
+
+async def test_a_body_that_turns_out_malformed_is_told_to_who_reads_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Whenever that is; and aiohttp, which waits for the rest of such a body, doesn't log it as a fault of ours."""
+    broken: list[BaseException] = []
+    late = asyncio.Event()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        protocol_of(request).take_stamp()
+        await late.wait()
+        try:
+            await request.read()
+        except web.RequestPayloadError as error:
+            broken.append(error)
+        return web.Response(status=400)
+
+    for wait in (False, True):
+        late.clear()
+        async with connected(handle) as (reader, writer):
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            await asyncio.sleep(0.02)
+            if not wait:
+                late.set()
+                await asyncio.sleep(0.02)
+            writer.write(b"zz\r\n")
+            await asyncio.sleep(0.02)
+            late.set()
+            assert await said(reader) == (1, True)
+    assert len(broken) == 2
+    assert caplog.records == []
+
+
+async def test_pipelined_requests_stay_in_order_beyond_aiohttps_queue() -> None:
+    """aiohttp parses a few at a time, and goes on by itself; each has its stamp."""
+    heard = Heard()
+    async with connected(heard) as (reader, writer):
+        writer.write(_NEXT * 500)
+        assert await said(reader) == (500, False)
+    assert heard.paths == ["/next"] * 500

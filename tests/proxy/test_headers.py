@@ -48,6 +48,15 @@ def test_underscores_in_names_are_refused() -> None:
         head_for([(b"Content_Length", b"5")])
 
 
+@pytest.mark.parametrize("length", [b"9223372036854775807", b"18446744073709551615", b"0" * 18 + b"5"])
+def test_lengths_that_overflow_are_refused(length: bytes) -> None:
+    """A length that may not fit into 64 bits is another one to each reader, for aiohttp's parser it can be none."""
+    with pytest.raises(HeadError, match="18 digits"):
+        head_for([(b"content-length", length)])
+    longest = b"Content-Length: " + b"9" * 18
+    assert head_for([(b"Content-Length", b"9" * 18)])[2:] == [longest]
+
+
 @pytest.mark.parametrize("head", [b"A: \x00", b"A: b\x0bc", b"A: b\rc: d", b"A: b\nc: d", b"\x7f: 1"])
 def test_control_characters_of_an_upstream_are_refused(head: bytes) -> None:
     """A control character could split the head in two behind us."""

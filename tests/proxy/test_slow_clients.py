@@ -10,9 +10,11 @@ from pathlib import Path
 from process_memory import memory_of
 from raw_http import Answer, exchange
 from running_proxy import RunningProxy
-from scripted_upstream import ANSWER, ASK, HEAD, TARGET, framed, proxied, read_request
+from scripted_upstream import ANSWER, ASK, HEAD, LAST, TARGET, framed, proxied, read_request
 
-_SLOW = 100
+_SLOW = 200
+_QUICK = b"GET /e/v1/models HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+_KEPT = ASK.replace(b"Connection: close\r\n", b"")
 _PIECE = framed(b"data: " + b"x" * 65_000 + b"\n\n")
 
 
@@ -38,6 +40,21 @@ async def always(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.write(ANSWER)
 
 
+async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    await asyncio.sleep(1.0)
+    writer.write(ANSWER)
+    await reader.read()
+
+
+async def others_are_served(proxy: RunningProxy) -> None:
+    """Twenty requests, one after the other, none of which waits for the slow ones."""
+    begun_s = time.monotonic()
+    for _ in range(20):
+        assert (await exchange(proxy.url, _QUICK)).status == 200
+    assert time.monotonic() - begun_s < 5
+
+
 async def test_a_head_that_does_not_come(tmp_path: Path) -> None:
     """408 and a row, however often a byte comes; also for a connection's second request."""
     async with proxied(always, tmp_path, proxy="head_timeout_s = 0.5") as proxy:
@@ -45,8 +62,7 @@ async def test_a_head_that_does_not_come(tmp_path: Path) -> None:
         answer, took_s = await sending(proxy, *drops, pause_s=0.05)
         assert (answer.status, b"head_timeout" in answer.body) == (408, True)
         assert took_s < 5
-        kept = ASK.replace(b"Connection: close\r\n", b"")
-        answer, _ = await sending(proxy, kept, ASK[:40])
+        answer, _ = await sending(proxy, _KEPT, ASK[:40])
         assert answer.status == 200
         assert b"HTTP/1.1 408" in answer.body
         rows = await proxy.rows(3)
@@ -56,6 +72,60 @@ async def test_a_head_that_does_not_come(tmp_path: Path) -> None:
             ("rejected", "head_timeout", 408),
         ]
         assert proxy.started() == proxy.total("dyno_requests_total") == 3
+
+
+async def test_a_head_that_began_behind_another_request(tmp_path: Path) -> None:
+    """In the same write; its time counts, and what was asked before it is answered whole, however long that takes."""
+    for serve in (always, late):
+        (tmp_path / serve.__name__).mkdir()
+        async with proxied(serve, tmp_path / serve.__name__, proxy="head_timeout_s = 0.3") as proxy:
+            answer, took_s = await sending(proxy, _KEPT + ASK[:40])
+            whole, _, behind = answer.body.partition(b"0\r\n\r\n")
+            assert (answer.status, whole.endswith(framed(LAST))) == (200, True)
+            assert (behind.startswith(b"HTTP/1.1 408"), b"head_timeout" in behind) == (True, True)
+            assert took_s < 5
+            rows = await proxy.rows(2)
+            assert [(row["outcome"], row.get("error_type")) for row in rows] == [
+                ("ok", None),
+                ("rejected", "head_timeout"),
+            ]
+
+
+async def test_a_head_too_long_behind_a_running_answer(tmp_path: Path) -> None:
+    """The answer comes whole, the connection ends with it, and the head has its row."""
+    async with proxied(late, tmp_path, proxy="max_head_bytes = 2000") as proxy:
+        answer, _ = await sending(proxy, _KEPT, ASK[:40] + b"A" * 1500, b"A" * 1500)
+        assert (answer.status, answer.body.endswith(framed(LAST) + b"0\r\n\r\n")) == (200, True)
+        rows = await proxy.rows(2)
+        assert Counter((row["outcome"], row.get("error_type")) for row in rows) == {
+            ("ok", None): 1,
+            ("rejected", "head_too_long"): 1,
+        }
+
+
+async def test_many_slow_heads_and_bodies(tmp_path: Path) -> None:
+    """Two hundred of each at once: others are served meanwhile, each is told, and little memory is held."""
+    half = ASK.replace(b"Content-Length: ", b"Content-Length: 9")
+    async with proxied(always, tmp_path, proxy="head_timeout_s = 4\nclient_idle_s = 4") as proxy:
+        memory = memory_of(proxy)
+        before_bytes = memory.begin()
+        slow = [
+            asyncio.create_task(sending(proxy, *pieces))
+            for pieces in ([ASK[:20], ASK[20:21], ASK[21:22]], [half])
+            for _ in range(_SLOW)
+        ]
+        await asyncio.sleep(0.5)
+        await others_are_served(proxy)
+        answers = [answer for answer, _ in await asyncio.gather(*slow)]
+        assert Counter(answer.status for answer in answers) == {408: 2 * _SLOW}
+        rows = await proxy.rows(20 + 2 * _SLOW)
+        assert Counter(row.get("error_type") for row in rows) == {
+            "head_timeout": _SLOW,
+            "client_idle": _SLOW,
+            None: 20,
+        }
+        assert memory.peak() - before_bytes < 2 * _SLOW * 100_000
+        assert proxy.started() == proxy.total("dyno_requests_total") == 20 + 2 * _SLOW
 
 
 async def test_silence_is_closed_without_a_row(tmp_path: Path) -> None:
@@ -71,8 +141,7 @@ async def test_silence_is_closed_without_a_row(tmp_path: Path) -> None:
 async def test_a_kept_connection_may_rest(tmp_path: Path) -> None:
     """The limit is for a head that has begun: between two requests a connection rests as long as it likes."""
     async with proxied(always, tmp_path, proxy="head_timeout_s = 0.2") as proxy:
-        kept = ASK.replace(b"Connection: close\r\n", b"")
-        answer, _ = await sending(proxy, kept, ASK, pause_s=0.7)
+        answer, _ = await sending(proxy, _KEPT, ASK, pause_s=0.7)
         assert answer.status == 200
         assert answer.body.count(b"HTTP/1.1 200") == 1
 
@@ -95,11 +164,14 @@ async def test_heads_that_are_too_long(tmp_path: Path) -> None:
 
 
 async def test_clients_that_do_not_read(tmp_path: Path) -> None:
-    """A hundred of them: the upstream is held back, memory stays, others are served; then they are cut off."""
+    """Two hundred of them: the upstream is held back, memory stays, others are served; then they are cut off."""
     sent_bytes = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent_bytes
+        if b"models" in await reader.readuntil(b"\r\n"):
+            writer.write(ANSWER)
+            return
         await read_request(reader)
         writer.write(HEAD)
         while True:
@@ -123,11 +195,12 @@ async def test_clients_that_do_not_read(tmp_path: Path) -> None:
                     before_bytes_sent = sent_bytes
                     await asyncio.sleep(0.3)
             assert proxy.read_rows() == []  # and not because they were cut off
-            begun_s = time.monotonic()
-            assert "dyno_active_requests" in await asyncio.to_thread(proxy.metrics)
-            assert time.monotonic() - begun_s < 2
-            rows = await proxy.rows(_SLOW)
-        assert Counter((row["outcome"], row["error_type"]) for row in rows) == {("rejected", "client_too_slow"): _SLOW}
+            await others_are_served(proxy)
+            rows = await proxy.rows(20 + _SLOW)
+        assert Counter((row["outcome"], row.get("error_type")) for row in rows) == {
+            ("rejected", "client_too_slow"): _SLOW,
+            ("ok", None): 20,
+        }
         # Some 300 kB each: what was read before the pause, and the exchange's own copy for its figures.
         assert memory.peak() - before_bytes < _SLOW * 1_000_000
 
