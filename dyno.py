@@ -12,7 +12,7 @@ COMMANDS = {
     "simulate": ("dyno_driver.simulate", "simulated endpoints"),
     "report": ("dyno_analysis.report_cli", "tables and the report of stored runs"),
     "sql": ("dyno_analysis.sql_cli", "SQL over the stored spans"),
-    "import": ("dyno_analysis.import_cli", "spans from other tools' result files"),
+    "import": ("dyno_analysis.import_cli", "spans, results and training logs of other tools"),
 }
 
 # A bare install carries the proxy; the other programs come as extras.

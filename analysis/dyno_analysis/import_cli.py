@@ -1,7 +1,6 @@
-"""`dyno import`: results of other tools, and of Dyno itself, as spans."""
+"""`dyno import`: spans, results and logs of other tools, and of Dyno itself."""
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,29 +10,42 @@ from .errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .ingest import Ingested
+    from .cerebras_training import TrainingLog
+    from .imported_run import Ingested
+    from .recognise import Recognised
 
 EPILOG = """\
 examples:
   dyno import metis_vs_sophia_results_20251201_191558.json
+  dyno import collector/traces.json.zst vllm-10qps-gpt-oss-120b.json --endpoint sophia
   dyno report
 
-Reads result files of the published benchmark's shape, {"timestamp", ENDPOINT: {"results": […], "statistics"}}, which is
-also that of `dyno report --out`. Where a file doesn't say when its requests started, all bear the file's own
-timestamp (without a zone it is read as UTC). Importing a file twice adds nothing.
+reads, by their content, whatever their names; gzip and zstd too:
+  OTLP spans, as JSON lines or length-prefixed messages of the OpenTelemetry Collector's file exporter: Dyno's own,
+    and those of clients, gateways and engines that follow the GenAI conventions
+  result files of the published benchmark's shape, which is also that of `dyno report --out`
+  result files of vllm bench serve, with --save-detailed request by request; reports of GuideLLM
+  training logs of Cerebras' model zoo, into the table `training`
+
+What a file doesn't say stays unknown, and where its definitions differ from Dyno's the command says how
+(docs/import.md). A time without a zone is read as UTC. Importing again adds nothing. A broken line is reported,
+skipped, and makes the exit code 1.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Import the files, all or none; returns 0, or 2 with one line on stderr."""
+    """Import the files; returns 0, 1 where something in them was broken, or 2 with one line on stderr."""
     parser = ArgumentParser(
         prog="dyno import",
-        description="Spans from other tools' result files.",
+        description="Spans, results and training logs from elsewhere.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a results file (JSON)")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="what to read")
     spans_argument(parser)
+    parser.add_argument(
+        "--endpoint", metavar="NAME", help="the endpoint's name, where a file has its address at most (spans, results)"
+    )
     arguments = parser.parse_args(argv)
     try:
         return _import(arguments)
@@ -45,40 +57,87 @@ def main(argv: list[str]) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from .import_files import store
+    from .recognise import recognise
 
     spans = Path(arguments.spans)
-    read = [(file, _read(Path(file))) for file in arguments.files]
-    for file, ingested in read:
-        run_id = store(ingested, spans)
-        if run_id is None:
-            print(f"{file}: imported before, nothing added")
-            continue
-        endpoints = ", ".join(ingested.record["endpoints"])
-        print(f"{file}: {len(ingested.spans)} requests to {endpoints}, as run {run_id}")
-        if not ingested.started_known:
-            print("  when each request started isn't in the file: all bear the file's timestamp")
-        print(f"  next: dyno report {run_id} --spans {spans}")
+    # A file of an unknown kind is found before the first is stored.
+    recognised = [recognise(Path(file), arguments.endpoint) for file in arguments.files]
+    explained: set[str] = set()
+    broken = [_store(found, spans, explained) for found in recognised]
+    return 1 if any(broken) else 0
+
+
+def _store(found: "Recognised", spans: "Path", explained: set[str]) -> int:
+    """Store one file and say what became of it; returns how much of it was broken."""
+    if found.otlp:
+        return _store_spans(found, spans)
+    if found.training is not None:
+        return _store_training(found.path, found.training, spans)
+    for ingested in found.runs:
+        _store_run(found.path, ingested, spans, explained)
     return 0
 
 
-def _read(path: "Path") -> "Ingested":
-    from .ingest import ingest
+def _store_run(path: "Path", ingested: "Ingested", spans: "Path", explained: set[str]) -> None:
+    from .import_files import store
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"'{path}' can't be read: {error.strerror}") from error
-    try:
-        document = json.loads(content)
-        # JSON can spell half a surrogate pair, UTF-8 can't.
-        document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"'{path}' is no results file: it isn't text in UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"'{path}' is no results file: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
-    except RecursionError as error:
-        raise InputError(f"'{path}' is no results file: its JSON is nested too deeply") from error
-    return ingest(document, path, content)
+    run_id = store(ingested, spans)
+    if run_id is None:
+        print(f"{path}: imported before, nothing added")
+        return
+    endpoints = ", ".join(ingested.record["endpoints"])
+    print(f"{path}: {_count(len(ingested.spans), 'request')} to {endpoints}, as run {run_id}")
+    if not ingested.spans:
+        print("  no request of its own is in the file: its summary alone is kept, in the run's record")
+    elif not ingested.started_known:
+        print("  when each request started isn't in the file: all bear the file's timestamp")
+    if ingested.differences and ingested.kind not in explained:
+        explained.add(ingested.kind)
+        print(f"  what differs in {ingested.kind}:")
+        for difference in ingested.differences:
+            print(f"    {difference}")
+    if ingested.spans:
+        print(f"  next: dyno report {run_id} --spans {spans}")
+
+
+def _store_spans(found: "Recognised", spans: "Path") -> int:
+    from .import_files import store_rows
+
+    with found.rows() as rows:
+        staged = store_rows(rows, spans)
+    left_out = f"; {_count(rows.other_spans, 'span')} of no request to a model left out" if rows.other_spans else ""
+    left_out += f"; {_count(rows.other_signals, 'message')} of metrics or logs left out" if rows.other_signals else ""
+    print(f"{found.path}: {_count(staged.new, 'request')} added{_known(staged.known)}{left_out}")
+    if rows.without_endpoint:
+        print(
+            f"  {_count(rows.without_endpoint, 'request')} to an endpoint that isn't named: "
+            "--endpoint NAME names it, for comparisons"
+        )
+    _complain(found.path, rows.broken, rows.broken_count)
+    return rows.broken_count
+
+
+def _store_training(path: "Path", log: "TrainingLog", spans: "Path") -> int:
+    from .training_files import store_training
+
+    stored = store_training(log.runs(), spans)
+    print(f"{path}: {_count(stored, 'training run')} added{_known(len(log.runs()) - stored)}")
+    if stored:
+        print(f'  next: dyno sql "FROM training" --spans {spans}')
+    _complain(path, log.broken, len(log.broken))
+    return len(log.broken)
+
+
+def _complain(path: "Path", broken: list[str], count: int) -> None:
+    for what in broken:
+        print(f"dyno import: '{path}', {what}; skipped", file=sys.stderr)
+    if count > len(broken):
+        print(f"dyno import: '{path}': {count - len(broken)} more broken places, skipped", file=sys.stderr)
+
+
+def _known(count: int) -> str:
+    return f"; {count:,} known already" if count else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

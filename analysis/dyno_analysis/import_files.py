@@ -1,4 +1,4 @@
-"""Write imported spans into a spans folder: the run's folder first, the journal last, each whole or not at all."""
+"""Write what was imported into a spans folder: a run's folder first, its rows last, each whole or not at all."""
 
 import json
 import os
@@ -11,36 +11,48 @@ from typing import Any
 import duckdb
 import orjson
 
-from .errors import InputError
-from .ingest import Ingested
-from .journal import journal_lines
+from .imported_run import Ingested
 from .load import as_glob, quoted
 from .runs import ANSWER_COLUMNS, PROMPT_COLUMNS
-from .whole_file import replacing
+from .staged_spans import Staged, StagedSpans, unwritable
 
 
 def store(ingested: Ingested, spans: Path) -> str | None:
-    """Store an imported file; returns its run's id, or None where the same content is there already."""
-    digest = ingested.record["imported_sha256"]
-    journal = spans / f"import_{digest[:16]}-000000000001.jsonl"
-    if journal.exists():
-        return None
-    try:
-        run_id = _write_run(ingested, spans / "runs")
-        # The journal makes the rows count; whatever is cut short before it is written again by the next import.
-        with replacing(journal) as file:
-            file.write(journal_lines({**span, "run_id": run_id} for span in ingested.spans))
-    except OSError as error:
-        raise InputError(f"can't write to '{spans}': {error.strerror}; choose another --spans") from error
+    """Store an imported file's run; returns its id, or None where the same content is there already."""
+    runs = spans / "runs"
+    with StagedSpans(spans) as staged:
+        run_id = _run_id(ingested, runs)
+        staged.add({**span, "run_id": run_id} for span in ingested.spans)
+        if not staged.compare().new and (ingested.spans or (runs / run_id).exists()):
+            return None
+        try:
+            # The rows make the run count; whatever is cut short before is written again by the next import.
+            _write_run(ingested, runs, run_id)
+        except OSError as error:
+            raise unwritable(spans, error) from error
+        staged.let_in()
     return run_id
 
 
-def _write_run(ingested: Ingested, runs: Path) -> str:
-    runs.mkdir(parents=True, exist_ok=True)
+def store_rows(rows: Iterable[Mapping[str, Any]], spans: Path) -> Staged:
+    """Store rows of no run; returns how many were new."""
+    with StagedSpans(spans) as staged:
+        staged.add(rows)
+        counted = staged.compare()
+        staged.let_in()
+    return counted
+
+
+def _run_id(ingested: Ingested, runs: Path) -> str:
     run_id = ingested.run_id
     if _digest(runs / run_id) not in (None, ingested.record["imported_sha256"]):
         # Another file of the same second.
         run_id = f"{run_id}_{ingested.record['imported_sha256'][:4]}"
+    return run_id
+
+
+def _write_run(ingested: Ingested, runs: Path, run_id: str) -> None:
+    runs.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{run_id}.", dir=runs))
     try:
         building.chmod(0o777 & ~_umask())
@@ -52,7 +64,6 @@ def _write_run(ingested: Ingested, runs: Path) -> str:
         building.rename(runs / run_id)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return run_id
 
 
 def _digest(folder: Path) -> str | None:

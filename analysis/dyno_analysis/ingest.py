@@ -9,14 +9,16 @@ stays unknown: the published one has no start of a request, so every request bea
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Any
 
 from . import times
 from .errors import InputError
+from .failures import failure
+from .imported_run import Ingested
 
+KIND = "a results file of the published benchmark's shape"
 # The proxy's outcomes (MEASURING.md).
 OUTCOMES = (
     "ok",
@@ -54,32 +56,15 @@ LONGEST_S = 1e9
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 # The published benchmark's way to ask.
 _PROMPT_FORMAT = re.compile(r"Context: (?P<context>.*?)\s+Question: (?P<question>.*?)\s+Answer:\s*", re.DOTALL)
-_HTTP_ERROR = re.compile(r"\b([45]\d\d)\b")
 
 
-@dataclass(frozen=True)
-class Ingested:
-    """What a results file becomes: a run with its record, journal rows, prompts and answers (rows.py's columns)."""
-
-    run_id: str
-    record: dict[str, Any]
-    spans: list[dict[str, Any]]
-    prompts: list[dict[str, Any]]
-    answers: list[dict[str, Any]]
-    started_known: bool
+def is_results(document: Mapping[str, Any]) -> bool:
+    return bool(_endpoints(document))
 
 
-def ingest(document: object, path: PurePath, content: bytes) -> Ingested:
+def ingest(document: Mapping[str, Any], path: PurePath, content: bytes) -> Ingested:
     """Rows of a results document; every id follows from `content`, the file's bytes. InputError names what is wrong."""
-    if not isinstance(document, dict):
-        raise InputError(f"'{path}' is no results file: it holds no JSON object")
-    endpoints = {
-        name: value
-        for name, value in document.items()
-        if isinstance(value, dict) and isinstance(value.get("results"), list)
-    }
-    if not endpoints:
-        raise InputError(f"'{path}' is no results file: no endpoint in it has 'results'")
+    endpoints = _endpoints(document)
     timestamp = _timestamp(document, path)
     digest = hashlib.sha256(content).hexdigest()
     run_id = f"published_{timestamp:%Y%m%d_%H%M%S}"
@@ -109,6 +94,7 @@ def ingest(document: object, path: PurePath, content: bytes) -> Ingested:
             prompts.setdefault(prompt_id, _prompt(result, prompt_id))
             answers.append(_answer(result, span))
     return Ingested(
+        kind=KIND,
         run_id=run_id,
         record=_record(document, endpoints, run_id, path.name, digest, timestamp, len(prompts)),
         spans=spans,
@@ -116,6 +102,14 @@ def ingest(document: object, path: PurePath, content: bytes) -> Ingested:
         answers=answers,
         started_known=all("started_at_unix_us" in r for section in endpoints.values() for r in section["results"]),
     )
+
+
+def _endpoints(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {
+        name: value
+        for name, value in document.items()
+        if isinstance(value, dict) and isinstance(value.get("results"), list)
+    }
 
 
 def _timestamp(document: Mapping[str, Any], path: PurePath) -> datetime:
@@ -197,19 +191,7 @@ def _outcome(result: Mapping[str, Any]) -> tuple[str, str | None, int | None]:
     error = result.get("error")
     if not error and result.get("response") is not None:
         return "ok", None, status
-    text = str(error or "")
-    if status is None and (found := _HTTP_ERROR.search(text)):
-        status = int(found.group(1))
-    if status is not None:
-        named = {401: "auth", 403: "auth", 429: "rate_limited"}.get(status, "http_error")
-        return named, str(status), status
-    lower = text.lower()
-    if "timeout" in lower or "timed out" in lower:
-        return "upstream_timeout", "timeout", None
-    if "connect" in lower or "unreachable" in lower or "resolve" in lower:
-        return "upstream_unreachable", "connection_error", None
-    # The conventions' value for an error that has no better name.
-    return "http_error", "_OTHER", None
+    return failure(str(error or ""), status)
 
 
 def _prompt(result: Mapping[str, Any], prompt_id: str) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from .load import connect, span_files
     from .statement import Statement
+    from .training_files import define_training, training_files
     from .whole_file import replacing
 
     text = arguments.statement
@@ -64,8 +65,10 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InputError("Parquet isn't for a terminal; mend: --output FILE, or a pipe")
     spans = Path(arguments.spans)
     files = span_files(spans)
+    training = training_files(spans)
     with connect(spans, files) as connection:
-        statement = Statement(connection, text, files)
+        define_training(connection, training)
+        statement = Statement(connection, text, [*files, *training])
         if arguments.output is None:
             _write(statement, arguments.format, sys.stdout.buffer)
             sys.stdout.buffer.flush()

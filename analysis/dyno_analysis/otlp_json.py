@@ -1,0 +1,120 @@
+"""OTLP's JSON as spans: an object `{"resourceSpans": […]}`, a line of the Collector's file exporter. Pure.
+
+By OTLP's specification ids are hex (not base64), 64-bit integers may be strings, enums are numbers, unknown keys are
+nobody's fault. Enums by name, as protobuf's own JSON has them, are read too.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .otlp_span import KINDS, OtlpEvent, OtlpSpan
+
+# The keys of the signals that a Collector writes; a file may hold several.
+SIGNALS = ("resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles")
+_STATUS_CODES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
+
+
+def is_otlp(document: object) -> bool:
+    return isinstance(document, dict) and any(signal in document for signal in SIGNALS)
+
+
+def json_spans(document: Mapping[str, Any]) -> Iterator[OtlpSpan | str]:
+    """The document's spans; in the place of one that is malformed, what is wrong with it.
+
+    Raises ValueError where there is no telling where the spans are.
+    """
+    for resource_spans in _objects(document, "resourceSpans"):
+        resource = _attributes(_object(resource_spans, "resource"))
+        for scope_spans in _objects(resource_spans, "scopeSpans"):
+            scope = str(_object(scope_spans, "scope").get("name") or "")
+            for number, span in enumerate(_objects(scope_spans, "spans"), start=1):
+                try:
+                    yield _span(span, resource, scope)
+                except (ValueError, TypeError, OverflowError) as error:
+                    yield f"span {number} of scope '{scope}': {error}"
+
+
+def _span(span: Mapping[str, Any], resource: Mapping[str, object], scope: str) -> OtlpSpan:
+    status = _object(span, "status")
+    code = status.get("code", 0)
+    return OtlpSpan(
+        trace_id=_hex(span, "traceId", 16),
+        span_id=_hex(span, "spanId", 8),
+        parent_span_id=_hex(span, "parentSpanId", 8),
+        name=str(span.get("name") or ""),
+        kind=_kind(span.get("kind", 0)),
+        start_ns=int(span.get("startTimeUnixNano") or 0),
+        end_ns=int(span.get("endTimeUnixNano") or 0),
+        attributes=_attributes(span),
+        events=tuple(
+            OtlpEvent(str(event.get("name") or ""), int(event.get("timeUnixNano") or 0), _attributes(event))
+            for event in _objects(span, "events")
+        ),
+        status_code=_STATUS_CODES[code] if isinstance(code, str) else int(code),
+        status_message=str(status.get("message") or ""),
+        resource=resource,
+        scope=scope,
+    )
+
+
+def _kind(kind: object) -> str:
+    if isinstance(kind, str):
+        return kind.removeprefix("SPAN_KIND_")
+    return KINDS[kind] if isinstance(kind, int) and 0 <= kind < len(KINDS) else KINDS[0]
+
+
+def _attributes(holder: Mapping[str, Any]) -> dict[str, object]:
+    return {str(entry["key"]): _value(_object(entry, "value")) for entry in _objects(holder, "attributes")}
+
+
+def _value(value: Mapping[str, Any]) -> object:
+    """None for a value that is empty, which OTLP allows."""
+    for kind, content in value.items():
+        match kind:
+            case "stringValue" | "bytesValue":
+                return str(content)
+            case "boolValue":
+                return bool(content)
+            case "intValue":
+                return int(content)
+            case "doubleValue":
+                return float(content)  # also 'NaN' and 'Infinity', which are strings there
+            case "arrayValue":
+                return [_value(item) for item in _objects(content, "values")]
+            case "kvlistValue":
+                return {str(entry["key"]): _value(_object(entry, "value")) for entry in _objects(content, "values")}
+    return None
+
+
+def _hex(span: Mapping[str, Any], key: str, size_bytes: int) -> str:
+    text = str(span.get(key) or "").lower()
+    if not text:
+        return ""
+    try:
+        binary = bytes.fromhex(text)
+    except ValueError as error:
+        raise ValueError(f"'{key}' is no hex but '{text[:40]}'") from error
+    if len(binary) != size_bytes:
+        raise ValueError(f"'{key}' has {len(binary)} bytes, not {size_bytes}")
+    # All zeros means none.
+    return text if any(binary) else ""
+
+
+def _objects(holder: object, key: str) -> list[Mapping[str, Any]]:
+    if not isinstance(holder, dict):
+        raise ValueError(f"no object holds '{key}'")
+    items = holder.get(key)
+    if items is None:
+        return []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise ValueError(f"'{key}' is no list of objects")
+    return items
+
+
+def _object(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = holder.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"'{key}' is no object")
+    return value

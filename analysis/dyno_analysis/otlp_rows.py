@@ -1,0 +1,107 @@
+"""The rows of an OTLP file, one message after another, and what in it was none."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .genai_spans import Row, genai_row
+from .import_source import Piece, Source
+from .otlp_json import is_otlp, json_spans
+from .otlp_protobuf import protobuf_spans
+from .otlp_span import OtlpSpan
+
+# How many broken places of a file are said one by one.
+BROKEN_SHOWN = 20
+
+
+@dataclass
+class OtlpRows:
+    """Iterate once; the counts are right afterwards. `broken` says where and what, one line each.
+
+    `document` is the content of a file that is one JSON document and was read already.
+    """
+
+    source: Source
+    document: bytes | None = None
+    endpoint: str | None = None
+    rows: int = 0
+    other_spans: int = 0  # of no request to a model
+    other_signals: int = 0  # messages of metrics or logs
+    without_endpoint: int = 0
+    broken: list[str] = field(default_factory=list)
+    broken_count: int = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        self._is_json = self.document is not None or self.source.kind() == "OTLP JSON lines"
+        if self.document is not None:
+            pieces: Iterator[Piece] = iter([Piece("the document", self.document)])
+        else:
+            pieces = self.source.lines() if self._is_json else self.source.messages()
+        for piece in pieces:
+            yield from self._rows(piece)
+        if self.source.cut:
+            self._report("its end", f"{self.source.cut}: what comes after is lost")
+
+    def _rows(self, piece: Piece) -> Iterator[Row]:
+        if piece.wrong:
+            self._report(piece.where, piece.wrong)
+            return
+        try:
+            for span in _spans(piece.content, self._is_json):
+                if isinstance(span, str):
+                    self._report(piece.where, span)
+                elif span is not None:
+                    yield from self._row(piece.where, span)
+                else:
+                    self.other_signals += 1
+        except ValueError as error:
+            self._report(piece.where, str(error))
+
+    def _row(self, where: str, span: OtlpSpan) -> Iterator[Row]:
+        try:
+            row = genai_row(span, self.endpoint)
+        except ValueError as error:
+            self._report(where, f"span '{span.name[:60]}': {error}")
+            return
+        if row is None:
+            self.other_spans += 1
+            return
+        self.rows += 1
+        self.without_endpoint += row.get("endpoint") is None
+        row["imported_from"] = self.source.path.name
+        yield row
+
+    def _report(self, where: str, what: str) -> None:
+        self.broken_count += 1
+        if len(self.broken) < BROKEN_SHOWN:
+            self.broken.append(f"{where}: {what}")
+
+
+def _spans(content: bytes, is_json: bool) -> Iterator[OtlpSpan | str | None]:
+    """A message's spans; a text in place of a broken one; None for a message of another signal."""
+    # A message with its length before it may hold either.
+    if not is_json and not content.startswith(b"{"):
+        yield from protobuf_spans(content)
+        return
+    document = _json(content)
+    if not is_otlp(document):
+        raise ValueError("no OTLP message")
+    if "resourceSpans" not in document:
+        yield None
+    yield from json_spans(document)
+
+
+def _json(content: bytes) -> Mapping[str, Any]:
+    try:
+        document: Mapping[str, Any] = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError):
+            raise ValueError(f"broken JSON: {error}") from error
+        # Half a surrogate pair, which orjson refuses: JSON can spell it, UTF-8 can't.
+        document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+    return document

@@ -1,0 +1,116 @@
+"""What a file to import is, by its content, and what it becomes: runs, a stream of rows, or training runs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .cerebras_training import TrainingLog
+from .errors import InputError
+from .guidellm import ingest_guidellm, is_guidellm
+from .import_source import Source
+from .imported_run import Ingested
+from .ingest import ingest, is_results
+from .otlp_json import is_otlp
+from .otlp_rows import OtlpRows
+from .vllm_bench import ingest_vllm_bench, is_vllm_bench
+
+KINDS = (
+    "OTLP spans (JSON lines, or the Collector's length-prefixed messages), results of the published shape, "
+    "results of vllm bench serve, GuideLLM reports, Cerebras training logs"
+)
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Exactly one of `runs`, `otlp` and `training` says something."""
+
+    path: Path
+    runs: tuple[Ingested, ...] = ()
+    otlp: bool = False
+    training: TrainingLog | None = None
+    document: bytes | None = None  # of OTLP that is one JSON document over many lines
+    endpoint: str | None = None
+
+    @contextmanager
+    def rows(self) -> Iterator[OtlpRows]:
+        """The rows of OTLP spans, read as they are asked for."""
+        with Source(self.path) as source:
+            yield OtlpRows(source, self.document, self.endpoint)
+
+
+def recognise(path: Path, endpoint: str | None = None) -> Recognised:
+    """Look at the file, and read it where it is held whole anyway; InputError for one of an unknown kind.
+
+    `endpoint` names the endpoint in files that hold an address at most.
+    """
+    with Source(path) as source:
+        match source.kind():
+            case "OTLP JSON lines" | "OTLP messages":
+                return Recognised(path, otlp=True, endpoint=endpoint)
+            case "JSON":
+                return _document(path, source.whole(), endpoint)
+            case "text":
+                log = _training(source)
+                if log.runs():
+                    return Recognised(path, training=log)
+        if source.cut:
+            raise InputError(f"'{path}' is cut off before its kind can be told: {source.cut}")
+    raise unknown(path)
+
+
+def unknown(path: Path, why: str = "") -> InputError:
+    return InputError(f"'{path}' is of no kind that is read{why}: {KINDS}")
+
+
+def _document(path: Path, content: bytes, endpoint: str | None) -> Recognised:
+    documents = _documents(path, content)
+    if len(documents) == 1:
+        document = documents[0][0]
+        if not isinstance(document, dict):
+            raise unknown(path, " (it holds no JSON object)")
+        if is_otlp(document):
+            return Recognised(path, otlp=True, document=content, endpoint=endpoint)
+        if is_guidellm(document):
+            return Recognised(path, tuple(ingest_guidellm(document, path, content, endpoint)))
+        if is_results(document):
+            return Recognised(path, (ingest(document, path, content),))
+    if all(isinstance(document, dict) and is_vllm_bench(document) for document, _ in documents):
+        return Recognised(path, tuple(ingest_vllm_bench(found, path, text, endpoint) for found, text in documents))
+    raise unknown(path, " (no endpoint in it has 'results')" if len(documents) == 1 else "")
+
+
+def _documents(path: Path, content: bytes) -> list[tuple[Any, bytes]]:
+    """The document; or the documents, one a line, that `vllm bench serve --append-result` writes."""
+    try:
+        try:
+            return [(_parsed(content), content)]
+        except json.JSONDecodeError as error:
+            if error.msg != "Extra data":
+                raise
+            return [(_parsed(line), line) for line in content.splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{path}' can't be read: it is no text in UTF-8") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"'{path}' can't be read: broken JSON at {where}: {error.msg}") from error
+    except RecursionError as error:
+        raise InputError(f"'{path}' can't be read: its JSON is nested too deeply") from error
+
+
+def _parsed(content: bytes) -> Any:
+    document = json.loads(content)
+    if b"\\ud" in content.lower():
+        # JSON can spell half a surrogate pair, UTF-8 can't.
+        document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+    return document
+
+
+def _training(source: Source) -> TrainingLog:
+    log = TrainingLog(source.path.name)
+    log.read((piece.where, piece.content.decode("utf-8", "replace")) for piece in source.lines())
+    if source.cut:
+        log.broken.append(f"its end: {source.cut}: what comes after is lost")
+    return log

@@ -1,0 +1,46 @@
+-- A row is one training run of an imported log.
+-- Rates are samples a second, times seconds. A batch is the samples of a step; what a log doesn't say is NULL.
+-- In a DuckDB of your own: put your folder in place of 'spans' below, once, and paste the whole file.
+CREATE OR REPLACE VIEW training AS
+WITH logged AS (
+    SELECT
+        *,
+        list_filter(steps, lambda entry: entry.phase = 'train') AS train_steps
+    FROM read_json(
+        'spans/training/*.jsonl',
+        format = 'newline_delimited',
+        ignore_errors = true,
+        columns = {
+            training_id: 'VARCHAR',
+            imported_from: 'VARCHAR',
+            job_id: 'VARCHAR',
+            systems: 'INTEGER',
+            started_at_us: 'BIGINT',
+            finished_at_us: 'BIGINT',
+            samples: 'BIGINT',
+            total_s: 'DOUBLE',
+            steps: 'STRUCT(phase VARCHAR, logged_at_us BIGINT, device VARCHAR, step BIGINT, loss DOUBLE, rate DOUBLE,
+                global_rate DOUBLE)[]'
+        }
+    )
+    WHERE training_id IS NOT NULL
+)
+SELECT
+    training_id,
+    imported_from,
+    job_id,
+    systems,
+    train_steps[-1].device AS device,
+    make_timestamptz(started_at_us) AS started_at,
+    make_timestamptz(finished_at_us) AS finished_at,
+    train_steps[-1].step AS steps,
+    samples,
+    CASE WHEN samples % train_steps[-1].step = 0 THEN samples // train_steps[-1].step END AS batch_size,
+    train_steps[-1].global_rate AS global_rate,
+    total_s,
+    samples / total_s AS samples_per_s,
+    -- Compiling, programming the device, saving: what isn't training.
+    total_s - samples / train_steps[-1].global_rate AS outside_s,
+    train_steps[-1].loss AS final_loss,
+    steps AS progress
+FROM logged;

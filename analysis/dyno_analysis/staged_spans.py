@@ -1,0 +1,170 @@
+"""Rows on their way into a spans folder: written beside it first, then let in, less those that are there already.
+
+    rows ──▶ .import-XXXX/WRITER-FIRST.jsonl, … ──which (trace id, span id) are new?──▶ WRITER-FIRST.jsonl, …
+
+A row is known by its trace and span ids. Each journal comes into being whole, by a rename; an import that was killed
+between two of them is completed by importing again. Memory doesn't grow with the file: the ids are compared by DuckDB,
+which spills to disk.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import duckdb
+
+from .errors import InputError
+from .journal import journal_line
+from .load import as_glob, connect, execute, quoted, sql_text
+from .whole_file import replacing
+
+JOURNAL_BYTES: Final = 19_000_000  # as the proxy's: one becomes Parquet in little memory
+LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
+
+# Where known_spans.sql reads from.
+STAGED_FILES: Final = "'staged/*.jsonl'"
+
+_TEXT_CHARACTERS: Final = 4096
+_MEMORY: Final = "512MB"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """How many rows of an import are new to the folder, and how many it has (or the import has twice)."""
+
+    new: int
+    known: int
+
+
+class StagedSpans:
+    """`with StagedSpans(folder) as staged: staged.add(rows); staged.compare(); staged.let_in()`
+
+    One import at a time: another one waits until the block ends. InputError where the folder can't be written.
+    """
+
+    def __init__(self, spans: Path) -> None:
+        self._spans = spans
+        self._writer = f"import_{secrets.token_hex(8)}"
+        self._count = 0
+        self._parts: list[Path] = []
+
+    def __enter__(self) -> "StagedSpans":
+        try:
+            self._spans.mkdir(parents=True, exist_ok=True)
+            self._folder = os.open(self._spans, os.O_RDONLY | os.O_DIRECTORY)
+            # A file system without locks has none to wait for.
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._folder, fcntl.LOCK_EX)
+                for left in self._spans.glob(".import-*"):
+                    shutil.rmtree(left, ignore_errors=True)  # by an import that was killed
+            self._staging = Path(tempfile.mkdtemp(prefix=".import-", dir=self._spans))
+        except OSError as error:
+            raise unwritable(self._spans, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._staging, ignore_errors=True)
+        os.close(self._folder)
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Stage the rows, numbered in their order."""
+        lines = self._lines(rows)
+        try:
+            line = next(lines, None)
+            while line is not None:
+                path = self._staging / f"{self._writer}-{self._count:012d}.jsonl"
+                with path.open("wb") as file:
+                    size = 0
+                    while line is not None and (not size or size + len(line) <= JOURNAL_BYTES):
+                        file.write(line)
+                        size += len(line)
+                        line = next(lines, None)
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._parts.append(path)
+        except OSError as error:
+            raise unwritable(self._spans, error) from error
+
+    def compare(self) -> Staged:
+        """Take out what the folder has already, and what was staged twice."""
+        if not self._parts:
+            return Staged(0, 0)
+        parts, self._parts = self._parts, []
+        known = 0
+        with connect(self._spans) as connection:
+            connection.execute(f"SET memory_limit = '{_MEMORY}'; SET temp_directory = {quoted(str(self._staging))}")
+            _find_known(connection, parts)
+            ends = [*map(_first, parts[1:]), self._count + 1]
+            for part, end in zip(parts, ends, strict=True):
+                found = connection.execute("SELECT seq FROM known WHERE seq >= ? AND seq < ?", [_first(part), end])
+                drop = {seq for (seq,) in found.fetchall()}
+                known += len(drop)
+                if len(drop) < end - _first(part):
+                    self._parts.append(_without(part, drop))
+        return Staged(self._count - known, known)
+
+    def let_in(self) -> None:
+        """The journals take their place in the folder."""
+        try:
+            for part in self._parts:
+                part.replace(self._spans / part.name)
+            os.fsync(self._folder)
+        except OSError as error:
+            raise unwritable(self._spans, error) from error
+        self._parts = []
+
+    def _lines(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        for row in rows:
+            self._count += 1
+            yield _line({**row, "seq": self._count})
+
+
+def unwritable(spans: Path, error: OSError) -> InputError:
+    return InputError(f"can't write to '{spans}': {error.strerror}; choose another --spans")
+
+
+def _find_known(connection: duckdb.DuckDBPyConnection, parts: list[Path]) -> None:
+    """Make the table `known` of the staged rows' sequence numbers that don't belong in."""
+    files = ", ".join(quoted(as_glob(str(part))) for part in parts)
+    query = sql_text("known_spans").replace(STAGED_FILES, f"[{files}]")
+    execute(connection, f"CREATE TEMP TABLE known AS {query}")
+
+
+def _first(part: Path) -> int:
+    return int(part.stem.rpartition("-")[2])
+
+
+def _without(part: Path, drop: set[int]) -> Path:
+    """The journal less these rows, under the name that its first row then asks for."""
+    if not drop:
+        return part
+    first = None
+    with part.open("rb") as lines, replacing(part) as kept:
+        for seq, line in enumerate(lines, start=_first(part)):
+            if seq not in drop:
+                kept.write(line)
+                first = seq if first is None else first
+    renamed = part.with_name(f"{part.stem.rpartition('-')[0]}-{first:012d}.jsonl")
+    return part.rename(renamed)
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    line = journal_line(row)
+    if len(line) <= LINE_BYTES:
+        return line
+    shortened = {key: value[:_TEXT_CHARACTERS] if isinstance(value, str) else value for key, value in row.items()}
+    attributes = {name: text[:_TEXT_CHARACTERS] for name, text in row["attributes"].items()}
+    line = journal_line({**shortened, "attributes": attributes})
+    if len(line) <= LINE_BYTES:
+        return line
+    return journal_line({**shortened, "attributes": {}, "chunk_offsets_us": None})

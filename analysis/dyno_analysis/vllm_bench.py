@@ -1,0 +1,187 @@
+"""Result files of `vllm bench serve` as a run. Pure: a document in, rows out.
+
+Without `--save-detailed` the file has no requests: the run has its summary alone. Its definitions
+were read in vLLM's benchmarks/serve.py and benchmarks/lib/endpoint_request_func.py.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from pathlib import PurePath
+from typing import Any, Final
+
+from .errors import InputError
+from .failures import failure
+from .imported_run import Ingested, number, record, whole
+
+KIND: Final = "a result of vllm bench serve"
+DIFFERENCES: Final = (
+    "TTFT: theirs ends with the first SSE event that has choices, in chat perhaps a role alone; ours with output",
+    "start: theirs is the client's, just before it asks for a connection; ours is the proxy's, which has the request",
+    "latency: theirs ends with the last event that has choices (unknown of a failed request); ours with the response",
+    "inter-chunk latency (ITL): theirs counts every event with choices, the closing one too; ours those with output",
+    "TPOT is the same: from the first token to the last, over output tokens - 1",
+    "output tokens: the server's count, or a tokenizer's where the server gave none; the file doesn't say which",
+    "its summary holds successful requests, with standard deviations of the population; ours are of the sample",
+)
+_OPERATIONS: Final = {"openai-chat": "chat", "openai": "text_completion", "vllm": "text_completion"}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def is_vllm_bench(document: Mapping[str, Any]) -> bool:
+    return {"date", "model_id", "duration", "completed", "request_throughput"} <= document.keys()
+
+
+def ingest_vllm_bench(
+    document: Mapping[str, Any], path: PurePath, content: bytes, endpoint: str | None = None
+) -> Ingested:
+    """Rows of a result; ids follow from `content`. The endpoint isn't in the file: its label or backend stands in."""
+    try:
+        date = datetime.strptime(str(document["date"]), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InputError(f"'{path}': 'date' is no time but '{document['date']}'") from error
+    digest = hashlib.sha256(content).hexdigest()
+    backend = str(document.get("backend") or document.get("endpoint_type") or "vllm")
+    endpoint = endpoint or str(document.get("label") or backend)
+    duration_s = number(document.get("duration")) or 0.0
+    began = date - timedelta(seconds=duration_s)
+    starts_s = _floats(document, "start_times", path)
+    spans, answers = [], []
+    for position, request in enumerate(_requests(document, path)):
+        identity = hashlib.sha256(f"{digest}/{position}".encode()).hexdigest()
+        started_at = date if starts_s is None else began + timedelta(seconds=starts_s[position] - min(starts_s))
+        span = _span(request) | {
+            "trace_id": identity[:32],
+            "span_id": identity[32:48],
+            "kind": "CLIENT",
+            "started_at_us": (started_at - _EPOCH) // timedelta(microseconds=1),
+            "operation": (operation := _OPERATIONS.get(backend)),
+            "name": f"{operation or 'request'} {document['model_id']}",
+            "model": str(document["model_id"]),
+            "endpoint": endpoint,
+            "imported_from": path.name,
+            "repeat": 1,
+            "warmup": False,
+        }
+        spans.append(span)
+        answers.append(_answer(span, request))
+    run_id = f"vllm_bench_{date:%Y%m%d_%H%M%S}"
+    return Ingested(
+        kind=KIND,
+        run_id=run_id,
+        record=record(
+            kind=KIND,
+            file_name=path.name,
+            digest=digest,
+            run_id=run_id,
+            started_at=began,
+            finished_at=date,
+            method=f"vllm bench serve, {document.get('request_rate', 'unknown')} requests/s, "
+            f"at most {document.get('max_concurrency') or 'any number'} at once",
+            parameters={
+                name: document.get(name)
+                for name in ("backend", "tokenizer_id", "num_prompts", "request_rate", "burstiness", "max_concurrency")
+            },
+            endpoint=endpoint,
+            model=str(document["model_id"]),
+            prompts=len(spans),
+            published=_published(document),
+            differences=DIFFERENCES,
+        ),
+        spans=spans,
+        prompts=[],
+        answers=[answer for answer in answers if answer["answer"] is not None],
+        started_known=starts_s is not None,
+        differences=DIFFERENCES,
+    )
+
+
+def _requests(document: Mapping[str, Any], path: PurePath) -> list[dict[str, Any]]:
+    """Each request's own figures; none where the file was written without them."""
+    ttfts_s = _floats(document, "ttfts", path)
+    if ttfts_s is None:
+        return []
+    columns: dict[str, list[Any]] = {"ttft": list(ttfts_s)}
+    for name in ("itls", "input_lens", "output_lens", "errors", "generated_texts", "start_times"):
+        values = document.get(name)
+        if values is None:
+            values = [None] * len(ttfts_s)
+        if not isinstance(values, list) or len(values) != len(ttfts_s):
+            raise InputError(f"'{path}': '{name}' has no entry a request ({len(ttfts_s)} by 'ttfts')")
+        columns[name] = values
+    for position, gaps in enumerate(columns["itls"]):
+        if gaps is not None and not (isinstance(gaps, list) and all(number(gap) is not None for gap in gaps)):
+            raise InputError(f"'{path}': 'itls[{position}]' is no list of numbers")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _span(request: Mapping[str, Any]) -> dict[str, Any]:
+    ttft_s, gaps_s = request["ttft"], request["itls"]
+    output_tokens = whole(request["output_lens"])
+    error = request["errors"] or ""
+    # A request that failed before its first event has nothing, not even a message where the server gave no reason.
+    failed = bool(error) or (not ttft_s and not output_tokens)
+    outcome, error_type, status = failure(str(error)) if failed else ("ok", None, 200)
+    # Absolute times are rounded, not gaps: rounding errors must not add up.
+    offsets_us = [round(at_s * 1e6) for at_s in accumulate([ttft_s, *(gaps_s or [])])] if ttft_s else None
+    last_us = offsets_us[-1] if offsets_us and gaps_s is not None else None
+    return {
+        "duration_us": None if failed else last_us,
+        "input_tokens": whole(request["input_lens"]),
+        "output_tokens": None if failed else output_tokens,
+        "status": status,
+        "error_type": error_type,
+        "outcome": outcome,
+        "streamed": True if offsets_us else None,
+        "first_event_us": offsets_us[0] if offsets_us else None,
+        "first_token_us": offsets_us[0] if offsets_us else None,
+        "last_token_us": last_us,
+        "chunk_offsets_us": offsets_us if gaps_s is not None else None,
+        "chunk_count": len(offsets_us) if offsets_us and gaps_s is not None else None,
+    }
+
+
+def _answer(span: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    text = request["generated_texts"]
+    return {
+        "trace_id": span["trace_id"],
+        "endpoint": span["endpoint"],
+        "prompt_id": None,
+        "repeat": 1,
+        "warmup": False,
+        "answer": text if isinstance(text, str) and span["outcome"] == "ok" else None,
+        "error": request["errors"] or None,
+        "status": span["status"],
+    }
+
+
+def _published(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's own summary by the names of the published shape; its token rates are of the whole system."""
+    completed = whole(document.get("completed")) or 0
+    asked = whole(document.get("num_prompts"))
+    output = number(document.get("total_output_tokens"))
+    latency = {
+        ours: None if (value := number(document.get(f"{theirs}_e2el_ms"))) is None else value / 1000
+        for ours, theirs in (("mean", "mean"), ("median", "median"), ("std_dev", "std"))
+    }
+    return {
+        "num_requests": asked if asked is not None else completed + (whole(document.get("failed")) or 0),
+        "successful_requests": completed,
+        "latency": latency,
+        "output_tokens": {"mean": output / completed if output is not None and completed else None},
+        **{
+            name: value
+            for name, value in document.items()
+            if number(value) is not None and name not in ("num_prompts", "completed")
+        },
+    }
+
+
+def _floats(document: Mapping[str, Any], name: str, path: PurePath) -> list[float] | None:
+    values = document.get(name)
+    if values is None or values == []:
+        return None
+    if not isinstance(values, list) or not all(number(value) is not None for value in values):
+        raise InputError(f"'{path}': '{name}' is no list of numbers")
+    return values

@@ -1,0 +1,26 @@
+"""Import files in tests, and ask for what came of it."""
+
+from pathlib import Path
+from typing import Any
+
+from dyno_analysis import load
+from dyno_command import dyno
+
+SAMPLES = Path(__file__).parent / "analysis" / "imported"
+
+
+def imported(folder: Path, *files: str | Path, code: int = 0) -> str:
+    """Import files (samples, by name) into a spans folder; returns what the command printed."""
+    done = dyno("import", *(SAMPLES / file for file in files), "--spans", folder)
+    assert done.returncode == code, done
+    assert bool(done.stderr) == bool(code)
+    return done.stdout
+
+
+def rows(folder: Path, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
+    """Of the view `spans`, in the order of their start."""
+    with load.connect(folder) as connection:
+        found: list[tuple[Any, ...]] = connection.execute(
+            f"FROM spans SELECT {columns} WHERE {where} ORDER BY started_at, span_id"
+        ).fetchall()
+    return found

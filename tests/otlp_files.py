@@ -1,0 +1,46 @@
+"""OTLP files as the OpenTelemetry Collector's file exporter writes them, made by OpenTelemetry's own encoder."""
+
+import base64
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan
+
+IDS = ("traceId", "spanId", "parentSpanId")
+
+
+def protobuf(spans: Sequence[ReadableSpan]) -> bytes:
+    """One message, as it is sent too."""
+    message: bytes = encode_spans(spans).SerializeToString()
+    return message
+
+
+def json_line(spans: Sequence[ReadableSpan]) -> bytes:
+    """One line, without its end."""
+    document = MessageToDict(encode_spans(spans), use_integers_for_enums=True)
+    return json.dumps(_as_otlp(document), separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def framed(*messages: bytes) -> bytes:
+    """Each with its length before it."""
+    return b"".join(struct.pack(">I", len(message)) + message for message in messages)
+
+
+def _as_otlp(value: Any) -> Any:
+    """What OTLP's JSON has otherwise than protobuf's: ids in hex. And doubles as Go writes them, 1 for 1.0."""
+    if isinstance(value, list):
+        return [_as_otlp(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: _as_otlp(item) for key, item in value.items()}
+    for key in IDS:
+        if key in made:
+            made[key] = base64.b64decode(made[key]).hex()
+    double = made.get("doubleValue")
+    if isinstance(double, float) and double.is_integer() and 0 < abs(double) < 1e15:
+        made["doubleValue"] = int(double)
+    return made
