@@ -2,7 +2,9 @@
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
+
+DEFAULT_SPANS: Final = "spans"
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -14,4 +16,6 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def spans_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--spans", metavar="DIR", default="spans", help="folder of the span files (default: spans)")
+    parser.add_argument(
+        "--spans", metavar="DIR", default=DEFAULT_SPANS, help="folder of the span files (default: spans)"
+    )

@@ -1,15 +1,20 @@
 """From the selected `spans` to a comparison: the tables of sql/, and what is computed from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import duckdb
 import numpy as np
 
 from . import quality, regression, rows, statistics
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
-from .query import define, fetch, fetch_columns
+from .load import execute, quoted, sql_text
+from .query import define, fetch, fetch_columns, keep
 from .run_record import RunRecord
 from .runs import define_answers
+
+# What a join or a sort of all requests may hold before it goes to disk. Exact percentiles hold their column anyway.
+SPILLS_BEYOND = "1GB"
 
 
 def compare(
@@ -31,13 +36,12 @@ def compare(
         order = order or [row.endpoint for row in mirrors if row.endpoint is not None][:1]
     endpoints = tuple([name for name in order if name in figures] + [name for name in figures if name not in order])
     lengths = _lengths(connection, endpoints)
-    define(connection, "mirror_pairs" if paired_by == "mirror" else "pairs")
-    balances = [
-        row
-        for row in fetch(connection, "pair_balance", rows.PairBalanceRow)
-        if endpoints and row.first_endpoint == endpoints[0]
-    ]
-    balances.sort(key=lambda row: endpoints.index(row.second_endpoint))
+    with _spilling(connection):
+        _hold_pairs(connection, "mirror_pairs" if paired_by == "mirror" else "pairs", endpoints)
+        balances = fetch(connection, "pair_balance", rows.PairBalanceRow)
+        balances.sort(key=lambda row: endpoints.index(row.second_endpoint))
+        paired = _paired(connection, endpoints, balances, margin, seed)
+        interleaving = fetch(connection, "interleaving", rows.InterleavingRow)
     define_answers(connection, records)
     answers = fetch(connection, "answers", rows.AnswerRow)
     return Comparison(
@@ -54,9 +58,9 @@ def compare(
         distributions={row.endpoint: row for row in fetch(connection, "distribution", rows.DistributionRow)},
         instrument={row.endpoint: row for row in fetch(connection, "instrument", rows.InstrumentRow)},
         lengths=lengths,
-        paired=_paired(fetch(connection, "paired_prompts", rows.PairedPromptRow), endpoints, balances, margin, seed),
+        paired=paired,
         balances=balances,
-        interleaving=fetch(connection, "interleaving", rows.InterleavingRow),
+        interleaving=interleaving,
         mirrors=mirrors,
         fixed_per_token=[_fixed_per_token(name, lengths[name], seed) for name in endpoints],
         correlations={name: _correlations(name, lengths[name]) for name in endpoints},
@@ -66,35 +70,52 @@ def compare(
     )
 
 
+@contextmanager
+def _spilling(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute(f"SET memory_limit = '{SPILLS_BEYOND}'")
+    yield
+    connection.execute("RESET memory_limit")
+
+
+def _hold_pairs(connection: duckdb.DuckDBPyConnection, view: str, endpoints: Sequence[str]) -> None:
+    """The pairs, from the side of the endpoint that the others are held against, as a table in the view's place."""
+    define(connection, view)
+    first = quoted(endpoints[0]) if endpoints else "NULL"
+    execute(connection, f"CREATE OR REPLACE TEMP TABLE pairs AS FROM memory.main.pairs WHERE first_endpoint = {first}")
+
+
 def _paired(
-    prompts: Sequence[rows.PairedPromptRow],
+    connection: duckdb.DuckDBPyConnection,
     endpoints: Sequence[str],
     balances: Sequence[rows.PairBalanceRow],
     margin: float,
     seed: int,
 ) -> list[PairedFigure]:
     found = []
+    if balances:
+        keep(connection, "paired_prompts")
     for balance in balances:
         first, second = endpoints[0], balance.second_endpoint
         for figure in ("latency_s", "ttft_s", "tpot_s"):
-            chosen = [p for p in prompts if (p.first_endpoint, p.second_endpoint, p.figure) == (first, second, figure)]
             # A ratio to nothing says nothing: a prompt whose sum is 0 is left out.
-            chosen = [p for p in chosen if p.first_sum > 0 and p.second_sum > 0]
-            if not chosen:
-                continue
-            ratio = statistics.paired_ratio(
-                np.array([p.first_sum for p in chosen]),
-                np.array([p.second_sum for p in chosen]),
-                np.array([p.pairs for p in chosen], dtype=np.float64),
-                seed,
+            chosen = fetch_columns(
+                connection,
+                f"FROM paired_prompts SELECT first_sum, second_sum, pairs WHERE second_endpoint = {quoted(second)} "
+                f"AND figure = '{figure}' AND first_sum > 0 AND second_sum > 0 ORDER BY prompt",
             )
+            first_sums, second_sums, pairs = (
+                chosen[name].astype(np.float64) for name in ("first_sum", "second_sum", "pairs")
+            )
+            if not len(pairs):
+                continue
+            ratio = statistics.paired_ratio(first_sums, second_sums, pairs, seed)
             overhead_s = _overhead_s(balance, figure)
             found.append(
                 PairedFigure(
                     figure,
                     first,
                     second,
-                    sum(p.pairs for p in chosen),
+                    int(pairs.sum()),
                     ratio,
                     statistics.verdict(ratio, margin, overhead_s),
                     overhead_s,
@@ -118,7 +139,7 @@ def _overhead_s(balance: rows.PairBalanceRow, figure: str) -> float | None:
 
 
 def _lengths(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[str]) -> dict[str, Lengths]:
-    columns = fetch_columns(connection, "lengths")
+    columns = fetch_columns(connection, sql_text("lengths"))
     found = {}
     for name in endpoints:
         own = columns["endpoint"] == name

@@ -21,9 +21,13 @@ class PairedFigure:
     overhead_s: float | None  # what the verdict was weighed against
 
 
+# Of an endpoint with more points than this, about as many or fewer are looked at (lengths.sql has the same number).
+MOST_LENGTHS = 200_000
+
+
 @dataclass(frozen=True)
 class Lengths:
-    """One endpoint's ok requests whose output was counted; `input_tokens` is NaN where not known."""
+    """One endpoint's ok requests whose output was counted, or a sample; `input_tokens` is NaN where not known."""
 
     input_tokens: Array
     output_tokens: Array
@@ -95,6 +99,10 @@ class Comparison:
     @property
     def simulated(self) -> list[str]:
         return [name for name in self.endpoints if self.figures[name].simulated]
+
+    @property
+    def lengths_sampled(self) -> bool:
+        return any(row.ok > MOST_LENGTHS for row in self.figures.values())
 
     @property
     def by_mirror(self) -> bool:

@@ -4,7 +4,7 @@ from .comparison import Comparison
 from .published import NOT_IN_FILE
 from .statistics import samples_needed
 from .table import UNKNOWN, Table, milliseconds, percent, rate
-from .tables import titled
+from .tables import LENGTHS_SAMPLED, titled
 
 
 def failure_table(comparison: Comparison) -> Table | None:
@@ -167,8 +167,10 @@ def throughput_table(comparison: Comparison) -> Table:
             ]
         )
     columns = ["", "n", "min, tok/s", "of all, tok/s", "max, tok/s", "rank corr. with answer", "rank corr. with prompt"]
-    note = "Spearman's rank correlation of a request's output throughput with its output and input tokens: -1 to 1."
-    return Table(titled("Throughput across prompts", comparison), columns, "lrrrrrr", table, [note])
+    notes = ["Spearman's rank correlation of a request's output throughput with its output and input tokens: -1 to 1."]
+    if comparison.lengths_sampled:
+        notes.append(LENGTHS_SAMPLED)
+    return Table(titled("Throughput across prompts", comparison), columns, "lrrrrrr", table, notes)
 
 
 def _from_us(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,8 +60,15 @@ SPAN_COLUMNS = (
     ("simulated", "BOOLEAN"),
     ("imported_from", "VARCHAR"),
     ("attributes", "MAP(VARCHAR, VARCHAR)"),
+    # From here on the reports' own.
+    ("overhead_end_us", "BIGINT"),
+    ("mirror", "VARCHAR"),
+    ("mirror_trace_id", "VARCHAR"),
+    ("mirror_span_id", "VARCHAR"),
 )
 JOURNAL_NAME = re.compile(r"[A-Za-z0-9_]+-\d{12}\.jsonl")
+# With all their attributes and chunk times: some 300 MB.
+HELD_REQUESTS = 100_000
 # Where spans.sql reads from, as a person pastes it.
 PASTED_FILES = "'spans/*.jsonl'"
 
@@ -95,6 +103,9 @@ def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBP
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
+    # DuckDB draws its bar of slow queries on standard output, into a pipe too.
+    connection.execute(f"SET enable_progress_bar = {str(sys.stdout.isatty()).lower()}")
+    connection.execute(sql_text("duckdb", "engines"))
     execute(connection, spans_sql(span_files(folder) if files is None else files))
     return connection
 
@@ -141,18 +152,21 @@ def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
     """Let `spans` mean the selected requests alone; the whole stays as `all_spans`.
 
     `traffic` has those that aren't mirrored too, whether they are selected or not. A run is read once and held in a
-    table; all traffic may be larger than memory, so it stays a view.
+    table, unless it is larger than HELD_REQUESTS; all traffic may be larger than memory, so it stays a view.
     """
     connection.execute("ALTER VIEW spans RENAME TO all_spans")
-    kind = "TABLE" if selection.runs else "VIEW"
-    execute(connection, f"CREATE {kind} traffic AS FROM all_spans WHERE {_condition(selection)}")
-    # Both sides of a mirror have a prompt id, and looking into the map of every other request as well takes long.
-    of_mirrors = " WHERE prompt_id IS NOT NULL AND attributes['dyno.mirror'] IS NOT NULL" if selection.mirrored else ""
+    condition = _condition(selection)
+    kind = "VIEW"
+    if selection.runs:
+        (n,) = execute(connection, f"FROM all_spans SELECT count(*) WHERE {condition}").fetchall()[0]
+        kind = "TABLE" if n <= HELD_REQUESTS else "VIEW"
+    execute(connection, f"CREATE {kind} traffic AS FROM all_spans WHERE {condition}")
+    of_mirrors = " WHERE mirror IS NOT NULL" if selection.mirrored else ""
     execute(connection, f"CREATE VIEW spans AS FROM traffic{of_mirrors}")
 
 
-def sql_text(name: str) -> str:
-    return (resources.files("dyno_analysis") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+def sql_text(name: str, folder: str = "sql") -> str:
+    return (resources.files("dyno_analysis") / folder / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def quoted(text: str) -> str:

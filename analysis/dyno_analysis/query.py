@@ -25,13 +25,18 @@ def fetch(connection: duckdb.DuckDBPyConnection, table: str, row: type[Row]) -> 
     return [row(*values) for values in cursor.fetchall()]
 
 
-def fetch_columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, NDArray[np.generic]]:
-    """The columns of `sql/{table}.sql` as arrays, for tables with a row a request; NULL becomes NaN."""
-    columns = execute(connection, sql_text(table)).fetchnumpy()
+def fetch_columns(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, NDArray[np.generic]]:
+    """The result's columns as arrays, for tables with a row a request or a prompt; NULL becomes NaN."""
+    columns = execute(connection, sql).fetchnumpy()
     return {
         name: column.filled(np.nan) if isinstance(column, np.ma.MaskedArray) else column
         for name, column in columns.items()
     }
+
+
+def keep(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Hold the rows of `sql/{table}.sql` in a table of that name, since they are asked for more than once."""
+    execute(connection, f"CREATE OR REPLACE TEMP TABLE {table} AS\n{sql_text(table)}")
 
 
 def define(connection: duckdb.DuckDBPyConnection, view: str) -> None:

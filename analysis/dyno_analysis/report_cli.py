@@ -4,10 +4,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from .arguments import ArgumentParser, spans_argument
+from .arguments import DEFAULT_SPANS, ArgumentParser, spans_argument
 from .errors import InputError
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from .comparison import Comparison
@@ -18,6 +19,7 @@ examples:
   dyno report 20261123_215900_ab12 --out out    one run, with report.md and the raw results in out/
   dyno report --since 2h --endpoints a,b        all traffic of the last two hours, in a run or not
   dyno report --since 1d --paired-by mirror     mirrored requests against their copies: the users' own traffic, paired
+  dyno report --store clickhouse://ch:8123/otel the newest run in a Collector's ClickHouse
 
 exit codes: 0 all requests were ok, 1 some failed (warm-ups and cancelled requests don't count), 2 wrong use
 """
@@ -35,6 +37,12 @@ def main(argv: list[str]) -> int:
         "runs", nargs="*", metavar="RUN", help="run ids (default: the newest; all traffic without any, or by mirror)"
     )
     spans_argument(parser)
+    parser.add_argument(
+        "--store",
+        metavar="URL",
+        help="the headline tables over a Collector's ClickHouse instead of span files: "
+        "clickhouse://user@host:port/database, the password in CLICKHOUSE_PASSWORD",
+    )
     parser.add_argument("--out", metavar="DIR", help="also write report.md and the raw results (JSON) there")
     parser.add_argument("--since", metavar="TIME", help="traffic from then on: RFC 3339, or 15m, 2h, 3d ago")
     parser.add_argument("--until", metavar="TIME", help="traffic before then")
@@ -57,7 +65,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     arguments = parser.parse_args(argv)
     try:
-        return _report(arguments)
+        return _report(arguments) if arguments.store is None else _report_of_store(arguments)
     except InputError as error:
         print(f"dyno report: {error}", file=sys.stderr)
         return 2
@@ -67,7 +75,6 @@ def _report(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from . import times
     from .compare import compare
     from .load import Selection, connect, select
     from .report_files import write_report
@@ -75,9 +82,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
     spans = Path(arguments.spans)
     now = datetime.now(UTC)
-    endpoints = [name.strip() for name in (arguments.endpoints or "").split(",") if name.strip()]
-    since_us = times.unix_us(arguments.since, now, "--since") if arguments.since else None
-    until_us = times.unix_us(arguments.until, now, "--until") if arguments.until else None
+    endpoints, since_us, until_us = _chosen(arguments, now)
     with connect(spans) as connection:
         runs = list(dict.fromkeys(arguments.runs))
         by_mirror = arguments.paired_by == "mirror"
@@ -96,6 +101,35 @@ def _report(arguments: argparse.Namespace) -> int:
             for path in write_report(connection, comparison, Path(arguments.out), now):
                 print(path)
     return 1 if comparison.failed else 0
+
+
+def _report_of_store(arguments: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from .load import Selection
+    from .store_report import report
+
+    for flag, given in (
+        ("--out", arguments.out is not None),
+        ("--paired-by mirror", arguments.paired_by == "mirror"),
+        ("--spans", arguments.spans != DEFAULT_SPANS),
+    ):
+        if given:
+            raise InputError(f"{flag} needs the span files; leave out {flag} or --store")
+    endpoints, since_us, until_us = _chosen(arguments, datetime.now(UTC))
+    chosen = Selection(list(dict.fromkeys(arguments.runs)), endpoints, since_us, until_us)
+    return report(arguments.store, chosen, arguments.margin, arguments.seed)
+
+
+def _chosen(arguments: argparse.Namespace, now: "datetime") -> tuple[list[str], int | None, int | None]:
+    """The endpoints in the order asked for, and the time range in Unix microseconds."""
+    from . import times
+
+    return (
+        [name.strip() for name in (arguments.endpoints or "").split(",") if name.strip()],
+        times.unix_us(arguments.since, now, "--since") if arguments.since else None,
+        times.unix_us(arguments.until, now, "--until") if arguments.until else None,
+    )
 
 
 def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str], spans: "Path") -> None:

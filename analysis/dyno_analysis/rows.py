@@ -95,19 +95,6 @@ class MirrorRow:
 
 
 @dataclass(frozen=True)
-class PairedPromptRow:
-    """paired_prompts.sql; sums in seconds."""
-
-    first_endpoint: str
-    second_endpoint: str
-    figure: str
-    prompt: str
-    pairs: int
-    first_sum: float
-    second_sum: float
-
-
-@dataclass(frozen=True)
 class PairBalanceRow:
     """pair_balance.sql"""
 

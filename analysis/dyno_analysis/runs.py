@@ -68,8 +68,8 @@ def newest(runs: Mapping[str, float]) -> str | None:
     return max(runs, key=lambda run_id: (runs[run_id], run_id)) if runs else None
 
 
-def check_known(asked: list[str], runs: Mapping[str, float], spans: Path) -> None:
-    """Raise InputError for a run that isn't there, naming the nearest one."""
+def check_known(asked: list[str], runs: Mapping[str, float], spans: object) -> None:
+    """Raise InputError for a run that isn't there, naming the nearest one; `spans`: where they lie."""
     for run_id in asked:
         if run_id in runs:
             continue

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from . import regression
-from .comparison import Comparison, PairedFigure
+from .comparison import MOST_LENGTHS, Comparison, PairedFigure
 from .published import NOT_IN_FILE, published_figure
 from .rows import EndpointRow
-from .statistics import FEWEST_PROMPTS, Interval, Verdict, samples_needed
+from .statistics import FEWEST_PROMPTS, MOST_GROUPS, Interval, Verdict, samples_needed
 from .table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
 
 # The published table's rows: label, figure, cell, and what the larger value is called (None: no ratio).
@@ -30,6 +30,7 @@ _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (
     ("input tokens", "input_tokens", tokens, False),
     ("output tokens", "output_tokens", tokens, False),
 )
+LENGTHS_SAMPLED = f"An endpoint's requests beyond {MOST_LENGTHS:,} are a sample, picked by their ids: n says how many."
 PAIRED_LABELS = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
@@ -151,6 +152,15 @@ def paired_table(comparison: Comparison) -> Table | None:
                 verdict_text(paired, comparison.margin),
             ]
         )
+    notes = [
+        f"Ratio of means: BCa bootstrap over prompts, {resamples:,} resamples, seed {comparison.seed}.",
+        "Median of the prompts' ratios: its interval by order statistics.",
+        f"'No difference': the whole interval lies within {comparison.margin * 100:g} %.",
+        "Proxy's own: by how much its overhead differs between the two, or spreads, whichever is more.",
+        "What both share cancels. A verdict is withheld where the proxy's own is as much as the effect.",
+    ]
+    if any(paired.ratio.prompts > MOST_GROUPS for paired in comparison.paired):
+        notes.append(f"More prompts than {MOST_GROUPS:,} are resampled in that many groups made by chance.")
     return Table(
         titled("Paired ratio", comparison),
         [
@@ -159,13 +169,7 @@ def paired_table(comparison: Comparison) -> Table | None:
         ],
         "lrrrrrrrrl",
         table,
-        [
-            f"Ratio of means: BCa bootstrap over prompts, {resamples:,} resamples, seed {comparison.seed}.",
-            "Median of the prompts' ratios: its interval by order statistics.",
-            f"'No difference': the whole interval lies within {comparison.margin * 100:g} %.",
-            "Proxy's own: by how much its overhead differs between the two, or spreads, whichever is more.",
-            "What both share cancels. A verdict is withheld where the proxy's own is as much as the effect.",
-        ],
+        notes,
     )
 
 
@@ -186,6 +190,9 @@ def fixed_per_token_table(comparison: Comparison) -> Table:
         for found in comparison.fixed_per_token
         for line in found.lines
     ]
+    notes = ["Over ok requests. The fixed part is where the line meets 0 tokens, mostly beyond the lengths measured."]
+    if comparison.lengths_sampled:
+        notes.append(LENGTHS_SAMPLED)
     columns = [
         "",
         "method",
@@ -202,7 +209,7 @@ def fixed_per_token_table(comparison: Comparison) -> Table:
         columns,
         "llrrrrrrl",
         table,
-        ["Over ok requests. The fixed part is where the line meets 0 tokens, mostly beyond the lengths measured."],
+        notes,
     )
 
 

@@ -1,31 +1,45 @@
 -- A row is one endpoint: the comparison table's figures. Latency, tokens and throughput are of its ok requests;
 -- warm-ups are counted and otherwise left out. Throughput is the output tokens over the time they took, both summed.
+WITH asked AS (
+    SELECT
+        *,
+        NOT warmup AS is_counted,
+        NOT warmup AND outcome = 'ok' AS is_ok
+    FROM spans
+    WHERE endpoint IS NOT NULL
+),
+measured AS (
+    SELECT
+        *,
+        CASE WHEN is_ok THEN latency_s END AS ok_latency_s,
+        CASE WHEN is_ok THEN input_tokens END AS ok_input_tokens,
+        CASE WHEN is_ok THEN output_tokens END AS ok_output_tokens,
+        CASE WHEN is_ok AND output_tokens IS NOT NULL THEN latency_s END AS generating_s
+    FROM asked
+)
 SELECT
     endpoint,
-    string_agg(DISTINCT model, ', ' ORDER BY model) AS models,
-    bool_or(simulated) AS simulated,
-    bool_or(imported_from IS NOT NULL) AS imported,
-    count(*) FILTER (WHERE NOT warmup) AS requests,
-    count(*) FILTER (WHERE NOT warmup AND outcome = 'ok') AS ok,
-    count(*) FILTER (WHERE NOT warmup AND outcome = 'client_cancelled') AS cancelled,
-    count(*) FILTER (WHERE NOT warmup AND outcome = 'rejected') AS rejected,
+    distinct_texts(model) AS models,
+    max(simulated) AS simulated,
+    CAST(count(imported_from) > 0 AS BOOLEAN) AS imported,
+    count(*) FILTER (WHERE is_counted) AS requests,
+    count(*) FILTER (WHERE is_ok) AS ok,
+    count(*) FILTER (WHERE is_counted AND outcome = 'client_cancelled') AS cancelled,
+    count(*) FILTER (WHERE is_counted AND outcome = 'rejected') AS rejected,
     count(*) FILTER (WHERE warmup) AS warmups,
-    count(*) FILTER (WHERE NOT warmup AND outcome = 'ok' AND finish_reason = 'length') AS cut_by_length,
-    count(*) FILTER (WHERE NOT warmup AND outcome = 'ok' AND streamed) AS streamed,
-    count(*) FILTER (WHERE NOT warmup AND outcome = 'ok' AND usage_source = 'chunks') AS counted_by_chunks,
-    avg(latency_s) FILTER (WHERE NOT warmup AND outcome = 'ok') AS mean_latency_s,
-    median(latency_s) FILTER (WHERE NOT warmup AND outcome = 'ok') AS median_latency_s,
-    min(latency_s) FILTER (WHERE NOT warmup AND outcome = 'ok') AS min_latency_s,
-    max(latency_s) FILTER (WHERE NOT warmup AND outcome = 'ok') AS max_latency_s,
-    stddev_samp(latency_s) FILTER (WHERE NOT warmup AND outcome = 'ok') AS stddev_latency_s,
-    CAST(sum(output_tokens) FILTER (WHERE NOT warmup AND outcome = 'ok') AS DOUBLE)
-    / nullif(sum(latency_s) FILTER (WHERE NOT warmup AND outcome = 'ok' AND output_tokens IS NOT NULL), 0)
-        AS output_tokens_per_s,
-    avg(output_tokens) FILTER (WHERE NOT warmup AND outcome = 'ok') AS mean_output_tokens,
-    avg(input_tokens) FILTER (WHERE NOT warmup AND outcome = 'ok') AS mean_input_tokens,
-    CAST(sum(input_tokens) FILTER (WHERE NOT warmup AND outcome = 'ok') AS BIGINT) AS sum_input_tokens,
-    CAST(sum(output_tokens) FILTER (WHERE NOT warmup AND outcome = 'ok') AS BIGINT) AS sum_output_tokens
-FROM spans
-WHERE endpoint IS NOT NULL
+    count(*) FILTER (WHERE is_ok AND finish_reason = 'length') AS cut_by_length,
+    count(*) FILTER (WHERE is_ok AND streamed) AS streamed,
+    count(*) FILTER (WHERE is_ok AND usage_source = 'chunks') AS counted_by_chunks,
+    avg(ok_latency_s) AS mean_latency_s,
+    exact_median(ok_latency_s) AS median_latency_s,
+    min(ok_latency_s) AS min_latency_s,
+    max(ok_latency_s) AS max_latency_s,
+    deviation(ok_latency_s) AS stddev_latency_s,
+    sum(ok_output_tokens) / nullif(sum(generating_s), 0) AS output_tokens_per_s,
+    avg(ok_output_tokens) AS mean_output_tokens,
+    avg(ok_input_tokens) AS mean_input_tokens,
+    sum(ok_input_tokens) AS sum_input_tokens,
+    sum(ok_output_tokens) AS sum_output_tokens
+FROM measured
 GROUP BY endpoint
 ORDER BY endpoint;

@@ -3,17 +3,17 @@
 SELECT
     endpoint,
     count(overhead_us) AS n,
-    median(overhead_us) AS median_overhead_us,
-    median(overhead_us) FILTER (WHERE streamed) AS median_overhead_streamed_us,
-    quantile_cont(overhead_us, 0.99) AS p99_overhead_us,
+    exact_percentiles(overhead_us)[1] AS median_overhead_us,
+    exact_median(CASE WHEN streamed THEN overhead_us END) AS median_overhead_streamed_us,
+    exact_percentiles(overhead_us)[4] AS p99_overhead_us,
     max(overhead_us) AS max_overhead_us,
-    median(CAST(attributes['dyno.overhead.end_us'] AS BIGINT)) AS median_overhead_end_us,
-    max(CAST(attributes['dyno.overhead.end_us'] AS BIGINT)) AS max_overhead_end_us,
+    exact_median(overhead_end_us) AS median_overhead_end_us,
+    max(overhead_end_us) AS max_overhead_end_us,
     count(loop_lag_us) AS with_lag,
-    median(loop_lag_us) AS median_lag_us,
+    exact_median(loop_lag_us) AS median_lag_us,
     max(loop_lag_us) AS max_lag_us,
     avg(CASE WHEN loop_lag_us > 1000 THEN 1.0 WHEN loop_lag_us IS NOT NULL THEN 0.0 END) AS share_lagging,
-    median(send_lag_s) AS median_send_lag_s,
+    exact_median(send_lag_s) AS median_send_lag_s,
     max(send_lag_s) AS max_send_lag_s
 FROM spans
 WHERE NOT warmup AND endpoint IS NOT NULL

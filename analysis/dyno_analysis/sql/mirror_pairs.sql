@@ -4,9 +4,8 @@ CREATE OR REPLACE VIEW pairs AS
 WITH answered AS (
     SELECT
         *,
-        attributes['dyno.mirror'] AS mirror,
-        coalesce(attributes['dyno.mirror.trace_id'], trace_id) AS original_trace_id,
-        coalesce(attributes['dyno.mirror.span_id'], span_id) AS original_span_id
+        coalesce(mirror_trace_id, trace_id) AS original_trace_id,
+        coalesce(mirror_span_id, span_id) AS original_span_id
     FROM spans
     WHERE NOT warmup AND outcome = 'ok' AND endpoint IS NOT NULL AND prompt_id IS NOT NULL
 )
@@ -30,8 +29,8 @@ SELECT
     b.output_tokens AS second_output_tokens,
     a.overhead_us AS first_overhead_us,
     b.overhead_us AS second_overhead_us,
-    CAST(a.attributes['dyno.overhead.end_us'] AS BIGINT) AS first_overhead_end_us,
-    CAST(b.attributes['dyno.overhead.end_us'] AS BIGINT) AS second_overhead_end_us
+    a.overhead_end_us AS first_overhead_end_us,
+    b.overhead_end_us AS second_overhead_end_us
 FROM answered AS a
 INNER JOIN answered AS b
     ON a.original_trace_id = b.original_trace_id

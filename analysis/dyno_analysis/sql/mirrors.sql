@@ -5,12 +5,11 @@ WITH marked AS MATERIALIZED (
     SELECT
         endpoint,
         outcome = 'ok' AS is_ok,
-        attributes['dyno.mirror'] AS mirror,
-        coalesce(attributes['dyno.mirror.trace_id'], trace_id) AS original_trace_id,
-        coalesce(attributes['dyno.mirror.span_id'], span_id) AS original_span_id
+        mirror,
+        coalesce(mirror_trace_id, trace_id) AS original_trace_id,
+        coalesce(mirror_span_id, span_id) AS original_span_id
     FROM traffic
-    -- Both sides always have a prompt id; to look into the map of every other request as well would take long.
-    WHERE NOT warmup AND endpoint IS NOT NULL AND prompt_id IS NOT NULL AND attributes['dyno.mirror'] IS NOT NULL
+    WHERE NOT warmup AND endpoint IS NOT NULL AND mirror IS NOT NULL
 ),
 asked AS (
     SELECT endpoint, count(*) - coalesce(any_value(copies), 0) AS requests

@@ -1,25 +1,40 @@
 -- A row is one figure of one prompt that two endpoints both answered: its sums over the repeats in which both know the
 -- figure, from either side. Needs the view of pairs.sql.
-WITH figures AS (
+WITH prompts AS (
     SELECT
         first_endpoint,
         second_endpoint,
-        run_id,
-        prompt_id,
-        unnest(['latency_s', 'ttft_s', 'tpot_s']) AS figure,
-        unnest([first_latency_s, first_ttft_s, first_tpot_s]) AS first_value,
-        unnest([second_latency_s, second_ttft_s, second_tpot_s]) AS second_value
+        coalesce(run_id, '') || '/' || prompt_id AS prompt,
+        [
+            count(first_latency_s + second_latency_s),
+            count(first_ttft_s + second_ttft_s),
+            count(first_tpot_s + second_tpot_s)
+        ] AS pairs,
+        [
+            sum(first_latency_s) FILTER (WHERE second_latency_s IS NOT NULL),
+            sum(first_ttft_s) FILTER (WHERE second_ttft_s IS NOT NULL),
+            sum(first_tpot_s) FILTER (WHERE second_tpot_s IS NOT NULL)
+        ] AS first_sums,
+        [
+            sum(second_latency_s) FILTER (WHERE first_latency_s IS NOT NULL),
+            sum(second_ttft_s) FILTER (WHERE first_ttft_s IS NOT NULL),
+            sum(second_tpot_s) FILTER (WHERE first_tpot_s IS NOT NULL)
+        ] AS second_sums
     FROM pairs
+    GROUP BY first_endpoint, second_endpoint, prompt
+),
+figures AS (
+    SELECT
+        first_endpoint,
+        second_endpoint,
+        unnest(['latency_s', 'ttft_s', 'tpot_s']) AS figure,
+        prompt,
+        unnest(pairs) AS pairs,
+        unnest(first_sums) AS first_sum,
+        unnest(second_sums) AS second_sum
+    FROM prompts
 )
-SELECT
-    first_endpoint,
-    second_endpoint,
-    figure,
-    coalesce(run_id, '') || '/' || prompt_id AS prompt,
-    count(*) AS pairs,
-    sum(first_value) AS first_sum,
-    sum(second_value) AS second_sum
+SELECT *
 FROM figures
-WHERE first_value IS NOT NULL AND second_value IS NOT NULL
-GROUP BY ALL
+WHERE pairs > 0
 ORDER BY first_endpoint, second_endpoint, figure, prompt;

@@ -31,8 +31,8 @@ SELECT
     b.output_tokens AS second_output_tokens,
     a.overhead_us AS first_overhead_us,
     b.overhead_us AS second_overhead_us,
-    CAST(a.attributes['dyno.overhead.end_us'] AS BIGINT) AS first_overhead_end_us,
-    CAST(b.attributes['dyno.overhead.end_us'] AS BIGINT) AS second_overhead_end_us
+    a.overhead_end_us AS first_overhead_end_us,
+    b.overhead_end_us AS second_overhead_end_us
 FROM answered AS a
 INNER JOIN answered AS b
     ON a.run_id IS NOT DISTINCT FROM b.run_id

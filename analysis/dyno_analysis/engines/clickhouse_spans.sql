@@ -1,0 +1,76 @@
+-- A row is one request, as in spans.sql, out of the table that the OpenTelemetry Collector's ClickHouse exporter fills.
+-- Its maps hold every attribute as text. `attributes` is the whole map here, also of what has a column of its own.
+-- `dyno report --store` reads through it without creating anything; for SQL of your own, run this file once.
+CREATE OR REPLACE VIEW spans AS
+WITH
+    (name) -> if(mapContains(SpanAttributes, name), SpanAttributes[name], NULL) AS text,
+    (name) -> toInt64OrNull(SpanAttributes[name]) AS whole,
+    (name) -> toFloat64OrNull(SpanAttributes[name]) AS number,
+    (name) -> CASE SpanAttributes[name] WHEN 'true' THEN true WHEN 'false' THEN false END AS flag,
+    -- As in spans.sql: reasoning that was counted but not streamed took none of the time between the tokens.
+    CASE
+        WHEN flag('dyno.reasoning.hidden') THEN NULL
+        WHEN reasoning_tokens > 0 AND NOT coalesce(flag('dyno.reasoning.streamed'), false)
+            THEN output_tokens - reasoning_tokens
+        ELSE output_tokens
+    END AS streamed_tokens,
+    coalesce(whole('dyno.usage.first_chunk_tokens'), 1) AS first_chunk_tokens,
+    whole('dyno.event.first_token_us') AS first_token_us,
+    whole('dyno.event.last_token_us') AS last_token_us
+SELECT
+    TraceId AS trace_id,
+    SpanId AS span_id,
+    nullIf(ParentSpanId, '') AS parent_span_id,
+    Timestamp AS started_at,
+    text('dyno.endpoint') AS endpoint,
+    text('gen_ai.provider.name') AS provider,
+    text('gen_ai.operation.name') AS operation,
+    text('gen_ai.request.model') AS model,
+    text('gen_ai.response.model') AS response_model,
+    flag('dyno.streamed') AS streamed,
+    text('http.request.method') AS method,
+    text('url.path') AS path,
+    whole('http.response.status_code') AS status,
+    text('dyno.outcome') AS outcome,
+    text('error.type') AS error_type,
+    intDiv(Duration, 1000) / 1e6 AS latency_s,
+    whole('dyno.event.headers_us') / 1e6 AS ttfb_s,
+    CASE WHEN streamed THEN first_token_us / 1e6 END AS ttft_s,
+    CASE WHEN streamed THEN whole('dyno.event.first_answer_us') / 1e6 END AS ttfa_s,
+    CASE
+        WHEN last_token_us = first_token_us THEN NULL
+        WHEN streamed AND streamed_tokens >= 2 AND streamed_tokens > first_chunk_tokens
+            THEN (last_token_us - first_token_us) / 1e6 / (streamed_tokens - first_chunk_tokens)
+    END AS tpot_s,
+    whole('gen_ai.usage.input_tokens') AS input_tokens,
+    whole('gen_ai.usage.output_tokens') AS output_tokens,
+    whole('gen_ai.usage.reasoning.output_tokens') AS reasoning_tokens,
+    whole('gen_ai.usage.cache_read.input_tokens') AS cached_tokens,
+    text('dyno.usage.source') AS usage_source,
+    nullIf(JSONExtract(SpanAttributes['gen_ai.response.finish_reasons'], 'Array(String)')[1], '') AS finish_reason,
+    whole('dyno.chunk.count') AS chunk_count,
+    JSONExtract(SpanAttributes['dyno.chunk.offsets_us'], 'Array(Int64)') AS chunk_offsets_us,
+    whole('http.request.body.size') AS request_bytes,
+    whole('http.response.body.size') AS response_bytes,
+    number('dyno.server.ttft_s') AS server_ttft_s,
+    number('dyno.server.latency_s') AS server_latency_s,
+    number('dyno.server.queue_s') AS server_queue_s,
+    whole('dyno.overhead_us') AS overhead_us,
+    whole('dyno.loop_lag_us') AS loop_lag_us,
+    text('dyno.run.id') AS run_id,
+    text('dyno.workload') AS workload,
+    text('dyno.prompt.id') AS prompt_id,
+    whole('dyno.repeat') AS repeat,
+    coalesce(flag('dyno.warmup'), false) AS warmup,
+    fromUnixTimestamp64Micro(whole('dyno.due_at_unix_us'), 'UTC') AS due_at,
+    number('dyno.send_lag_s') AS send_lag_s,
+    flag('dyno.simulated') AS simulated,
+    text('dyno.imported_from') AS imported_from,
+    SpanAttributes AS attributes,
+    whole('dyno.overhead.end_us') AS overhead_end_us,
+    text('dyno.mirror') AS mirror,
+    text('dyno.mirror.trace_id') AS mirror_trace_id,
+    text('dyno.mirror.span_id') AS mirror_span_id
+FROM otel_traces
+-- Clients and engines send their spans into the same table; a request of ours always has its outcome.
+WHERE mapContains(SpanAttributes, 'dyno.outcome');

@@ -1,0 +1,91 @@
+"""`dyno report --store`: the headline tables over a store beyond this machine."""
+
+from dataclasses import replace
+
+from . import clickhouse_store, detail_tables, findings, rows, tables
+from .clickhouse_store import Store, fetch
+from .comparison import Comparison
+from .errors import InputError
+from .load import Selection
+from .report_terminal import print_table
+from .runs import check_known, newest
+from .table import Table, count
+
+_LEFT_OUT = "Paired ratios and inter-chunk latency need the span files: dyno report --spans DIR."
+
+
+def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
+    """Print the headline tables of the chosen requests; 0, or 1 where some failed. InputError in place of a table."""
+    store = clickhouse_store.connect(clickhouse_store.parse_address(address))
+    if chosen.runs or (chosen.since_us is None and chosen.until_us is None):
+        known = clickhouse_store.runs(store)
+        check_known(list(chosen.runs), known, store.address)
+        if not chosen.runs and (last := newest(known)):
+            chosen = replace(chosen, runs=[last])
+    comparison = headline(store, chosen, margin, seed)
+    _check_found(comparison, chosen, store)
+    print(findings.heading(comparison))
+    print(f"  store  {store.address}")
+    for table in (
+        tables.comparison_table(comparison),
+        _without(tables.percentile_table(comparison), "inter-chunk"),
+        detail_tables.failure_table(comparison),
+        detail_tables.instrument_table(comparison),
+    ):
+        if table is not None:
+            print(flush=True)
+            print_table(table)
+    print()
+    if twice := clickhouse_store.stored_twice(store, chosen):
+        print(
+            f"- {count(twice, 'span is', 'spans are')} stored twice and counted twice: the Collector sent them again."
+        )
+    print(f"- {_LEFT_OUT}")
+    return 1 if comparison.failed else 0
+
+
+def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Comparison:
+    """The comparison's figures, percentiles and outcomes; all else is empty."""
+    figures = {row.endpoint: row for row in fetch(store, "comparison", rows.EndpointRow, chosen)}
+    order = chosen.endpoints
+    endpoints = [name for name in order if name in figures] + [name for name in figures if name not in order]
+    percentiles = fetch(store, "percentiles", rows.PercentileRow, chosen)
+    return Comparison(
+        endpoints=tuple(endpoints),
+        runs=tuple(chosen.runs),
+        paired_by="prompt",
+        records=(),
+        margin=margin,
+        seed=seed,
+        figures=figures,
+        percentiles={(row.endpoint, row.figure): row for row in percentiles},
+        gaps={},
+        failures=fetch(store, "failures", rows.FailureRow, chosen),
+        distributions={},
+        instrument={row.endpoint: row for row in fetch(store, "instrument", rows.InstrumentRow, chosen)},
+        lengths={},
+        paired=(),
+        balances=(),
+        interleaving=(),
+        mirrors=(),
+        fixed_per_token=(),
+        correlations={},
+        answers=(),
+        quality=(),
+        prompt_texts=(),
+    )
+
+
+def _check_found(comparison: Comparison, chosen: Selection, store: Store) -> None:
+    where = f"run {', '.join(chosen.runs)} of '{store.address}'" if chosen.runs else f"'{store.address}'"
+    missing = [name for name in chosen.endpoints if name not in comparison.figures]
+    if missing:
+        there = f"; there are: {', '.join(comparison.endpoints)}" if comparison.endpoints else ""
+        raise InputError(f"no request of endpoint '{missing[0]}' in {where}{there}")
+    if not comparison.endpoints:
+        raise InputError(f"no request chosen in {where}; mend the time range, or see what its table holds")
+
+
+def _without(table: Table, label: str) -> Table:
+    """Less a row that isn't asked for here: an empty one would say that nobody knows it."""
+    return replace(table, rows=[row for row in table.rows if not row[0].startswith(label)])

@@ -1,0 +1,83 @@
+"""The analysis over many spans: what is bounded stays exact where it was, and the scale bench runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from dyno_analysis import load, query, rows, statistics
+from dyno_analysis.comparison import MOST_LENGTHS
+from stored_spans import streamed, write
+
+
+def test_chunk_gaps_by_their_numbers_are_exact(tmp_path: Path) -> None:
+    """Percentiles out of counted gaps are those that DuckDB finds among the gaps themselves."""
+    rng = np.random.default_rng(0)
+    requests = [streamed(np.cumsum(rng.integers(0, 40, n) * 100).tolist()) for n in rng.integers(1, 60, 200)]
+    write(tmp_path, requests)
+    with load.connect(tmp_path) as connection:
+        (row,) = query.fetch(connection, "inter_chunk", rows.InterChunkRow)
+    gaps = np.concatenate([np.diff(r["chunk_offsets_us"]) for r in requests]) / 1e6
+    assert (row.streams, row.n) == (sum(len(r["chunk_offsets_us"]) > 1 for r in requests), len(gaps))
+    assert row.mean == pytest.approx(gaps.mean(), rel=1e-12)
+    assert (row.p50, row.p90, row.p95, row.p99) == pytest.approx(np.quantile(gaps, [0.5, 0.9, 0.95, 0.99]), rel=1e-12)
+    assert row.share_of_one_read == pytest.approx((gaps == 0).mean())
+
+
+def test_lengths_are_a_sample_beyond_their_limit() -> None:
+    """Up to the limit every request is a point; beyond, they are fewer, and of all lengths."""
+    assert f"{MOST_LENGTHS:_}" in load.sql_text("lengths")
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"CREATE VIEW spans AS FROM range({5 * MOST_LENGTHS}) AS numbers (i) "
+            "SELECT 'e' || i % 2 AS endpoint, 10 AS input_tokens, i AS output_tokens, 1.0 AS latency_s, "
+            "i AS started_at, CAST(i AS VARCHAR) AS span_id, false AS warmup, 'ok' AS outcome "
+            "WHERE i % 2 = 0 OR i < 1_000"
+        )
+        columns = connection.execute(load.sql_text("lengths")).fetchnumpy()
+    assert (columns["endpoint"] == "e1").sum() == 500
+    tokens = columns["output_tokens"][columns["endpoint"] == "e0"]
+    # 500,000 of them, one of three.
+    assert len(tokens) == pytest.approx(500_000 / 3, rel=0.02)
+    assert tokens.mean() == pytest.approx(2.5 * MOST_LENGTHS, rel=0.02)
+
+
+def test_grouped_bootstrap_is_as_wide() -> None:
+    """Resampling groups made by chance gives the interval of resampling every prompt, but for the draw of chance."""
+    rng = np.random.default_rng(1)
+    first = rng.lognormal(0, 0.8, 60_000)
+    second = first * rng.lognormal(0.1, 0.3, 60_000)
+    grouped = statistics.bca_ratio_interval(first, second, seed=0)
+    drawn = statistics.bootstrap_ratios(first, second, seed=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert (grouped.low, grouped.high) == pytest.approx((low, high), rel=2e-4)
+    assert grouped.high - grouped.low == pytest.approx(high - low, rel=0.15)
+
+
+@pytest.mark.parametrize("n", [7, 1_000, 50_001])
+def test_groups_hold_every_pair_once(n: int) -> None:
+    """The groups' sums are the pairs' sum, and no group has two more pairs than another."""
+    first, second = statistics.in_groups(np.ones(n), np.full(n, 2.0), seed=3, groups=7)
+    assert (first.sum(), second.sum()) == (n, 2 * n)
+    assert first.max() - first.min() <= 1
+
+
+def test_median_interval_of_very_many_values() -> None:
+    """What starts close to the middle ends where the whole sum ends: about 0.98 sqrt(n) ranks off it."""
+    values = np.arange(1_000_000, dtype=np.float64)
+    interval = statistics.median_interval(values)
+    assert interval is not None
+    assert interval.low == pytest.approx(499_999.5 - 980, abs=2)
+    assert interval.high == pytest.approx(499_999.5 + 980, abs=2)
+
+
+def test_no_progress_bar_in_a_pipe(tmp_path: Path) -> None:
+    """DuckDB draws its bar on standard output: where a program reads that, there is none."""
+    command = [sys.executable, "-m", "dyno", "sql", "--spans", str(tmp_path), "--format", "csv"]
+    done = subprocess.run(
+        [*command, "SELECT current_setting('enable_progress_bar') AS bar"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "bar\nfalse\n"
