@@ -22,7 +22,7 @@ define install
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
 endef
 
-.PHONY: demo demo-real test test-real bench soak lint format lock clean
+.PHONY: demo demo-real test test-real bench bench-analysis soak lint format lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -42,6 +42,11 @@ test-real: $(REAL)
 ARGS ?= --write docs/benchmarks.md
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+# The analysis over 1, 10 and 100 million generated spans, into docs/scale.md: some twelve minutes, 15 GB of disk.
+SCALE_ARGS ?= --write docs/scale.md
+bench-analysis: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m bench_analysis $(SCALE_ARGS)
 
 # Mixed traffic with faults through the proxy, and what it holds at the end; MINUTES=1 for a try.
 MINUTES ?= 30

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import duckdb
 
+from . import span_files as span_file_names
 from .errors import InputError
+from .readable import unreadable
 
 # The columns of the view `spans`, in order (MEASURING.md).
 SPAN_COLUMNS = (
@@ -66,11 +68,15 @@ SPAN_COLUMNS = (
     ("mirror_trace_id", "VARCHAR"),
     ("mirror_span_id", "VARCHAR"),
 )
-JOURNAL_NAME = re.compile(r"[A-Za-z0-9_]+-\d{12}\.jsonl")
 # With all their attributes and chunk times: some 300 MB.
 HELD_REQUESTS = 100_000
 # Where spans.sql reads from, as a person pastes it.
-PASTED_FILES = "'spans/*.jsonl'"
+_PASTED_JOURNALS = "'spans/*.jsonl'"
+_PASTED_PARQUET = "'spans/*.parquet'"
+_LISTED = "WITH listed AS MATERIALIZED ("
+_JOURNAL = "journal AS ("
+_BY_NAME = " USING (filename)"
+_DERIVED = ",\ntimed AS ("
 
 
 @dataclass(frozen=True)
@@ -119,22 +125,48 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyC
 
 
 def span_files(folder: Path) -> list[Path]:
-    """The folder's span files, listed once, so that every table of a report sees the same ones."""
+    """The folder's span files that count, listed once, so that every table of a report sees the same ones.
+
+    What looks like one and can't be read is left out, and standard error says so.
+    """
     try:
-        paths = sorted(folder.resolve().iterdir())
+        names = [path.name for path in folder.resolve().iterdir()]
     except FileNotFoundError as error:
         raise InputError(f"the spans folder '{folder}' doesn't exist; name one with --spans DIR") from error
     except OSError as error:
         raise InputError(f"the spans folder '{folder}' can't be listed: {error.strerror}") from error
-    return [path for path in paths if JOURNAL_NAME.fullmatch(path.name)]
+    counting, covered = span_file_names.sort_out(names)
+    ours = {*span_file_names.SEEDS, *(file.name for file in (*counting, *covered))}
+    strangers = [name for name in names if name.endswith(".parquet") and name[0] != "." and name not in ours]
+    problems = {folder / name: "isn't named as Dyno's span files are; move it elsewhere" for name in strangers}
+    problems |= unreadable([folder / file.name for file in counting])
+    for path, problem in problems.items():
+        print(f"dyno: '{path}' is left out: it {problem}", file=sys.stderr)
+    return [path for file in counting if (path := folder.resolve() / file.name) and folder / file.name not in problems]
 
 
 def spans_sql(files: Sequence[Path]) -> str:
-    """spans.sql with an explicit list of files in place of the pasted folder."""
+    """spans.sql with explicit lists of files in place of the pasted folder."""
+    before, _, rest = sql_text("spans").partition(_LISTED)
+    _, journal, rest = rest.partition(_JOURNAL)
+    parquet = [path for path in files if path.suffix == ".parquet"]
     # Without a file the columns still stand: DuckDB reads an empty one.
-    paths = [str(path) for path in files] or [os.devnull]
-    listed = ", ".join(quoted(as_glob(path)) for path in paths)
-    return sql_text("spans").replace(PASTED_FILES, f"[{listed}]")
+    journals = [path for path in files if path not in parquet] or [Path(os.devnull)]
+    rest = rest.replace(_PASTED_JOURNALS, _list(journals)).replace("counting JOIN ", "").replace(_BY_NAME, "")
+    if parquet:
+        rest = rest.replace(_PASTED_PARQUET, _list(parquet))
+    else:
+        start, end = rest.index("parquet AS ("), rest.index("stored AS (")
+        rest = rest[:start] + rest[end:]
+        start, end = rest.index("    UNION ALL BY NAME"), rest.index("\n)" + _DERIVED)
+        rest = rest[:start].rstrip() + rest[end:]
+    return f"{before}WITH {journal}{rest}"
+
+
+def stored_sql(files: Sequence[Path]) -> str:
+    """A query for the files' rows as Parquet span files hold them."""
+    stored = spans_sql(files).partition("VIEW spans AS\n")[2].partition(_DERIVED)[0]
+    return f"{stored}\nSELECT * EXCLUDE (filename) FROM stored"
 
 
 def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writable: Path | None = None) -> None:
@@ -177,6 +209,10 @@ def quoted(text: str) -> str:
 def as_glob(path: str) -> str:
     """A path as DuckDB's readers take it: they read patterns, and a folder's own brackets must stand for themselves."""
     return re.sub(r"[\[*?]", r"[\g<0>]", path)
+
+
+def _list(paths: Sequence[Path]) -> str:
+    return f"[{', '.join(quoted(as_glob(str(path))) for path in paths)}]"
 
 
 def _condition(selection: Selection) -> str:

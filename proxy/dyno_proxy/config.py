@@ -98,6 +98,11 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     client_idle_s: float = 120.0  # a client that neither sends the body it owes nor reads the answer
 
 
+class SpansConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    compact: bool = True  # full journals become Parquet, by `dyno compact`
+    keep: str | None = None  # how long, or how much: older spans go
+
+
 _NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # tables of an endpoint
     "token": TokenConfig,
     "price": PriceConfig,
@@ -106,8 +111,14 @@ _NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # tables of an endpoint
 }
 
 
+# The two forms that `dyno compact --keep` takes; a contract test compares.
+_KEEP: Final = re.compile(r"[1-9]\d*(h|d|MB|GB|TB)")
+_SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {"proxy": ProxyConfig, "spans": SpansConfig}
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     proxy: ProxyConfig = ProxyConfig()
+    spans: SpansConfig = SpansConfig()
     endpoints: dict[str, EndpointConfig] = {}
 
 
@@ -126,6 +137,8 @@ def load_config(path: Path | None, environment: Mapping[str, str], flags: Mappin
     if not config.endpoints:
         raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
     _check_proxy(where, config.proxy)
+    if config.spans.keep is not None and not _KEEP.fullmatch(config.spans.keep):
+        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' is no age or size, as in 30d or 10GB")
     return config
 
 
@@ -157,12 +170,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Variables of known keys go into the tree; others that begin with DYNO_PROXY_ or DYNO_ENDPOINTS_ are typos."""
-    known = {f"{_ENVIRONMENT_PREFIX}PROXY_{key.upper()}": ("proxy", key) for key in ProxyConfig.__struct_fields__}
+    """Variables of known keys go into the tree; others that begin as those of a section do are typos."""
+    known = {
+        f"{_ENVIRONMENT_PREFIX}{section.upper()}_{key.upper()}": (section, key)
+        for section, struct in _SECTIONS.items()
+        for key in struct.__struct_fields__
+    }
+    prefixes = tuple(f"{_ENVIRONMENT_PREFIX}{section.upper()}_" for section in _SECTIONS)
     suffixes = _endpoint_suffixes()
     names = {_shout(name): name for name in tree.get("endpoints", {}) if isinstance(name, str)}
     for variable, value in environment.items():
-        if variable.startswith(f"{_ENVIRONMENT_PREFIX}PROXY_"):
+        if variable.startswith(prefixes):
             if variable not in known:
                 raise ConfigError(f"{variable}: no such key{_nearest(variable, known)}")
             section, key = known[variable]
@@ -319,7 +337,7 @@ def _fields(keys: str) -> tuple[str, ...]:
     if not keys:
         return Config.__struct_fields__
     last = keys.rpartition(".")[2]
-    section = ProxyConfig if keys == "proxy" else _NESTED.get(last, EndpointConfig)
+    section = _SECTIONS.get(keys) or _NESTED.get(last, EndpointConfig)
     return section.__struct_fields__
 
 

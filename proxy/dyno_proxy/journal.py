@@ -5,6 +5,9 @@
 A line is `{…,"crc32":N}`: N is zlib.crc32 of the line's bytes before `,"crc32":`. One process writes a file, with one
 `write` a batch and then fdatasync, so a kill or a power cut tears at most the last batch's tail. A writer never uses a
 sequence number twice. What can't be written is counted and given up: the next batch tries a new file.
+A full journal becomes Parquet by `dyno compact` (conversion.py starts it). Whoever converts one makes it read-only
+first, and leaves one that may be another machine's alone for an hour: the writer looks before each batch, and goes on
+in a new file where its own was sealed, or has rested for long.
 """
 
 import itertools
@@ -12,11 +15,14 @@ import logging
 import os
 import re
 import socket
+import stat
 import tempfile
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +36,11 @@ from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, sc
 
 JOURNAL_BYTES: Final = 19_000_000  # then a new file begins: one becomes Parquet in little memory
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
+
+# Of an hour, after which somebody on another machine may take the writer for dead (`dyno compact`).
+_RESTED_S: Final = 1800.0
+# Without a row; a person's own DuckDB (docs/spans.md) reads both kinds of files, and wants one of each.
+_SEEDS: Final = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
 
 _KEPT_ITEMS: Final = 64  # of a list or the map, in a line that would be longer
 
@@ -53,9 +64,19 @@ def check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\n")
+        for name in _SEEDS:
+            _plant(folder / name)
     except OSError as error:
         reason = "is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
         raise SetupError(f"spans folder '{folder}' can't be written: {reason}; name another with --spans") from error
+
+
+def _plant(seed: Path) -> None:
+    if not seed.exists():
+        content = resources.files("dyno_proxy").joinpath(f"seed{seed.suffix}").read_bytes()
+        planted = seed.with_name(f".{seed.name}.{os.getpid()}.tmp")
+        planted.write_bytes(content)
+        planted.replace(seed)
 
 
 def writer_name(host: str, pid: int, started_at: datetime) -> str:
@@ -104,7 +125,10 @@ class JournalExporter(SpanExporter):
         written: Callable[[int], None],
         dropped: Callable[[str, int], None],
         journal_bytes: int = JOURNAL_BYTES,
+        filled: Callable[[], None] | None = None,
     ) -> None:
+        """`filled()` hears that a journal is full and another one begun."""
+        self._filled = filled
         self._folder = folder
         self._written = written
         self._dropped = dropped
@@ -187,11 +211,14 @@ class JournalExporter(SpanExporter):
 
     def _with_room(self, size_bytes: int, first_seq: int) -> "_Journal":
         journal = self._journal
-        if journal is not None and journal.size_bytes + size_bytes <= self._journal_bytes and journal.is_linked():
+        full = journal is not None and journal.size_bytes + size_bytes > self._journal_bytes
+        if journal is not None and not full and journal.is_ours():
             return journal
         self._finish()
         self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
         self._journal = _Journal(self._folder / f"{self._writer}-{first_seq:012}.jsonl")
+        if full and self._filled is not None:
+            self._filled()
         return self._journal
 
     def _finish(self) -> None:
@@ -232,9 +259,11 @@ class _Journal:
         _sync(self._fd)
         self.size_bytes += len(batch)
 
-    def is_linked(self) -> bool:
-        """The file still has a name: nobody deleted it under us."""
-        return os.fstat(self._fd).st_nlink > 0
+    def is_ours(self) -> bool:
+        """The file still has a name, and nobody may have taken it over: it isn't sealed and hasn't rested for long."""
+        found = os.fstat(self._fd)
+        rested_s = time.time() - found.st_mtime
+        return found.st_nlink > 0 and bool(found.st_mode & stat.S_IWUSR) and rested_s < _RESTED_S
 
     def take_back(self) -> None:
         """Cut off what a failed append left, and close; a file without a whole batch goes."""

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from .config import Config, ConfigError, EndpointConfig, is_loopback, split_address
+from .conversion import Conversion
 from .endpoints import Endpoint
 from .families import Shared
 from .gc_pauses import GcPauses
@@ -60,7 +61,8 @@ class Proxy:
         self._config = config
         self._endpoints = {name: Endpoint(name, each) for name, each in config.endpoints.items()}
         self._metrics = Metrics(version, self._endpoints, _models(config), shared)
-        self._telemetry = Telemetry(Path(config.proxy.spans), self._metrics, version)
+        self._conversion = Conversion(Path(config.proxy.spans), config.spans)
+        self._telemetry = Telemetry(Path(config.proxy.spans), self._metrics, version, filled=self._conversion.start)
         self._metrics.follow_journal_lag(self._telemetry.lag_s)
         self._lag = LoopLag(asyncio.get_running_loop(), each_time=None if shared is None else self._metrics.publish)
         self._metrics.follow_loop_lag(self._lag.worst_us)
@@ -108,6 +110,7 @@ class Proxy:
         _allow_many_sockets()
         self._prefetch_tokens()
         self._gc_pauses.start()
+        self._conversion.start_if_worth()
 
     async def reload(self, config: Config) -> Reloaded:
         """Take on another configuration, for requests from now on; those that run end with the old one.
@@ -134,6 +137,7 @@ class Proxy:
         )
         replaced = [endpoint for name, endpoint in self._endpoints.items() if name not in kept]
         self._config = config
+        self._conversion.config = config.spans
         self._endpoints = {name: kept.get(name) or made[name] for name in config.endpoints}
         self._metrics.expect(self._endpoints, _models(config))
         self._handler.replace(self._endpoints, keys, config.proxy)

@@ -56,12 +56,25 @@ _log = logging.getLogger(__name__)
 class Telemetry:
     """Takes a record for each request. `started` and `record` belong on one thread, the event loop's."""
 
-    def __init__(self, spans_dir: Path, metrics: Metrics, version: str, *, queue_records: int = QUEUE_RECORDS) -> None:
-        """Makes the folder, starts the thread. Raises SetupError for a folder or an OTLP setting that can't be used."""
+    def __init__(
+        self,
+        spans_dir: Path,
+        metrics: Metrics,
+        version: str,
+        *,
+        queue_records: int = QUEUE_RECORDS,
+        filled: Callable[[], None] | None = None,
+    ) -> None:
+        """Makes the folder, starts the thread. Raises SetupError for a folder or an OTLP setting that can't be used.
+
+        `filled()` hears, in the thread, that a journal is full.
+        """
         check_folder(spans_dir)
         self._otlp = _Otlp(os.environ, metrics.spans_dropped) if _otlp_wanted(os.environ) else None
         self._metrics = metrics
-        self._journal = JournalExporter(spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped)
+        self._journal = JournalExporter(
+            spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped, filled=filled
+        )
         self._resource = _resource(version)
         self._scope = scope(version)
         # Reading OTEL_TRACES_SAMPLER is the SDK's business; of its provider we need no more, since it builds no span.

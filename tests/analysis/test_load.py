@@ -1,6 +1,7 @@
 """The view `spans`: its columns, what it derives, and which files and lines it reads."""
 
 import re
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import duckdb
 import pytest
 
 from dyno_analysis import load
+from dyno_analysis.convert import convert
 from dyno_analysis.errors import InputError
+from dyno_analysis.span_files import SEEDS, parse
 from dyno_proxy.attributes import ATTRIBUTES
 from dyno_proxy.span import COLUMNS
 from shared_data import SHARED, needs_shared
@@ -90,7 +93,7 @@ def test_columns_agree_with_the_specification() -> None:
 
 
 def test_reads_every_column_that_the_proxy_writes() -> None:
-    """Each column of a journal's line is read with its type, or is bookkeeping of the file."""
+    """Each column of a journal's line is read with its type."""
     types = {
         "int": "BIGINT",
         "float": "DOUBLE",
@@ -101,7 +104,7 @@ def test_reads_every_column_that_the_proxy_writes() -> None:
         "map": "MAP(VARCHAR, VARCHAR)",
     }
     read = dict(re.findall(r"^ {12}(\w+): '([^']+)'", load.sql_text("spans"), re.MULTILINE))
-    written = {name: types[kind] for name, kind in COLUMNS if name not in ("v", "seq", "name", "kind")}
+    written = {name: types[kind] for name, kind in COLUMNS}
     assert {name: kind.replace("INTEGER", "BIGINT") for name, kind in read.items()} == written
 
 
@@ -211,13 +214,29 @@ def test_any_folder_name(tmp_path: Path, name: str) -> None:
 
 
 def test_pasteable_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """spans.sql as it stands makes the view in a plain DuckDB whose working folder holds `spans/`."""
-    write(tmp_path / "spans", [span(), span(endpoint="sophia")])
+    """spans.sql as it stands makes the view in a plain DuckDB whose working folder holds `spans/`, of whatever kind."""
+    spans = tmp_path / "spans"
+    journal = write(spans, [span(), span(endpoint="sophia")])
     monkeypatch.chdir(tmp_path)
-    with duckdb.connect() as connection:
-        connection.execute(load.sql_text("spans"))
-        assert connection.execute("SELECT endpoint FROM spans ORDER BY ALL").fetchall() == [("metis",), ("sophia",)]
-    assert load.sql_text("spans").count(load.PASTED_FILES) == 1
+    for seed in SEEDS:
+        content = (resources.files("dyno_proxy") / f"seed{Path(seed).suffix}").read_bytes()
+        (spans / seed).write_bytes(content)
+
+    def endpoints() -> list[tuple[str]]:
+        with duckdb.connect() as connection:
+            connection.execute(load.sql_text("spans"))
+            return connection.execute("SELECT endpoint FROM spans ORDER BY ALL").fetchall()
+
+    assert endpoints() == [("metis",), ("sophia",)]
+    converted = parse(journal.name)
+    assert converted is not None
+    convert(spans, converted)
+    assert endpoints() == [("metis",), ("sophia",)]  # the journal is still there, and counts no longer
+    journal.unlink()
+    assert endpoints() == [("metis",), ("sophia",)]
+    (spans / "w-000000000001.jsonl").write_bytes(line(span(endpoint="cerebras")))
+    assert endpoints() == [("cerebras",), ("metis",), ("sophia",)]
+    assert load.sql_text("spans").count("'spans/") == 3
 
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -228,10 +247,15 @@ def test_folder_that_is_not_there(tmp_path: Path) -> None:
             load.connect(tmp_path / name)
 
 
-def test_unreadable_file_is_named(tmp_path: Path) -> None:
-    """A span file that can't be opened is an input error with its name, not a crash."""
-    (tmp_path / "node-000000000001.jsonl").symlink_to(tmp_path / "gone")
-    with pytest.raises(InputError, match=r"node-000000000001\.jsonl"), load.connect(tmp_path) as connection:
+def test_unreadable_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A span file that can't be opened is named in a line, and the others are read; gone later, it is an error."""
+    broken = tmp_path / "node-000000000001.jsonl"
+    broken.symlink_to(tmp_path / "gone")
+    write(tmp_path, [span()])
+    assert one(tmp_path, "endpoint") == "metis"
+    (said,) = capfd.readouterr().err.splitlines()
+    assert "node-000000000001.jsonl" in said
+    with pytest.raises(InputError, match=r"node-000000000001\.jsonl"), load.connect(tmp_path, [broken]) as connection:
         load.execute(connection, "SELECT count(*) FROM spans")
 
 

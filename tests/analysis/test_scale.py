@@ -1,16 +1,61 @@
 """The analysis over many spans: what is bounded stays exact where it was, and the scale bench runs."""
 
+import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 
+from bench_analysis import otlp_lines, spans
 from dyno_analysis import load, query, rows, statistics
 from dyno_analysis.comparison import MOST_LENGTHS
 from stored_spans import streamed, write
+
+TESTS = Path(__file__).parents[1]
+
+
+def test_generated_files_are_named_and_made_as_the_writers(tmp_path: Path) -> None:
+    """Each file's name says its first and last sequence number, and its columns are those that a proxy writes."""
+    spans.write(tmp_path / "spans", 2_500, rows_of_a_file=1_000)
+    files = sorted((tmp_path / "spans").iterdir())
+    assert [path.name.removeprefix(spans.WRITER) for path in files] == [
+        "-000000000001-000000001000.parquet",
+        "-000000001001-000000002000.parquet",
+        "-000000002001-000000002500.parquet",
+    ]
+    with duckdb.connect() as connection:
+        found = connection.execute("FROM read_parquet(?)", [[str(path) for path in files]])
+        names = [name for name, *_ in found.description or ()]
+        seed = connection.execute("FROM read_parquet(?)", [str(resources.files("dyno_proxy") / "seed.parquet")])
+        assert sorted(names) == sorted(name for name, *_ in seed.description or ())
+        seq = connection.execute("SELECT min(seq), max(seq), count(*) FROM read_parquet(?)", [str(files[1])])
+        assert seq.fetchall() == [(1_001, 2_000, 1_000)]
+
+
+def test_generated_requests_are_labelled_and_of_many_kinds() -> None:
+    """Every row says that it is simulated; failures are among them, and no token comes after its request's end."""
+    with duckdb.connect() as connection:
+        connection.execute("SELECT setseed(0.5)")
+        connection.execute(f"CREATE TABLE made AS {spans.rows_sql(0, 20_000)}")
+        assert connection.execute("SELECT min(simulated), count(DISTINCT span_id) FROM made").fetchall() == [
+            (True, 20_000)
+        ]
+        outcomes = dict(connection.execute("SELECT outcome, count(*) / 20_000 FROM made GROUP BY outcome").fetchall())
+        late = connection.execute("SELECT count(*) FROM made WHERE last_token_us > duration_us").fetchall()
+    assert outcomes["ok"] == pytest.approx(0.98, abs=0.01)
+    assert len(outcomes) == 5
+    assert late == [(0,)]
+
+
+def test_otlp_lines_hold_the_same_requests(tmp_path: Path) -> None:
+    """The lines that DuckDB reads for the bench give the comparison that the rows give."""
+    otlp_lines.write(tmp_path / "otlp", 1_200)
+    found = bench_job("otlp", tmp_path / "otlp")
+    assert found["rows"] == 2
 
 
 def test_chunk_gaps_by_their_numbers_are_exact(tmp_path: Path) -> None:
@@ -81,3 +126,22 @@ def test_no_progress_bar_in_a_pipe(tmp_path: Path) -> None:
         [*command, "SELECT current_setting('enable_progress_bar') AS bar"], capture_output=True, text=True, check=True
     )
     assert done.stdout == "bar\nfalse\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
+def test_bench_prints_its_tables(tmp_path: Path) -> None:
+    """`python -m bench_analysis` over few spans: each table has its rows, and nothing is left on the disk."""
+    command = [sys.executable, "-m", "bench_analysis", "--max", "20000", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    for start in ("| 20,000 | comparison.sql | ", "| 20,000 | pandas, ", "| 1 million | 1000 | "):
+        (row,) = [line for line in done.stdout.splitlines() if line.startswith(start)]
+        figures = [float(each.replace(",", "")) for each in re.findall(r"[\d,]+\.?\d*", row.removeprefix(start))]
+        assert all(figure > 0 for figure in figures), row
+    assert list(tmp_path.iterdir()) == []
+
+
+def bench_job(job: str, folder: Path) -> dict[str, float]:
+    from bench_analysis.measure import child
+
+    return child(job, folder).said

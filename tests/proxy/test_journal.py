@@ -361,11 +361,14 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
 
 
 def test_check_folder_makes_it(tmp_path: Path) -> None:
-    """A missing folder is made, with its parents; the check leaves nothing in it."""
+    """A missing folder is made, with its parents; the check leaves nothing in it but two files without a row."""
     folder = tmp_path / "a" / "spans"
     check_folder(folder)
     check_folder(folder)
-    assert list(folder.iterdir()) == []
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "seed-000000000000-000000000000.parquet",
+        "seed-000000000000.jsonl",
+    ]
 
 
 def test_check_folder_refuses_a_file(tmp_path: Path) -> None:
@@ -390,3 +393,24 @@ def test_the_log_says_nothing_of_a_span(caplog: pytest.LogCaptureFixture, tmp_pa
     Journal(tmp_path / "file").put(record(model="secret model"))
     assert "secret" not in caplog.text
     assert str(tmp_path / "file") in caplog.text
+
+
+def test_a_journal_that_was_taken_over(tmp_path: Path) -> None:
+    """Sealed by a conversion, or at rest for so long that one may come: the next row goes into a new file."""
+    exporter = JournalExporter(tmp_path, written=lambda _: None, dropped=lambda *_: None)
+
+    def write() -> set[str]:
+        seq = exporter.next_seq()
+        line = exporter.line(record(span_id=seq), seq)
+        assert line is not None
+        assert exporter.write(line, seq, 1)
+        return {path.name.rpartition("-")[2] for path in tmp_path.iterdir()}
+
+    assert write() == write() == {"000000000001.jsonl"}
+    (journal,) = tmp_path.iterdir()
+    journal.chmod(0o444)
+    assert write() == {"000000000001.jsonl", "000000000003.jsonl"}
+    for path in tmp_path.iterdir():
+        os.utime(path, (1, 1))
+    assert write() == write() == {"000000000001.jsonl", "000000000003.jsonl", "000000000004.jsonl"}
+    exporter.shutdown()

@@ -1,19 +1,49 @@
 -- A row is one request. The columns and their meaning are MEASURING.md's; the events, the response's id and whatever
 -- else was stored stand in the map `attributes` under their OpenTelemetry names.
--- In a DuckDB of your own: put your folder in place of 'spans' below, once, and paste the whole file.
--- `dyno` puts an explicit list of files there. `ignore_errors` and the last line drop the torn end of a journal whose
--- writer was killed.
+-- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file. It holds
+-- while a proxy writes and while journals become Parquet (docs/spans.md).
+-- The folder is listed once, before either reader looks: a journal that is converted meanwhile is read as what it was.
+-- `dyno` puts explicit lists of files there. `ignore_errors` and `span_id IS NOT NULL` drop the torn end of a journal
+-- whose writer was killed.
 CREATE OR REPLACE VIEW spans AS
-WITH journal AS (
-    SELECT *
+WITH listed AS MATERIALIZED (
+    SELECT
+        file AS filename,
+        regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 1) AS writer,
+        TRY_CAST(regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 2) AS BIGINT) AS first,
+        TRY_CAST(regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 4) AS BIGINT) AS last
+    FROM glob('spans/*')
+),
+-- A file counts unless a Parquet file of the same writer covers its range.
+counting AS MATERIALIZED (
+    FROM listed AS one
+    SELECT filename
+    WHERE
+        first IS NOT NULL
+        AND NOT EXISTS (
+            FROM listed AS other
+            WHERE
+                other.writer = one.writer
+                AND other.filename <> one.filename
+                AND other.first <= one.first
+                AND other.last >= coalesce(one.last, one.first)
+        )
+),
+journal AS (
+    SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us)
     FROM read_json(
         'spans/*.jsonl',
         format = 'newline_delimited',
         ignore_errors = true,
+        filename = true,
         columns = {
+            v: 'INTEGER',
+            seq: 'BIGINT',
             trace_id: 'VARCHAR',
             span_id: 'VARCHAR',
             parent_span_id: 'VARCHAR',
+            name: 'VARCHAR',
+            kind: 'VARCHAR',
             started_at_us: 'BIGINT',
             duration_us: 'BIGINT',
             operation: 'VARCHAR',
@@ -68,6 +98,13 @@ WITH journal AS (
             attributes: 'MAP(VARCHAR, VARCHAR)'
         }
     )
+    WHERE span_id IS NOT NULL
+),
+parquet AS (FROM read_parquet('spans/*.parquet', filename = true, union_by_name = true)),
+stored AS (
+    SELECT journal.* FROM counting JOIN journal USING (filename)
+    UNION ALL BY NAME
+    SELECT parquet.* FROM counting JOIN parquet USING (filename)
 ),
 timed AS (
     SELECT
@@ -79,14 +116,13 @@ timed AS (
             WHEN reasoning_tokens > 0 AND reasoning_streamed IS NOT TRUE THEN output_tokens - reasoning_tokens
             ELSE output_tokens
         END AS streamed_tokens
-    FROM journal
-    WHERE span_id IS NOT NULL
+    FROM stored
 )
 SELECT
     trace_id,
     span_id,
     parent_span_id,
-    make_timestamptz(started_at_us) AS started_at,
+    started_at,
     endpoint,
     provider,
     operation,

@@ -1,0 +1,178 @@
+"""A finished journal becomes Parquet, and small Parquet files become large ones, while others write and read.
+
+    seal the journal ──▶ check each line ──▶ .NAME.PID.tmp ──sync, rename──▶ WRITER-FIRST-LAST.parquet
+
+A kill between any two steps leaves every row where it counted before, or where it counts now (span_files.py).
+"""
+
+import json
+import os
+import shutil
+import stat
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from .load import quoted, stored_sql
+from .readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
+from .span_files import SpanFile
+
+# DuckDB's own size for a group of rows, within which it knows each column's least and greatest value.
+_ROWS_OF_A_GROUP: Final = 122_880
+_MEMORY: Final = "1GB"
+_WARM_S: Final = 10.0  # so lately written that a batch may be on its way
+_SEALED_S: Final = 0.5  # and then is there
+
+
+@dataclass
+class Converted:
+    """What became of a journal; `rejected` are line numbers of which `why` says what is wrong."""
+
+    rows: int = 0
+    torn: bool = False
+    rejected: list[int] = field(default_factory=list)
+    path: Path | None = None
+
+
+class FutureError(Exception):
+    """A file of a later version of Dyno. The message is one line for the user."""
+
+
+def convert(folder: Path, journal: SpanFile) -> Converted:
+    """The whole way of one journal; OSError and duckdb.Error where it can't be gone, and nothing is lost then."""
+    *_, last = steps(folder, journal)
+    return last
+
+
+def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
+    """The same, step by step, for tests that end between two of them."""
+    path = folder / journal.name
+    seal(path)
+    yield (done := Converted())
+    checked = folder / f".{journal.name}.{os.getpid()}.checked"
+    try:
+        last = _check(path, checked, done)
+        yield done
+        if done.rejected:
+            _set_aside(path, done)
+            yield done
+        if last is None:
+            # Not a row in it: nobody misses the file.
+            path.unlink()
+            yield done
+            return
+        target = folder / SpanFile(journal.writer, journal.first, last).name
+        for _ in _written(target, stored_sql([checked])):
+            yield done
+        done.path = target
+        yield done
+    finally:
+        checked.unlink(missing_ok=True)
+
+
+def merge(folder: Path, files: Sequence[SpanFile]) -> Path:
+    """Neighbouring Parquet files of one writer as one; returns its path."""
+    last = max(file.last or 0 for file in files)
+    target = folder / SpanFile(files[0].writer, files[0].first, last).name
+    for _ in _written(target, stored_sql([folder / file.name for file in files])):
+        pass
+    return target
+
+
+def empty_parquet(path: Path) -> None:
+    """A Parquet span file without a row takes the place of the one there."""
+    for _ in _written(path, stored_sql([]) + " WHERE false"):
+        pass
+
+
+def seal(path: Path) -> None:
+    """Tell the writer to begin another file: it looks at its journal's mode before each batch."""
+    found = path.stat()
+    if found.st_mode & stat.S_IWUSR:
+        path.chmod(stat.S_IMODE(found.st_mode) & ~0o222)
+        if time.time() - found.st_mtime < _WARM_S:
+            time.sleep(_SEALED_S)
+
+
+def _check(path: Path, checked: Path, done: Converted) -> int | None:
+    """Copy the lines whose checksum holds; returns the greatest sequence number, None without a line."""
+    last: int | None = None
+    with path.open("rb") as lines, checked.open("wb") as kept:
+        for number, line in enumerate(lines, start=1):
+            row = whole_row(line)
+            if row is None:
+                if line.endswith(b"\n"):
+                    done.rejected.append(number)
+                else:
+                    done.torn = True
+                continue
+            if row.get("v", 0) > SCHEMA_VERSION:
+                raise FutureError(f"'{path}' is of a later Dyno (format {row['v']}); it stays as it is")
+            last = max(last or 0, row["seq"])
+            kept.write(line)
+            done.rows += 1
+    return last
+
+
+def whole_row(line: bytes) -> "dict[str, int] | None":
+    """A journal's line as a row, if its checksum holds."""
+    body, found, checksum = line.rpartition(b',"crc32":')
+    if not found or not checksum.endswith(b"}\n"):
+        return None
+    digits = checksum[:-2]
+    if not digits.isdigit() or int(digits) != zlib.crc32(body):
+        return None
+    try:
+        row = json.loads(body + b"}")
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("seq"), int) else None
+
+
+def _set_aside(path: Path, done: Converted) -> None:
+    """The lines that are no rows, beside the journal, for a person to look at."""
+    wanted = set(done.rejected)
+    with path.open("rb") as lines, _replacing(path.with_suffix(".rejected")) as temporary, temporary.open("wb") as kept:
+        kept.writelines(line for number, line in enumerate(lines, start=1) if number in wanted)
+
+
+def _written(target: Path, query: str) -> Iterator[None]:
+    spill = target.with_name(f".{target.name}.{os.getpid()}.spill")
+    with _replacing(target) as temporary:
+        try:
+            with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)}) as writer:
+                writer.execute("SET enable_progress_bar = false")
+                writer.execute("SET TimeZone = 'UTC'")
+                writer.execute(
+                    f"COPY ({query} ORDER BY started_at, endpoint) TO {quoted(str(temporary))} "
+                    f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_OF_A_GROUP}, "
+                    f"KV_METADATA {{{PARQUET_SCHEMA_KEY}: '{SCHEMA_VERSION}'}})"
+                )
+        finally:
+            shutil.rmtree(spill, ignore_errors=True)
+        yield
+    yield
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file's name that takes `path`'s place when the block ends, synced to disk with its folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)

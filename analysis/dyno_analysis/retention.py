@@ -1,0 +1,46 @@
+"""`--keep 30d`, `--keep 10GB`: how long spans stay, or how many bytes of them. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .errors import InputError
+
+_FORM = re.compile(r"(?P<number>[1-9]\d*)(?P<unit>h|d|MB|GB|TB)")
+_AGES = {"h": timedelta(hours=1), "d": timedelta(days=1)}
+_SIZES_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+@dataclass(frozen=True)
+class Keep:
+    """One of both."""
+
+    age: timedelta | None = None
+    size_bytes: int | None = None
+
+
+def parse_keep(text: str) -> Keep:
+    """InputError for what is neither an age nor a size."""
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise InputError(f"--keep: '{text}' is no age or size, as in 12h, 30d, 500MB or 10GB")
+    number, unit = int(found["number"]), found["unit"]
+    if unit in _AGES:
+        return Keep(age=number * _AGES[unit])
+    return Keep(size_bytes=number * _SIZES_BYTES[unit])
+
+
+def expired(files: Sequence[tuple[str, datetime, int]], keep: Keep, now: datetime) -> list[str]:
+    """Which of the files (name, when its newest request started, bytes) go, the oldest first."""
+    oldest_first = sorted(files, key=lambda file: file[1])
+    if keep.age is not None:
+        return [name for name, newest_at, _ in oldest_first if newest_at < now - keep.age]
+    too_many_bytes = sum(size_bytes for _, _, size_bytes in files) - (keep.size_bytes or 0)
+    gone: list[str] = []
+    for name, _, size_bytes in oldest_first:
+        if too_many_bytes <= 0:
+            break
+        gone.append(name)
+        too_many_bytes -= size_bytes
+    return gone

@@ -1,0 +1,243 @@
+"""`dyno compact`: rows stay, each once, whatever ends it and whatever lies in the folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from dyno_analysis import convert, load
+from dyno_analysis.compact import GRACE_S, REMOVED_S, STALE_S, Compaction
+from dyno_analysis.retention import Keep, parse_keep
+from dyno_analysis.span_files import SpanFile, parse
+from stored_spans import STARTED_AT_US, line, span, streamed, write
+
+# Ends itself by SIGKILL after so many steps.
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dyno_analysis import convert, span_files
+for number, _ in enumerate(convert.steps(Path(sys.argv[1]), span_files.parse(sys.argv[2])), start=1):
+    if number == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def rows(folder: Path, columns: str = "*") -> list[tuple[Any, ...]]:
+    with load.connect(folder) as connection:
+        query = f"SELECT columns(*)::VARCHAR FROM (SELECT {columns} FROM spans) ORDER BY ALL"  # noqa: S608
+        return connection.execute(query).fetchall()
+
+
+def file_of(path: Path) -> SpanFile:
+    found = parse(path.name)
+    assert found is not None
+    return found
+
+
+def compacted(folder: Path, after_s: float = 0.0, keep: Keep | None = None, dry: bool = False) -> list[str]:
+    """Compact as of so many seconds from now; returns the problems."""
+    problems: list[str] = []
+    now = datetime.now(UTC) + timedelta(seconds=after_s)
+    compaction = Compaction(folder, now, lambda _: None, problems.append, dry)
+    compaction.convert()
+    compaction.merge()
+    if keep is not None:
+        compaction.expire(keep)
+    compaction.clean()
+    return problems
+
+
+def rest(journal: Path) -> None:
+    """Let it not have been touched for long."""
+    then_s = datetime.now(UTC).timestamp() - STALE_S - 60
+    os.utime(journal, (then_s, then_s))
+
+
+def many() -> list[dict[str, Any]]:
+    odd = span(model="öss 💡", attributes={"a": "b", "dyno.mirror": "original"}, finish_reasons=["stop", "length"])
+    return [*(streamed([1_000, 2_000, 5_000]) for _ in range(20)), odd, span(endpoint="sophia", outcome="http_error")]
+
+
+def test_every_column_survives(tmp_path: Path) -> None:
+    """A journal and the Parquet file that it becomes give the same rows, in all columns of the view."""
+    journal = write(tmp_path, many())
+    before = rows(tmp_path)
+    done = convert.convert(tmp_path, file_of(journal))
+    assert (done.rows, done.torn, done.rejected) == (22, False, [])
+    journal.unlink()
+    assert rows(tmp_path) == before
+    with duckdb.connect() as connection:
+        described = connection.execute(f"DESCRIBE FROM '{done.path}'").fetchall()
+        of_seed = connection.execute("DESCRIBE FROM 'proxy/dyno_proxy/seed.parquet'").fetchall()
+    assert described == of_seed
+    assert ("started_at", "TIMESTAMP WITH TIME ZONE") in [row[:2] for row in described]
+
+
+def test_a_kill_between_any_two_steps(tmp_path: Path) -> None:
+    """Rows are there once, then and after the next run; nothing of the killed one is left in the end."""
+    steps = 0
+    for number in range(1, 20):
+        folder = tmp_path / str(number)
+        journal = write(folder, many())
+        before = rows(folder)
+        command = [sys.executable, "-c", _KILLED, str(folder), journal.name, str(number)]
+        code = subprocess.run(command, check=False).returncode
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        assert rows(folder) == before
+        assert compacted(folder, after_s=STALE_S + 60) == []
+        assert rows(folder) == before
+        assert compacted(folder, after_s=REMOVED_S + STALE_S + 60) == []
+        assert [path.suffix for path in folder.iterdir()] == [".parquet"]
+        steps = number
+    assert steps >= 5
+    assert code == 0
+
+
+def test_a_flipped_byte_costs_its_line(tmp_path: Path) -> None:
+    """The checksum finds it, wherever it is; the line is set aside by its number, and the others stay."""
+    whole = [span(span_id=f"{n:016x}") for n in range(1, 4)]
+    second = line(whole[1])
+    for at in range(0, len(second) - 1, 7):
+        folder = tmp_path / str(at)
+        journal = write(folder, whole)
+        content = journal.read_bytes()
+        start = len(line(whole[0]))
+        flipped = bytearray(content)
+        flipped[start + at] ^= 0x01
+        if flipped.count(b"\n") != 3:
+            continue
+        journal.write_bytes(flipped)
+        rest(journal)
+        problems = compacted(folder)
+        assert len(problems) == 1
+        assert "1 broken lines (2)" in problems[0]
+        assert journal.with_suffix(".rejected").read_bytes() == bytes(flipped[start : start + len(second)])
+        assert rows(folder, "span_id") == [(f"{1:016x}",), (f"{3:016x}",)]
+
+
+def test_a_journal_cut_at_every_byte(tmp_path: Path) -> None:
+    """Its whole lines become Parquet; the torn one is no problem, since a kill leaves it."""
+    lines = [line(span(span_id=f"{n:016x}", seq=n)) for n in (1, 2)]
+    content = b"".join(lines)
+    for cut in range(len(content) + 1)[::-13]:
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        journal = folder / "node1_42_20261124T215900000000Z-000000000001.jsonl"
+        journal.write_bytes(content[:cut])
+        rest(journal)
+        assert compacted(folder) == []
+        whole = (cut >= len(lines[0])) + (cut >= len(content))
+        assert len(rows(folder, "span_id")) == whole
+        assert [p.name[-20:] for p in folder.glob("*.parquet")] == ([f"{whole:012d}.parquet"] if whole else [])
+
+
+def test_when_a_journal_is_finished(tmp_path: Path) -> None:
+    """A living writer's newest stays; older ones, a dead writer's, and another machine's after an hour don't."""
+    host = os.uname().nodename.replace(".", "_").replace("-", "_")
+    ours = f"{host}_{os.getpid()}_20261124T215900000000Z"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = [f"{ours}-000000000001", f"{ours}-000000000002", f"{host}_{gone.pid}_20261124T215900000000Z-000000000001"]
+    names += ["elsewhere_1_20261124T215900000000Z-000000000001", "import_00ff-000000000001"]
+    for name in names:
+        (tmp_path / f"{name}.jsonl").write_bytes(line(span(seq=int(name[-12:]))))
+    assert compacted(tmp_path) == []
+    counting = {path.name for path in load.span_files(tmp_path) if path.suffix == ".jsonl"}
+    assert counting == {f"{names[1]}.jsonl", f"{names[3]}.jsonl"}
+    assert compacted(tmp_path, after_s=STALE_S + 60) == []
+    assert {path.name for path in load.span_files(tmp_path) if path.suffix == ".jsonl"} == {f"{names[1]}.jsonl"}
+    assert len(rows(tmp_path)) == 5
+
+
+def test_small_files_become_one_and_the_old_ones_go(tmp_path: Path) -> None:
+    """First they stay for those who read them, then they are empty, then gone; rows are the same all along."""
+    for first in (1, 3, 5):
+        path = tmp_path / f"import_00ff-{first:012d}.jsonl"
+        path.write_bytes(b"".join(line(span(seq=n, started_at_us=STARTED_AT_US - n)) for n in (first, first + 1)))
+    before = rows(tmp_path)
+    assert compacted(tmp_path) == []
+    assert [path.name for path in load.span_files(tmp_path)] == [f"import_00ff-{1:012d}-{6:012d}.parquet"]
+    assert rows(tmp_path) == before
+    for after_s, files, held in ((GRACE_S / 2, 7, True), (GRACE_S + 60, 7, False), (REMOVED_S + 60, 1, False)):
+        assert compacted(tmp_path, after_s=after_s) == []
+        assert len(list(tmp_path.iterdir())) == files
+        assert bool(path.exists() and path.stat().st_size) == held
+        assert rows(tmp_path) == before
+
+
+def test_nothing_goes_unless_asked(tmp_path: Path) -> None:
+    """By age and by size, whole files, oldest first; `--dry-run` changes nothing at all."""
+    day_us = 86_400_000_000
+    now_us = int(datetime.now(UTC).timestamp() * 1e6)
+    for writer, days in (("a", 40), ("b", 20), ("c", 0)):
+        path = tmp_path / f"{writer}-000000000001.jsonl"
+        path.write_bytes(line(span(seq=1, endpoint=writer, started_at_us=now_us - days * day_us)))
+    compacted(tmp_path, after_s=STALE_S + 60)
+    listed = sorted((path.name, path.stat().st_size) for path in tmp_path.iterdir())
+    compacted(tmp_path, keep=parse_keep("1h"), dry=True)
+    assert sorted((path.name, path.stat().st_size) for path in tmp_path.iterdir()) == listed
+    compacted(tmp_path, keep=parse_keep("30d"))
+    assert rows(tmp_path, "endpoint") == [("b",), ("c",)]
+    compacted(tmp_path, keep=Keep(size_bytes=1))
+    assert rows(tmp_path) == []
+    compacted(tmp_path, after_s=REMOVED_S + STALE_S + 60)
+    compacted(tmp_path, after_s=2 * REMOVED_S + STALE_S + 60)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_cannot_be_read_are_named_and_left_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A stranger's, a broken one and one of a later version: a line each, and the rest is read and compacted."""
+    write(tmp_path, [span(endpoint="good")])
+    future = tmp_path / "f-000000000001.jsonl"
+    future.write_bytes(line(span(v=2, endpoint="future")))
+    (tmp_path / "strange.parquet").write_bytes(b"PAR1")
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT 1 AS a) TO '{tmp_path}/other-000000000001-000000000002.parquet'")
+    (tmp_path / "broken-000000000001-000000000002.parquet").write_bytes(b"PAR1 and no more")
+    for _ in range(2):
+        assert rows(tmp_path, "endpoint") == [("good",)]
+        said = capfd.readouterr().err.splitlines()
+        assert len(said) == 4
+        for word in ("f-0000", "strange.parquet", "other-0000", "broken-0000"):
+            assert sum(word in text for text in said) == 1
+        problems = compacted(tmp_path, after_s=STALE_S + 60)
+        assert any("later Dyno" in problem for problem in problems)
+        assert future.read_bytes() == line(json.loads(future.read_bytes()) | {"crc32": None}) or future.stat().st_size
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """It says what it does; a missing folder and a wrong --keep are one line and exit code 2."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "dyno", "compact", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    (tmp_path / "import_00ff-000000000001.jsonl").write_bytes(line(span(seq=1)))
+    assert run("--spans", str(tmp_path), "--dry-run")[:2] == (0, "import_00ff-000000000001.jsonl: becomes Parquet\n")
+    assert run("--spans", str(tmp_path), "--background") == (0, "", "")
+    assert [path.suffix for path in load.span_files(tmp_path)] == [".parquet"]
+    code, _, said = run("--spans", str(tmp_path / "missing"))
+    assert (code, said.count("\n"), "missing" in said) == (2, 1, True)
+    code, _, said = run("--spans", str(tmp_path), "--keep", "soon")
+    assert (code, said.count("\n"), "--keep" in said) == (2, 1, True)
+
+
+def test_queries_by_time_and_run_skip_files(tmp_path: Path) -> None:
+    """DuckDB answers from a Parquet file's statistics that nothing in it can match, and reads no row."""
+    journal = write(tmp_path, [span(run_id="r1") for _ in range(5)])
+    convert.convert(tmp_path, file_of(journal))
+    with load.connect(tmp_path) as connection:
+        for condition in ("started_at > '2030-01-01'", "run_id = 'x'", "endpoint = 'zzz'"):
+            plan = connection.execute(f"EXPLAIN SELECT count(*) FROM spans WHERE {condition}").fetchall()[0][1]  # noqa: S608
+            assert "Read Parquet" not in plan.title().replace("_", " "), plan
+            assert connection.execute(f"SELECT count(*) FROM spans WHERE {condition}").fetchall() == [(0,)]  # noqa: S608

@@ -1,0 +1,150 @@
+"""Spans while they are written, converted and compacted, by Dyno's own reader and by those of others."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pytest
+
+from dyno_analysis import load
+from dyno_analysis.convert import convert
+from dyno_analysis.span_files import parse
+from dyno_proxy.journal import JournalExporter, check_folder
+from records import record
+from running_proxy import running_proxy
+
+_QUERIES = 500
+
+
+class Writer:
+    """Journals of some rows each, as the proxy's exporter makes them, until told to end."""
+
+    def __init__(self, folder: Path) -> None:
+        check_folder(folder)
+        self.written = 0
+        self._folder = folder
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        def count(rows: int) -> None:
+            self.written += rows
+
+        def drop(reason: str, _rows: int) -> None:
+            raise AssertionError(reason)
+
+        exporter = JournalExporter(self._folder, written=count, dropped=drop, journal_bytes=40_000)
+        while not self._ended.is_set():
+            seq = exporter.next_seq()
+            line = exporter.line(record(span_id=seq), seq)
+            assert line is not None
+            exporter.write(line, seq, 1)
+            time.sleep(0.01)
+        exporter.shutdown()
+
+
+@contextmanager
+def compacting(folder: Path) -> Iterator[list[int]]:
+    """`dyno compact` over and over; the exit codes."""
+    codes: list[int] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            command = [sys.executable, "-m", "dyno", "compact", "--background", "--spans", str(folder)]
+            codes.append(subprocess.run(command, check=False).returncode)
+            ended.wait(0.5)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield codes
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_no_row_is_missing_or_twice_while_journals_become_parquet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five hundred queries, by Dyno and by a plain DuckDB in turn, beside a writer and compactions without end."""
+    folder = tmp_path / "spans"
+    monkeypatch.chdir(tmp_path)
+    writer = Writer(folder)
+    plain = duckdb.connect()
+    plain.execute(load.sql_text("spans"))
+    try:
+        with compacting(folder) as codes:
+            for number in range(_QUERIES):
+                before = writer.written
+                if number % 2:
+                    with load.connect(folder) as connection:
+                        found = connection.execute("SELECT count(*), count(DISTINCT span_id) FROM spans").fetchall()[0]
+                else:
+                    found = plain.execute("SELECT count(*), count(DISTINCT span_id) FROM spans").fetchall()[0]
+                assert found[0] == found[1]
+                assert before <= found[0] <= writer.written + 1
+    finally:
+        writer.end()
+        plain.close()
+    assert len(codes) > 3
+    assert set(codes) == {0}
+    assert any(path.suffix == ".parquet" for path in load.span_files(folder))
+
+
+def test_others_read_what_a_running_proxy_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second after the answer its row is in a plain DuckDB, in pandas and in polars."""
+    monkeypatch.chdir(tmp_path)
+    writer = Writer(tmp_path / "spans")
+    try:
+        time.sleep(0.5)
+        plain = duckdb.connect()
+        plain.execute(load.sql_text("spans"))
+        ((rows,),) = plain.execute("SELECT count(*) FROM spans").fetchall()
+        assert rows > 0
+        journals = sorted(path for path in (tmp_path / "spans").glob("*Z-*.jsonl"))
+        frame = pd.concat(pd.read_json(path, lines=True) for path in journals[:-1])
+        assert len(frame) == len(set(frame["span_id"])) > 0
+        first = parse(journals[0].name)
+        assert first is not None
+        done = convert(tmp_path / "spans", first)
+        assert done.path is not None
+        as_pandas, as_polars = pd.read_parquet(done.path), pl.read_parquet(done.path)
+        assert list(as_pandas["span_id"]) == as_polars["span_id"].to_list()
+        assert len(as_pandas) == done.rows
+    finally:
+        writer.end()
+
+
+def test_a_proxy_converts_what_others_left(tmp_path: Path) -> None:
+    """At its start, where that is much; what stays is each row once."""
+    spans = tmp_path / "spans"
+    check_folder(spans)
+    exporter = JournalExporter(spans, written=lambda _: None, dropped=lambda *_: None, journal_bytes=600_000)
+    for _ in range(3_000):
+        seq = exporter.next_seq()
+        line = exporter.line(record(span_id=seq), seq)
+        assert line is not None
+        exporter.write(line, seq, 1)
+    exporter.shutdown()
+    assert len(list(spans.glob("*Z-*.jsonl"))) > 1
+    with running_proxy(tmp_path, {"e": "http://127.0.0.1:9/v1"}):
+        deadline_s = time.monotonic() + 30
+        while not list(spans.glob("*Z-*.parquet")) and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+    with load.connect(spans) as connection:
+        found = connection.execute("SELECT count(*), count(DISTINCT span_id) FROM spans").fetchall()
+    assert found == [(3_000, 3_000)]
+    assert list(spans.glob("*Z-*.parquet"))
