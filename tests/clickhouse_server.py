@@ -7,13 +7,12 @@ wrong password. What it can't do: several databases, compression, sessions.
 """
 
 import base64
+import re
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-
-import chdb
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,9 +34,12 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("X-ClickHouse-Format", "TabSeparated")
         try:
             self._answer(200, self.engine.query(query, asked).bytes())
-        except chdb.ChdbError as error:
-            code = str(error).removeprefix("Code: ").partition(".")[0]
-            self._refuse(500, int(code), str(error))
+        # chdb and chdb-core both bring chdb/__init__.py: which one's class is raised depends on who came last.
+        except Exception as error:
+            found = re.search(r"Code: (\d+)", str(error))
+            if found is None:
+                raise
+            self._refuse(500, int(found[1]), str(error))
 
     def log_message(self, *_: object) -> None:
         pass

@@ -60,7 +60,7 @@ class ProxyProcess:
 
     def writers(self) -> set[int]:
         """The processes that have written spans."""
-        return {int(path.name.split("_")[-2]) for path in (self.folder / "spans").glob("*.jsonl")}
+        return {int(path.name.split("_")[-2]) for path in (self.folder / "spans").glob("*Z-*.jsonl")}
 
     def workers(self) -> list[int]:
         """Its workers' process ids."""

@@ -171,13 +171,17 @@ def stored_sql(files: Sequence[Path]) -> str:
 
 def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writable: Path | None = None) -> None:
     """From here on the connection reaches the named files and nothing else, and no setting can be changed."""
+    connection.execute(lock_sql(readable, writable))
+    connection.execute("SET lock_configuration = true")
+
+
+def lock_sql(readable: Sequence[Path], writable: Path | None = None) -> str:
+    """The first half as SQL: DuckDB lets nobody take these two settings back."""
     # A path with brackets is checked twice: as the pattern it is read by, and as the file that was found.
     allowed = {os.devnull, *map(str, readable), *(as_glob(str(path)) for path in readable)}
     if writable is not None:
         allowed.add(str(writable.resolve()))
-    connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, sorted(allowed)))}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+    return f"SET allowed_paths = [{', '.join(map(quoted, sorted(allowed)))}];\nSET enable_external_access = false;\n"
 
 
 def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
@@ -215,14 +219,19 @@ def _list(paths: Sequence[Path]) -> str:
     return f"[{', '.join(quoted(as_glob(str(path))) for path in paths)}]"
 
 
-def _condition(selection: Selection) -> str:
-    parts = ["operation IS NOT NULL"]
+def conditions(selection: Selection) -> list[str]:
+    """The selection as SQL over the view `spans`; all of them hold."""
+    parts = []
     if selection.runs:
-        parts = [f"run_id IN ({', '.join(map(quoted, selection.runs))})"]
+        parts.append(f"run_id IN ({', '.join(map(quoted, selection.runs))})")
     if selection.endpoints:
         parts.append(f"endpoint IN ({', '.join(map(quoted, selection.endpoints))})")
     if selection.since_us is not None:
         parts.append(f"started_at >= make_timestamptz({selection.since_us})")
     if selection.until_us is not None:
         parts.append(f"started_at < make_timestamptz({selection.until_us})")
-    return " AND ".join(parts)
+    return parts
+
+
+def _condition(selection: Selection) -> str:
+    return " AND ".join([*([] if selection.runs else ["operation IS NOT NULL"]), *conditions(selection)])

@@ -1,4 +1,4 @@
-"""`dyno sql`: one SQL statement over the stored spans, read-only."""
+"""`dyno sql`: one SQL statement over the stored spans, read-only; without one, DuckDB's own shell."""
 
 import argparse
 import os
@@ -9,17 +9,24 @@ from .arguments import ArgumentParser, spans_argument
 from .errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .load import Selection
     from .statement import Statement
 
-FORMATS = ("table", "csv", "json", "markdown", "parquet")
+FORMATS = ("table", "csv", "json", "markdown", "parquet", "arrow")
+_BINARY = ("parquet", "arrow")
 EPILOG = """\
 examples:
   dyno sql "SELECT endpoint, count(*), median(ttft_s) FROM spans GROUP BY ALL"
   dyno sql "FROM spans LIMIT 10" --format csv > spans.csv
   dyno sql "FROM spans" --format parquet --output spans.parquet
-  dyno sql < question.sql
+  dyno sql "SELECT endpoint, p(ttft_s, 0.95) FROM spans GROUP BY ALL" --since 2h
+  dyno sql question.sql
+  dyno sql                      DuckDB's own shell (pip install 'inference-dyno[shell]')
 
-The view `spans` has one row a request; DESCRIBE spans lists its columns. Only SELECT (and EXPLAIN, DESCRIBE,
+The view `spans` has one row a request; DESCRIBE spans lists its columns. There are also chunks, runs, pairs, minutes,
+training and training_steps: docs/sql.md, with twenty questions and their answers. Only SELECT (and EXPLAIN, DESCRIBE,
 SUMMARIZE, SHOW) runs, and it reads no file but the span files.
 """
 
@@ -32,8 +39,19 @@ def main(argv: list[str]) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("statement", nargs="?", help="one SQL statement (default: from standard input)")
+    parser.add_argument(
+        "statement", nargs="?", help="one SQL statement, or a file FILE.sql (default: standard input, or a shell)"
+    )
     spans_argument(parser)
+    parser.add_argument("--run", metavar="RUN", action="append", help="of this run alone; may be given again")
+    parser.add_argument(
+        "--endpoint", metavar="NAME", action="append", help="of this endpoint alone; may be given again"
+    )
+    parser.add_argument("--since", metavar="TIME", help="requests from then on: RFC 3339, or 15m, 2h, 3d ago")
+    parser.add_argument("--until", metavar="TIME", help="requests before then")
+    parser.add_argument(
+        "--allow-writes", action="store_true", help="any statement, and any file: COPY, ATTACH, INSTALL, SET, …"
+    )
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the rows (default: table)")
     parser.add_argument("--output", metavar="FILE", help="write there instead of to standard output")
     arguments = parser.parse_args(argv)
@@ -51,24 +69,27 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from .load import connect, span_files
+    from .load import span_files
+    from .shell import open_shell
     from .statement import Statement
-    from .training_files import define_training, training_files
+    from .training_files import training_files
+    from .views import connect_views
     from .whole_file import replacing
 
+    spans = Path(arguments.spans)
     text = arguments.statement
     if text is None:
         if sys.stdin.isatty():
-            raise InputError('no statement; mend: dyno sql "SELECT …", or pipe one in')
+            return open_shell(spans)
         text = sys.stdin.read()
-    if arguments.format == "parquet" and arguments.output is None and sys.stdout.isatty():
-        raise InputError("Parquet isn't for a terminal; mend: --output FILE, or a pipe")
-    spans = Path(arguments.spans)
+    elif text.endswith(".sql"):
+        text = _read(Path(text))
+    if arguments.format in _BINARY and arguments.output is None and sys.stdout.isatty():
+        raise InputError(f"{arguments.format} isn't for a terminal; mend: --output FILE, or a pipe")
     files = span_files(spans)
     training = training_files(spans)
-    with connect(spans, files) as connection:
-        define_training(connection, training)
-        statement = Statement(connection, text, [*files, *training])
+    with connect_views(spans, files, _chosen(arguments)) as connection:
+        statement = Statement(connection, text, None if arguments.allow_writes else [*files, *training])
         if arguments.output is None:
             _write(statement, arguments.format, sys.stdout.buffer)
             sys.stdout.buffer.flush()
@@ -81,11 +102,37 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _chosen(arguments: argparse.Namespace) -> "Selection":
+    from datetime import UTC, datetime
+
+    from . import times
+    from .load import Selection
+
+    now = datetime.now(UTC)
+    return Selection(
+        arguments.run or (),
+        arguments.endpoint or (),
+        times.unix_us(arguments.since, now, "--since") if arguments.since else None,
+        times.unix_us(arguments.until, now, "--until") if arguments.until else None,
+    )
+
+
+def _read(path: "Path") -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"'{path}' can't be read: {error.strerror}; name a file with a statement") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{path}' isn't text in UTF-8") from error
+
+
 def _write(statement: "Statement", form: str, output: BinaryIO) -> None:
     from . import sql_output
 
     if form == "parquet":
         sql_output.write_parquet(statement, output)
+    elif form == "arrow":
+        sql_output.write_arrow(statement, output)
     elif form == "table" and output is sys.stdout.buffer and sys.stdout.isatty():
         sql_output.print_rich(statement)
     else:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from .errors import InputError
 from .report_terminal import widths
 from .statement import Statement
 from .table import Table
@@ -74,6 +75,18 @@ def write_parquet(statement: Statement, output: BinaryIO) -> None:
         statement.write_parquet(path)
         with path.open("rb") as rows:
             shutil.copyfileobj(rows, output)
+
+
+def write_arrow(statement: Statement, output: BinaryIO) -> None:
+    """Arrow's IPC stream; pyarrow comes with the driver."""
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise InputError("--format arrow needs pyarrow: pip install 'inference-dyno[driver]'") from error
+    reader = statement.arrow()
+    with pa.ipc.new_stream(output, reader.schema) as stream:
+        for batch in reader:
+            stream.write_batch(batch)
 
 
 def _table(statement: Statement) -> Table:

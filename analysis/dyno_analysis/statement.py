@@ -19,8 +19,8 @@ _READS = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # MULTI: wha
 class Statement:
     """A statement that only reads. InputError for anything else, with DuckDB's message and position."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, text: str, files: Sequence[Path]) -> None:
-        """`files` are all that the statement may read."""
+    def __init__(self, connection: duckdb.DuckDBPyConnection, text: str, files: Sequence[Path] | None) -> None:
+        """`files` are all that the statement may read; None lets it do anything, as one that only reads or at once."""
         self._connection = connection
         self._files = files
         self._text = text
@@ -30,6 +30,9 @@ class Statement:
         if statement.type == duckdb.StatementType.EXPLAIN and (explain := _EXPLAIN.match(statement.query)):
             self._explain = explain.group()
             statement = self._only_one(statement.query[explain.end() :])
+        if files is None and statement.type not in _READS:
+            self._text = text = self._carry_out(statement)
+            statement = self._only_one(text)
         if statement.type not in _READS:
             what = str(statement.type).rpartition(".")[2]
             raise InputError(f"{what} isn't run: only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW read the spans")
@@ -37,7 +40,7 @@ class Statement:
 
     def rows(self) -> tuple[list[str], Iterator[list[str | None]]]:
         """Column names, and the rows as DuckDB writes their values; NULL is None."""
-        lock(self._connection, self._files)
+        self._lock()
         if self._explain:
             cursor = self._execute(f"{self._explain} FROM (\n", "")
             return ["plan"], iter([[str(row[1])] for row in cursor.fetchall()])
@@ -47,16 +50,40 @@ class Statement:
     def json_rows(self) -> Iterator[str]:
         """Each row as a JSON object."""
         self._refuse_explain("json")
-        lock(self._connection, self._files)
+        self._lock()
         cursor = self._execute("SELECT CAST(to_json(the_row) AS VARCHAR) FROM (\n", " AS the_row")
         return (row[0] for row in self._fetch(cursor))
 
     def write_parquet(self, path: Path) -> None:
         """Write the rows to a file of ours, with the types that they have."""
         self._refuse_explain("parquet")
-        lock(self._connection, self._files, writable=path)
+        self._lock(writable=path)
         self._execute(
             "COPY (SELECT * FROM (\n", f") TO {quoted(str(path.resolve()))} (FORMAT parquet, USE_TMP_FILE false)"
+        )
+
+    def arrow(self) -> Any:
+        """The rows as a pyarrow RecordBatchReader."""
+        self._refuse_explain("arrow")
+        self._lock()
+        try:
+            return self._connection.sql(f"SELECT * FROM (\n{self._query}\n)").to_arrow_reader()  # noqa: S608  # theirs
+        except duckdb.Error as error:
+            raise InputError(_message(error, self._text, 0)) from error
+
+    def _lock(self, writable: Path | None = None) -> None:
+        if self._files is not None:
+            lock(self._connection, self._files, writable)
+
+    def _carry_out(self, statement: duckdb.Statement) -> str:
+        """Run what isn't a query; returns one for the rows that it gave: COPY's count, say."""
+        try:
+            result = self._connection.execute(statement)
+            rows = result.fetchall() if result.description else []
+        except duckdb.Error as error:
+            raise InputError(_message(error, self._text, 0)) from error
+        return (
+            f"SELECT {int(rows[0][0])} AS count" if rows and isinstance(rows[0][0], int) else "SELECT 'done' AS result"
         )
 
     def _only_one(self, text: str) -> duckdb.Statement:

@@ -40,9 +40,13 @@ def training_files(spans: Path) -> list[Path]:
 
 def define_training(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
     """Create the views `training` and `training_steps` over these files; without any they have no rows."""
+    for statement in training_sql(files):
+        execute(connection, statement)
+
+
+def training_sql(files: Sequence[Path]) -> list[str]:
     listed = ", ".join(quoted(as_glob(str(path))) for path in files) or quoted(os.devnull)
-    execute(connection, sql_text("training").replace(PASTED_FILES, f"[{listed}]"))
-    execute(connection, sql_text("training_steps"))
+    return [sql_text("training").replace(PASTED_FILES, f"[{listed}]"), sql_text("training_steps")]
 
 
 def _says_as_much(path: Path, run: Run) -> bool:

@@ -150,7 +150,7 @@ async def test_sigterm_lets_running_requests_finish(tmp_path: Path) -> None:
                 await session.get(f"{url}/healthz")
             assert (await response.read()).endswith(b"data: [DONE]\n\n")
         assert await asyncio.wait_for(process.wait(), 20) == 0
-    (journal,) = (tmp_path / "spans").glob("*.jsonl")
+    (journal,) = (tmp_path / "spans").glob("*Z-*.jsonl")
     (line,) = journal.read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["outcome"] == "ok"
 

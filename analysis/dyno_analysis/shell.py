@@ -1,0 +1,39 @@
+"""DuckDB's own shell over the spans, as `dyno sql` without a statement opens it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .errors import InputError
+from .load import as_glob, lock_sql, quoted, span_files
+from .training_files import training_files
+from .views import views_sql
+
+
+def open_shell(spans: Path) -> int:
+    """Run it until the person leaves; returns its exit code. InputError where it isn't installed."""
+    here = str(Path(sys.executable).parent)
+    program = shutil.which("duckdb", path=os.pathsep.join((here, os.environ.get("PATH", ""))))
+    if program is None:
+        raise InputError(
+            "no statement, and DuckDB's shell isn't installed; mend: dyno sql \"SELECT …\", "
+            "or pip install 'inference-dyno[shell]'"
+        )
+    with tempfile.TemporaryDirectory(prefix="dyno-sql-") as folder:
+        begin = Path(folder) / "begin.sql"
+        nothing = Path(folder) / "nothing.jsonl"
+        nothing.touch()
+        begin.write_text(shell_sql(spans, nothing), encoding="utf-8")
+        return subprocess.run([program, "-init", str(begin)], check=False).returncode  # noqa: S603  # DuckDB's own
+
+
+def shell_sql(spans: Path, nothing: Path) -> str:
+    """What the shell begins with: the views, then the lock. It reads the span files, and reaches nothing else.
+
+    `nothing` is an empty file: the shell's DuckDB, which may be another version than ours, doesn't read /dev/null.
+    """
+    views = views_sql(spans).replace(quoted(os.devnull), quoted(as_glob(str(nothing))))
+    return f"{views}\n{lock_sql([nothing, *span_files(spans), *training_files(spans)])}"

@@ -1,0 +1,24 @@
+-- A row is one minute of one endpoint, model and operation: what began in it, warm-ups left out. Times are of ok
+-- requests, in seconds; percentiles are exact, and of few requests mean little: see `ok`.
+CREATE OR REPLACE VIEW minutes AS
+SELECT
+    date_trunc('minute', started_at) AS minute,
+    endpoint,
+    model,
+    operation,
+    count(*) AS requests,
+    count(*) FILTER (WHERE outcome = 'ok') AS ok,
+    count(*) FILTER (WHERE outcome = 'client_cancelled') AS cancelled,
+    count(*) FILTER (WHERE outcome NOT IN ('ok', 'client_cancelled')) AS failed,
+    sum(input_tokens) FILTER (WHERE outcome = 'ok') AS input_tokens,
+    sum(output_tokens) FILTER (WHERE outcome = 'ok') AS output_tokens,
+    quantile_cont(latency_s, 0.5) FILTER (WHERE outcome = 'ok') AS latency_p50_s,
+    quantile_cont(latency_s, 0.95) FILTER (WHERE outcome = 'ok') AS latency_p95_s,
+    quantile_cont(ttft_s, 0.5) FILTER (WHERE outcome = 'ok') AS ttft_p50_s,
+    quantile_cont(ttft_s, 0.95) FILTER (WHERE outcome = 'ok') AS ttft_p95_s,
+    quantile_cont(tpot_s, 0.5) FILTER (WHERE outcome = 'ok') AS tpot_p50_s,
+    max(overhead_us) AS max_overhead_us,
+    bool_or(simulated) AS simulated
+FROM spans
+WHERE NOT warmup AND operation IS NOT NULL
+GROUP BY ALL;

@@ -1,0 +1,19 @@
+-- A row is one run: all requests that bear its id, warm-ups left out of the figures and counted beside them.
+CREATE OR REPLACE VIEW runs AS
+SELECT
+    run_id,
+    any_value(workload) AS workload,
+    min(started_at) AS started_at,
+    max(started_at + to_microseconds(CAST(coalesce(latency_s, 0) * 1e6 AS BIGINT))) AS finished_at,
+    list_sort(list_distinct(list(endpoint))) AS endpoints,
+    count(DISTINCT prompt_id) FILTER (WHERE NOT warmup) AS prompts,
+    count(*) FILTER (WHERE NOT warmup) AS requests,
+    count(*) FILTER (WHERE NOT warmup AND outcome = 'ok') AS ok,
+    count(*) FILTER (WHERE NOT warmup AND outcome = 'client_cancelled') AS cancelled,
+    count(*) FILTER (WHERE NOT warmup AND outcome NOT IN ('ok', 'client_cancelled')) AS failed,
+    count(*) FILTER (WHERE warmup) AS warmups,
+    bool_or(simulated) AS simulated,
+    any_value(imported_from) AS imported_from
+FROM spans
+WHERE run_id IS NOT NULL
+GROUP BY run_id;
