@@ -8,6 +8,7 @@ from importlib import metadata
 COMMANDS = {
     "compare": ("dyno_driver.compare", "the whole job: proxy, paired prompts, comparison table, report"),
     "proxy": ("dyno_proxy.cli", "the measuring proxy alone"),
+    "collect": ("dyno_proxy.collect_cli", "an OTLP receiver: spans of clients and engines beside the proxy's"),
     "drive": ("dyno_driver.cli", "replay a prompt set through a running proxy"),
     "simulate": ("dyno_driver.simulate", "simulated endpoints"),
     "report": ("dyno_analysis.report_cli", "tables and the report of stored runs"),

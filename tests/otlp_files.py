@@ -8,9 +8,25 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
+from dyno_proxy import span
+from dyno_proxy.record import Record
+
+RESOURCE = Resource.create({"service.name": "dyno"})
 IDS = ("traceId", "spanId", "parentSpanId")
+
+
+def readable(made: Record) -> ReadableSpan:
+    """The record's span, as the proxy exports it."""
+    return span.record_span(made, resource=RESOURCE, scope=span.scope("0.1"), sampled=True)
+
+
+def in_otlp(made: Record) -> Record:
+    """OTLP's 0 means that there is no time."""
+    made.started_at_unix_us += 1
+    return made
 
 
 def protobuf(spans: Sequence[ReadableSpan]) -> bytes:

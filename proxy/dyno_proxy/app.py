@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .config import Config, ConfigError
 from .listen import bind, url_of
+
+if TYPE_CHECKING:
+    from .signals import Signals
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
@@ -29,7 +33,7 @@ def run(config: Config, load: Callable[[], Config]) -> int:
 
 
 async def _serve_alone(config: Config, load: Callable[[], Config]) -> int:
-    from .process import Proxy
+    from .collecting import collecting
     from .signals import Signals
 
     signals = Signals()
@@ -37,7 +41,20 @@ async def _serve_alone(config: Config, load: Callable[[], Config]) -> int:
     (sockets,) = bind(config.proxy.listen, "proxy.listen")
     metrics_sockets = []
     if config.proxy.metrics_listen is not None:
-        (metrics_sockets,) = bind(config.proxy.metrics_listen, "proxy.metrics_listen")
+        (metrics_sockets,) = bind(config.proxy.metrics_listen, "proxy.metrics_listen", flag="--metrics-listen")
+    async with collecting(config):
+        return await _serve(config, load, signals, sockets, metrics_sockets)
+
+
+async def _serve(
+    config: Config,
+    load: Callable[[], Config],
+    signals: "Signals",
+    sockets: list[socket.socket],
+    metrics_sockets: list[socket.socket],
+) -> int:
+    from .process import Proxy
+
     proxy = Proxy(config)
     await proxy.listen(sockets, metrics_sockets)
     url = url_of(sockets[0])

@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--listen", metavar="HOST:PORT", help="where to listen (127.0.0.1:8080); port 0: a free one")
     parser.add_argument("--spans", metavar="DIR", help="folder of the span files (spans)")
     parser.add_argument("--metrics-listen", metavar="HOST:PORT", help="a listener of its own for /metrics")
+    parser.add_argument("--collector-listen", metavar="HOST:PORT", help="a collector beside it, which takes OTLP there")
     parser.add_argument("--keys-file", metavar="FILE", help="client keys, one a line; needed off loopback")
     parser.add_argument("--workers", metavar="N", help="processes that share the port (1)")
     parser.add_argument(
@@ -61,6 +62,8 @@ def main(argv: list[str]) -> int:
         for key in ("listen", "spans", "metrics_listen", "keys_file", "workers", "drain_s")
         if (value := getattr(arguments, key)) is not None
     }
+    if arguments.collector_listen is not None:
+        flags["collector.listen"] = arguments.collector_listen
 
     def load() -> Config:
         return load_config(path, os.environ, flags)

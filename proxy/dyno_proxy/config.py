@@ -111,32 +111,49 @@ _NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # tables of an endpoint
 }
 
 
+class CollectorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    listen: str | None = None  # where `dyno proxy` has a collector beside it; none, and there is none
+
+
 # The two forms that `dyno compact --keep` takes; a contract test compares.
 _KEEP: Final = re.compile(r"[1-9]\d*(h|d|MB|GB|TB)")
-_SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {"proxy": ProxyConfig, "spans": SpansConfig}
+_SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
+    "proxy": ProxyConfig,
+    "spans": SpansConfig,
+    "collector": CollectorConfig,
+}
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     proxy: ProxyConfig = ProxyConfig()
     spans: SpansConfig = SpansConfig()
+    collector: CollectorConfig = CollectorConfig()
     endpoints: dict[str, EndpointConfig] = {}
 
 
-def load_config(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> Config:
-    """The file, overridden by the environment, overridden by the flags (keys of `[proxy]`). Raises ConfigError."""
+def load_config(
+    path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str], *, need_endpoints: bool = True
+) -> Config:
+    """The file, overridden by the environment, overridden by the flags (keys of `[proxy]`, or `section.key`).
+
+    Raises ConfigError.
+    """
     where = str(path) if path is not None else "the environment"
     tree: dict[str, Any] = {} if path is None else _read(path)
     _override(tree, environment)
-    _table(tree, "proxy").update(flags)
+    for flag, value in flags.items():
+        section, _, key = flag.rpartition(".")
+        _table(tree, section or "proxy")[key] = value
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_explain(str(error), tree)}") from error
     for name, endpoint in config.endpoints.items():
         _check_endpoint(where, name, endpoint, config.endpoints)
-    if not config.endpoints:
+    if need_endpoints and not config.endpoints:
         raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
     _check_proxy(where, config.proxy)
+    _check_collector(where, config)
     if config.spans.keep is not None and not _KEEP.fullmatch(config.spans.keep):
         raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' is no age or size, as in 30d or 10GB")
     return config
@@ -304,6 +321,20 @@ def _check_proxy(where: str, proxy: ProxyConfig) -> None:
     if not is_loopback(split_address(proxy.listen)[0]) and proxy.keys_file is None:
         raise ConfigError(
             f"{where}: proxy.listen: {proxy.listen} is reachable by others; set proxy.keys_file, a file of client keys"
+        )
+
+
+def _check_collector(where: str, config: Config) -> None:
+    address = config.collector.listen
+    if address is None:
+        return
+    try:
+        host, _ = split_address(address)
+    except ValueError as error:
+        raise ConfigError(f"{where}: collector.listen: {error}, as in 127.0.0.1:4318") from error
+    if not is_loopback(host) and config.proxy.keys_file is None:
+        raise ConfigError(
+            f"{where}: collector.listen: {address} is reachable by others; set proxy.keys_file, a file of client keys"
         )
 
 

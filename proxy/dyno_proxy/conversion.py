@@ -25,6 +25,11 @@ _VARIABLES: Final = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHO
 _log = logging.getLogger(__name__)
 
 
+def plain_environment() -> dict[str, str]:
+    """What a program of ours needs that isn't told what this one knows."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
 class Conversion:
     """One process at a time. `config` may be replaced by a newer one."""
 
@@ -70,7 +75,6 @@ class Conversion:
         command = [sys.executable, "-m", "dyno", "compact", "--background", "--spans", str(self._folder)]
         if self.config.keep is not None:
             command += ["--keep", self.config.keep]
-        environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         try:
             done = subprocess.run(  # noqa: S603  # the command is ours
                 command,
@@ -78,7 +82,7 @@ class Conversion:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                env=environment,
+                env=plain_environment(),
                 start_new_session=True,  # Ctrl-C is for the proxy
                 timeout=_TIME_LIMIT_S,
                 check=False,

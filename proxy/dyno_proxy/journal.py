@@ -147,7 +147,7 @@ class JournalExporter(SpanExporter):
             count = first_seq = 0
             for span in spans:
                 seq = self.next_seq()
-                line = self._line(span, seq)
+                line = self.span_line(span, seq)
                 if line is None:
                     stored = False
                     continue
@@ -173,6 +173,14 @@ class JournalExporter(SpanExporter):
             self._refuse(error)
             return None
 
+    def span_line(self, span: ReadableSpan, seq: int) -> bytes | None:
+        """The same for any span."""
+        try:
+            return journal_line(span_row(span, seq))
+        except _NOT_STORABLE as error:
+            self._refuse(error)
+            return None
+
     def write(self, lines: bytes | bytearray, first_seq: int, count: int) -> bool:
         """`count` lines, the first with that number, the others in their numbers' order: on disk where this is True."""
         with self._lock:
@@ -184,13 +192,6 @@ class JournalExporter(SpanExporter):
     def shutdown(self) -> None:
         with self._lock:
             self._finish()
-
-    def _line(self, span: ReadableSpan, seq: int) -> bytes | None:
-        try:
-            return journal_line(span_row(span, seq))
-        except _NOT_STORABLE as error:
-            self._refuse(error)
-            return None
 
     def _refuse(self, error: Exception) -> None:
         _log.warning("a span can't be stored: %s", error)

@@ -7,9 +7,22 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from .config import ConfigError
 from .errors import RefusedError
 
 _KEY: Final = re.compile(rb"[\x21-\x7e]+")
+
+
+def client_keys(file: str | None) -> "ClientKeys | None":
+    """The keys of `proxy.keys_file`, if there is one. Raises ConfigError."""
+    if file is None:
+        return None
+    try:
+        return ClientKeys(Path(file))
+    except OSError as error:
+        raise ConfigError(f"proxy.keys_file: {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"proxy.keys_file: {file}: {error}") from error
 
 
 class ClientKeys:

@@ -9,10 +9,10 @@ from .config import ConfigError, split_address
 BACKLOG = 1024
 
 
-def bind(address: str, key: str, copies: int = 1) -> list[list[socket.socket]]:
+def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> list[list[socket.socket]]:
     """Listening sockets for each of an address's `copies`: one for each IP address that its host's name stands for.
 
-    Among copies the kernel spreads connections (SO_REUSEPORT). Raises ConfigError, naming the configuration's key.
+    Among copies the kernel spreads connections (SO_REUSEPORT). Raises ConfigError, naming key and flag.
     """
     host, port = split_address(address)
     bound: list[list[socket.socket]] = []
@@ -36,7 +36,7 @@ def bind(address: str, key: str, copies: int = 1) -> list[list[socket.socket]]:
         for each in bound:
             _close(each)
         why = "the port is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
-        raise ConfigError(f"{key}: can't listen on {address}: {why}; choose another with --listen HOST:PORT") from error
+        raise ConfigError(f"{key}: can't listen on {address}: {why}; choose another with {flag} HOST:PORT") from error
     return bound
 
 

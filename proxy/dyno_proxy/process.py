@@ -19,7 +19,7 @@ from .endpoints import Endpoint
 from .families import Shared
 from .gc_pauses import GcPauses
 from .handle import Handler, OwnPage
-from .keys import ClientKeys
+from .keys import client_keys
 from .lag import LoopLag
 from .listen import BACKLOG
 from .metrics import Metrics
@@ -57,7 +57,7 @@ class Proxy:
     def __init__(self, config: Config, shared: Shared | None = None) -> None:
         """`shared`: where this process's figures meet those of other workers; None for the only process."""
         version = metadata.version("inference-dyno")
-        keys = _client_keys(config)
+        keys = client_keys(config.proxy.keys_file)
         self._config = config
         self._endpoints = {name: Endpoint(name, each) for name, each in config.endpoints.items()}
         self._metrics = Metrics(version, self._endpoints, _models(config), shared)
@@ -120,12 +120,16 @@ class Proxy:
         running = self._config.proxy
         fixed = {key: getattr(running, key) for key in NEEDS_RESTART}
         waiting = [f"proxy.{key}" for key, value in fixed.items() if getattr(config.proxy, key) != value]
-        config = msgspec.structs.replace(config, proxy=msgspec.structs.replace(config.proxy, **fixed))
+        if config.collector != self._config.collector:
+            waiting.append("collector.listen")
+        config = msgspec.structs.replace(
+            config, proxy=msgspec.structs.replace(config.proxy, **fixed), collector=self._config.collector
+        )
         if not is_loopback(split_address(running.listen)[0]) and config.proxy.keys_file is None:
             raise ConfigError(
                 f"proxy.keys_file: without it {running.listen} would be open to strangers until a restart"
             )
-        keys = _client_keys(config)
+        keys = client_keys(config.proxy.keys_file)
         kept = {
             name: endpoint
             for name, endpoint in self._endpoints.items()
@@ -228,17 +232,6 @@ def _models(config: Config) -> list[str]:
 def _has_files(config: EndpointConfig) -> bool:
     """Its TLS files may have changed where their names have not."""
     return any((config.ca_file, config.client_cert_file, config.client_key_file))
-
-
-def _client_keys(config: Config) -> ClientKeys | None:
-    if config.proxy.keys_file is None:
-        return None
-    try:
-        return ClientKeys(Path(config.proxy.keys_file))
-    except OSError as error:
-        raise ConfigError(f"proxy.keys_file: {config.proxy.keys_file}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"proxy.keys_file: {config.proxy.keys_file}: {error}") from error
 
 
 def _close(listeners: dict[int, list[asyncio.Server]]) -> None:

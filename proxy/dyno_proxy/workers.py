@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from .app import reload_on
+from .collecting import collecting
 from .config import Config, ConfigError
 from .control import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .families import Shared
@@ -48,13 +49,14 @@ async def supervise(config: Config, load: Callable[[], Config]) -> int:
     sockets = bind(config.proxy.listen, "proxy.listen", count)
     metrics_sockets: list[list[socket.socket]] = [[] for _ in range(count)]
     if config.proxy.metrics_listen is not None:
-        metrics_sockets = bind(config.proxy.metrics_listen, "proxy.metrics_listen", count)
+        metrics_sockets = bind(config.proxy.metrics_listen, "proxy.metrics_listen", count, flag="--metrics-listen")
     # In memory: figures are written ten times a second, and must not wait for a disk.
     memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     place = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dyno-figures-", dir=place, ignore_cleanup_errors=True) as figures:
         try:
-            return await _Workers(config, sockets, metrics_sockets, Path(figures), signals).run(load)
+            async with collecting(config):
+                return await _Workers(config, sockets, metrics_sockets, Path(figures), signals).run(load)
         except _StartError as error:
             _LOG.error("%s", error)
             return 1

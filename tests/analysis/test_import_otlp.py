@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
 from dyno_analysis import load
@@ -25,19 +24,13 @@ from dyno_command import dyno, refusal
 from dyno_proxy import attributes, span
 from dyno_proxy.journal import JournalExporter
 from dyno_proxy.record import Record
-from otlp_files import framed, json_line, protobuf
+from otlp_files import framed, in_otlp, json_line, protobuf, readable
 from records import record, records, unstreamed
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
-
-RESOURCE = Resource.create({"service.name": "dyno"})
-
-
-def readable(made: Record) -> ReadableSpan:
-    return span.record_span(made, resource=RESOURCE, scope=span.scope("0.1"), sampled=True)
 
 
 def some(count: int = 6) -> list[ReadableSpan]:
@@ -75,12 +68,6 @@ def run(path: Path, folder: Path, *, code: int = 0) -> tuple[str, list[str]]:
     done = dyno("import", path, "--spans", folder)
     assert done.returncode == code, done
     return done.stdout, done.stderr.splitlines()
-
-
-def in_otlp(made: Record) -> Record:
-    """OTLP's 0 means that there is no time."""
-    made.started_at_unix_us += 1
-    return made
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dyno_proxy import mirror, telemetry
 from dyno_proxy.attributes import BAGGAGE, OUTCOMES
-from dyno_proxy.config import EndpointConfig, ProxyConfig, SpansConfig
+from dyno_proxy.config import CollectorConfig, EndpointConfig, ProxyConfig, SpansConfig
 from dyno_proxy.journal import DISK, NOT_STORABLE
 from dyno_proxy.metrics import MODELS_LIMIT, Metrics
 from dyno_proxy.process import NEEDS_RESTART
@@ -61,7 +61,12 @@ def keys_of(struct: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("title", "struct"),
-    [("`[proxy]`", ProxyConfig), ("`[spans]`", SpansConfig), ("`[endpoints.NAME]`", EndpointConfig)],
+    [
+        ("`[proxy]`", ProxyConfig),
+        ("`[spans]`", SpansConfig),
+        ("`[collector]`", CollectorConfig),
+        ("`[endpoints.NAME]`", EndpointConfig),
+    ],
 )
 def test_every_key_and_its_default(title: str, struct: type[msgspec.Struct]) -> None:
     """In the order of config.py, each once, with a meaning."""

@@ -1,0 +1,89 @@
+"""`dyno collect`."""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .arguments import ArgumentParser
+
+if TYPE_CHECKING:
+    from .config import Config
+
+_DESCRIPTION = """\
+Takes spans by OTLP/HTTP, from instrumented clients, gateways and engines, and writes them beside the proxy's span
+files. `dyno sql` has them as `server_spans`, `dyno trace` shows a request with all of its spans."""
+
+_EXAMPLE = """\
+example:
+  dyno collect --spans spans
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf python client.py
+
+`[collector] listen` in dyno.toml has `dyno proxy` run it, as a process of its own.
+
+exit codes: 0 ended in order; 2 wrong use"""
+
+_LISTEN = "127.0.0.1:4318"
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit code that `--help` explains."""
+    parser = ArgumentParser(
+        prog="dyno collect",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (dyno.toml, if it is there)")
+    parser.add_argument("--listen", metavar="HOST:PORT", help=f"where to listen ({_LISTEN}); port 0: a free one")
+    parser.add_argument("--spans", metavar="DIR", help="folder of the span files (spans)")
+    parser.add_argument("--keys-file", metavar="FILE", help="client keys, one a line; needed off loopback")
+    # The proxy's: sockets that it has bound, and an end when it is gone.
+    parser.add_argument("--sockets", type=_numbers, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="dyno collect: %(message)s")
+
+    # Late, so that --help answers at once.
+    from .config import ConfigError, load_config
+    from .journal import SetupError
+
+    default = Path("dyno.toml")
+    path = arguments.config or (default if default.exists() else None)
+    given = {"spans": arguments.spans, "keys_file": arguments.keys_file, "collector.listen": arguments.listen}
+    flags = {key: value for key, value in given.items() if value is not None}
+    try:
+        config = load_config(path, os.environ, {"collector.listen": _LISTEN} | flags, need_endpoints=False)
+        return asyncio.run(_serve(config, arguments.sockets))
+    except (ConfigError, SetupError) as error:
+        print(f"dyno collect: {error}", file=sys.stderr)
+        return 2
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+async def _serve(config: "Config", inherited: list[int] | None) -> int:
+    from .collector import Collector
+    from .keys import client_keys
+    from .listen import bind, url_of
+    from .signals import Signals
+
+    signals = Signals()
+    signals.listen()
+    if inherited is None:
+        (sockets,) = bind(config.collector.listen or _LISTEN, "collector.listen")
+    else:
+        sockets = [socket.socket(fileno=number) for number in inherited]
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), signals.stop.set)  # nothing comes but its end
+    collector = Collector(Path(config.proxy.spans), client_keys(config.proxy.keys_file), config.spans)
+    await collector.listen(sockets)
+    if inherited is None:
+        print(f"dyno collect: listening on {url_of(sockets[0])}, spans in {config.proxy.spans}", flush=True)
+    await signals.stop.wait()
+    await collector.stop()
+    return 0

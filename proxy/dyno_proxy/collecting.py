@@ -1,0 +1,108 @@
+"""The collector beside a proxy: `dyno collect` in a process of its own, started again where it ends.
+
+Decoding spans on the proxy's event loop would stand in the way of its reads. The proxy binds the sockets, so that a
+port in use is its start's error, and what comes while a collector starts again waits in their queue.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from .config import Config
+from .conversion import plain_environment
+from .listen import bind, url_of
+
+_STEADY_S: Final = 10.0  # who lived so long is started again soon
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 10.0
+_END_LIMIT_S: Final = 20.0  # to write what it has taken; then it is killed
+
+_LOG: Final = logging.getLogger("dyno.proxy")
+
+
+@asynccontextmanager
+async def collecting(config: Config) -> AsyncIterator[None]:
+    """A collector at `collector.listen` until the block ends; none where that isn't set. Raises ConfigError."""
+    if config.collector.listen is None:
+        yield
+        return
+    (sockets,) = bind(config.collector.listen, "collector.listen", flag="--collector-listen")
+    collector = _CollectorProcess(config, sockets)
+    print(f"dyno proxy: taking OTLP on {url_of(sockets[0])}", flush=True)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(collector.stop)
+        for each in sockets:
+            each.close()
+
+
+class _CollectorProcess:
+    """Kept alive by a thread until `stop()`."""
+
+    def __init__(self, config: Config, sockets: Sequence[socket.socket]) -> None:
+        self._descriptors = [each.fileno() for each in sockets]
+        # The proxy's own configuration file may hold what isn't the collector's business, and stays unread.
+        self._command = [sys.executable, "-P", "-m", "dyno", "collect", "--config", os.devnull]
+        self._command += ["--spans", config.proxy.spans, "--listen", config.collector.listen or ""]
+        self._command += ["--sockets", ",".join(map(str, self._descriptors))]
+        if config.proxy.keys_file is not None:
+            self._command += ["--keys-file", config.proxy.keys_file]
+        self._environment = plain_environment() | {"DYNO_SPANS_COMPACT": str(config.spans.compact).lower()}
+        if config.spans.keep is not None:
+            self._environment["DYNO_SPANS_KEEP"] = config.spans.keep
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, name="dyno-collecting", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let it write what it has taken, and end."""
+        with self._lock:
+            self._stopping.set()
+            if self._process is not None:
+                self._process.terminate()
+        self._thread.join(_END_LIMIT_S)
+        if self._thread.is_alive() and self._process is not None:
+            _LOG.error("the collector doesn't end; it is killed")
+            self._process.kill()
+
+    def _keep(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            started_s = time.monotonic()
+            why = self._run()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - started_s >= _STEADY_S:
+                pause_s = _FIRST_PAUSE_S
+            _LOG.error("the collector ended: %s; it is started again", why)
+            self._stopping.wait(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _run(self) -> str:
+        """From its start to its end; returns how it ended."""
+        with self._lock:
+            if self._stopping.is_set():
+                return ""
+            try:
+                self._process = subprocess.Popen(  # noqa: S603  # the command is ours
+                    self._command,
+                    stdin=subprocess.PIPE,  # its end tells the collector that the proxy is gone
+                    env=self._environment,
+                    pass_fds=self._descriptors,
+                    start_new_session=True,  # Ctrl-C is for the proxy
+                )
+            except OSError as error:
+                return error.strerror or str(error)
+        code = self._process.wait()
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"

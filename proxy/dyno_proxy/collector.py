@@ -1,0 +1,211 @@
+"""`dyno collect` as a server: OTLP/HTTP in, span files out. `docs/collect.md` has its answers."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import prometheus_client
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.exposition import choose_encoder
+
+from .config import SpansConfig
+from .conversion import Conversion
+from .errors import RefusedError
+from .intake import QUEUE_BYTES, Body, FullError, Intake, UnwrittenError
+from .keys import ClientKeys
+from .listen import BACKLOG
+from .receive import ENCODINGS, JSON, PROTOBUF, BadMessageError, answer, refusal
+
+TRACES: Final = "/v1/traces"
+MAX_BODY_BYTES: Final = 16_000_000  # as it comes
+BODY_LIMIT_S: Final = 30.0
+RETRY_AFTER_S: Final = 1
+
+_OTHER_SIGNALS: Final = ("/v1/metrics", "/v1/logs", "/v1development/profiles")
+_SHUTDOWN_S: Final = 10.0
+
+_LOG: Final = logging.getLogger("dyno.collect")
+
+
+class _RefusalError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Collector:
+    """Made on the event loop that it serves on. Raises SetupError for a folder that can't be written."""
+
+    def __init__(
+        self, spans: Path, keys: ClientKeys | None, config: SpansConfig, *, queue_bytes: int = QUEUE_BYTES
+    ) -> None:
+        self._keys = keys
+        self._figures = _Figures()
+        self._conversion = Conversion(spans, config)
+        self._intake = Intake(
+            spans,
+            counted=self._figures.counted,
+            dropped=self._figures.dropped,
+            filled=self._conversion.start,
+            queue_bytes=queue_bytes,
+        )
+        self._figures.queue_bytes.set_function(lambda: self._intake.waiting_bytes)
+        application = web.Application(middlewares=[self._contained])
+        application.router.add_post(TRACES, self._traces)
+        application.router.add_get("/healthz", _healthy)
+        application.router.add_get("/readyz", self._ready)
+        application.router.add_get("/metrics", self._metrics)
+        # What is compressed is bounded here; and who leaves early has his spans stored all the same.
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            auto_decompress=False,
+            handler_cancellation=False,
+            shutdown_timeout=_SHUTDOWN_S,
+        )
+        self._stopping = False
+
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        await self._runner.setup()
+        for each in sockets:
+            await web.SockSite(self._runner, each, backlog=BACKLOG).start()
+        self._conversion.start_if_worth()
+
+    async def stop(self) -> None:
+        """Take no more; what was taken is answered and on disk."""
+        self._stopping = True
+        await self._runner.cleanup()
+        await asyncio.to_thread(self._intake.close)
+
+    async def _traces(self, request: web.Request) -> web.Response:
+        content_type = _content_type(request)
+        encoding = request.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ENCODINGS:
+            raise _RefusalError(415, f"Content-Encoding '{encoding[:40]}'; send gzip, or nothing compressed")
+        if self._stopping:
+            raise _RefusalError(503, "the collector is shutting down")
+        data = await _read(request)
+        try:
+            taken = await self._intake.offer(Body(data, content_type, encoding))
+        except FullError:
+            raise _RefusalError(503, "the queue is full; send it again later") from None
+        except UnwrittenError:
+            raise _RefusalError(503, "the spans can't be written now; send them again later") from None
+        except BadMessageError as error:
+            raise _RefusalError(error.status, str(error)) from error
+        return web.Response(
+            body=answer(content_type, taken.rejected, taken.reason), headers={"Content-Type": content_type}
+        )
+
+    @web.middleware
+    async def _contained(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Every answer counted, and every refusal a Status in the encoding of the request."""
+        try:
+            if self._keys is not None and request.path not in ("/healthz", "/readyz"):
+                self._keys.check(request.headers.get("Authorization"))
+            response = await handler(request)
+        except RefusedError as error:
+            response = _refused(request, error.status, str(error))
+        except _RefusalError as error:
+            response = _refused(request, error.status, str(error))
+        except web.HTTPException as error:
+            response = _refused(request, error.status, _in_words(request, error))
+            response.headers.update({name: error.headers[name] for name in ("Allow",) if name in error.headers})
+        except Exception:  # noqa: BLE001  # the sender gets a Status, as for any other refusal
+            _LOG.exception("a request failed")
+            response = _refused(request, 500, "the collector failed; its log has more")
+        if request.path == TRACES:
+            self._figures.requests.labels(str(response.status)).inc()
+        return response
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        return web.Response(status=503, text="stopping\n") if self._stopping else web.Response(text="ready\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        text = await asyncio.to_thread(encode, self._figures.registry)
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+
+class _Figures:
+    """What the collector tells of itself."""
+
+    def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, unused
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "dyno_collector_requests", "Requests to /v1/traces.", ["status"], registry=self.registry
+        )
+        self._spans = Counter(
+            "dyno_collector_spans", "Spans that came: written, rejected, repeated.", ["result"], registry=self.registry
+        )
+        self._dropped = Counter(
+            "dyno_spans_dropped",
+            "Spans that were not written; their sender heard of it.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.queue_bytes = Gauge(
+            "dyno_collector_queue_bytes", "Bodies that aren't on disk yet.", registry=self.registry
+        )
+
+    def counted(self, result: str, spans: int) -> None:
+        self._spans.labels(result).inc(spans)
+
+    def dropped(self, reason: str, spans: int) -> None:
+        self._dropped.labels(reason).inc(spans)
+
+
+async def _healthy(_request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _read(request: web.Request) -> bytes:
+    too_long = _RefusalError(413, f"the body is longer than {MAX_BODY_BYTES} bytes; send smaller batches")
+    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
+        raise too_long
+    data = bytearray()
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            async for piece in request.content.iter_any():
+                data += piece
+                if len(data) > MAX_BODY_BYTES:
+                    raise too_long
+    except TimeoutError:
+        raise _RefusalError(408, f"the body didn't come within {BODY_LIMIT_S:g} s") from None
+    except web.RequestPayloadError as error:
+        raise _RefusalError(400, "the body is malformed") from error
+    return bytes(data)
+
+
+def _content_type(request: web.Request) -> str:
+    """Raises _RefusalError for others than OTLP's two."""
+    if request.content_type not in (PROTOBUF, JSON):
+        raise _RefusalError(415, f"Content-Type '{request.content_type[:80]}'; send {PROTOBUF} or {JSON}")
+    return request.content_type
+
+
+def _refused(request: web.Request, status: int, message: str) -> web.Response:
+    content_type = request.content_type if request.content_type in (PROTOBUF, JSON) else JSON
+    response = web.Response(
+        status=status, body=refusal(content_type, status, message), headers={"Content-Type": content_type}
+    )
+    if status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status in (408, 413):
+        response.force_close()
+    return response
+
+
+def _in_words(request: web.Request, error: web.HTTPException) -> str:
+    if error.status == 404 and request.path in _OTHER_SIGNALS:
+        return f"the collector takes traces alone, at {TRACES}"
+    if error.status == 404:
+        return f"no such path; traces go to {TRACES}"
+    return f"{error.status}: {error.reason}"

@@ -1,0 +1,220 @@
+"""What OTLP/HTTP senders post to `/v1/traces`, as spans; and what they are answered. Pure.
+
+https://opentelemetry.io/docs/specs/otlp/: protobuf or JSON, compressed or not, answered in the encoding of the request.
+Messages are read by `opentelemetry-proto`'s own classes. JSON has ids in hexadecimal there, where protobuf's own JSON
+has base64.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
+from google.protobuf.message import DecodeError, Message
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+
+from .attributes import SCOPE_NAME
+
+PROTOBUF: Final = "application/x-protobuf"
+JSON: Final = "application/json"
+# Content-Encoding: zlib's name of it. The specification asks for gzip; the Python SDK's exporter has deflate too.
+ENCODINGS: Final[dict[str, int | None]] = {
+    "": None,
+    "identity": None,
+    "gzip": 16 + zlib.MAX_WBITS,
+    "deflate": zlib.MAX_WBITS,
+}
+
+_TRACE_ID_BYTES: Final = 16
+_SPAN_ID_BYTES: Final = 8
+_IDS: Final = ("traceId", "spanId", "parentSpanId")
+_STATUS: Final = {trace_pb2.Status.STATUS_CODE_OK: "OK", trace_pb2.Status.STATUS_CODE_ERROR: "ERROR"}
+_MAX_NS: Final = 2**63  # what a row's microseconds come from
+_INVALID_ARGUMENT: Final = 3  # google.rpc.Code
+_UNAVAILABLE: Final = 14
+_CODES: Final = {503: _UNAVAILABLE, 429: _UNAVAILABLE}
+
+
+class BadMessageError(ValueError):
+    """A body that can't be read; `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Received(NamedTuple):
+    """A span, its trace's and its own id, and whether it is a request that another Dyno proxy measured."""
+
+    span: ReadableSpan
+    ids: bytes
+    is_request: bool
+
+
+def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """The body of one of ENCODINGS decompressed.
+
+    Raises BadMessageError where it isn't of its encoding, broken off, or longer than `max_bytes`.
+    """
+    wbits = ENCODINGS[encoding]
+    if wbits is None:
+        return body
+    plain = bytearray()
+    rest = body
+    while True:
+        member = zlib.decompressobj(wbits)
+        try:
+            plain += member.decompress(rest, max_bytes + 1 - len(plain))
+        except zlib.error as error:
+            raise BadMessageError(400, f"the body isn't {encoding}, which Content-Encoding says") from error
+        if len(plain) > max_bytes:
+            raise BadMessageError(413, f"the body is longer than {max_bytes} bytes once decompressed")
+        if not member.eof:
+            raise BadMessageError(400, f"the {encoding} body is broken off")
+        rest = member.unused_data
+        if not rest:
+            return bytes(plain)
+
+
+def read_message(body: bytes, content_type: str) -> ExportTraceServiceRequest:
+    """The message of a PROTOBUF or JSON body. Raises BadMessageError."""
+    try:
+        if content_type == PROTOBUF:
+            return ExportTraceServiceRequest.FromString(body)
+        message: ExportTraceServiceRequest = ParseDict(
+            _with_base64_ids(json.loads(body)), ExportTraceServiceRequest(), ignore_unknown_fields=True
+        )
+    except (DecodeError, ParseError, RecursionError, UnicodeError, ValueError, TypeError, AttributeError) as error:
+        raise BadMessageError(400, f"no ExportTraceServiceRequest: {str(error)[:200]}") from error
+    return message
+
+
+def received_spans(message: ExportTraceServiceRequest) -> Iterator[Received | str]:
+    """The message's spans; in the place of one that can't be stored, why."""
+    for of_resource in message.resource_spans:
+        resource = _values(of_resource.resource.attributes)
+        for of_scope in of_resource.scope_spans:
+            for span in of_scope.spans:
+                try:
+                    yield _received(span, resource, of_scope.scope.name, of_scope.scope.version)
+                except ValueError as error:
+                    yield str(error)
+
+
+def answer(content_type: str, rejected: int, reason: str) -> bytes:
+    """The body of a 200: spans that were rejected, and the first one's reason."""
+    response = ExportTraceServiceResponse()
+    if rejected:
+        response.partial_success.rejected_spans = rejected
+        response.partial_success.error_message = reason
+    return _encoded(response, content_type)
+
+
+def refusal(content_type: str, status: int, message: str) -> bytes:
+    """The body of any other answer: a google.rpc.Status, as the specification asks."""
+    return _encoded(Status(code=_CODES.get(status, _INVALID_ARGUMENT), message=message), content_type)
+
+
+def _encoded(message: Message, content_type: str) -> bytes:
+    return MessageToJson(message, indent=None).encode() if content_type == JSON else message.SerializeToString()
+
+
+def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, version: str) -> Received:
+    context = SpanContext(
+        _id(span.trace_id, _TRACE_ID_BYTES, "trace_id"),
+        _id(span.span_id, _SPAN_ID_BYTES, "span_id"),
+        is_remote=False,
+        trace_flags=TraceFlags(span.flags & TraceFlags.SAMPLED),
+    )
+    parent = None
+    if span.parent_span_id:
+        parent_id = _id(span.parent_span_id, _SPAN_ID_BYTES, "parent_span_id")
+        parent = SpanContext(context.trace_id, parent_id, is_remote=True)
+    start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
+    if not 0 < start_ns < _MAX_NS or not start_ns <= end_ns < _MAX_NS:
+        raise ValueError(f"span '{span.name[:60]}' has no start, or ends before it")
+    attributes = _values(span.attributes)
+    is_request = scope == SCOPE_NAME and "dyno.outcome" in attributes
+    if not is_request:
+        attributes |= _about(span, resource, scope, version)
+    made = ReadableSpan(
+        name=span.name,
+        context=context,
+        parent=parent,
+        attributes=attributes,  # type: ignore[arg-type]  # a row holds what no attribute of the SDK's may be: maps
+        kind=SpanKind(span.kind - 1) if 1 <= span.kind <= len(SpanKind) else SpanKind.INTERNAL,
+        start_time=start_ns,
+        end_time=end_ns,
+    )
+    return Received(made, span.trace_id + span.span_id, is_request)
+
+
+def _about(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, version: str) -> dict[str, object]:
+    """What a span has beside its attributes, as attributes; docs/collect.md lists them."""
+    events = [
+        {"name": event.name, "time_us": event.time_unix_nano // 1000, "attributes": _values(event.attributes)}
+        for event in span.events
+    ]
+    links = [
+        {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": _values(link.attributes)}
+        for link in span.links
+    ]
+    about: dict[str, object] = {
+        **{f"resource.{name}": value for name, value in resource.items()},
+        "otel.scope.name": scope,
+        "otel.scope.version": version,
+        "otel.status_code": _STATUS.get(span.status.code),
+        "otel.status_description": span.status.message,
+        "otel.events": events,
+        "otel.links": links,
+    }
+    return {name: value for name, value in about.items() if value not in (None, "", [])}
+
+
+def _id(value: bytes, size_bytes: int, key: str) -> int:
+    if len(value) != size_bytes or not any(value):
+        raise ValueError(f"a {key} of {len(value)} bytes, or all zero")
+    return int.from_bytes(value)
+
+
+def _values(attributes: Any) -> dict[str, object]:
+    pairs: list[KeyValue] = list(attributes)
+    return {pair.key: value for pair in pairs if (value := _value(pair.value)) is not None}
+
+
+def _value(value: AnyValue) -> object:
+    """None for a value that is empty, which OTLP allows."""
+    kind = value.WhichOneof("value")
+    match kind:
+        case None:
+            return None
+        case "array_value":
+            return [_value(item) for item in value.array_value.values]
+        case "kvlist_value":
+            return _values(value.kvlist_value.values)
+        case "bytes_value":
+            return base64.b64encode(value.bytes_value).decode()
+    plain: object = getattr(value, kind)
+    return plain
+
+
+def _with_base64_ids(document: Any) -> Any:
+    """The JSON document with its spans' and links' ids as protobuf's JSON has them. Raises ValueError for no hex."""
+    for of_resource in document.get("resourceSpans") or ():
+        for of_scope in of_resource.get("scopeSpans") or ():
+            for span in of_scope.get("spans") or ():
+                for holder in (span, *(span.get("links") or ())):
+                    for key in _IDS:
+                        if holder.get(key):
+                            holder[key] = base64.b64encode(bytes.fromhex(holder[key])).decode()
+    return document
