@@ -12,6 +12,7 @@ TOOLS := $(VENV)/tools.stamp
 RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
 REAL := $(VENV)/real.stamp
+OTELCOL := $(VENV)/otelcol.stamp
 
 # uv installs a lock in 10 s where pip takes 30; where it can't (an index that only pip's configuration knows), pip does.
 # Compiled at once: a machine with PYTHONDONTWRITEBYTECODE would else compile at each start, and measure that.
@@ -22,7 +23,7 @@ define install
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
 endef
 
-.PHONY: demo demo-real test test-real bench bench-analysis soak lint format lock clean
+.PHONY: demo demo-real test test-real otelcol bench bench-analysis soak lint format lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -36,6 +37,9 @@ test: $(DEV)
 
 test-real: $(REAL)
 	$(BIN)/pytest tests/real
+
+# An OpenTelemetry Collector for the tests that send spans to one; without it they are skipped. It wants Go.
+otelcol: $(OTELCOL)
 
 # The proxy beside others of its kind, into docs/benchmarks.md: some ten minutes. ARGS=--quick for a try, which writes
 # nothing; ARGS=--help says what else there is.
@@ -84,6 +88,15 @@ $(DEV): tests/requirements.lock $(RUNTIME)
 $(REAL): tests/real/requirements.lock $(DEV)
 	@echo "installing tests/real/requirements.lock into $(VENV); the first time, llama.cpp is compiled: some five minutes"
 	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/real/requirements.lock
+	@touch $@
+
+# Any Go since 1.21 fetches the newer one that the Collector asks for. CGO off: no compiler of C, one binary for all.
+$(OTELCOL): tests/otelcol/manifest.yaml | $(TOOLS)
+	@echo "building tests/otelcol/manifest.yaml into $(VENV)/otelcol; the first time, Go compiles for some four minutes"
+	@export PATH="$$PATH:/usr/local/go/bin" CGO_ENABLED=0 GOFLAGS=-buildvcs=false; \
+	case "$$(go env GOVERSION 2>/dev/null)" in go1.2[1-9]*|go1.[3-9][0-9]*) ;; *) \
+	    echo "make: Go 1.21 or newer is neither on PATH nor in /usr/local/go/bin; https://go.dev/dl has it" >&2; exit 1;; esac; \
+	go run go.opentelemetry.io/collector/cmd/builder@v0.161.0 --config $<
 	@touch $@
 
 # Remakes the four lock files after a change in pyproject.toml, keeping the versions they hold; UPGRADE=--upgrade takes the newest.
