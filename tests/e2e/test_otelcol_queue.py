@@ -1,0 +1,114 @@
+"""A Collector with the queue of deploy/collector/ is killed and started again: no span of the span files is missing."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from collector_process import Collector, collector, needs_collector
+from fake_upstream import FakeUpstream, fake_upstream
+from imports import imported, rows
+from mirror_rig import until
+from network import free_port
+from raw_http import exchange, post_json
+from running_proxy import in_thread, running_proxy
+
+pytestmark = needs_collector
+
+CONFIG: Final = Path(__file__).parents[2] / "deploy" / "collector" / "collector.yaml"
+ASK: Final = post_json(
+    "/e/v1/chat/completions", {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
+)
+
+
+@dataclass
+class Machines:
+    """Addresses and folders of two Collectors with the same configuration: by the proxy, and where the files are."""
+
+    folder: Path
+    listen: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    queued: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+
+    @property
+    def lines(self) -> Path:
+        return self.folder / "spans.jsonl"
+
+    @contextmanager
+    def near(self) -> Iterator[Collector]:
+        """The one that proxies send to; its queue is where it was before."""
+        with self._running("near", OTLP_HTTP_LISTEN=self.listen, QUEUED_LISTEN="127.0.0.1:0", NEXT=self.queued) as each:
+            yield each
+
+    @contextmanager
+    def far(self) -> Iterator[Collector]:
+        """The one that writes."""
+        with self._running("far", OTLP_HTTP_LISTEN="127.0.0.1:0", QUEUED_LISTEN=self.queued) as each:
+            yield each
+
+    @contextmanager
+    def _running(self, name: str, **places: str) -> Iterator[Collector]:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        places |= {"OTLP_GRPC_LISTEN": "127.0.0.1:0", "HEALTH_LISTEN": "127.0.0.1:0"}
+        places |= {"QUEUE_DIRECTORY": str(folder / "queue"), "SPANS_FILE": str(self.lines)}
+        with collector(folder, CONFIG, environment=places) as each:
+            yield each
+
+
+async def test_none_is_lost(tmp_path: Path) -> None:
+    """Killed with -9 under traffic while the writing side is down, started again, killed again with a full queue, and
+    started once more beside a writing side that is there at last: each span id of the span files is in its file.
+    """
+    machines = Machines(tmp_path)
+    async with fake_upstream() as upstream:
+        sent = await traffic_over_a_kill(machines, upstream, tmp_path)
+    assert len(sent) == 120
+    assert not machines.lines.exists()  # all of them are in the queue, and nowhere else
+
+    async with in_thread(machines.near()), in_thread(machines.far()):
+        await until(lambda: sent <= written(machines.lines))
+    # A batch whose answer the kill took away comes twice: `dyno import` takes a span once.
+    await asyncio.to_thread(imported, tmp_path / "imported", machines.lines)
+    came = await asyncio.to_thread(rows, tmp_path / "imported", "span_id")
+    assert sorted(came) == sorted((span_id,) for span_id in sent)
+
+
+async def traffic_over_a_kill(machines: Machines, upstream: FakeUpstream, folder: Path) -> set[str]:
+    """120 requests, the Collector by the proxy killed after each 40; returns the span ids of the span files."""
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{machines.listen}",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",  # many small batches: some are on their way when it is killed
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "60",  # so long the exporter tries again: a busy machine's start takes its time
+    }
+    async with in_thread(running_proxy(folder, {"e": upstream.url}, environment=environment)) as proxy:
+        async with in_thread(machines.near()) as near:
+            await asyncio.gather(*(exchange(proxy.url, ASK) for _ in range(40)))
+            os.kill(near.pid, signal.SIGKILL)
+            await asyncio.gather(*(exchange(proxy.url, ASK) for _ in range(40)))
+        async with in_thread(machines.near()) as near:
+            await asyncio.gather(*(exchange(proxy.url, ASK) for _ in range(40)))
+            found = await proxy.rows(120)
+            await in_the_queue(machines, {row["span_id"] for row in found})
+            os.kill(near.pid, signal.SIGKILL)
+        assert proxy.total("dyno_spans_dropped_total") == 0
+    return {row["span_id"] for row in found}
+
+
+async def in_the_queue(machines: Machines, span_ids: set[str]) -> None:
+    """Its files hold each id, in OTLP's binary form."""
+    ids = {bytes.fromhex(span_id) for span_id in span_ids}
+
+    def held() -> bool:
+        files = b"".join(path.read_bytes() for path in (machines.folder / "near" / "queue").iterdir())
+        return all(span_id in files for span_id in ids)
+
+    await until(held)
+
+
+def written(lines: Path) -> set[str]:
+    """All that might be a span id in the file's text."""
+    return set(lines.read_text(encoding="utf-8").split('"')) if lines.is_file() else set()
