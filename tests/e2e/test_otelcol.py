@@ -75,7 +75,7 @@ REQUESTS: Final = {
     "with the server's own times": Request("e", [*STREAM[:3], {"event": TIMES}, {"done": True}], ASKED),
     "long": Request("e", [{"tokens": LONG, "every_s": 0.0002}, {"finish": "length"}, {"done": True}], {"stream": True}),
     "whole": Request("e", [], {"temperature": 1.0, "top_p": 0.5, "max_tokens": 7, "seed": 3}),
-    "not ASCII, beyond 64 bits": Request("e", STREAM, {"model": "gpt-öß-\ud83d\ude00", "seed": 10**30, **ASKED}),
+    "not ASCII, beyond 64 bits": Request("e", STREAM, {"model": "gpt-öß-\N{GRINNING FACE}", "seed": 10**30, **ASKED}),
     "refused": Request("e", [{"status": 429, "headers": {"Retry-After": "2"}}, {"error": "slow down"}], {}),
     "failed": Request("e", [{"status": 500}, {"error": "broken"}], {}),
     "cut off": Request("e", [{"token": "x"}, {"wait_s": 0.02}, {"cut": "reset"}], {"stream": True}),

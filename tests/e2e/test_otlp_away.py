@@ -1,0 +1,94 @@
+"""`dyno proxy` whose OTLP endpoint is down, or takes connections and never answers: traffic doesn't notice."""
+
+import asyncio
+import re
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from mirror_rig import until
+from network import free_port
+from raw_http import exchange
+from raw_upstream import raw_upstream
+from running_proxy import RunningProxy, in_thread, running_proxy
+from scripted_upstream import ANSWER, ASK, read_request
+
+REQUESTS: Final = 150
+QUEUE: Final = 20
+SETTINGS: Final = {
+    "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+    "OTEL_BSP_MAX_QUEUE_SIZE": str(QUEUE),
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10",
+    "OTEL_BSP_SCHEDULE_DELAY": "50",
+}
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(ANSWER)
+
+
+async def never(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    while await reader.read(1 << 16):
+        pass
+
+
+@asynccontextmanager
+async def collector_that_is(state: str) -> AsyncIterator[str]:
+    """Where it would be: nobody listens there, or somebody who never says a word."""
+    if state == "down":
+        yield f"http://127.0.0.1:{free_port()}"
+    else:
+        async with raw_upstream(never) as url:
+            yield url
+
+
+def dropped(proxy: RunningProxy) -> dict[str, int]:
+    """reason -> spans."""
+    found = re.findall(r'^dyno_spans_dropped_total{reason="(\w+)"} (\S+)$', proxy.metrics(), re.MULTILINE)
+    return {reason: int(float(spans)) for reason, spans in found if float(spans)}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "state"),
+    [("http/protobuf", "down"), ("http/protobuf", "silent"), ("grpc", "down"), ("grpc", "silent")],
+)
+async def test_traffic_costs_nothing(tmp_path: Path, protocol: str, state: str) -> None:
+    """As many requests through a proxy with such a Collector as through one without any, in turns: all answered, in
+    the same time; all in the span files; and each span that OTLP lost is counted, by its reason.
+    """
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+    async with raw_upstream(answer) as upstream, collector_that_is(state) as url:
+        otlp = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, **SETTINGS}
+        endpoints = {"e": f"{upstream}/v1"}
+        async with (
+            in_thread(running_proxy(tmp_path / "without", endpoints)) as without,
+            in_thread(running_proxy(tmp_path / "with", endpoints, environment=otlp)) as beside,
+        ):
+            took_s: dict[str, list[float]] = {without.url: [], beside.url: []}
+            for _ in range(REQUESTS):
+                for proxy_url, times_s in took_s.items():
+                    begun_s = time.perf_counter()
+                    came = await exchange(proxy_url, ASK)
+                    times_s.append(time.perf_counter() - begun_s)
+                    assert came.status == 200
+                    assert came.content.endswith(b"[DONE]\n\n")
+            assert len(await beside.rows(REQUESTS)) == REQUESTS
+            # None gets through, so in the end each is a counted drop.
+            await until(lambda: sum(dropped(beside).values()) == REQUESTS)
+            reasons = dropped(beside)
+            assert dropped(without) == {}
+    without_s, with_s = (statistics.median(times_s) for times_s in took_s.values())
+    print(
+        f"median of {REQUESTS}: {without_s * 1e6:.0f} µs without OTLP, {with_s * 1e6:.0f} µs with one that is {state}"
+    )
+    print(f"dropped: {reasons}")
+    assert with_s < 1.5 * without_s + 0.002
+    assert reasons.keys() == {"otlp_queue_full", "otlp_failed"}
+    assert reasons["otlp_failed"] >= QUEUE
