@@ -52,10 +52,13 @@ SCALE_ARGS ?= --write docs/scale.md
 bench-analysis: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench_analysis $(SCALE_ARGS)
 
-# Mixed traffic with faults through the proxy, and what it holds at the end; MINUTES=1 for a try.
+# Mixed traffic with faults through the proxy, and what it holds at the end; then `kill -9` under load, and what that
+# costs. MINUTES=1 KILLS=5 for a try.
 MINUTES ?= 30
+KILLS ?= 100
 soak: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m soak.run --minutes $(MINUTES)
+	PYTHONPATH=tests $(BIN)/python -m soak.kills --kills $(KILLS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

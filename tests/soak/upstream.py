@@ -98,6 +98,7 @@ async def _stream(writer: asyncio.StreamWriter) -> End:
     writer.write(EVENT_HEAD + b"\r\n")
     for _ in range(_TOKENS):
         writer.write(_chunk(_TOKEN))
+        await writer.drain()  # raises where the proxy is gone
         await asyncio.sleep(_EVERY_S)
     writer.write(b"".join(map(_chunk, _END)) + b"0\r\n\r\n")
     return "keep"
