@@ -37,6 +37,7 @@ QUEUE_RECORDS: Final = 20_000
 QUEUE_BYTES: Final = 64_000_000  # of lines that wait
 LONG_CHUNKS: Final = 500  # a stream of more is the thread's work: 50 µs
 PERIOD_S: Final = 0.2  # with the write itself, a span is on disk 250 ms after its end
+_LEAST_REST_S: Final = 0.02  # where a write takes longer than the period
 _PAUSE_S: Final = 0.0001  # after each piece of work the thread lets the event loop have the interpreter's lock
 _SPANS_A_STRETCH: Final = 20  # some 0.5 ms
 _LOG_AGAIN_S: Final = 60.0
@@ -154,11 +155,15 @@ class Telemetry:
         if self._otlp is not None:
             with self._in_thread.losing(0):
                 self._otlp.start()
+        rest_s = PERIOD_S
         while not self._stopping:
-            self._wake.wait(PERIOD_S)
+            self._wake.wait(rest_s)
             self._wake.clear()
+            begun_s = time.monotonic()
             with self._around_thread.losing(0):
                 self._empty_queue()
+            # From one beginning to the next: what comes while a batch is written waits no longer than the others.
+            rest_s = max(_LEAST_REST_S, PERIOD_S - (time.monotonic() - begun_s))
         with self._around_thread.losing(0):
             self._empty_queue()
         with self._around_thread.losing(0):

@@ -24,7 +24,7 @@ from typing import Final
 
 import uvloop
 
-from . import disturbances, memory, requests, starts, streams, timing
+from . import disturbances, memory, requests, starts, storage, streams, timing
 from .contestants import CONTESTANTS
 from .cost import Others
 from .goals import goals, goals_table
@@ -37,6 +37,7 @@ _PARTS: Final[dict[str, tuple[str, Callable[[Setting, Results], Awaitable[str]]]
     "memory": ("Memory", memory.measure),
     "timing": ("Timing error", timing.measure),
     "disturbances": ("Disturbances", disturbances.measure),
+    "storage": ("Bytes a span", storage.measure),
 }
 _BEGIN: Final = "<!-- measured: written by `make bench` -->\n"
 _END: Final = "<!-- end of what was measured -->\n"

@@ -9,6 +9,7 @@ from .results import (
     BESIDE_P50,
     BESIDE_P99,
     BESIDE_P999,
+    BYTES_SPAN,
     CPU_CHUNK,
     CPU_CHUNK_BURST,
     CPU_REQUEST,
@@ -85,6 +86,7 @@ def goals(results: Results) -> list[Goal]:
         for percentile, figure, limit in (("p50", ERROR_P50, 0.3), ("p99", ERROR_P99, 1.0)):
             error = _ms(results.median(f"{figure} first token", name))
             found.append(Goal(f"timing error of the first token, {percentile}, {name}", limit, "ms", error))
+    found.append(Goal(BYTES_SPAN, 80, "B", results.median(BYTES_SPAN, "dyno")))
     return found
 
 

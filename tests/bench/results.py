@@ -20,6 +20,9 @@ BESIDE_P50, BESIDE_P99, BESIDE_P999 = "transit beside p50", "transit beside p99"
 RSS, PSS = "RSS", "PSS"  # followed by the number of open streams
 GROWTH: Final = "growth over the chunks"
 ERROR_P50, ERROR_P99 = "error p50", "error p99"  # of the timing, followed by the event
+BYTES_SPAN: Final = "bytes a span without response id and chunk times"
+BYTES_RESPONSE_ID: Final = "bytes that the response id adds to a span"
+BYTES_CHUNK_TIMES: Final = "bytes that a chunk's time adds to a span"
 
 _LEAST_VALUES: Final = 100  # for a p99
 
