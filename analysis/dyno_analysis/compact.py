@@ -126,9 +126,13 @@ class Compaction:
     def _finished(self, journal: SpanFile, counting: Sequence[SpanFile]) -> bool:
         if span_files.finished(journal, counting):
             return True
+        if _locked(self._folder / journal.name):
+            return False
         process = span_files.process(journal.writer)
-        if process is not None and process.host == re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname()):
-            return not _lives(process.pid)
+        here = process is not None and process.host == re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname())
+        if here and process is not None and not _lives(process.pid):
+            return True
+        # Another machine's; or another process has the number by now, as a container's first one always has.
         return self._age_s(journal.name) > STALE_S
 
     def _files(self) -> tuple[list[SpanFile], list[SpanFile]]:
@@ -165,7 +169,7 @@ class Compaction:
         """One file's trouble doesn't keep the others from being done."""
         try:
             yield
-        except convert.FutureError as error:
+        except (convert.FutureError, convert.GrownError) as error:
             self._problem(str(error))
         except (OSError, duckdb.Error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
@@ -195,6 +199,26 @@ def alone(folder: Path) -> Iterator[bool]:
         yield False
     finally:
         os.close(opened)
+
+
+def _locked(journal: Path) -> bool:
+    """Its writer lives, and holds it: in whatever container, on any machine where the file system's locks reach.
+
+    False where there are no locks.
+    """
+    try:
+        opened = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # gone, or not to be read: the conversion says so
+    try:
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(opened)
+    return False
 
 
 def _lives(pid: int) -> bool:

@@ -7,11 +7,12 @@ A kill between any two steps leaves every row where it counted before, or where 
 
 import json
 import os
+import secrets
 import shutil
 import stat
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ _ROWS_OF_A_GROUP: Final = 122_880
 _MEMORY: Final = "1GB"
 _WARM_S: Final = 10.0  # so lately written that a batch may be on its way
 _SEALED_S: Final = 0.5  # and then is there
+# Of names that nobody else makes: several containers may share a folder, each with a process 1.
+_OURS: Final = f"{os.getpid()}_{secrets.token_hex(4)}"
 
 
 @dataclass
@@ -38,6 +41,10 @@ class Converted:
     torn: bool = False
     rejected: list[int] = field(default_factory=list)
     path: Path | None = None
+
+
+class GrownError(Exception):
+    """Its writer lives after all, and has appended to the journal while it was converted. The message is one line."""
 
 
 class FutureError(Exception):
@@ -55,20 +62,21 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
     path = folder / journal.name
     seal(path)
     yield (done := Converted())
-    checked = folder / f".{journal.name}.{os.getpid()}.checked"
+    checked = folder / f".{journal.name}.{_OURS}.checked"
     try:
-        last = _check(path, checked, done)
+        last, size_bytes = _check(path, checked, done)
         yield done
         if done.rejected:
             _set_aside(path, done)
             yield done
         if last is None:
+            _check_size(path, size_bytes)
             # Not a row in it: nobody misses the file.
             path.unlink()
             yield done
             return
         target = folder / SpanFile(journal.writer, journal.first, last).name
-        for _ in _written(target, stored_sql([checked])):
+        for _ in _written(target, stored_sql([checked]), lambda: _check_size(path, size_bytes)):
             yield done
         done.path = target
         yield done
@@ -100,11 +108,19 @@ def seal(path: Path) -> None:
             time.sleep(_SEALED_S)
 
 
-def _check(path: Path, checked: Path, done: Converted) -> int | None:
-    """Copy the lines whose checksum holds; returns the greatest sequence number, None without a line."""
+def _check_size(path: Path, size_bytes: int) -> None:
+    """A batch may have been on its way when the file was sealed. Raises GrownError, and nothing is lost then."""
+    if path.stat().st_size != size_bytes:
+        raise GrownError(f"'{path}' is still written to; a later run converts it")
+
+
+def _check(path: Path, checked: Path, done: Converted) -> tuple[int | None, int]:
+    """Copy the lines whose checksum holds; returns the greatest sequence number, None without a line, and the bytes."""
     last: int | None = None
+    size_bytes = 0
     with path.open("rb") as lines, checked.open("wb") as kept:
         for number, line in enumerate(lines, start=1):
+            size_bytes += len(line)
             row = whole_row(line)
             if row is None:
                 if line.endswith(b"\n"):
@@ -115,17 +131,17 @@ def _check(path: Path, checked: Path, done: Converted) -> int | None:
             if row.get("v", 0) > SCHEMA_VERSION:
                 raise FutureError(f"'{path}' is of a later Dyno (format {row['v']}); it stays as it is")
             last = max(last or 0, row["seq"])
-            kept.write(line)
+            kept.write(line.removesuffix(b"\n") + b"\n")
             done.rows += 1
-    return last
+    return last, size_bytes
 
 
 def whole_row(line: bytes) -> "dict[str, int] | None":
-    """A journal's line as a row, if its checksum holds."""
-    body, found, checksum = line.rpartition(b',"crc32":')
-    if not found or not checksum.endswith(b"}\n"):
+    """A journal's line as a row, if its checksum holds. One that lacks its newline alone is whole, as to any reader."""
+    body, found, checksum = line.removesuffix(b"\n").rpartition(b',"crc32":')
+    if not found or not checksum.endswith(b"}"):
         return None
-    digits = checksum[:-2]
+    digits = checksum[:-1]
     if not digits.isdigit() or int(digits) != zlib.crc32(body):
         return None
     try:
@@ -142,8 +158,9 @@ def _set_aside(path: Path, done: Converted) -> None:
         kept.writelines(line for number, line in enumerate(lines, start=1) if number in wanted)
 
 
-def _written(target: Path, query: str) -> Iterator[None]:
-    spill = target.with_name(f".{target.name}.{os.getpid()}.spill")
+def _written(target: Path, query: str, ready: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """`ready` may raise, just before the file takes its name."""
+    spill = target.with_name(f".{target.name}.{_OURS}.spill")
     with _replacing(target) as temporary:
         try:
             with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)}) as writer:
@@ -157,13 +174,14 @@ def _written(target: Path, query: str) -> Iterator[None]:
         finally:
             shutil.rmtree(spill, ignore_errors=True)
         yield
+        ready()
     yield
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A file's name that takes `path`'s place when the block ends, synced to disk with its folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_OURS}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:

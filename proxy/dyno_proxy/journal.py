@@ -5,15 +5,18 @@
 A line is `{…,"crc32":N}`: N is zlib.crc32 of the line's bytes before `,"crc32":`. One process writes a file, with one
 `write` a batch and then fdatasync, so a kill or a power cut tears at most the last batch's tail. A writer never uses a
 sequence number twice. What can't be written is counted and given up: the next batch tries a new file.
-A full journal becomes Parquet by `dyno compact` (conversion.py starts it). Whoever converts one makes it read-only
-first, and leaves one that may be another machine's alone for an hour: the writer looks before each batch, and goes on
-in a new file where its own was sealed, or has rested for long.
+A full journal becomes Parquet by `dyno compact` (conversion.py starts it). A writer holds a lock on its file (flock),
+which ends with it whatever ends it, and which processes of other containers see too. Where a file system has no locks,
+whoever converts a journal leaves one that may be another machine's alone for an hour, and makes it read-only first: the
+writer looks before each batch, and goes on in a new file where its own was sealed, or has rested for long.
 """
 
+import fcntl
 import itertools
 import logging
 import os
 import re
+import secrets
 import socket
 import stat
 import tempfile
@@ -74,7 +77,8 @@ def check_folder(folder: Path) -> None:
 def _plant(seed: Path) -> None:
     if not seed.exists():
         content = resources.files("dyno_proxy").joinpath(f"seed{seed.suffix}").read_bytes()
-        planted = seed.with_name(f".{seed.name}.{os.getpid()}.tmp")
+        # Not by its process id alone: several containers may share the folder, each with a process 1.
+        planted = seed.with_name(f".{seed.name}.{os.getpid()}_{secrets.token_hex(4)}.tmp")
         planted.write_bytes(content)
         planted.replace(seed)
 
@@ -251,6 +255,9 @@ class _Journal:
         self.size_bytes = 0  # of whole batches
         # O_EXCL: one writer a file, whatever happens.
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        # Of the monotonic clock: the other one jumps, and a file server's is another's.
+        self._rests_since_s = time.monotonic()
+        _lock(self._fd, path)
         _sync_folder(path.parent)
 
     def append(self, batch: bytes | bytearray) -> None:
@@ -259,11 +266,12 @@ class _Journal:
             rest = rest[os.write(self._fd, rest) :]
         _sync(self._fd)
         self.size_bytes += len(batch)
+        self._rests_since_s = time.monotonic()
 
     def is_ours(self) -> bool:
         """The file still has a name, and nobody may have taken it over: it isn't sealed and hasn't rested for long."""
         found = os.fstat(self._fd)
-        rested_s = time.time() - found.st_mtime
+        rested_s = time.monotonic() - self._rests_since_s
         return found.st_nlink > 0 and bool(found.st_mode & stat.S_IWUSR) and rested_s < _RESTED_S
 
     def take_back(self) -> None:
@@ -283,6 +291,14 @@ class _Journal:
             os.close(self._fd)
         except OSError as error:
             _log.warning("'%s' closed with an error: %s", self.path, error.strerror or error)
+
+
+def _lock(fd: int, path: Path) -> None:
+    """Until the descriptor is closed."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        _log.debug("'%s' can't be locked: %s", path, error)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`dyno compact`: rows stay, each once, whatever ends it and whatever lies in the folder."""
 
+import fcntl
 import json
 import os
 import signal
@@ -103,45 +104,57 @@ def test_a_kill_between_any_two_steps(tmp_path: Path) -> None:
 
 
 def test_a_flipped_byte_costs_its_line(tmp_path: Path) -> None:
-    """The checksum finds it, wherever it is; the line is set aside by its number, and the others stay."""
-    whole = [span(span_id=f"{n:016x}") for n in range(1, 4)]
-    second = line(whole[1])
-    for at in range(0, len(second) - 1, 7):
-        folder = tmp_path / str(at)
-        journal = write(folder, whole)
-        content = journal.read_bytes()
-        start = len(line(whole[0]))
-        flipped = bytearray(content)
-        flipped[start + at] ^= 0x01
-        if flipped.count(b"\n") != 3:
-            continue
-        journal.write_bytes(flipped)
-        rest(journal)
-        problems = compacted(folder)
-        assert len(problems) == 1
-        assert "1 broken lines (2)" in problems[0]
-        assert journal.with_suffix(".rejected").read_bytes() == bytes(flipped[start : start + len(second)])
-        assert rows(folder, "span_id") == [(f"{1:016x}",), (f"{3:016x}",)]
+    """The checksum finds each bit of each byte; the line is set aside by its number, and the others stay."""
+    whole = [line(span(span_id=f"{n:016x}", seq=n)) for n in range(1, 4)]
+    content, start, size = b"".join(whole), len(whole[0]), len(whole[1])
+    assert convert.whole_row(whole[1]) is not None
+    for bit in range(8 * (size - 1)):
+        changed = bytearray(whole[1])
+        changed[bit // 8] ^= 1 << bit % 8
+        assert convert.whole_row(bytes(changed)) is None
+    flipped: dict[Path, bytes] = {}
+    for at in range(0, size - 1, 13):
+        changed = bytearray(content)
+        changed[start + at] ^= 0x01
+        if changed.count(b"\n") == 3:  # not one that cuts the line in two
+            journal = tmp_path / f"w{at}-000000000001.jsonl"
+            flipped[journal] = bytes(changed[start : start + size])
+            journal.write_bytes(changed)
+            rest(journal)
+    assert len(flipped) > 20
+    problems = compacted(tmp_path)
+    assert len(problems) == len(flipped)
+    assert all("1 broken lines (2)" in problem for problem in problems)
+    for journal, broken in flipped.items():
+        assert journal.with_suffix(".rejected").read_bytes() == broken
+    assert rows(tmp_path, "span_id") == [(f"{n:016x}",) for n in (1, 3) for _ in flipped]
 
 
 def test_a_journal_cut_at_every_byte(tmp_path: Path) -> None:
-    """Its whole lines become Parquet; the torn one is no problem, since a kill leaves it."""
+    """Its whole lines become Parquet, the last one without its newline too, as readers have it; the torn one is no
+    problem, since a kill leaves it."""
     lines = [line(span(span_id=f"{n:016x}", seq=n)) for n in (1, 2)]
     content = b"".join(lines)
-    for cut in range(len(content) + 1)[::-13]:
-        folder = tmp_path / str(cut)
-        folder.mkdir()
-        journal = folder / "node1_42_20261124T215900000000Z-000000000001.jsonl"
+    for cut in range(len(lines[0])):
+        assert (convert.whole_row(lines[0][:cut]) is None) == (cut < len(lines[0]) - 1)
+    near = range(len(lines[0]) - 3, len(lines[0]) + 3)
+    cuts = {*range(0, len(content), 29), *near, *range(len(content) - 3, len(content) + 1)}
+    for cut in cuts:
+        journal = tmp_path / f"w{cut}-000000000001.jsonl"
         journal.write_bytes(content[:cut])
         rest(journal)
-        assert compacted(folder) == []
-        whole = (cut >= len(lines[0])) + (cut >= len(content))
-        assert len(rows(folder, "span_id")) == whole
-        assert [p.name[-20:] for p in folder.glob("*.parquet")] == ([f"{whole:012d}.parquet"] if whole else [])
+    before = rows(tmp_path, "span_id")
+    assert compacted(tmp_path) == []
+    assert rows(tmp_path, "span_id") == before
+    for cut in cuts:
+        whole = (cut >= len(lines[0]) - 1) + (cut >= len(content) - 1)
+        made = [path.name for path in tmp_path.glob(f"w{cut}-*.parquet")]
+        assert made == ([f"w{cut}-{1:012d}-{whole:012d}.parquet"] if whole else [])
 
 
 def test_when_a_journal_is_finished(tmp_path: Path) -> None:
-    """A living writer's newest stays; older ones, a dead writer's, and another machine's after an hour don't."""
+    """A living writer's newest stays while it holds its lock; older ones and a dead writer's don't, nor, after an hour,
+    another machine's and one whose number another process has by now."""
     host = os.uname().nodename.replace(".", "_").replace("-", "_")
     ours = f"{host}_{os.getpid()}_20261124T215900000000Z"
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -150,11 +163,20 @@ def test_when_a_journal_is_finished(tmp_path: Path) -> None:
     names += ["elsewhere_1_20261124T215900000000Z-000000000001", "import_00ff-000000000001"]
     for name in names:
         (tmp_path / f"{name}.jsonl").write_bytes(line(span(seq=int(name[-12:]))))
+
+    def journals() -> set[str]:
+        return {path.stem for path in load.span_files(tmp_path) if path.suffix == ".jsonl"}
+
+    with (tmp_path / f"{names[1]}.jsonl").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert compacted(tmp_path) == []
+        assert journals() == {names[1], names[3]}
+        assert compacted(tmp_path, after_s=STALE_S + 60) == []
+        assert journals() == {names[1]}
     assert compacted(tmp_path) == []
-    counting = {path.name for path in load.span_files(tmp_path) if path.suffix == ".jsonl"}
-    assert counting == {f"{names[1]}.jsonl", f"{names[3]}.jsonl"}
+    assert journals() == {names[1]}
     assert compacted(tmp_path, after_s=STALE_S + 60) == []
-    assert {path.name for path in load.span_files(tmp_path) if path.suffix == ".jsonl"} == {f"{names[1]}.jsonl"}
+    assert journals() == set()
     assert len(rows(tmp_path)) == 5
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -18,7 +19,7 @@ from small_disk import small_disk
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it mounts a tmpfs")
 
 _DROPPED = "dyno_spans_dropped_total"
-_ANSWER = [{"content": "Hi", "finish": "stop"}]
+_ANSWER: list[Any] = [{"json": {"id": "1", "model": "m", "choices": [{"index": 0, "finish_reason": "stop"}]}}]
 _LIMIT_S = 20.0
 
 

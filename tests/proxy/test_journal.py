@@ -1,5 +1,6 @@
 """journal.py: what is written can be read, by anyone, whatever happened to the disk or the writer."""
 
+import fcntl
 import logging
 import math
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -395,7 +397,7 @@ def test_the_log_says_nothing_of_a_span(caplog: pytest.LogCaptureFixture, tmp_pa
     assert str(tmp_path / "file") in caplog.text
 
 
-def test_a_journal_that_was_taken_over(tmp_path: Path) -> None:
+def test_a_journal_that_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sealed by a conversion, or at rest for so long that one may come: the next row goes into a new file."""
     exporter = JournalExporter(tmp_path, written=lambda _: None, dropped=lambda *_: None)
 
@@ -410,7 +412,43 @@ def test_a_journal_that_was_taken_over(tmp_path: Path) -> None:
     (journal,) = tmp_path.iterdir()
     journal.chmod(0o444)
     assert write() == {"000000000001.jsonl", "000000000003.jsonl"}
-    for path in tmp_path.iterdir():
-        os.utime(path, (1, 1))
+    then_s = time.monotonic() + 1801
+    monkeypatch.setattr(time, "monotonic", lambda: then_s)
     assert write() == write() == {"000000000001.jsonl", "000000000003.jsonl", "000000000004.jsonl"}
     exporter.shutdown()
+
+
+def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Years ahead or back, on this machine or on the file server: the writer goes on in its file."""
+    journal = Journal(tmp_path)
+    now_s = time.time()
+    for number, jump_s in enumerate((0, 10**8, -(10**8), 7200, -7200), start=1):
+        monkeypatch.setattr(time, "time", lambda jump_s=jump_s: now_s + jump_s)
+        assert journal.put(record(span_id=number)) is SpanExportResult.SUCCESS
+        (path,) = journal.files()
+        os.utime(path, (now_s - jump_s, now_s - jump_s))
+    assert ids(tmp_path) == [1, 2, 3, 4, 5]
+
+
+def test_a_writer_holds_its_file_while_it_lives(tmp_path: Path) -> None:
+    """By a lock that others can ask for, whatever process numbers they see; a file that is full is let go."""
+
+    def held() -> list[bool]:
+        found = []
+        for path in journal.files():
+            with path.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    found.append(True)
+                else:
+                    found.append(False)
+        return found
+
+    journal = Journal(tmp_path, journal_bytes=10_000)
+    journal.put(*numbered(1, 5))
+    assert held() == [True]
+    journal.put(*numbered(6, 10))
+    assert held() == [False, True]
+    journal.exporter.shutdown()
+    assert held() == [False, False]

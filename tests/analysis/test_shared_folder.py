@@ -1,0 +1,161 @@
+"""One spans folder, several containers: each has its own process numbers, and all may bear one host name."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dyno_analysis import convert, load
+from dyno_analysis.convert import GrownError
+from dyno_analysis.span_files import parse
+from stored_spans import line, span, write
+
+# As the proxy's writer does it: a row every 5 ms, until killed.
+_WRITER = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from dyno_proxy.journal import JournalExporter
+from records import record
+exporter = JournalExporter(Path(sys.argv[1]), written=lambda _: None, dropped=lambda *_: sys.exit(3))
+while True:
+    seq = exporter.next_seq()
+    exporter.write(exporter.line(record(span_id=seq), seq), seq, 1)
+    print(seq, flush=True)
+    time.sleep(0.005)
+"""
+# Without the lock on the folder, which reaches one machine's compactions.
+_COMPACTION = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from dyno_analysis.compact import Compaction
+compaction = Compaction(Path(sys.argv[1]), datetime.now(UTC), lambda _: None, lambda text: None, False)
+compaction.convert()
+compaction.merge()
+compaction.clean()
+"""
+_TESTS = Path(__file__).parents[1]
+
+
+def container(*command: str, before: int = 0) -> list[str]:
+    """The command with process numbers of its own, after so many processes. Skips where the kernel has no such."""
+    if shutil.which("unshare") is None:
+        pytest.skip("process numbers of its own want the program `unshare` (Linux)")
+    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.getuid():
+        words[1:1] = ["--user", "--map-root-user"]
+    tried = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"process numbers of its own aren't allowed here: {tried.stderr.strip()}")
+    return [*words, "sh", "-c", "/bin/true; " * before + '"$@"; exit $?', "sh", *command]
+
+
+@contextmanager
+def writer(folder: Path, *, least: int) -> Iterator["subprocess.Popen[str]"]:
+    """In a container, once it has written so many rows; killed with the block's end."""
+    command = container(sys.executable, "-c", _WRITER, str(folder), str(_TESTS), before=20)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            _written(process, least)
+            yield process
+        finally:
+            process.kill()
+
+
+def _written(process: "subprocess.Popen[str]", least: int) -> int:
+    assert process.stdout is not None
+    while (seq := int(process.stdout.readline())) < least:
+        pass
+    return seq
+
+
+def compact(folder: Path) -> None:
+    """`dyno compact` in another container."""
+    command = container(sys.executable, "-m", "dyno", "compact", "--spans", str(folder))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def journals(folder: Path) -> list[Path]:
+    return [path for path in load.span_files(folder) if path.suffix == ".jsonl"]
+
+
+def numbers(folder: Path) -> list[int]:
+    with load.connect(folder) as connection:
+        found = connection.execute("SELECT ('0x' || span_id)::BIGINT FROM spans ORDER BY ALL").fetchall()
+    return [number for (number,) in found]
+
+
+def test_a_container_leaves_anothers_journal_alone(tmp_path: Path) -> None:
+    """The writer's number is nobody's where `dyno compact` runs: its lock says that it lives. Once it is killed, its
+    journal becomes Parquet, and no row is missing."""
+    with writer(tmp_path, least=50) as process:
+        (journal,) = journals(tmp_path)
+        for _ in range(3):
+            compact(tmp_path)
+            written = _written(process, 0)
+            assert journals(tmp_path) == [journal]
+            assert len(numbers(tmp_path)) >= written
+        assert journal.stat().st_mode & 0o200
+    written = len(numbers(tmp_path))
+    compact(tmp_path)
+    assert journals(tmp_path) == []
+    assert numbers(tmp_path) == list(range(1, written + 1))
+
+
+@pytest.mark.parametrize("late_after", [1, 2, 3])
+def test_seal_against_append(tmp_path: Path, late_after: int) -> None:
+    """A batch that lands after the seal: read if it comes before the reading, else the journal stays as it is."""
+    journal = write(tmp_path, [span(seq=1)])
+    file = parse(journal.name)
+    assert file is not None
+    with journal.open("ab", buffering=0) as writing:  # opened before it is sealed
+        steps = convert.steps(tmp_path, file)
+        for _ in range(late_after):
+            next(steps)
+        writing.write(line(span(seq=2)))
+        if late_after == 1:
+            *_, done = steps
+            assert done.rows == 2
+        else:
+            with pytest.raises(GrownError, match="still written to"):
+                list(steps)
+            assert [path.name for path in tmp_path.iterdir()] == [journal.name]
+    assert convert.convert(tmp_path, file).rows == 2
+
+
+def test_many_compactions_at_once(tmp_path: Path) -> None:
+    """Six that don't see one another's lock, over forty journals: each row once, during and after."""
+    for number in range(1, 41):
+        path = tmp_path / f"import_00ff-{2 * number - 1:012d}.jsonl"
+        path.write_bytes(b"".join(line(span(span_id=f"{n:016x}", seq=n)) for n in (2 * number - 1, 2 * number)))
+    wanted = list(range(1, 81))
+    running = [subprocess.Popen([sys.executable, "-c", _COMPACTION, str(tmp_path)]) for _ in range(6)]
+    looks = 0
+    while any(each.poll() is None for each in running):
+        assert numbers(tmp_path) == wanted
+        looks += 1
+    assert [each.returncode for each in running] == [0] * 6
+    assert looks > 5
+    assert numbers(tmp_path) == wanted
+    assert [path.suffix for path in load.span_files(tmp_path)] == [".parquet"]
+
+
+def test_a_clock_that_jumps_between_runs(tmp_path: Path) -> None:
+    """A journal from the future, and one from long ago, of a writer that is gone: converted, rows in their own time."""
+    year_us = 365 * 86_400_000_000
+    now_us = int(datetime.now(UTC).timestamp() * 1e6)
+    for number, started_at_us in enumerate((now_us - year_us, now_us + year_us), start=1):
+        path = tmp_path / f"import_{number:04x}-000000000001.jsonl"
+        path.write_bytes(line(span(span_id=f"{number:016x}", seq=1, started_at_us=started_at_us)))
+        os.utime(path, (started_at_us / 1e6, started_at_us / 1e6))
+    command = [sys.executable, "-m", "dyno", "compact", "--spans", str(tmp_path), "--keep", "30d"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert numbers(tmp_path) == [2]

@@ -1,0 +1,58 @@
+"""Span files of every version that was ever released are read by this one, with the same result."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dyno_analysis import convert, load
+from dyno_analysis.span_files import parse
+from freeze_format import STORED, VERSION, read_rows
+
+VERSIONS = sorted(path.name for path in STORED.iterdir() if path.is_dir())
+
+
+def expected_rows(version: str) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = json.loads((STORED / version / "expected.json").read_text(encoding="utf-8"))
+    return rows
+
+
+def assert_same(folder: Path, expected: list[dict[str, str]]) -> None:
+    """Each value that was there then; a later version may know more columns."""
+    found = read_rows(folder)
+    assert len(found) == len(expected)
+    for now, then in zip(found, expected, strict=True):
+        assert {name: now.get(name) for name in then} == then
+
+
+def test_this_version_is_frozen() -> None:
+    """`python -m freeze_format` has been run for it."""
+    assert VERSION in VERSIONS
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_version_is_read(version: str) -> None:
+    """Journal and Parquet, row by row; there are both, and the rows have something in nearly every column."""
+    expected = expected_rows(version)
+    assert_same(STORED / version, expected)
+    assert {path.suffix for path in load.span_files(STORED / version)} == {".jsonl", ".parquet"}
+    assert len(expected) >= 20
+    assert len({row["outcome"] for row in expected}) >= 4
+    assert {name for row in expected for name in row} >= {"ttft_s", "chunk_offsets_us", "run_id", "error_type"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_versions_journals_become_parquet(version: str, tmp_path: Path) -> None:
+    """By this version, beside the Parquet of then; and all of it becomes one file where it is one writer's."""
+    folder = tmp_path / "spans"
+    shutil.copytree(STORED / version, folder)
+    for path in load.span_files(folder):
+        journal = parse(path.name)
+        assert journal is not None
+        if journal.last is None:
+            convert.convert(folder, journal)
+        else:
+            convert.merge(folder, [journal])
+    assert {path.suffix for path in load.span_files(folder)} == {".parquet"}
+    assert_same(folder, expected_rows(version))
