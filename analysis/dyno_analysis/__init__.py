@@ -14,8 +14,7 @@ def connect(spans: str | Path = "spans") -> "duckdb.DuckDBPyConnection":
     otherwise. Raises dyno_analysis.errors.InputError for a folder that isn't there.
     """
     # DuckDB loads only when it is asked for.
-    from .load import span_files
-    from .views import connect_views
+    from .views import connect_views, list_files
 
     folder = Path(spans)
-    return connect_views(folder, span_files(folder))
+    return connect_views(folder, list_files(folder))

@@ -43,6 +43,7 @@ class Compaction:
         self._say = say
         self._complain = complain
         self._dry = dry
+        self._rows: dict[str, int] = {}
         self.problems = 0
 
     def convert(self) -> None:
@@ -78,19 +79,25 @@ class Compaction:
 
     def expire(self, keep: Keep) -> None:
         """Files whose spans are too old, or too many, lose them."""
+        expire_all([self], keep, self._now)
+
+    def stored(self) -> list[tuple[str, datetime, int]]:
+        """The Parquet files with rows: name, when the newest span started, bytes."""
         counting, _ = self._files()
         parquet = self._readable([file for file in counting if file.last is not None])
-        rows = self._row_counts([file.name for file in parquet])
-        listed = [
+        self._rows = self._row_counts([file.name for file in parquet])
+        return [
             (file.name, self._newest_at(file.name), (self._folder / file.name).stat().st_size)
             for file in parquet
-            if rows[file.name]
+            if self._rows[file.name]
         ]
-        for name in expired(listed, keep, self._now):
-            self._say(f"{name}: {rows[name]:,} spans go")
-            if not self._dry:
-                with self._contained(name):
-                    convert.empty_parquet(self._folder / name)
+
+    def empty(self, name: str) -> None:
+        """One of these loses its spans."""
+        self._say(f"{name}: {self._rows[name]:,} spans go")
+        if not self._dry:
+            with self._contained(name):
+                convert.empty_parquet(self._folder / name)
 
     def clean(self) -> None:
         """What counts no longer is emptied, later removed; so is what a kill has left."""
@@ -178,6 +185,13 @@ class Compaction:
     def _problem(self, text: str) -> None:
         self.problems += 1
         self._complain(text)
+
+
+def expire_all(compactions: Sequence[Compaction], keep: Keep, now: datetime) -> None:
+    """A limit holds for all the folders together: a size is that of all files, and the oldest go, of whichever."""
+    stored = [((one, name), newest_at, size) for one in compactions for name, newest_at, size in one.stored()]
+    for one, name in expired(stored, keep, now):
+        one.empty(name)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ examples:
   dyno compact --keep 30d --dry-run      what would go, and what would become of the rest
 
 Proxies may write and anybody may read meanwhile; none waits for it. A proxy starts this command by itself when a
-journal is full. What counts no longer is emptied after ten minutes and removed after a day, by a later run.
+journal is full. Collected spans (DIR/collected) are compacted too, and --keep holds for both folders: a size is
+that of all files. What counts no longer is emptied after ten minutes and removed after a day, by a later run.
 
 exit codes: 0 done, 1 something couldn't be (it says what; everything else is), 2 wrong use
 """
@@ -42,14 +43,17 @@ def main(argv: list[str]) -> int:
 
 def _compact(arguments: argparse.Namespace) -> int:
     import os
+    from contextlib import ExitStack
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from .compact import Compaction, alone
+    from .compact import Compaction, alone, expire_all
+    from .load import collected_folder
     from .retention import parse_keep
 
     keep = parse_keep(arguments.keep) if arguments.keep else None
     folder = Path(arguments.spans).absolute()
+    now = datetime.now(UTC)
     if arguments.background:
         os.nice(19)
 
@@ -60,14 +64,24 @@ def _compact(arguments: argparse.Namespace) -> int:
     def complain(text: str) -> None:
         print(f"dyno compact: {text}", file=sys.stderr)
 
-    with alone(folder) as nobody_else:
-        if not nobody_else:
-            say("another 'dyno compact' or 'dyno import' is at work in this folder; nothing done")
-            return 0
-        compaction = Compaction(folder, datetime.now(UTC), say, complain, dry=arguments.dry_run)
-        compaction.convert()
-        compaction.merge()
+    def say_of_collected(text: str) -> None:
+        say(f"collected: {text}")
+
+    collected = collected_folder(folder)
+    with ExitStack() as locks:
+        compactions = []
+        for each, sayer in ((folder, say), (collected, say_of_collected)):
+            if each == collected and not each.is_dir():
+                continue
+            if locks.enter_context(alone(each)):
+                compactions.append(Compaction(each, now, sayer, complain, dry=arguments.dry_run))
+            else:
+                sayer("another 'dyno compact' or 'dyno import' is at work in this folder; nothing done")
+        for compaction in compactions:
+            compaction.convert()
+            compaction.merge()
         if keep is not None:
-            compaction.expire(keep)
-        compaction.clean()
-    return 1 if compaction.problems else 0
+            expire_all(compactions, keep, now)
+        for compaction in compactions:
+            compaction.clean()
+    return 1 if any(compaction.problems for compaction in compactions) else 0

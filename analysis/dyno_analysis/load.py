@@ -62,17 +62,22 @@ SPAN_COLUMNS = (
     ("simulated", "BOOLEAN"),
     ("imported_from", "VARCHAR"),
     ("attributes", "MAP(VARCHAR, VARCHAR)"),
-    # From here on the reports' own.
+    # From here on for the reports and other views: they stand in the map too.
     ("overhead_end_us", "BIGINT"),
     ("mirror", "VARCHAR"),
     ("mirror_trace_id", "VARCHAR"),
     ("mirror_span_id", "VARCHAR"),
+    ("response_id", "VARCHAR"),
+    ("body_received_us", "BIGINT"),
+    ("connected_us", "BIGINT"),
+    ("sent_us", "BIGINT"),
+    ("server_prefill_s", "DOUBLE"),
+    ("server_decode_s", "DOUBLE"),
 )
 # With all their attributes and chunk times: some 300 MB.
 HELD_REQUESTS = 100_000
-# Where spans.sql reads from, as a person pastes it.
-_PASTED_JOURNALS = "'spans/*.jsonl'"
-_PASTED_PARQUET = "'spans/*.parquet'"
+# Where spans.sql and collected_spans.sql read from, as a person pastes them.
+_PASTED = "'{}/*.{}'"
 _LISTED = "WITH listed AS MATERIALIZED ("
 _JOURNAL = "journal AS ("
 _BY_NAME = " USING (filename)"
@@ -145,21 +150,42 @@ def span_files(folder: Path) -> list[Path]:
     return [path for file in counting if (path := folder.resolve() / file.name) and folder / file.name not in problems]
 
 
+def collected_folder(spans: Path) -> Path:
+    """Where the spans of others lie, which `dyno collect` received; it may not exist."""
+    return spans / "collected"
+
+
+def collected_files(spans: Path) -> list[Path]:
+    """As `span_files`, of the collected spans; none where nothing was collected."""
+    folder = collected_folder(spans)
+    return span_files(folder) if folder.is_dir() else []
+
+
 def spans_sql(files: Sequence[Path]) -> str:
     """spans.sql with explicit lists of files in place of the pasted folder."""
-    before, _, rest = sql_text("spans").partition(_LISTED)
+    return _over_files("spans", "spans", files)
+
+
+def collected_sql(files: Sequence[Path]) -> str:
+    """The same of collected_spans.sql."""
+    return _over_files("collected_spans", "spans/collected", files)
+
+
+def _over_files(view: str, pasted_folder: str, files: Sequence[Path]) -> str:
+    before, _, rest = sql_text(view).partition(_LISTED)
     _, journal, rest = rest.partition(_JOURNAL)
     parquet = [path for path in files if path.suffix == ".parquet"]
     # Without a file the columns still stand: DuckDB reads an empty one.
     journals = [path for path in files if path not in parquet] or [Path(os.devnull)]
-    rest = rest.replace(_PASTED_JOURNALS, _list(journals)).replace("counting JOIN ", "").replace(_BY_NAME, "")
+    rest = rest.replace(_PASTED.format(pasted_folder, "jsonl"), _list(journals))
+    rest = rest.replace("counting JOIN ", "").replace(_BY_NAME, "")
     if parquet:
-        rest = rest.replace(_PASTED_PARQUET, _list(parquet))
+        rest = rest.replace(_PASTED.format(pasted_folder, "parquet"), _list(parquet))
     else:
         start, end = rest.index("parquet AS ("), rest.index("stored AS (")
         rest = rest[:start] + rest[end:]
-        start, end = rest.index("    UNION ALL BY NAME"), rest.index("\n)" + _DERIVED)
-        rest = rest[:start].rstrip() + rest[end:]
+        start = rest.index("    UNION ALL BY NAME")
+        rest = rest[:start].rstrip() + rest[rest.index("\n)", start) :]
     return f"{before}WITH {journal}{rest}"
 
 

@@ -4,8 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from .errors import InputError
+
+File = TypeVar("File")
 
 _FORM = re.compile(r"(?P<number>[1-9]\d*)(?P<unit>h|d|MB|GB|TB)")
 _AGES = {"h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -31,13 +34,13 @@ def parse_keep(text: str) -> Keep:
     return Keep(size_bytes=number * _SIZES_BYTES[unit])
 
 
-def expired(files: Sequence[tuple[str, datetime, int]], keep: Keep, now: datetime) -> list[str]:
-    """Which of the files (name, when its newest request started, bytes) go, the oldest first."""
+def expired(files: Sequence[tuple[File, datetime, int]], keep: Keep, now: datetime) -> list[File]:
+    """Which of the files (whatever names one, when its newest request started, bytes) go, the oldest first."""
     oldest_first = sorted(files, key=lambda file: file[1])
     if keep.age is not None:
         return [name for name, newest_at, _ in oldest_first if newest_at < now - keep.age]
     too_many_bytes = sum(size_bytes for _, _, size_bytes in files) - (keep.size_bytes or 0)
-    gone: list[str] = []
+    gone: list[File] = []
     for name, _, size_bytes in oldest_first:
         if too_many_bytes <= 0:
             break

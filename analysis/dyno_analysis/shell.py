@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 
 from .errors import InputError
-from .load import as_glob, lock_sql, quoted, span_files
-from .training_files import training_files
-from .views import views_sql
+from .load import as_glob, lock_sql, quoted
+from .views import list_files, views_sql
 
 
 def open_shell(spans: Path) -> int:
@@ -35,5 +34,6 @@ def shell_sql(spans: Path, nothing: Path) -> str:
 
     `nothing` is an empty file: the shell's DuckDB, which may be another version than ours, doesn't read /dev/null.
     """
-    views = views_sql(spans).replace(quoted(os.devnull), quoted(as_glob(str(nothing))))
-    return f"{views}\n{lock_sql([nothing, *span_files(spans), *training_files(spans)])}"
+    files = list_files(spans)
+    views = views_sql(files).replace(quoted(os.devnull), quoted(as_glob(str(nothing))))
+    return f"{views}\n{lock_sql([nothing, *files.all()])}"

@@ -26,8 +26,9 @@ examples:
   dyno sql                      DuckDB's own shell (pip install 'inference-dyno[shell]')
 
 The view `spans` has one row a request; DESCRIBE spans lists its columns. There are also chunks, runs, pairs, minutes,
-training and training_steps: docs/sql.md, with twenty questions and their answers. Only SELECT (and EXPLAIN, DESCRIBE,
-SUMMARIZE, SHOW) runs, and it reads no file but the span files.
+training and training_steps, and of collected spans collected_spans, server_spans and request_phases: docs/sql.md, with
+twenty questions and their answers. Only SELECT (and EXPLAIN, DESCRIBE, SUMMARIZE, SHOW) runs, and it reads no file but
+the span files.
 """
 
 
@@ -69,11 +70,9 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from .load import span_files
     from .shell import open_shell
     from .statement import Statement
-    from .training_files import training_files
-    from .views import connect_views
+    from .views import connect_views, list_files
     from .whole_file import replacing
 
     spans = Path(arguments.spans)
@@ -86,10 +85,9 @@ def _run(arguments: argparse.Namespace) -> int:
         text = _read(Path(text))
     if arguments.format in _BINARY and arguments.output is None and sys.stdout.isatty():
         raise InputError(f"{arguments.format} isn't for a terminal; mend: --output FILE, or a pipe")
-    files = span_files(spans)
-    training = training_files(spans)
+    files = list_files(spans)
     with connect_views(spans, files, _chosen(arguments)) as connection:
-        statement = Statement(connection, text, None if arguments.allow_writes else [*files, *training])
+        statement = Statement(connection, text, None if arguments.allow_writes else files.all())
         if arguments.output is None:
             _write(statement, arguments.format, sys.stdout.buffer)
             sys.stdout.buffer.flush()

@@ -64,8 +64,19 @@ NAMES = [
     "imported_from",
     "attributes",
 ]
-# What the reports themselves need beyond it.
-OWN_NAMES = ["overhead_end_us", "mirror", "mirror_trace_id", "mirror_span_id"]
+# What reports and other views need beyond it.
+OWN_NAMES = [
+    "overhead_end_us",
+    "mirror",
+    "mirror_trace_id",
+    "mirror_span_id",
+    "response_id",
+    "body_received_us",
+    "connected_us",
+    "sent_us",
+    "server_prefill_s",
+    "server_decode_s",
+]
 
 
 def one(folder: Path, column: str) -> Any:

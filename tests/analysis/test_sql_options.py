@@ -17,10 +17,10 @@ import pytest
 import dyno_analysis
 from dyno_analysis import statistics
 from dyno_analysis.convert import convert
-from dyno_analysis.load import Selection, span_files
+from dyno_analysis.load import Selection
 from dyno_analysis.shell import shell_sql
 from dyno_analysis.span_files import parse
-from dyno_analysis.views import connect_views
+from dyno_analysis.views import connect_views, list_files
 from dyno_command import dyno, refusal
 from stored_spans import STARTED_AT_US, span, write
 
@@ -61,7 +61,7 @@ def test_what_narrows_it(spans: Path, options: list[str], n: int) -> None:
 def test_narrowing_reaches_the_readers(spans: Path) -> None:
     """Of Parquet whose statistics say that nothing can match, no row is read."""
     for chosen in (Selection(runs=["x"]), Selection(endpoints=["x"]), Selection(since_us=STARTED_AT_US + 60_000_000)):
-        with connect_views(spans, span_files(spans), chosen) as connection:
+        with connect_views(spans, list_files(spans), chosen) as connection:
             plan = connection.execute("EXPLAIN SELECT count(*) FROM spans").fetchall()[0][1].replace("_", " ").lower()
             assert "read json" in plan
             assert "read parquet" not in plan

@@ -70,7 +70,13 @@ SELECT
     whole('dyno.overhead.end_us') AS overhead_end_us,
     text('dyno.mirror') AS mirror,
     text('dyno.mirror.trace_id') AS mirror_trace_id,
-    text('dyno.mirror.span_id') AS mirror_span_id
+    text('dyno.mirror.span_id') AS mirror_span_id,
+    text('gen_ai.response.id') AS response_id,
+    whole('dyno.event.body_received_us') AS body_received_us,
+    whole('dyno.event.connected_us') AS connected_us,
+    whole('dyno.event.sent_us') AS sent_us,
+    number('dyno.server.prefill_s') AS server_prefill_s,
+    number('dyno.server.decode_s') AS server_decode_s
 FROM otel_traces
 -- Clients and engines send their spans into the same table; a request of ours always has its outcome.
 WHERE mapContains(SpanAttributes, 'dyno.outcome');

@@ -197,9 +197,15 @@ SELECT
             )
         )
     ) AS attributes,
-    -- They stand in the map too, but every report asks for them, and to build the maps takes 10 s a million.
+    -- They stand in the map too, but reports and views ask for them, and to build the maps takes 10 s a million.
     overhead_end_us,
     timed.attributes['dyno.mirror'] AS mirror,
     timed.attributes['dyno.mirror.trace_id'] AS mirror_trace_id,
-    timed.attributes['dyno.mirror.span_id'] AS mirror_span_id
+    timed.attributes['dyno.mirror.span_id'] AS mirror_span_id,
+    response_id,
+    body_received_us,
+    connected_us,
+    sent_us,
+    TRY_CAST(timed.attributes['dyno.server.prefill_s'] AS DOUBLE) AS server_prefill_s,
+    TRY_CAST(timed.attributes['dyno.server.decode_s'] AS DOUBLE) AS server_decode_s
 FROM timed;

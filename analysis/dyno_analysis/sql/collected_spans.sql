@@ -1,0 +1,155 @@
+-- A row is one collected span: what instrumented clients, gateways and engines sent to `dyno collect`. Requests of the
+-- proxy aren't among them; they are in `spans`. Each machine stamps by its own clock: compare durations, not times.
+-- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file. How the
+-- files are read is spans.sql's; `spans/collected/` has the same columns.
+CREATE OR REPLACE VIEW collected_spans AS
+WITH listed AS MATERIALIZED (
+    SELECT
+        file AS filename,
+        regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 1) AS writer,
+        TRY_CAST(regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 2) AS BIGINT) AS first,
+        TRY_CAST(regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 4) AS BIGINT) AS last
+    FROM glob('spans/collected/*')
+),
+-- A file counts unless a Parquet file of the same writer covers its range.
+counting AS MATERIALIZED (
+    FROM listed AS one
+    SELECT filename
+    WHERE
+        first IS NOT NULL
+        AND NOT EXISTS (
+            FROM listed AS other
+            WHERE
+                other.writer = one.writer
+                AND other.filename <> one.filename
+                AND other.first <= one.first
+                AND other.last >= coalesce(one.last, one.first)
+        )
+),
+journal AS (
+    SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us)
+    FROM read_json(
+        'spans/collected/*.jsonl',
+        format = 'newline_delimited',
+        ignore_errors = true,
+        filename = true,
+        columns = {
+            v: 'INTEGER',
+            seq: 'BIGINT',
+            trace_id: 'VARCHAR',
+            span_id: 'VARCHAR',
+            parent_span_id: 'VARCHAR',
+            name: 'VARCHAR',
+            kind: 'VARCHAR',
+            started_at_us: 'BIGINT',
+            duration_us: 'BIGINT',
+            operation: 'VARCHAR',
+            provider: 'VARCHAR',
+            model: 'VARCHAR',
+            response_model: 'VARCHAR',
+            response_id: 'VARCHAR',
+            finish_reasons: 'VARCHAR[]',
+            input_tokens: 'BIGINT',
+            output_tokens: 'BIGINT',
+            reasoning_tokens: 'BIGINT',
+            cached_tokens: 'BIGINT',
+            method: 'VARCHAR',
+            status: 'INTEGER',
+            request_bytes: 'BIGINT',
+            response_bytes: 'BIGINT',
+            path: 'VARCHAR',
+            error_type: 'VARCHAR',
+            endpoint: 'VARCHAR',
+            outcome: 'VARCHAR',
+            streamed: 'BOOLEAN',
+            simulated: 'BOOLEAN',
+            usage_source: 'VARCHAR',
+            first_chunk_tokens: 'BIGINT',
+            reasoning_streamed: 'BOOLEAN',
+            connection_reused: 'BOOLEAN',
+            body_received_us: 'BIGINT',
+            connected_us: 'BIGINT',
+            sent_us: 'BIGINT',
+            headers_us: 'BIGINT',
+            first_event_us: 'BIGINT',
+            first_token_us: 'BIGINT',
+            first_answer_us: 'BIGINT',
+            last_token_us: 'BIGINT',
+            done_us: 'BIGINT',
+            chunk_offsets_us: 'BIGINT[]',
+            chunk_count: 'BIGINT',
+            server_ttft_s: 'DOUBLE',
+            server_latency_s: 'DOUBLE',
+            server_queue_s: 'DOUBLE',
+            overhead_us: 'BIGINT',
+            overhead_end_us: 'BIGINT',
+            loop_lag_us: 'BIGINT',
+            run_id: 'VARCHAR',
+            workload: 'VARCHAR',
+            prompt_id: 'VARCHAR',
+            repeat: 'INTEGER',
+            warmup: 'BOOLEAN',
+            due_at_unix_us: 'BIGINT',
+            send_lag_s: 'DOUBLE',
+            imported_from: 'VARCHAR',
+            attributes: 'MAP(VARCHAR, VARCHAR)'
+        }
+    )
+    WHERE span_id IS NOT NULL
+),
+parquet AS (FROM read_parquet('spans/collected/*.parquet', filename = true, union_by_name = true)),
+stored AS (
+    SELECT journal.* FROM counting JOIN journal USING (filename)
+    UNION ALL BY NAME
+    SELECT parquet.* FROM counting JOIN parquet USING (filename)
+)
+SELECT
+    trace_id,
+    span_id,
+    parent_span_id,
+    name,
+    kind,
+    attributes['resource.service.name'] AS service,
+    started_at,
+    duration_us / 1e6 AS latency_s,
+    coalesce(operation, attributes['llm.request.type']) AS operation,
+    provider,
+    coalesce(
+        model, attributes['llm.request.model'], attributes['llm.model_name'], attributes['embedding.model_name']
+    ) AS model,
+    response_model,
+    response_id,
+    -- What clients and engines of other generations of the conventions call it; vLLM's are the first.
+    coalesce(
+        input_tokens,
+        TRY_CAST(attributes['gen_ai.usage.prompt_tokens'] AS BIGINT),
+        TRY_CAST(attributes['llm.usage.prompt_tokens'] AS BIGINT),
+        TRY_CAST(attributes['llm.token_count.prompt'] AS BIGINT)
+    ) AS input_tokens,
+    coalesce(
+        output_tokens,
+        TRY_CAST(attributes['gen_ai.usage.completion_tokens'] AS BIGINT),
+        TRY_CAST(attributes['llm.usage.completion_tokens'] AS BIGINT),
+        TRY_CAST(attributes['llm.token_count.completion'] AS BIGINT)
+    ) AS output_tokens,
+    reasoning_tokens,
+    cached_tokens,
+    finish_reasons[1] AS finish_reason,
+    coalesce(method, attributes['http.method']) AS method,
+    coalesce(path, attributes['http.target']) AS path,
+    coalesce(status, TRY_CAST(attributes['http.status_code'] AS INTEGER)) AS status,
+    -- vLLM's own figures. Other engines' are in `attributes` under their names.
+    TRY_CAST(attributes['gen_ai.latency.time_in_queue'] AS DOUBLE) AS queue_s,
+    TRY_CAST(attributes['gen_ai.latency.time_in_model_prefill'] AS DOUBLE) AS prefill_s,
+    TRY_CAST(attributes['gen_ai.latency.time_in_model_decode'] AS DOUBLE) AS decode_s,
+    TRY_CAST(attributes['gen_ai.latency.time_to_first_token'] AS DOUBLE) AS ttft_s,
+    CASE
+        WHEN error_type IS NOT NULL THEN error_type
+        WHEN attributes['otel.status_code'] = 'ERROR'
+            THEN coalesce(attributes['otel.status_description'], 'ERROR')
+    END AS error,
+    run_id,
+    workload,
+    prompt_id,
+    attributes
+FROM stored;

@@ -1,0 +1,216 @@
+-- A row is one request of `spans`, and where its time went, in seconds:
+--
+--     the client's span = client_s + latency_s
+--     latency_s         = body_s + connect_s + proxy_s + upstream_s
+--     upstream_s        = gateway_s + server_s
+--     server_s          = queue_s + prefill_s + decode_s + rest_s
+--
+-- What can't be known is NULL, never 0; `…_source` says whose word a figure is. Only durations are taken from each
+-- machine, since their clocks don't compare. By hand: first spans.sql, collected_spans.sql and server_spans.sql.
+CREATE OR REPLACE VIEW request_phases AS
+WITH RECURSIVE
+-- An exporter that got no answer sends again: a span counts once.
+collected AS MATERIALIZED (
+    FROM collected_spans
+    SELECT
+        trace_id, span_id, parent_span_id, kind, latency_s, response_id, operation, model, path, error,
+        attributes['gen_ai.request.id'] AS request_id
+    QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY latency_s DESC NULLS LAST, name) = 1
+),
+servers AS MATERIALIZED (
+    FROM server_spans
+    SELECT trace_id, span_id, latency_s, queue_s, prefill_s, decode_s
+    QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY latency_s DESC NULLS LAST, name) = 1
+),
+requests AS MATERIALIZED (
+    FROM spans AS every
+    SELECT DISTINCT
+        trace_id, span_id, parent_span_id, response_id, latency_s,
+        -- As the path ends at the endpoint too: less the proxy's own first part.
+        regexp_replace(path, '^/[^/]+', '') AS path_end,
+        outcome NOT IN ('rejected', 'upstream_unreachable') AS reached
+    WHERE trace_id IN (SELECT trace_id FROM collected)
+),
+-- Of several requests under one parent, or with one response id, nobody can tell whose server span it is.
+alone AS (
+    FROM requests
+    SELECT
+        *,
+        reached AND parent_span_id IS NOT NULL
+            AND count(*) FILTER (reached) OVER (PARTITION BY trace_id, parent_span_id) = 1 AS by_parent,
+        reached AND response_id IS NOT NULL
+            AND count(*) FILTER (reached) OVER (PARTITION BY trace_id, response_id) = 1 AS by_response
+),
+-- Each request's spans at the endpoint: what its own span is the parent of (`propagate = true`), what its parent is the
+-- parent of (the client's traceparent passed as it came), and all under these.
+below(trace_id, request, span_id) AS (
+    SELECT requests.trace_id, requests.span_id, child.span_id
+    FROM requests JOIN collected AS child
+        ON child.trace_id = requests.trace_id AND child.parent_span_id = requests.span_id
+    UNION
+    SELECT alone.trace_id, alone.span_id, beside.span_id
+    FROM alone JOIN collected AS beside
+        ON beside.trace_id = alone.trace_id AND beside.parent_span_id = alone.parent_span_id
+    SEMI JOIN servers ON servers.trace_id = beside.trace_id AND servers.span_id = beside.span_id
+    LEFT JOIN servers AS engine ON engine.trace_id = beside.trace_id AND engine.span_id = beside.span_id
+    WHERE
+        alone.by_parent
+        -- Under one parent a client may call other servers too.
+        AND (
+            coalesce(engine.queue_s, engine.prefill_s, engine.decode_s) IS NOT NULL
+            OR coalesce(beside.operation, beside.model, beside.response_id, beside.request_id) IS NOT NULL
+            OR ends_with(beside.path, alone.path_end)
+        )
+    UNION
+    SELECT below.trace_id, below.request, child.span_id
+    FROM below JOIN collected AS child
+        ON child.trace_id = below.trace_id AND child.parent_span_id = below.span_id
+),
+candidates AS (
+    SELECT trace_id, request, span_id FROM below
+    UNION
+    SELECT alone.trace_id, alone.span_id, named.span_id
+    FROM alone JOIN collected AS named
+        ON named.trace_id = alone.trace_id
+        AND (
+            named.response_id = alone.response_id
+            OR named.request_id = alone.response_id
+            OR starts_with(named.request_id, alone.response_id || '-') -- vLLM numbers the parts of a request
+        )
+    WHERE alone.by_response
+),
+-- The engine's own span rather than a gateway's, one that worked rather than a failed attempt, the outer rather than the
+-- inner. Several that are alike (attempts, the parts of a request with n > 1): no figure is the request's.
+ranked AS (
+    FROM candidates
+    JOIN servers USING (trace_id, span_id)
+    JOIN collected USING (trace_id, span_id)
+    SELECT
+        trace_id,
+        request,
+        span_id,
+        servers.latency_s,
+        queue_s,
+        prefill_s,
+        decode_s,
+        coalesce(queue_s, prefill_s, decode_s) IS NOT NULL AS of_engine,
+        rank() OVER (
+            PARTITION BY trace_id, request
+            ORDER BY
+                of_engine DESC,
+                error IS NULL DESC,
+                (trace_id, request, collected.parent_span_id) IN (
+                    FROM candidates JOIN servers USING (trace_id, span_id) SELECT (trace_id, request, span_id)
+                )
+        ) AS place
+),
+served AS (
+    FROM ranked
+    SELECT
+        trace_id,
+        request,
+        count(*) AS server_spans,
+        CASE WHEN count(*) = 1 THEN any_value(span_id) END AS server_span_id,
+        CASE WHEN count(*) = 1 THEN any_value(latency_s) END AS latency_s,
+        CASE WHEN count(*) = 1 THEN any_value(queue_s) END AS queue_s,
+        CASE WHEN count(*) = 1 THEN any_value(prefill_s) END AS prefill_s,
+        CASE WHEN count(*) = 1 THEN any_value(decode_s) END AS decode_s,
+        bool_and(of_engine) AS of_engine
+    WHERE place = 1
+    GROUP BY trace_id, request
+),
+-- The clients' spans around a request, from the nearest: an HTTP library's, then an SDK's.
+above(trace_id, request, request_s, span_id, parent_span_id, latency_s, depth) AS (
+    SELECT
+        requests.trace_id, requests.span_id, requests.latency_s,
+        parent.span_id, parent.parent_span_id, parent.latency_s, 1
+    FROM requests JOIN collected AS parent
+        ON parent.trace_id = requests.trace_id AND parent.span_id = requests.parent_span_id AND parent.kind = 'CLIENT'
+    UNION ALL
+    SELECT
+        above.trace_id, above.request, above.request_s,
+        parent.span_id, parent.parent_span_id, parent.latency_s, above.depth + 1
+    FROM above JOIN collected AS parent
+        ON parent.trace_id = above.trace_id AND parent.span_id = above.parent_span_id AND parent.kind = 'CLIENT'
+    WHERE above.depth < 16
+),
+-- A span that ended before the request (at the response's head, say) doesn't hold it, nor is one that holds several
+-- requests (a client's retries) any single one's.
+called AS (
+    FROM (FROM above SELECT *, count(DISTINCT request) OVER (PARTITION BY trace_id, span_id) AS held)
+    SELECT trace_id, request, span_id AS client_span_id, latency_s
+    WHERE held = 1 AND latency_s >= request_s
+    QUALIFY row_number() OVER (PARTITION BY trace_id, request ORDER BY depth) = 1
+),
+parts AS (
+    SELECT
+        spans.trace_id,
+        spans.span_id,
+        spans.parent_span_id,
+        spans.started_at,
+        spans.endpoint,
+        spans.operation,
+        spans.model,
+        spans.outcome,
+        spans.run_id,
+        spans.prompt_id,
+        spans.warmup,
+        spans.simulated,
+        spans.latency_s,
+        called.latency_s - spans.latency_s AS client_s,
+        body_received_us / 1e6 AS body_s,
+        CASE WHEN connected_us >= 0 THEN greatest(connected_us - coalesce(body_received_us, 0), 0) / 1e6 END AS connect_s,
+        overhead_end_us / 1e6 AS proxy_s,
+        spans.latency_s - (greatest(connected_us, coalesce(body_received_us, 0)) + overhead_end_us) / 1e6 AS wait_s,
+        coalesce(served.latency_s, server_latency_s) AS server_s,
+        CASE
+            WHEN served.latency_s IS NOT NULL THEN CASE WHEN of_engine THEN 'engine span' ELSE 'server span' END
+            WHEN server_latency_s IS NOT NULL THEN 'reported in the response'
+        END AS server_source,
+        coalesce(served.queue_s, server_queue_s) AS queue_s,
+        CASE
+            WHEN served.queue_s IS NOT NULL THEN 'engine span'
+            WHEN server_queue_s IS NOT NULL THEN 'reported in the response'
+        END AS queue_source,
+        coalesce(served.prefill_s, server_prefill_s) AS prefill_s,
+        CASE
+            WHEN served.prefill_s IS NOT NULL THEN 'engine span'
+            WHEN server_prefill_s IS NOT NULL THEN 'reported in the response'
+        END AS prefill_source,
+        coalesce(served.decode_s, server_decode_s) AS decode_s,
+        CASE
+            WHEN served.decode_s IS NOT NULL THEN 'engine span'
+            WHEN server_decode_s IS NOT NULL THEN 'reported in the response'
+        END AS decode_source,
+        client_span_id,
+        server_span_id,
+        coalesce(server_spans, 0) AS server_spans
+    FROM spans
+    LEFT JOIN served ON served.trace_id = spans.trace_id AND served.request = spans.span_id
+    LEFT JOIN called ON called.trace_id = spans.trace_id AND called.request = spans.span_id
+)
+SELECT
+    * EXCLUDE (
+        wait_s, server_s, server_source, queue_s, queue_source, prefill_s, prefill_source, decode_s, decode_source,
+        client_span_id, server_span_id, server_spans
+    ),
+    CASE WHEN wait_s >= 0 THEN wait_s END AS upstream_s,
+    -- A server may work on after the client has left, or count from before: then the difference says nothing.
+    CASE WHEN wait_s >= server_s THEN wait_s - server_s END AS gateway_s,
+    server_s,
+    server_source,
+    queue_s,
+    queue_source,
+    prefill_s,
+    prefill_source,
+    decode_s,
+    decode_source,
+    CASE
+        WHEN queue_source = server_source AND prefill_source = server_source AND decode_source = server_source
+            AND server_s >= queue_s + prefill_s + decode_s
+            THEN server_s - (queue_s + prefill_s + decode_s)
+    END AS rest_s,
+    client_span_id,
+    server_span_id,
+    server_spans
+FROM parts;
