@@ -13,6 +13,7 @@ COMMANDS = {
     "simulate": ("dyno_driver.simulate", "simulated endpoints"),
     "report": ("dyno_analysis.report_cli", "tables and the report of stored runs"),
     "sql": ("dyno_analysis.sql_cli", "SQL over the stored spans"),
+    "trace": ("dyno_analysis.trace_cli", "one request's spans, and where its time went"),
     "compact": ("dyno_analysis.compact_cli", "stored spans in fewer, smaller files; old ones go if you say so"),
     "import": ("dyno_analysis.import_cli", "spans, results and training logs of other tools"),
 }

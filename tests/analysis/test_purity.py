@@ -47,6 +47,7 @@ def test_the_pure_modules_are_these() -> None:
         "tables",
         "times",
         "vllm_bench",
+        "waterfall",
     ]
 
 

@@ -1,0 +1,87 @@
+"""`dyno trace`: one request's spans, the proxy's, the client's and the engine's, as a waterfall in the terminal."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from typing import Any
+
+from .arguments import ArgumentParser, spans_argument
+from .errors import InputError
+
+EPILOG = """\
+examples:
+  dyno sql "SELECT trace_id, latency_s FROM spans ORDER BY latency_s DESC LIMIT 3"
+  dyno trace 0af7651916cd43dd8448eb211c80319c
+  dyno trace 0af7 --format json
+
+Spans of clients, gateways and engines are there where `dyno collect` received them. Each is placed by its own machine's
+clock; an engine's queue, prefill and decode are drawn one after another from its span's start.
+"""
+
+_CANDIDATES = 8
+_PIPE_WIDTH = 120
+
+
+def main(argv: list[str]) -> int:
+    """Print one trace; returns 0, or 2 with one line on stderr."""
+    parser = ArgumentParser(
+        prog="dyno trace",
+        description="One request and where its time went.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("id", help="a trace id, a span id, the beginning of either, or the id of a response")
+    spans_argument(parser)
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    arguments = parser.parse_args(argv)
+    try:
+        return _run(arguments)
+    except InputError as error:
+        print(f"dyno trace: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from .views import connect_views, list_files
+    from .waterfall import lines, render
+
+    spans = Path(arguments.spans)
+    with connect_views(spans, list_files(spans)) as connection:
+        trace_id = _meant(_dicts(connection, "FROM traces_named($1)", arguments.id), arguments.id, spans)
+        found = _dicts(connection, "FROM trace_spans($1)", trace_id)
+    if arguments.format == "json":
+        print("[\n" + ",\n".join(json.dumps(span) for span in found) + "\n]")
+        return 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
+    print(f"trace {trace_id}")
+    for line in render(lines(found), width):
+        print(line)
+    return 0
+
+
+def _meant(traces: list[dict[str, Any]], name: str, spans: object) -> str:
+    """The one trace that the name stands for."""
+    if len(traces) == 1:
+        return str(traces[0]["trace_id"])
+    if not traces:
+        kind = "" if re.fullmatch(r"[0-9a-fA-F]+", name) else ", which is no hexadecimal id,"
+        raise InputError(
+            f"'{name}'{kind} is in no span of '{spans}'; mend: find one, as with dyno sql 'FROM spans LIMIT 10'"
+        )
+    some = ", ".join(f"{trace['trace_id']} ({trace['name']})" for trace in traces[:_CANDIDATES])
+    more = f" and {len(traces) - _CANDIDATES} more" if len(traces) > _CANDIDATES else ""
+    raise InputError(f"'{name}' stands for {len(traces)} traces; write more of one of them: {some}{more}")
+
+
+def _dicts(connection: Any, query: str, parameter: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(query, [parameter])
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

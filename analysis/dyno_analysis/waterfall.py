@@ -1,0 +1,136 @@
+"""A trace as a waterfall: its spans as a tree, the phases within each, bars on one axis of time. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_FULL, _EMPTY = "█", "·"
+_LEAST_BAR, _MOST_LABEL = 20, 60
+
+# A request's phases: what each ends with, and what it was. One whose event isn't known is in the next one.
+_PHASES = (
+    ("body_received_us", "client's body"),
+    ("connected_us", "connection"),
+    ("sent_us", "proxy"),
+    ("headers_us", "wait for the response"),
+    ("first_token_us", "wait for the first token"),
+    ("first_answer_us", "reasoning"),
+    ("last_token_us", "tokens"),
+)
+_SERVER_PHASES = (("queue_s", "queue"), ("prefill_s", "prefill"), ("decode_s", "decode"))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A span or a phase of one; µs after the trace's beginning."""
+
+    depth: int
+    label: str
+    start_us: int
+    duration_us: int | None
+    is_phase: bool
+    early: bool = False  # begins before its parent, which no span on one clock does
+    note: str = ""
+
+
+def lines(spans: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """The rows of `trace_spans` as lines, from the top; parents before their children, in order of time."""
+    origin_us = min(int(span["started_at_us"]) for span in spans)
+    known = {span["span_id"] for span in spans}
+    children: dict[str | None, list[Mapping[str, Any]]] = {}
+    for span in sorted(spans, key=lambda span: int(span["started_at_us"])):
+        parent = span["parent_span_id"]
+        children.setdefault(parent if parent in known and parent != span["span_id"] else None, []).append(span)
+    made: list[Line] = []
+    seen: set[str] = set()
+
+    def add(span: Mapping[str, Any], depth: int, parent: Mapping[str, Any] | None) -> None:
+        if span["span_id"] in seen:  # spans that name each other as parents
+            return
+        seen.add(span["span_id"])
+        early = parent is not None and span["started_at_us"] < parent["started_at_us"]
+        start_us = span["started_at_us"] - origin_us
+        made.append(Line(depth, _label(span), start_us, span["duration_us"], False, early, _note(span)))
+        made.extend(_phases(span, depth + 1, start_us))
+        for child in children.get(span["span_id"], []):
+            add(child, depth + 1, span)
+
+    for span in children.get(None, []):
+        add(span, 0, None)
+    for span in spans:  # of a circle no one is the first
+        add(span, 0, None)
+    return made
+
+
+def render(made: Sequence[Line], width: int) -> Iterator[str]:
+    """The lines as text of `width` columns: label, bar, duration, note."""
+    labels = ["  " * line.depth + line.label for line in made]
+    times = [_duration(line.duration_us) for line in made]
+    times_width = max(map(len, times))
+    label_width = min(max(map(len, labels)), _MOST_LABEL, max(_LEAST_BAR, width - _LEAST_BAR - times_width - 3))
+    bar_width = max(_LEAST_BAR, width - label_width - times_width - 3)
+    whole_us = max(max(line.start_us + (line.duration_us or 0) for line in made), 1)
+    for line, label, time in zip(made, labels, times, strict=True):
+        name = label if len(label) <= label_width else label[: label_width - 1] + "…"
+        note = "  ".join(filter(None, (line.note, "begins before its parent: another clock" if line.early else "")))
+        text = f"{name:<{label_width}} {_bar(line, whole_us, bar_width)} {time:>{times_width}}  {note}"
+        yield text.rstrip()
+
+
+def _bar(line: Line, whole_us: int, width: int) -> str:
+    """What lasted shorter than a column has one all the same."""
+    begin = min(line.start_us * width // whole_us, width - 1)
+    end_us = line.start_us + (line.duration_us or 0)
+    end = min(max(-(-end_us * width // whole_us), begin + 1), width)
+    return " " * begin + (_EMPTY if line.is_phase else _FULL) * (end - begin) + " " * (width - end)
+
+
+def _duration(duration_us: int | None) -> str:
+    if duration_us is None:
+        return "?"
+    return f"{duration_us / 1e6:.3f} s" if duration_us >= 1_000_000 else f"{duration_us / 1e3:.1f} ms"
+
+
+def _label(span: Mapping[str, Any]) -> str:
+    place = f" @{span['service']}" if span["service"] else ""
+    return f"{'dyno: ' if span['is_request'] else ''}{span['name'] or 'a span'}{place}"
+
+
+def _note(span: Mapping[str, Any]) -> str:
+    """What isn't a time: the outcome, tokens, chunks."""
+    failed = span["outcome"] if span["is_request"] else "error" if span["error"] else None
+    parts = [
+        "simulated" if span["simulated"] else "",
+        failed or "",
+        span["error"] or "",
+        f"{span['output_tokens']} tokens" if span["output_tokens"] is not None else "",
+        f"{len(span['chunk_offsets_us'])} chunks" if span["chunk_offsets_us"] else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _phases(span: Mapping[str, Any], depth: int, start_us: int) -> Iterator[Line]:
+    if not span["is_request"]:
+        yield from _server_phases(span, depth, start_us)
+        return
+    before_us = 0
+    end_us = span["duration_us"] or 0
+    for event, name in _PHASES:
+        at_us = span[event]
+        if at_us is None or at_us <= before_us:
+            continue  # unknown, or the moment of the one before
+        yield Line(depth, name, start_us + before_us, at_us - before_us, True)
+        before_us = at_us
+    if 0 < before_us < end_us:
+        answering = span["headers_us"] is not None
+        yield Line(depth, "to its end" if answering else "no response", start_us + before_us, end_us - before_us, True)
+
+
+def _server_phases(span: Mapping[str, Any], depth: int, start_us: int) -> Iterator[Line]:
+    """One after another from the span's start: an engine tells how long each took, and not when it began."""
+    before_us = 0
+    for figure, name in _SERVER_PHASES:
+        if span[figure] is not None:
+            took_us = round(span[figure] * 1e6)
+            yield Line(depth, name, start_us + before_us, took_us, True)
+            before_us += took_us

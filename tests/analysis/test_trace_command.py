@@ -1,0 +1,90 @@
+"""`dyno trace`: what stands for a trace, what is printed of it, what is refused."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collected_rows import TRACE, collected, engine, request, sid, store
+from dyno_command import dyno, refusal
+from stored_spans import STARTED_AT_US
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "trace.md"
+
+
+@pytest.fixture
+def spans(tmp_path: Path) -> Path:
+    """A client, its HTTP library, the proxy, vLLM and what vLLM called; and another request."""
+
+    def at(ms: int) -> dict[str, Any]:
+        return {"started_at_us": STARTED_AT_US + ms * 1000}
+
+    requests = [
+        request(
+            *("p", "c"),
+            duration_us=1_000_000,
+            streamed=True,
+            first_token_us=400_000,
+            first_answer_us=600_000,
+            last_token_us=950_000,
+            chunk_offsets_us=[400_000, 600_000, 950_000],
+            output_tokens=3,
+            response_id="chatcmpl-7",
+            **at(100),
+        ),
+        request("other", None, trace_id="ab" * 16, simulated=True, **at(200)),
+    ]
+    others = [
+        collected("app", "CLIENT", None, 1.2, attributes={"resource.service.name": "app"}, **at(0)),
+        collected("c", "CLIENT", "app", 1.1, **at(50)),
+        engine("s", "c", **at(150)),
+        engine("s", "c", **at(150)),  # sent again
+        collected("gpu", "INTERNAL", "s", 0.5, **at(140)),
+    ]
+    return store(tmp_path, requests, others)
+
+
+@pytest.mark.parametrize("name", [TRACE, "aaa", "AAA", sid("gpu"), sid("p")[:6], "chatcmpl-7"])
+def test_the_documented_picture(spans: Path, name: str) -> None:
+    """By any of its names a trace is what docs/trace.md shows, to the letter."""
+    shown = re.search(r"```text\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    done = dyno("trace", name, "--spans", spans)
+    assert done.stdout == shown[1]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_json(spans: Path) -> None:
+    """Each span once, with its figures."""
+    done = dyno("trace", TRACE, "--spans", spans, "--format", "json")
+    found = {row["name"]: row for row in json.loads(done.stdout)}
+    assert list(found) == ["app", "c", "chat m", "gpu", "s"]
+    assert found["s"]["queue_s"] == 0.1
+    assert found["chat m"]["first_token_us"] == 400_000
+
+
+def test_simulated_says_so(spans: Path) -> None:
+    assert "simulated, ok" in dyno("trace", "ab", "--spans", spans).stdout
+
+
+def test_without_collected_spans(tmp_path: Path) -> None:
+    """The proxy's own span and its phases."""
+    store(tmp_path, [request("p")], [])
+    (tmp_path / "collected").rename(tmp_path / "elsewhere")
+    lines = dyno("trace", "aaaa", "--spans", tmp_path).stdout.splitlines()
+    assert lines[0] == f"trace {TRACE}"
+    assert lines[1].startswith("dyno: chat m @metis")
+
+
+def test_what_is_refused(spans: Path, tmp_path: Path) -> None:
+    """One line each, with the mend."""
+    assert refusal("trace", "cc", "--spans", spans) == (
+        f"dyno trace: 'cc' is in no span of '{spans}'; mend: find one, as with dyno sql 'FROM spans LIMIT 10'"
+    )
+    assert "'x y', which is no hexadecimal id, is in no span" in refusal("trace", "x y", "--spans", spans)
+    line = refusal("trace", "a", "--spans", spans)
+    assert "'a' stands for 2 traces; write more of one of them: " in line
+    assert f"{'ab' * 16} (metis chat m)" in line
+    assert "doesn't exist; name one with --spans DIR" in refusal("trace", "a", "--spans", tmp_path / "nowhere")
