@@ -42,6 +42,7 @@ def rows_in(folder: Path) -> list[dict[str, Any]]:
 @contextmanager
 def running_collector(folder: Path, *flags: str) -> Iterator[RunningCollector]:
     """The program, until the block ends."""
+    folder.mkdir(exist_ok=True)
     spans = folder / "spans"
     command = [sys.executable, "-m", "dyno", "collect", "--listen", "127.0.0.1:0", "--spans", str(spans), *flags]
     with running(command, _READY, folder / "collector.log") as (ready,):
