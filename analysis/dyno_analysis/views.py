@@ -74,7 +74,7 @@ def views_sql(files: Files) -> str:
 def collected_views(files: Sequence[Path], every_request: str = "spans") -> list[str]:
     """The views over collected spans; `every_request` names what has all requests of a trace."""
     phases = sql_text("request_phases").replace(_EVERY_REQUEST, f"FROM {every_request} AS every")
-    return [collected_sql(files), sql_text("server_spans"), phases, sql_text("trace_spans")]
+    return [collected_sql(files), sql_text("server_spans"), phases, sql_text("trace", "macros")]
 
 
 def _views() -> list[str]:
