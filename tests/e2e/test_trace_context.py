@@ -22,9 +22,12 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from collector_process import collector, needs_collector, to_files
+from dyno_command import dyno
+from network import free_port
 from raw_upstream import raw_upstream
 from running_proxy import RunningProxy, in_thread, running_proxy
 from scripted_upstream import ANSWER
@@ -197,3 +200,29 @@ async def test_one_trace_in_the_collector(tmp_path: Path, provider: TracerProvid
     assert len(spans) == 3
     assert {span["traceId"] for span in spans.values()} == {f"{TRACE_ID:032x}"}
     assert (post["parentSpanId"], ours["parentSpanId"]) == (question["spanId"], post["spanId"])
+
+
+async def test_one_request_from_all_sides(tmp_path: Path, provider: TracerProvider) -> None:
+    """Client and engine export to the collector beside the proxy: `dyno trace` and `request_phases` have all three."""
+    port = free_port()
+    exporter = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{port}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    async with wire(tmp_path, "propagate = true", {"DYNO_COLLECTOR_LISTEN": f"127.0.0.1:{port}"}) as w:
+        await ask(w.url, provider)
+        (row,) = await w.proxy.rows(1)
+        engine = TracerProvider(resource=Resource.create({"service.name": "vllm"}))
+        engine.add_span_processor(BatchSpanProcessor(exporter))
+        (header,) = lines(w.came[0], "traceparent")
+        came = TraceContextTextMapPropagator().extract({"traceparent": header.decode().partition(": ")[2]})
+        served = engine.get_tracer("vllm.llm_engine").start_span("llm_request", came, SpanKind.SERVER)
+        served.set_attribute("gen_ai.latency.time_in_queue", 0.0001)
+        served.end()
+        for each in (engine, provider):
+            assert await asyncio.to_thread(each.force_flush)
+        engine.shutdown()
+    shown = dyno("trace", row["span_id"], "--spans", tmp_path / "spans").stdout.splitlines()
+    names = [re.split(r"  |█|·", line.strip())[0].strip() for line in shown if "█" in line]
+    assert names == ["question @a-client", "POST @a-client", "dyno: chat m @e", "llm_request @vllm"]
+    query = "SELECT client_s > 0, queue_s, queue_source FROM request_phases"
+    asked = dyno("sql", query, "--spans", tmp_path / "spans", "--format", "csv")
+    assert asked.stdout.splitlines()[1:] == ["true,0.0001,engine span"]
