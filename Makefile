@@ -87,10 +87,16 @@ $(DEV): tests/requirements.lock $(RUNTIME)
 	$(call install,tests/requirements.lock)
 	@touch $@
 
-# pip, not uv: it keeps the wheel that it compiles (5 minutes on 2 cores) in its cache, for every later environment.
+# llama.cpp is compiled for the processor's family, not for this very processor: the caches keep what was compiled, and a
+# home folder or an image that moves to an older machine would die there of an illegal instruction. uv's cache tells
+# wheels of different settings apart; pip's doesn't, so pip compiles anew.
 $(REAL): tests/real/requirements.lock $(DEV)
 	@echo "installing tests/real/requirements.lock into $(VENV); the first time, llama.cpp is compiled: some five minutes"
-	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/real/requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes \
+	    --config-settings-package llama-cpp-python:cmake.define.GGML_NATIVE=OFF -r tests/real/requirements.lock || { \
+	    echo "uv could not; pip takes the same lock" >&2; \
+	    CMAKE_ARGS=-DGGML_NATIVE=OFF $(BIN)/python -m pip install --quiet --no-deps --require-hashes --no-cache-dir \
+	        -r tests/real/requirements.lock; }
 	@touch $@
 
 # Any Go since 1.21 fetches the newer one that the Collector asks for. CGO off: no compiler of C, one binary for all.
