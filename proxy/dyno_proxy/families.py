@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, values
@@ -31,8 +31,12 @@ OVERHEAD_BOUNDS_S: Final = (5e-5, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 
 GC_BOUNDS_S: Final = (5e-5, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 
-_STRETCH_S: Final = 0.0002  # who reads samples computes so long at a stretch,
-_PAUSE_S: Final = 0.0001  # then lets the event loop have the interpreter's lock
+# Who makes a text computes so long at a stretch, then lets the event loop have the interpreter's lock, and the core: on
+# a machine whose cores are busy, a read waits for one until the stretch is over.
+_STRETCH_S: Final = 0.00005
+_PAUSE_S: Final = 0.0001
+
+Item = TypeVar("Item")
 
 
 class Shared(NamedTuple):
@@ -159,8 +163,18 @@ class CollectedRegistry(CollectorRegistry):
         return self._around(super().collect)
 
 
+def unhurried(items: Iterable[Item]) -> Iterator[Item]:
+    """The items; their reader lets other threads go first every so often."""
+    pause_s = time.monotonic() + _STRETCH_S
+    for item in items:
+        yield item
+        if time.monotonic() > pause_s:
+            time.sleep(_PAUSE_S)
+            pause_s = time.monotonic() + _STRETCH_S
+
+
 class Unhurried(Collector):
-    """A registry's families, whose reader lets other threads have the interpreter every so often."""
+    """A registry's families, each of whose samples are read unhurried."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -173,12 +187,7 @@ class Unhurried(Collector):
 
 class _UnhurriedSamples(list[Sample]):
     def __iter__(self) -> Iterator[Sample]:
-        pause_s = time.monotonic() + _STRETCH_S
-        for sample in super().__iter__():
-            yield sample
-            if time.monotonic() > pause_s:
-                time.sleep(_PAUSE_S)
-                pause_s = time.monotonic() + _STRETCH_S
+        return unhurried(super().__iter__())
 
 
 def shared_registry(shared: Shared) -> CollectorRegistry:

@@ -16,7 +16,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
-from .families import GC_BOUNDS_S, CollectedRegistry, Families, Shared, Unhurried, shared_registry
+from .families import GC_BOUNDS_S, CollectedRegistry, Families, Shared, Unhurried, shared_registry, unhurried
 from .record import Record
 from .series import EndpointNumbers, Figures, Series, in_us
 from .tallies import Counted, Mark, Tally
@@ -161,7 +161,7 @@ class Metrics:
         """Up to date and of one moment, also while another scrape runs."""
         with self._publishing:
             self._publish()
-            return list(collect())
+            return list(unhurried(collect()))
 
     def _publish(self) -> None:
         families = self._families

@@ -39,7 +39,7 @@ LONG_CHUNKS: Final = 500  # a stream of more is the thread's work: 50 µs
 PERIOD_S: Final = 0.2  # with the write itself, a span is on disk 250 ms after its end
 _LEAST_REST_S: Final = 0.02  # where a write takes longer than the period
 _PAUSE_S: Final = 0.0001  # after each piece of work the thread lets the event loop have the interpreter's lock
-_SPANS_A_STRETCH: Final = 20  # some 0.5 ms
+_SPANS_A_STRETCH: Final = 4  # some 0.1 ms
 _LOG_AGAIN_S: Final = 60.0
 
 # Why a span was dropped, beside the journal's reasons. Spans that OTLP lost are in the span files all the same.
