@@ -31,7 +31,7 @@ from .sse import SseScanner
 
 KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # of the request's body, for its parameters
 KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer, for its usage
-_DIGEST_BYTES: Final = 64 * 1024  # of a stream: decoded in between, so that a long one doesn't pile up
+_DIGEST_BYTES: Final = 4 * 1024  # of a stream: decoded in between, so that its end isn't a long stretch of the loop
 _READ_BYTES: Final = 100  # what keeping a read costs beside its bytes: a thousand tiny ones are no small matter
 
 # A compressed stream may grow this far: LLMs' SSE events shrink to a twentieth, rarely more.
