@@ -194,5 +194,7 @@ def test_a_connection_of_ones_own(spans: Path) -> None:
     with dyno_analysis.connect(str(spans)) as connection:
         assert isinstance(connection, duckdb.DuckDBPyConnection)
         assert connection.execute("SELECT count(*) FROM spans").fetchall() == [(6,)]
+        ((started_at,),) = connection.execute("SELECT min(started_at) FROM spans").fetchall()
+        assert started_at.tzinfo is not None
     code = "import dyno_analysis, sys; print('duckdb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
