@@ -43,22 +43,19 @@ def lines(spans: Sequence[Mapping[str, Any]]) -> list[Line]:
         children.setdefault(parent if parent in known and parent != span["span_id"] else None, []).append(span)
     made: list[Line] = []
     seen: set[str] = set()
-
-    def add(span: Mapping[str, Any], depth: int, parent: Mapping[str, Any] | None) -> None:
-        if span["span_id"] in seen:  # spans that name each other as parents
-            return
+    roots = [*children.get(None, []), *spans]  # of spans that name each other as parents no one is the first
+    # A stack, not recursion: a trace may be deeper than Python lets functions call themselves.
+    waiting: list[tuple[Mapping[str, Any], int, Mapping[str, Any] | None]] = [(span, 0, None) for span in roots[::-1]]
+    while waiting:
+        span, depth, parent = waiting.pop()
+        if span["span_id"] in seen:
+            continue
         seen.add(span["span_id"])
         early = parent is not None and span["started_at_us"] < parent["started_at_us"]
         start_us = span["started_at_us"] - origin_us
         made.append(Line(depth, _label(span), start_us, span["duration_us"], False, early, _note(span)))
         made.extend(_phases(span, depth + 1, start_us))
-        for child in children.get(span["span_id"], []):
-            add(child, depth + 1, span)
-
-    for span in children.get(None, []):
-        add(span, 0, None)
-    for span in spans:  # of a circle no one is the first
-        add(span, 0, None)
+        waiting += [(child, depth + 1, span) for child in children.get(span["span_id"], [])[::-1]]
     return made
 
 

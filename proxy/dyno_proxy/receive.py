@@ -35,6 +35,7 @@ ENCODINGS: Final[dict[str, int | None]] = {
     "deflate": zlib.MAX_WBITS,
 }
 
+_MEMBERS: Final = 64  # of a compressed body; what follows one is copied, so that a million tiny ones would take hours
 _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
 _IDS: Final = ("traceId", "spanId", "parentSpanId")
@@ -64,14 +65,14 @@ class Received(NamedTuple):
 def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """The body of one of ENCODINGS decompressed.
 
-    Raises BadMessageError where it isn't of its encoding, broken off, or longer than `max_bytes`.
+    Raises BadMessageError where it isn't of its encoding, broken off, in too many members, or longer than `max_bytes`.
     """
     wbits = ENCODINGS[encoding]
     if wbits is None:
         return body
     plain = bytearray()
     rest = body
-    while True:
+    for _ in range(_MEMBERS):
         member = zlib.decompressobj(wbits)
         try:
             plain += member.decompress(rest, max_bytes + 1 - len(plain))
@@ -84,6 +85,7 @@ def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
         rest = member.unused_data
         if not rest:
             return bytes(plain)
+    raise BadMessageError(400, f"the {encoding} body has more than {_MEMBERS} members")
 
 
 def read_message(body: bytes, content_type: str) -> ExportTraceServiceRequest:

@@ -65,6 +65,12 @@ def test_spans_in_a_circle_are_all_there() -> None:
     assert len(lines([row("a", "b"), row("b", "a"), row("c", "c")])) == 3
 
 
+def test_a_trace_may_be_deep() -> None:
+    deep = lines([row(str(depth), str(depth - 1), depth) for depth in range(5000)])
+    assert [line.depth for line in deep] == list(range(5000))
+    assert len(list(render(deep, 80))) == 5000
+
+
 @pytest.mark.parametrize(
     ("events", "expected"),
     [

@@ -205,6 +205,8 @@ def test_gzip() -> None:
     with pytest.raises(BadMessageError, match="longer than 1000 bytes") as refused:
         plain_body(bomb, "gzip", 1000)
     assert refused.value.status == 413
+    with pytest.raises(BadMessageError, match="more than 64 members"):
+        plain_body(gzip.compress(b"") * 500_000, "gzip", 1000)
 
 
 def test_answers_have_the_encoding_of_the_request() -> None:

@@ -289,7 +289,9 @@ async def test_a_closed_connection_does_not_wait_for_the_garbage_collector(tmp_p
                 await proxy.send(POST.replace(b"Host", b"Connection: close\r\nHost"))
             await proxy.rows(3)
             async with asyncio.timeout(10):
-                while any(isinstance(each, MeasuredProtocol) for each in gc.get_objects()):
+                while True:
+                    if not any(isinstance(each, MeasuredProtocol) for each in gc.get_objects()):
+                        break
                     await asyncio.sleep(0.05)
         finally:
             gc.enable()
