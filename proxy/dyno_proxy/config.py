@@ -140,23 +140,18 @@ def load_config(
     """
     where = str(path) if path is not None else "the environment"
     tree: dict[str, Any] = {} if path is None else _read(path)
-    _override(tree, environment)
+    origins = _override(tree, environment)
     for flag, value in flags.items():
         section, _, key = flag.rpartition(".")
         _table(tree, section or "proxy")[key] = value
+        origins[f"{section or 'proxy'}.{key}"] = "the command line"
     try:
-        config = msgspec.convert(tree, Config, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(str(error), tree)}") from error
-    for name, endpoint in config.endpoints.items():
-        _check_endpoint(where, name, endpoint, config.endpoints)
-    if need_endpoints and not config.endpoints:
-        raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
-    _check_proxy(where, config.proxy)
-    _check_collector(where, config)
-    if config.spans.keep is not None and not _KEEP.fullmatch(config.spans.keep):
-        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' is no age or size, as in 30d or 10GB")
-    return config
+        return _checked(where, tree, need_endpoints)
+    except ConfigError as error:
+        for key, origin in origins.items():
+            if found := re.match(rf"{re.escape(where)}(?=: '?{re.escape(key)}(?!\w))", str(error)):
+                raise ConfigError(f"{origin}{str(error)[found.end() :]}") from error
+        raise
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -186,8 +181,28 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
-def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Variables of known keys go into the tree; others that begin as those of a section do are typos."""
+def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
+    try:
+        config = msgspec.convert(tree, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(str(error), tree)}") from error
+    for name, endpoint in config.endpoints.items():
+        _check_endpoint(where, name, endpoint, config.endpoints)
+    if need_endpoints and not config.endpoints:
+        raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
+    _check_proxy(where, config.proxy)
+    _check_collector(where, config)
+    if config.spans.keep is not None and not _KEEP.fullmatch(config.spans.keep):
+        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' is no age or size, as in 30d or 10GB")
+    return config
+
+
+def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables of known keys go into the tree; others that begin as those of a section do are typos.
+
+    Returns which variable a key comes from.
+    """
+    origins: dict[str, str] = {}
     known = {
         f"{_ENVIRONMENT_PREFIX}{section.upper()}_{key.upper()}": (section, key)
         for section, struct in _SECTIONS.items()
@@ -202,17 +217,21 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
                 raise ConfigError(f"{variable}: no such key{_nearest(variable, known)}")
             section, key = known[variable]
             _table(tree, section)[key] = value
+            origins[f"{section}.{key}"] = variable
         elif variable.startswith(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_"):
             rest = variable.removeprefix(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_")
             suffix = next((suffix for suffix in suffixes if rest.endswith(f"_{suffix}")), None)
             if suffix is None:
                 raise ConfigError(f"{variable}: it ends in no key of an endpoint; there is: {', '.join(suffixes)}")
             shouted = rest.removesuffix(f"_{suffix}")
-            table = _table(_table(tree, "endpoints"), names.get(shouted, shouted.lower()))
+            name = names.get(shouted, shouted.lower())
+            table = _table(_table(tree, "endpoints"), name)
             *sections, key = suffixes[suffix]
             for section in sections:
                 table = _table(table, section)
             table[key] = value
+            origins[".".join(("endpoints", name, *suffixes[suffix]))] = variable
+    return origins
 
 
 def _endpoint_suffixes() -> dict[str, tuple[str, ...]]:

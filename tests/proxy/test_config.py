@@ -101,6 +101,26 @@ def test_a_mistyped_variable(tmp_path: Path, variable: str, message: str) -> Non
         load(tmp_path, GOOD, {variable: "x"})
 
 
+@pytest.mark.parametrize(
+    ("environment", "flags", "origin"),
+    [
+        ({}, {"listen": "x"}, "the command line: proxy.listen: 'x'"),
+        ({"DYNO_PROXY_LISTEN": "y"}, {"listen": "x"}, "the command line: proxy.listen: 'x'"),
+        ({}, {"collector.listen": "x"}, "the command line: collector.listen: 'x'"),
+        ({"DYNO_PROXY_LISTEN": "x"}, {}, "DYNO_PROXY_LISTEN: proxy.listen: 'x'"),
+        ({"DYNO_PROXY_WORKERS": "x"}, {}, "DYNO_PROXY_WORKERS: 'proxy.workers' must be a whole number"),
+        ({"DYNO_ENDPOINTS_METIS_URL": "x"}, {}, "DYNO_ENDPOINTS_METIS_URL: endpoints.metis.url has no scheme"),
+    ],
+)
+def test_whose_mistake_it_is(tmp_path: Path, environment: dict[str, str], flags: dict[str, str], origin: str) -> None:
+    """A message names the file only where its value counts."""
+    path = tmp_path / "dyno.toml"
+    path.write_text(GOOD, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, environment, flags)
+    assert str(caught.value).startswith(origin)
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     """The file's name stands in the message."""
     with pytest.raises(ConfigError, match=r"nowhere\.toml: no such file"):
