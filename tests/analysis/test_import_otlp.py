@@ -173,18 +173,25 @@ def test_a_truncated_file_keeps_what_was_whole(tmp_path: Path, framing: str) -> 
     spans = [readable(record(span_id=number, response_id=f"{number * 7919:x}")) for number in range(1, 401)]
     content = dict(files(spans, 40))[framing]
     for cut in (len(content) // 2, len(content) * 4 // 5, len(content) - 1):
-        path = tmp_path / f"{cut}"
-        path.write_bytes(content[:cut])
-        done = dyno("import", path, "--spans", tmp_path / f"s{cut}")
-        rows = len(stored(tmp_path / f"s{cut}"))
+        done, rows = import_beginning(tmp_path, content, cut)
+        if done.returncode == 0 and rows < 400:  # cut between two messages, or before a line's end: nobody can tell
+            done, rows = import_beginning(tmp_path, content, cut - 2)
         assert 10 <= rows <= 400
         assert rows % 10 == 0  # of a message, all or nothing
         if done.returncode:
             assert done.returncode == 1
-            assert done.stderr.startswith(f"dyno import: '{path}', ")
+            assert done.stderr.startswith(f"dyno import: '{tmp_path}/")
             assert done.stderr.count("\n") == 1
         else:
             assert (rows, framing) == (400, "JSON lines")  # the last line's end alone is missing
+
+
+def import_beginning(folder: Path, content: bytes, cut: int) -> tuple[subprocess.CompletedProcess[str], int]:
+    """What importing the content's first bytes said, and how many rows came of it."""
+    path = folder / f"{cut}"
+    path.write_bytes(content[:cut])
+    done = dyno("import", path, "--spans", folder / f"s{cut}")
+    return done, len(stored(folder / f"s{cut}"))
 
 
 def test_a_file_cut_before_its_kind_is_known(tmp_path: Path) -> None:
