@@ -2,7 +2,7 @@
 
       received ── body_received ── connected ── sent ── headers ── reads … ── end
 relay: stamps each, and hands every read over unread: `read()` appends to a list.
-after the last byte (or at every 64 KiB of a long answer): `_digest()` decompresses our copy of the reads, cuts it into
+after the last byte (or at every 4 KiB of a stream): `_digest()` decompresses our copy of the reads, cuts it into
 SSE events, and lets the API's reader say what each was.
 `finish()`: outcome and Record.
 """

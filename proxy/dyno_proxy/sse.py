@@ -36,15 +36,16 @@ class SseScanner:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data` of each SSE event that these bytes complete; events without data are left out."""
-        event_bytes = len(data) - 2
-        if (  # exactly one event of one line, as nearly all reads of a paced stream are
+        if (  # whole events of one line each, as nearly all reads of a stream are
             self._between
             and data.startswith(b"data: ")
-            and data.find(b"\n") == event_bytes <= self._max_event_bytes
-            and data.endswith(b"\n")
+            and data.endswith(b"\n\n")
             and b"\r" not in data
+            and len(data) <= self._max_event_bytes
         ):
-            return [data[6:-2]]
+            events = data[6:-2].split(b"\n\ndata: ")
+            if data.count(b"\n") == 2 * len(events):
+                return events
         if self._at_start:
             data = self._strip_bom(data)
         if self._skip_lf and data:

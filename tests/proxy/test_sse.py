@@ -27,6 +27,12 @@ CASES = [
     (b"data: [DONE]\n", [b"[DONE]"]),
     (b"data: a\n\ndata: [DONE]\r", [b"a", b"[DONE]"]),
     (b"database: no\n\n", []),
+    (b"data: a\n\ndata: b\n\ndata: [DONE]\n\n", [b"a", b"b", b"[DONE]"]),
+    (b"data: \n\ndata: b\n\n", [b"", b"b"]),
+    (b"data: a\n\n\ndata: b\n\n", [b"a", b"b"]),
+    (b"data: a\ndata: b\n\ndata: c\n\n", [b"a\nb", b"c"]),
+    (b"data: a\n\nevent: e\ndata: b\n\n", [b"a", b"b"]),
+    (b"data: a\n\n: ping\n\ndata: b\n\n", [b"a", b"b"]),
     (b"", []),
 ]
 
@@ -44,9 +50,11 @@ def scan_counting(pieces: list[bytes], max_event_bytes: int) -> tuple[list[bytes
 
 @pytest.mark.parametrize(("stream", "events"), CASES)
 def test_events_of_a_stream(stream: bytes, events: list[bytes]) -> None:
-    """Each form of the format gives its events: whole, and byte by byte."""
+    """Each form of the format gives its events: whole, byte by byte, and in the read after another event's."""
     assert scan([stream]) == events
     assert scan([stream[i : i + 1] for i in range(len(stream))]) == events
+    if not stream.startswith(b"\xef\xbb\xbf"):  # a byte order mark counts at the beginning alone
+        assert scan([b"data: before\n\n", stream]) == [b"before", *events]
 
 
 lines = st.sampled_from(
