@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .errors import InputError
-from .load import Selection, sql_text
+from .load import Selection
 from .query import Row
+from .sql_text import sql_text
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client

@@ -15,10 +15,10 @@ import duckdb
 
 from . import convert, span_files
 from .errors import InputError
-from .load import as_glob
 from .readable import unreadable
 from .retention import Keep, expired
 from .span_files import SpanFile
+from .sql_text import as_glob
 
 ROWS_OF_A_FILE: Final = 1_000_000
 # A journal of a writer that can't be asked is finished when nothing has come for so long; the writer itself begins a

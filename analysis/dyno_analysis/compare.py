@@ -8,10 +8,11 @@ import numpy as np
 
 from . import quality, regression, rows, statistics
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
-from .load import execute, quoted, sql_text
+from .load import execute
 from .query import define, fetch, fetch_columns, keep
 from .run_record import RunRecord
 from .runs import define_answers
+from .sql_text import quoted, sql_text
 
 # What a join or a sort of all requests may hold before it goes to disk. Exact percentiles hold their column anyway.
 SPILLS_BEYOND = "1GB"

@@ -20,9 +20,10 @@ from typing import Final
 
 import duckdb
 
-from .load import quoted, stored_sql
+from .load import stored_sql
 from .readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
 from .span_files import SpanFile
+from .sql_text import quoted
 
 # DuckDB's own size for a group of rows, within which it knows each column's least and greatest value.
 _ROWS_OF_A_GROUP: Final = 122_880

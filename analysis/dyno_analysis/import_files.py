@@ -12,8 +12,8 @@ import duckdb
 import orjson
 
 from .imported_run import Ingested
-from .load import as_glob, quoted
 from .runs import ANSWER_COLUMNS, PROMPT_COLUMNS
+from .sql_text import as_glob, quoted
 from .staged_spans import Staged, StagedSpans, unwritable
 
 

@@ -1,12 +1,10 @@
 """From a spans folder to a DuckDB connection with the view `spans`; nothing here writes to the folder."""
 
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -14,6 +12,7 @@ import duckdb
 from . import span_files as span_file_names
 from .errors import InputError
 from .readable import unreadable
+from .sql_text import as_glob, quoted, sql_text
 
 # The columns of the view `spans`, in order (MEASURING.md).
 SPAN_COLUMNS = (
@@ -225,20 +224,6 @@ def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
     execute(connection, f"CREATE {kind} traffic AS FROM all_spans WHERE {condition}")
     of_mirrors = " WHERE mirror IS NOT NULL" if selection.mirrored else ""
     execute(connection, f"CREATE VIEW spans AS FROM traffic{of_mirrors}")
-
-
-def sql_text(name: str, folder: str = "sql") -> str:
-    return (resources.files("dyno_analysis") / folder / f"{name}.sql").read_text(encoding="utf-8")
-
-
-def quoted(text: str) -> str:
-    """A string as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def as_glob(path: str) -> str:
-    """A path as DuckDB's readers take it: they read patterns, and a folder's own brackets must stand for themselves."""
-    return re.sub(r"[\[*?]", r"[\g<0>]", path)
 
 
 def _list(paths: Sequence[Path]) -> str:

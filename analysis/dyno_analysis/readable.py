@@ -7,6 +7,8 @@ from typing import Final
 import duckdb
 import orjson
 
+from .sql_text import as_glob
+
 SCHEMA_VERSION: Final = 1
 # The key under which a Parquet span file names its format.
 PARQUET_SCHEMA_KEY: Final = "dyno_spans"
@@ -61,8 +63,6 @@ def _of_version(version: str | None) -> str | None:
 def _versions(paths: Sequence[str]) -> dict[str, str]:
     if not paths:
         return {}
-    from .load import as_glob
-
     with duckdb.connect() as connection:
         found = connection.execute(
             "SELECT file_name, decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = ?",

@@ -8,8 +8,9 @@ from pathlib import Path
 import duckdb
 
 from .errors import InputError
-from .load import as_glob, execute, quoted
+from .load import execute
 from .run_record import RunRecord
+from .sql_text import as_glob, quoted
 
 # What the driver and `dyno import` write beside run.json.
 PROMPT_COLUMNS = (

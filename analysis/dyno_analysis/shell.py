@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from .errors import InputError
-from .load import as_glob, lock_sql, quoted
+from .load import lock_sql
+from .sql_text import as_glob, quoted
 from .views import list_files, views_sql
 
 

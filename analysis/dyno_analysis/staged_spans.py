@@ -23,7 +23,8 @@ import duckdb
 
 from .errors import InputError
 from .journal import journal_line
-from .load import as_glob, connect, execute, quoted, sql_text
+from .load import connect, execute
+from .sql_text import as_glob, quoted, sql_text
 from .whole_file import replacing
 
 JOURNAL_BYTES: Final = 19_000_000  # as the proxy's: one becomes Parquet in little memory

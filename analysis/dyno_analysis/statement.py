@@ -9,7 +9,8 @@ from typing import Any
 import duckdb
 
 from .errors import InputError
-from .load import lock, quoted
+from .load import lock
+from .sql_text import quoted
 
 ROWS_AT_ONCE = 10_000
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE)

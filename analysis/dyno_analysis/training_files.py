@@ -8,7 +8,8 @@ import duckdb
 import orjson
 
 from .cerebras_training import Run
-from .load import as_glob, execute, quoted, sql_text
+from .load import execute
+from .sql_text import as_glob, quoted, sql_text
 from .staged_spans import unwritable
 from .whole_file import replacing
 

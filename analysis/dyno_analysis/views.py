@@ -8,17 +8,8 @@ from pathlib import Path
 
 import duckdb
 
-from .load import (
-    Selection,
-    collected_files,
-    collected_sql,
-    conditions,
-    connect,
-    execute,
-    span_files,
-    spans_sql,
-    sql_text,
-)
+from .load import Selection, collected_files, collected_sql, conditions, connect, execute, span_files, spans_sql
+from .sql_text import sql_text
 from .training_files import define_training, training_files, training_sql
 
 _OVER_SPANS = ("chunks", "runs", "pairs", "minutes")

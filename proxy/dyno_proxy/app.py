@@ -1,18 +1,16 @@
 """`dyno proxy` as a program: one process that serves, or a parent of workers that do."""
 
 import asyncio
-import logging
 import socket
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from .config import Config, ConfigError
+from .config import Config
 from .listen import bind, url_of
+from .reload import reload_on
 
 if TYPE_CHECKING:
     from .signals import Signals
-
-_LOG: Final = logging.getLogger("dyno.proxy")
 
 
 def run(config: Config, load: Callable[[], Config]) -> int:
@@ -70,27 +68,3 @@ async def _serve(
     await signals.stop.wait()
     reloading.cancel()
     return 0 if await proxy.stop(signals.at_once) else 1
-
-
-async def reload_on(
-    asked: asyncio.Event, load: Callable[[], Config], take: Callable[[Config], Awaitable[list[str]]]
-) -> None:
-    """Whenever asked, load the configuration and have it taken; `take` returns the keys that need a restart.
-
-    A configuration that can't be loaded or taken is one line in the log, and the old one stays.
-    """
-    while True:
-        await asked.wait()
-        asked.clear()
-        try:
-            config = load()
-            waiting = await take(config)
-        except ConfigError as error:
-            _LOG.error("configuration not reloaded, the old one stays: %s", error)
-            continue
-        except Exception:  # noqa: BLE001  # a fault of ours: the next SIGHUP must still be heard
-            _LOG.exception("configuration not reloaded")
-            continue
-        if waiting:
-            _LOG.warning("changed, but needs a restart: %s", ", ".join(waiting))
-        print(f"dyno proxy: configuration reloaded, endpoints: {', '.join(config.endpoints)}", flush=True)

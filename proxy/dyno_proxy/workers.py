@@ -21,12 +21,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from .app import reload_on
 from .collecting import collecting
 from .config import Config, ConfigError
 from .control import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .families import Shared
 from .listen import bind, url_of
+from .reload import reload_on
 from .signals import Signals
 
 _STEADY_S: Final = 10.0  # who lived so long is started again at once

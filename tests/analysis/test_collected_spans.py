@@ -11,11 +11,11 @@ import pytest
 
 import dyno_analysis
 from collected_rows import TRACE, VLLM, collected, engine, request, sid, store
-from dyno_analysis import load
 from dyno_analysis.compact import STALE_S, Compaction, expire_all
 from dyno_analysis.genai_spans import _OTHER_NAMES
 from dyno_analysis.retention import Keep
 from dyno_analysis.span_files import SEEDS
+from dyno_analysis.sql_text import sql_text
 from dyno_analysis.views import list_files
 from dyno_command import dyno, refusal
 from imports import SAMPLES
@@ -83,7 +83,7 @@ def test_nothing_collected(tmp_path: Path) -> None:
 
 def test_columns_are_those_of_spans() -> None:
     """Both files read the same columns, in the same way."""
-    spans, others = load.sql_text("spans"), load.sql_text("collected_spans")
+    spans, others = sql_text("spans"), sql_text("collected_spans")
     start = "WITH listed AS MATERIALIZED ("
     reading = spans[spans.index(start) : spans.index(",\ntimed AS (")]
     assert reading.replace("'spans/", "'spans/collected/") in others
@@ -99,7 +99,7 @@ def test_pasteable_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             (tmp_path / folder / seed).write_bytes(content)
     with duckdb.connect() as connection:
         for name in ("spans", "collected_spans", "server_spans", "request_phases"):
-            connection.execute(load.sql_text(name))
+            connection.execute(sql_text(name))
         assert connection.execute("SELECT queue_s FROM request_phases").fetchall() == [(0.1,)]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import dyno_analysis
 from bench_analysis import spans as generated
-from dyno_analysis import load
+from dyno_analysis.sql_text import sql_text
 from dyno_command import dyno
 from stored_spans import STARTED_AT_US, pair, span, streamed, write
 
@@ -87,6 +87,6 @@ def test_every_view_and_function_is_documented(connection: duckdb.DuckDBPyConnec
     named = {name for row in TABLES for name in re.findall(r"`([a-z_]+)`", row[0])}
     assert views <= named
     functions = {name for row in TABLES for name in re.findall(r"`([a-z_]+)\(", row[0])}
-    sources = load.sql_text("figures", "macros") + load.sql_text("trace", "macros")
+    sources = sql_text("figures", "macros") + sql_text("trace", "macros")
     defined = set(re.findall(r"MACRO (\w+)\(", sources))
     assert functions == defined - {"binomial_term", "binomial_rank"}

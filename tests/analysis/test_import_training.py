@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from dyno_analysis.load import sql_text
+from dyno_analysis.sql_text import sql_text
 from dyno_analysis.training_files import define_training, training_files
 from dyno_command import dyno, refusal
 from imports import imported

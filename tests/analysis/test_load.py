@@ -12,6 +12,7 @@ from dyno_analysis import load
 from dyno_analysis.convert import convert
 from dyno_analysis.errors import InputError
 from dyno_analysis.span_files import SEEDS, parse
+from dyno_analysis.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
 from dyno_proxy.span import COLUMNS
 from shared_data import SHARED, needs_shared
@@ -114,7 +115,7 @@ def test_reads_every_column_that_the_proxy_writes() -> None:
         "int[]": "BIGINT[]",
         "map": "MAP(VARCHAR, VARCHAR)",
     }
-    read = dict(re.findall(r"^ {12}(\w+): '([^']+)'", load.sql_text("spans"), re.MULTILINE))
+    read = dict(re.findall(r"^ {12}(\w+): '([^']+)'", sql_text("spans"), re.MULTILINE))
     written = {name: types[kind] for name, kind in COLUMNS}
     assert {name: kind.replace("INTEGER", "BIGINT") for name, kind in read.items()} == written
 
@@ -235,7 +236,7 @@ def test_pasteable_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def endpoints() -> list[tuple[str]]:
         with duckdb.connect() as connection:
-            connection.execute(load.sql_text("spans"))
+            connection.execute(sql_text("spans"))
             return connection.execute("SELECT endpoint FROM spans ORDER BY ALL").fetchall()
 
     assert endpoints() == [("metis",), ("sophia",)]
@@ -247,7 +248,7 @@ def test_pasteable_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert endpoints() == [("metis",), ("sophia",)]
     (spans / "w-000000000001.jsonl").write_bytes(line(span(endpoint="cerebras")))
     assert endpoints() == [("cerebras",), ("metis",), ("sophia",)]
-    assert load.sql_text("spans").count("'spans/") == 3
+    assert sql_text("spans").count("'spans/") == 3
 
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bench_analysis import otlp_lines, spans
 from dyno_analysis import load, query, rows, statistics
 from dyno_analysis.comparison import MOST_LENGTHS
+from dyno_analysis.sql_text import sql_text
 from stored_spans import streamed, write
 
 TESTS = Path(__file__).parents[1]
@@ -74,7 +75,7 @@ def test_chunk_gaps_by_their_numbers_are_exact(tmp_path: Path) -> None:
 
 def test_lengths_are_a_sample_beyond_their_limit() -> None:
     """Up to the limit every request is a point; beyond, they are fewer, and of all lengths."""
-    assert f"{MOST_LENGTHS:_}" in load.sql_text("lengths")
+    assert f"{MOST_LENGTHS:_}" in sql_text("lengths")
     with duckdb.connect() as connection:
         connection.execute(
             f"CREATE VIEW spans AS FROM range({5 * MOST_LENGTHS}) AS numbers (i) "
@@ -82,7 +83,7 @@ def test_lengths_are_a_sample_beyond_their_limit() -> None:
             "i AS started_at, CAST(i AS VARCHAR) AS span_id, false AS warmup, 'ok' AS outcome "
             "WHERE i % 2 = 0 OR i < 1_000"
         )
-        columns = connection.execute(load.sql_text("lengths")).fetchnumpy()
+        columns = connection.execute(sql_text("lengths")).fetchnumpy()
     assert (columns["endpoint"] == "e1").sum() == 500
     tokens = columns["output_tokens"][columns["endpoint"] == "e0"]
     # 500,000 of them, one of three.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dyno_analysis import load, query, rows
+from dyno_analysis.sql_text import sql_text
 from stored_spans import mirrored, pair, span, streamed, write
 
 
@@ -16,7 +17,7 @@ def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:
     with load.connect(folder) as connection:
         for view in views:
             query.define(connection, view)
-        cursor = connection.execute(load.sql_text(name))
+        cursor = connection.execute(sql_text(name))
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from dyno_analysis.sql_text import sql_text
+
 Found = dict[str, Any]
 
 # The comparison table's columns that the plain ways compute too, so that all do the same work.
@@ -39,7 +41,7 @@ def table(folder: Path, name: str) -> Found:
     begun_s = time.monotonic()
     with load.connect(folder) as connection:
         load.select(connection, load.Selection())
-        rows = connection.execute(load.sql_text(name)).fetchall()
+        rows = connection.execute(sql_text(name)).fetchall()
         assert rows, "no span was read"
         return {"seconds": time.monotonic() - begun_s, "rows": len(rows), "version": _duckdb_version()}
 

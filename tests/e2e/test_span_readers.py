@@ -16,6 +16,7 @@ import pytest
 from dyno_analysis import convert, load
 from dyno_analysis.compact import alone
 from dyno_analysis.span_files import parse
+from dyno_analysis.sql_text import sql_text
 from dyno_proxy.journal import JournalExporter, check_folder, record_line
 from fake_upstream import fake_upstream
 from programs import running
@@ -61,7 +62,7 @@ async def test_others_read_what_a_real_proxy_wrote_half_a_second_ago(
         aiohttp.ClientSession() as session,
     ):
         with duckdb.connect() as plain:
-            plain.execute(load.sql_text("spans"))
+            plain.execute(sql_text("spans"))
             for number in range(1, 21):
                 await ask(session, proxy.base_url("e"), number)
                 await asyncio.sleep(_HALF_S)

@@ -16,6 +16,7 @@ import pytest
 from dyno_analysis import load
 from dyno_analysis.convert import convert
 from dyno_analysis.span_files import parse
+from dyno_analysis.sql_text import sql_text
 from dyno_proxy.journal import JournalExporter, check_folder
 from records import record
 from running_proxy import running_proxy
@@ -84,7 +85,7 @@ def test_no_row_is_missing_or_twice_while_journals_become_parquet(
     monkeypatch.chdir(tmp_path)
     writer = Writer(folder)
     plain = duckdb.connect()
-    plain.execute(load.sql_text("spans"))
+    plain.execute(sql_text("spans"))
     try:
         with compacting(folder) as codes:
             for number in range(_QUERIES):
@@ -111,7 +112,7 @@ def test_others_read_what_a_running_proxy_wrote(tmp_path: Path, monkeypatch: pyt
     try:
         time.sleep(0.5)
         plain = duckdb.connect()
-        plain.execute(load.sql_text("spans"))
+        plain.execute(sql_text("spans"))
         ((rows,),) = plain.execute("SELECT count(*) FROM spans").fetchall()
         assert rows > 0
         journals = sorted(path for path in (tmp_path / "spans").glob("*Z-*.jsonl"))

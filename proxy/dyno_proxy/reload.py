@@ -1,0 +1,34 @@
+"""A new configuration, whenever it is asked for: loaded, taken, and said."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from .config import Config, ConfigError
+
+_LOG: Final = logging.getLogger("dyno.proxy")
+
+
+async def reload_on(
+    asked: asyncio.Event, load: Callable[[], Config], take: Callable[[Config], Awaitable[list[str]]]
+) -> None:
+    """Whenever asked, load the configuration and have it taken; `take` returns the keys that need a restart.
+
+    A configuration that can't be loaded or taken is one line in the log, and the old one stays.
+    """
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            config = load()
+            waiting = await take(config)
+        except ConfigError as error:
+            _LOG.error("configuration not reloaded, the old one stays: %s", error)
+            continue
+        except Exception:  # noqa: BLE001  # a fault of ours: the next SIGHUP must still be heard
+            _LOG.exception("configuration not reloaded")
+            continue
+        if waiting:
+            _LOG.warning("changed, but needs a restart: %s", ", ".join(waiting))
+        print(f"dyno proxy: configuration reloaded, endpoints: {', '.join(config.endpoints)}", flush=True)
