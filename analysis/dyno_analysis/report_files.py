@@ -7,13 +7,13 @@ from pathlib import Path
 import duckdb
 
 from . import times
+from .atomic_file import replacing
 from .comparison import Comparison
 from .errors import InputError
 from .query import fetch
 from .report_markdown import markdown
 from .results_json import results_document, results_name
 from .rows import ResultRow
-from .whole_file import replacing
 
 
 def write_report(

@@ -70,10 +70,10 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from .atomic_file import replacing
     from .shell import open_shell
     from .statement import Statement
     from .views import connect_views, list_files
-    from .whole_file import replacing
 
     spans = Path(arguments.spans)
     text = arguments.statement

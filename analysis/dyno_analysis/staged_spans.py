@@ -21,11 +21,11 @@ from typing import Any, Final
 
 import duckdb
 
+from .atomic_file import replacing
 from .errors import InputError
 from .journal import journal_line
 from .load import connect, execute
 from .sql_text import as_glob, quoted, sql_text
-from .whole_file import replacing
 
 JOURNAL_BYTES: Final = 19_000_000  # as the proxy's: one becomes Parquet in little memory
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB

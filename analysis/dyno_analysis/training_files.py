@@ -7,11 +7,11 @@ from pathlib import Path
 import duckdb
 import orjson
 
+from .atomic_file import replacing
 from .cerebras_training import Run
 from .load import execute
 from .sql_text import as_glob, quoted, sql_text
 from .staged_spans import unwritable
-from .whole_file import replacing
 
 # Where training.sql reads from, as a person pastes it.
 PASTED_FILES = "'spans/training/*.jsonl'"
