@@ -106,8 +106,8 @@ def _report(arguments: argparse.Namespace) -> int:
 def _report_of_store(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
+    from .clickhouse.report import report
     from .load import Selection
-    from .store_report import report
 
     for flag, given in (
         ("--out", arguments.out is not None),

@@ -18,8 +18,9 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 
 import clickhouse_server
-from dyno_analysis import clickhouse_store, load, query, rows
-from dyno_analysis.clickhouse_store import Address, Store, parse_address
+from dyno_analysis import load, query, rows
+from dyno_analysis.clickhouse import store as clickhouse_store
+from dyno_analysis.clickhouse.store import Address, Store, parse_address
 from dyno_analysis.errors import InputError
 from dyno_analysis.load import Selection
 from dyno_proxy.attributes import OUTCOMES

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
-from . import clickhouse_store, detail_tables, findings, rows, tables
-from .clickhouse_store import Store, fetch
-from .comparison import Comparison
-from .errors import InputError
-from .load import Selection
-from .report_terminal import print_table
-from .runs import check_known, newest
-from .table import Table, count
+from dyno_analysis import detail_tables, findings, rows, tables
+from dyno_analysis.comparison import Comparison
+from dyno_analysis.errors import InputError
+from dyno_analysis.load import Selection
+from dyno_analysis.report_terminal import print_table
+from dyno_analysis.runs import check_known, newest
+from dyno_analysis.table import Table, count
+
+from . import store as clickhouse_store
+from .store import Store, fetch
 
 _LEFT_OUT = "Paired ratios and inter-chunk latency need the span files: dyno report --spans DIR."
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .errors import InputError
-from .load import Selection
-from .query import Row
-from .sql_text import sql_text
+from dyno_analysis.errors import InputError
+from dyno_analysis.load import Selection
+from dyno_analysis.query import Row
+from dyno_analysis.sql_text import sql_text
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
