@@ -11,11 +11,11 @@ COMMANDS = {
     "collect": ("dyno_proxy.collect_cli", "an OTLP receiver: spans of clients and engines beside the proxy's"),
     "drive": ("dyno_driver.cli", "replay a prompt set through a running proxy"),
     "simulate": ("dyno_driver.simulate", "simulated endpoints"),
-    "report": ("dyno_analysis.report_cli", "tables and the report of stored runs"),
-    "sql": ("dyno_analysis.sql_cli", "SQL over the stored spans"),
-    "trace": ("dyno_analysis.trace_cli", "one request's spans, and where its time went"),
-    "compact": ("dyno_analysis.compact_cli", "stored spans in fewer, smaller files; old ones go if you say so"),
-    "import": ("dyno_analysis.import_cli", "spans, results and training logs of other tools"),
+    "report": ("dyno_analysis.commands.report", "tables and the report of stored runs"),
+    "sql": ("dyno_analysis.commands.sql", "SQL over the stored spans"),
+    "trace": ("dyno_analysis.commands.trace", "one request's spans, and where its time went"),
+    "compact": ("dyno_analysis.commands.compact", "stored spans in fewer, smaller files; old ones go if you say so"),
+    "import": ("dyno_analysis.commands.import_files", "spans, results and training logs of other tools"),
 }
 
 # A bare install carries the proxy; the other programs come as extras.

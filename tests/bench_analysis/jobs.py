@@ -66,11 +66,11 @@ def report(folder: Path) -> Found:
     from contextlib import redirect_stdout
     from io import StringIO
 
-    from dyno_analysis import report_cli
+    from dyno_analysis.commands import report as report_command
 
     begun_s = time.monotonic()
     with redirect_stdout(StringIO()) as printed:
-        code = report_cli.main(["--spans", str(folder), "--since", "2000-01-01"])
+        code = report_command.main(["--spans", str(folder), "--since", "2000-01-01"])
     assert code == 1, "some of the requests failed, as they were made to"
     return {"seconds": time.monotonic() - begun_s, "printed": len(printed.getvalue())}
 

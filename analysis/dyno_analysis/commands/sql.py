@@ -5,14 +5,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
-from .arguments import ArgumentParser, spans_argument
-from .errors import InputError
+from dyno_analysis.arguments import ArgumentParser, spans_argument
+from dyno_analysis.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .load import Selection
-    from .statement import Statement
+    from dyno_analysis.load import Selection
+    from dyno_analysis.statement import Statement
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet", "arrow")
 _BINARY = ("parquet", "arrow")
@@ -70,10 +70,10 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from .atomic_file import replacing
-    from .shell import open_shell
-    from .statement import Statement
-    from .views import connect_views, list_files
+    from dyno_analysis.atomic_file import replacing
+    from dyno_analysis.shell import open_shell
+    from dyno_analysis.statement import Statement
+    from dyno_analysis.views import connect_views, list_files
 
     spans = Path(arguments.spans)
     text = arguments.statement
@@ -103,8 +103,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _chosen(arguments: argparse.Namespace) -> "Selection":
     from datetime import UTC, datetime
 
-    from . import times
-    from .load import Selection
+    from dyno_analysis import times
+    from dyno_analysis.load import Selection
 
     now = datetime.now(UTC)
     return Selection(
@@ -125,7 +125,7 @@ def _read(path: "Path") -> str:
 
 
 def _write(statement: "Statement", form: str, output: BinaryIO) -> None:
-    from . import sql_output
+    from dyno_analysis import sql_output
 
     if form == "parquet":
         sql_output.write_parquet(statement, output)

@@ -4,14 +4,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from .arguments import DEFAULT_SPANS, ArgumentParser, spans_argument
-from .errors import InputError
+from dyno_analysis.arguments import DEFAULT_SPANS, ArgumentParser, spans_argument
+from dyno_analysis.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from .comparison import Comparison
+    from dyno_analysis.comparison import Comparison
 
 EPILOG = """\
 examples:
@@ -75,10 +75,10 @@ def _report(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from .compare import compare
-    from .load import Selection, connect, select
-    from .report_files import write_report
-    from .runs import check_known, known_runs, newest, read_run
+    from dyno_analysis.compare import compare
+    from dyno_analysis.load import Selection, connect, select
+    from dyno_analysis.report_files import write_report
+    from dyno_analysis.runs import check_known, known_runs, newest, read_run
 
     spans = Path(arguments.spans)
     now = datetime.now(UTC)
@@ -106,8 +106,8 @@ def _report(arguments: argparse.Namespace) -> int:
 def _report_of_store(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from .clickhouse.report import report
-    from .load import Selection
+    from dyno_analysis.clickhouse.report import report
+    from dyno_analysis.load import Selection
 
     for flag, given in (
         ("--out", arguments.out is not None),
@@ -123,7 +123,7 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
 
 def _chosen(arguments: argparse.Namespace, now: "datetime") -> tuple[list[str], int | None, int | None]:
     """The endpoints in the order asked for, and the time range in Unix microseconds."""
-    from . import times
+    from dyno_analysis import times
 
     return (
         [name.strip() for name in (arguments.endpoints or "").split(",") if name.strip()],
@@ -147,9 +147,9 @@ def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str]
 
 
 def _print(comparison: "Comparison") -> None:
-    from . import detail_tables, findings, tables
-    from .report_markdown import caveats
-    from .report_terminal import print_table
+    from dyno_analysis import detail_tables, findings, tables
+    from dyno_analysis.report_markdown import caveats
+    from dyno_analysis.report_terminal import print_table
 
     print(findings.heading(comparison))
     setup = findings.setup(comparison)

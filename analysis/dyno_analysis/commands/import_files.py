@@ -4,15 +4,15 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from .arguments import ArgumentParser, spans_argument
-from .errors import InputError
+from dyno_analysis.arguments import ArgumentParser, spans_argument
+from dyno_analysis.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .cerebras_training import TrainingLog
-    from .imported_run import Ingested
-    from .recognise import Recognised
+    from dyno_analysis.cerebras_training import TrainingLog
+    from dyno_analysis.imported_run import Ingested
+    from dyno_analysis.recognise import Recognised
 
 EPILOG = """\
 examples:
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from .recognise import recognise
+    from dyno_analysis.recognise import recognise
 
     spans = Path(arguments.spans)
     # A file of an unknown kind is found before the first is stored.
@@ -79,7 +79,7 @@ def _store(found: "Recognised", spans: "Path", explained: set[str]) -> int:
 
 
 def _store_run(path: "Path", ingested: "Ingested", spans: "Path", explained: set[str]) -> None:
-    from .import_files import store
+    from dyno_analysis.import_files import store
 
     run_id = store(ingested, spans)
     if run_id is None:
@@ -101,7 +101,7 @@ def _store_run(path: "Path", ingested: "Ingested", spans: "Path", explained: set
 
 
 def _store_spans(found: "Recognised", spans: "Path") -> int:
-    from .import_files import store_rows
+    from dyno_analysis.import_files import store_rows
 
     with found.rows() as rows:
         staged = store_rows(rows, spans)
@@ -118,7 +118,7 @@ def _store_spans(found: "Recognised", spans: "Path") -> int:
 
 
 def _store_training(path: "Path", log: "TrainingLog", spans: "Path") -> int:
-    from .training_files import store_training
+    from dyno_analysis.training_files import store_training
 
     stored = store_training(log.runs(), spans)
     print(f"{path}: {_count(stored, 'training run')} added{_known(len(log.runs()) - stored)}")

@@ -8,8 +8,8 @@ import shutil
 import sys
 from typing import Any
 
-from .arguments import ArgumentParser, spans_argument
-from .errors import InputError
+from dyno_analysis.arguments import ArgumentParser, spans_argument
+from dyno_analysis.errors import InputError
 
 EPILOG = """\
 examples:
@@ -50,8 +50,8 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from .views import connect_views, list_files
-    from .waterfall import lines, render
+    from dyno_analysis.views import connect_views, list_files
+    from dyno_analysis.waterfall import lines, render
 
     spans = Path(arguments.spans)
     with connect_views(spans, list_files(spans)) as connection:

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from .arguments import ArgumentParser, spans_argument
-from .errors import InputError
+from dyno_analysis.arguments import ArgumentParser, spans_argument
+from dyno_analysis.errors import InputError
 
 EPILOG = """\
 examples:
@@ -47,9 +47,9 @@ def _compact(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from .compact import Compaction, alone, expire_all
-    from .load import collected_folder
-    from .retention import parse_keep
+    from dyno_analysis.compact import Compaction, alone, expire_all
+    from dyno_analysis.load import collected_folder
+    from dyno_analysis.retention import parse_keep
 
     keep = parse_keep(arguments.keep) if arguments.keep else None
     folder = Path(arguments.spans).absolute()
