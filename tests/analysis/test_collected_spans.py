@@ -11,9 +11,9 @@ import pytest
 
 import dyno_analysis
 from collected_rows import TRACE, VLLM, collected, engine, request, sid, store
-from dyno_analysis.compact import STALE_S, Compaction, expire_all
+from dyno_analysis.compaction.compaction import STALE_S, Compaction, expire_all
+from dyno_analysis.compaction.retention import Keep
 from dyno_analysis.genai_spans import _OTHER_NAMES
-from dyno_analysis.retention import Keep
 from dyno_analysis.span_files import SEEDS
 from dyno_analysis.sql_text import sql_text
 from dyno_analysis.views import list_files

@@ -13,9 +13,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from dyno_analysis import convert, load
-from dyno_analysis.compact import GRACE_S, REMOVED_S, STALE_S, Compaction
-from dyno_analysis.retention import Keep, parse_keep
+from dyno_analysis import load
+from dyno_analysis.compaction import convert
+from dyno_analysis.compaction.compaction import GRACE_S, REMOVED_S, STALE_S, Compaction
+from dyno_analysis.compaction.retention import Keep, parse_keep
 from dyno_analysis.span_files import SpanFile, parse
 from stored_spans import STARTED_AT_US, line, span, streamed, write
 

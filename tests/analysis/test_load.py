@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from dyno_analysis import load
-from dyno_analysis.convert import convert
+from dyno_analysis.compaction.convert import convert
 from dyno_analysis.errors import InputError
 from dyno_analysis.span_files import SEEDS, parse
 from dyno_analysis.sql_text import sql_text

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno_analysis import convert, load
-from dyno_analysis.convert import GrownError
+from dyno_analysis import load
+from dyno_analysis.compaction import convert
+from dyno_analysis.compaction.convert import GrownError
 from dyno_analysis.span_files import parse
 from stored_spans import line, span, write
 

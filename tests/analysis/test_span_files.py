@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyno_analysis.compaction.retention import Keep, expired, parse_keep
 from dyno_analysis.errors import InputError
-from dyno_analysis.retention import Keep, expired, parse_keep
 from dyno_analysis.span_files import SpanFile, finished, parse, process, sort_out, together
 from dyno_proxy.journal import writer_name
 

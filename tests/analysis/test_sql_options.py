@@ -16,7 +16,7 @@ import pytest
 
 import dyno_analysis
 from dyno_analysis import statistics
-from dyno_analysis.convert import convert
+from dyno_analysis.compaction.convert import convert
 from dyno_analysis.load import Selection
 from dyno_analysis.shell import shell_sql
 from dyno_analysis.span_files import parse

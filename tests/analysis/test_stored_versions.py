@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dyno_analysis import convert, load
+from dyno_analysis import load
+from dyno_analysis.compaction import convert
 from dyno_analysis.span_files import parse
 from freeze_format import STORED, VERSION, read_rows
 

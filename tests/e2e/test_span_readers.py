@@ -13,8 +13,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from dyno_analysis import convert, load
-from dyno_analysis.compact import alone
+from dyno_analysis import load
+from dyno_analysis.compaction import convert
+from dyno_analysis.compaction.compaction import alone
 from dyno_analysis.span_files import parse
 from dyno_analysis.sql_text import sql_text
 from dyno_proxy.journal import JournalExporter, check_folder, record_line

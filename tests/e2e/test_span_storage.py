@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from dyno_analysis import load
-from dyno_analysis.convert import convert
+from dyno_analysis.compaction.convert import convert
 from dyno_analysis.span_files import parse
 from dyno_analysis.sql_text import sql_text
 from dyno_proxy.journal import JournalExporter, check_folder

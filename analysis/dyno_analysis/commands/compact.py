@@ -47,9 +47,9 @@ def _compact(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from dyno_analysis.compact import Compaction, alone, expire_all
+    from dyno_analysis.compaction.compaction import Compaction, alone, expire_all
+    from dyno_analysis.compaction.retention import parse_keep
     from dyno_analysis.load import collected_folder
-    from dyno_analysis.retention import parse_keep
 
     keep = parse_keep(arguments.keep) if arguments.keep else None
     folder = Path(arguments.spans).absolute()

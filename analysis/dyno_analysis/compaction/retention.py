@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from .errors import InputError
+from dyno_analysis.errors import InputError
 
 File = TypeVar("File")
 

@@ -13,12 +13,14 @@ from typing import Final
 
 import duckdb
 
-from . import convert, span_files
-from .errors import InputError
-from .readable import unreadable
+from dyno_analysis import span_files
+from dyno_analysis.errors import InputError
+from dyno_analysis.readable import unreadable
+from dyno_analysis.span_files import SpanFile
+from dyno_analysis.sql_text import as_glob
+
+from . import convert
 from .retention import Keep, expired
-from .span_files import SpanFile
-from .sql_text import as_glob
 
 ROWS_OF_A_FILE: Final = 1_000_000
 # A journal of a writer that can't be asked is finished when nothing has come for so long; the writer itself begins a
