@@ -13,7 +13,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .failures import NO_NAME, failure
+from .ingest.failures import NO_NAME, failure
 from .otlp_span import ERROR, OtlpSpan
 from .span_columns import ATTRIBUTE_COLUMNS, attribute_text, fitted
 

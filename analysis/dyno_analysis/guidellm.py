@@ -12,9 +12,9 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from .errors import InputError
-from .failures import failure
 from .genai_spans import host_and_port
-from .imported_run import Ingested, microseconds, number, record, whole
+from .ingest.failures import failure
+from .ingest.run import Ingested, microseconds, number, record, whole
 
 KIND: Final = "a GuideLLM report"
 DIFFERENCES: Final = (

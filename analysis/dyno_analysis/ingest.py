@@ -15,8 +15,8 @@ from typing import Any
 
 from . import times
 from .errors import InputError
-from .failures import failure
-from .imported_run import Ingested
+from .ingest.failures import failure
+from .ingest.run import Ingested
 
 KIND = "a results file of the published benchmark's shape"
 # The proxy's outcomes (MEASURING.md).

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from .genai_spans import Row, genai_row
-from .import_source import Piece, Source
+from .ingest.source import Piece, Source
 from .otlp_json import is_otlp, json_spans
 from .otlp_protobuf import protobuf_spans
 from .otlp_span import OtlpSpan

@@ -9,9 +9,9 @@ import orjson
 
 from .atomic_file import replacing
 from .cerebras_training import Run
+from .ingest.staged import unwritable
 from .load import execute
 from .sql_text import as_glob, quoted, sql_text
-from .staged_spans import unwritable
 
 # Where training.sql reads from, as a person pastes it.
 PASTED_FILES = "'spans/training/*.jsonl'"

@@ -12,8 +12,8 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from .errors import InputError
-from .failures import failure
-from .imported_run import Ingested, number, record, whole
+from .ingest.failures import failure
+from .ingest.run import Ingested, number, record, whole
 
 KIND: Final = "a result of vllm bench serve"
 DIFFERENCES: Final = (

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dyno_analysis.cerebras_training import TrainingLog
-    from dyno_analysis.imported_run import Ingested
-    from dyno_analysis.recognise import Recognised
+    from dyno_analysis.ingest.detect import Recognised
+    from dyno_analysis.ingest.run import Ingested
 
 EPILOG = """\
 examples:
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from dyno_analysis.recognise import recognise
+    from dyno_analysis.ingest.detect import recognise
 
     spans = Path(arguments.spans)
     # A file of an unknown kind is found before the first is stored.
@@ -79,7 +79,7 @@ def _store(found: "Recognised", spans: "Path", explained: set[str]) -> int:
 
 
 def _store_run(path: "Path", ingested: "Ingested", spans: "Path", explained: set[str]) -> None:
-    from dyno_analysis.import_files import store
+    from dyno_analysis.ingest.store import store
 
     run_id = store(ingested, spans)
     if run_id is None:
@@ -101,7 +101,7 @@ def _store_run(path: "Path", ingested: "Ingested", spans: "Path", explained: set
 
 
 def _store_spans(found: "Recognised", spans: "Path") -> int:
-    from dyno_analysis.import_files import store_rows
+    from dyno_analysis.ingest.store import store_rows
 
     with found.rows() as rows:
         staged = store_rows(rows, spans)

@@ -25,8 +25,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from .errors import InputError
-from .otlp_json import SIGNALS, is_otlp
+from dyno_analysis.errors import InputError
+from dyno_analysis.otlp_json import SIGNALS, is_otlp
 
 Kind = Literal["OTLP JSON lines", "OTLP messages", "JSON", "text", "unknown"]
 

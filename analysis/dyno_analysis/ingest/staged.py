@@ -21,11 +21,12 @@ from typing import Any, Final
 
 import duckdb
 
-from .atomic_file import replacing
-from .errors import InputError
+from dyno_analysis.atomic_file import replacing
+from dyno_analysis.errors import InputError
+from dyno_analysis.load import connect, execute
+from dyno_analysis.sql_text import as_glob, quoted, sql_text
+
 from .journal import journal_line
-from .load import connect, execute
-from .sql_text import as_glob, quoted, sql_text
 
 JOURNAL_BYTES: Final = 19_000_000  # as the proxy's: one becomes Parquet in little memory
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB

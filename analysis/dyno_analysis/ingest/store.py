@@ -11,10 +11,11 @@ from typing import Any
 import duckdb
 import orjson
 
-from .imported_run import Ingested
-from .runs import ANSWER_COLUMNS, PROMPT_COLUMNS
-from .sql_text import as_glob, quoted
-from .staged_spans import Staged, StagedSpans, unwritable
+from dyno_analysis.runs import ANSWER_COLUMNS, PROMPT_COLUMNS
+from dyno_analysis.sql_text import as_glob, quoted
+
+from .run import Ingested
+from .staged import Staged, StagedSpans, unwritable
 
 
 def store(ingested: Ingested, spans: Path) -> str | None:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .cerebras_training import TrainingLog
-from .errors import InputError
-from .guidellm import ingest_guidellm, is_guidellm
-from .import_source import Source
-from .imported_run import Ingested
-from .ingest import ingest, is_results
-from .otlp_json import is_otlp
-from .otlp_rows import OtlpRows
-from .vllm_bench import ingest_vllm_bench, is_vllm_bench
+from dyno_analysis.cerebras_training import TrainingLog
+from dyno_analysis.errors import InputError
+from dyno_analysis.guidellm import ingest_guidellm, is_guidellm
+from dyno_analysis.otlp_json import is_otlp
+from dyno_analysis.otlp_rows import OtlpRows
+from dyno_analysis.vllm_bench import ingest_vllm_bench, is_vllm_bench
+
+from . import ingest, is_results
+from .run import Ingested
+from .source import Source
 
 KINDS = (
     "OTLP spans (JSON lines, or the Collector's length-prefixed messages), results of the published shape, "

@@ -1,0 +1,1 @@
+"""Results and spans of other tools become rows of our span files."""
