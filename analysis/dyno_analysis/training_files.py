@@ -8,7 +8,7 @@ import duckdb
 import orjson
 
 from .atomic_file import replacing
-from .cerebras_training import Run
+from .ingest.formats.cerebras_training import Run
 from .ingest.staged import unwritable
 from .load import execute
 from .sql_text import as_glob, quoted, sql_text

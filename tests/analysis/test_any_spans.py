@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dyno_analysis import detail_tables, fairness, findings, load, published, query, rows, tables
 from dyno_analysis.compare import compare
-from dyno_analysis.ingest import OUTCOMES
+from dyno_analysis.ingest.formats.published_results import OUTCOMES
 from dyno_analysis.report_markdown import markdown
 from dyno_analysis.report_terminal import plain_table
 from dyno_analysis.results_json import results_document

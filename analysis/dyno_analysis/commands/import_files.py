@@ -10,8 +10,8 @@ from dyno_analysis.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dyno_analysis.cerebras_training import TrainingLog
     from dyno_analysis.ingest.detect import Recognised
+    from dyno_analysis.ingest.formats.cerebras_training import TrainingLog
     from dyno_analysis.ingest.run import Ingested
 
 EPILOG = """\

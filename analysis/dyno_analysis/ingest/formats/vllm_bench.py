@@ -11,9 +11,9 @@ from itertools import accumulate
 from pathlib import PurePath
 from typing import Any, Final
 
-from .errors import InputError
-from .ingest.failures import failure
-from .ingest.run import Ingested, number, record, whole
+from dyno_analysis.errors import InputError
+from dyno_analysis.ingest.failures import failure
+from dyno_analysis.ingest.run import Ingested, number, record, whole
 
 KIND: Final = "a result of vllm bench serve"
 DIFFERENCES: Final = (

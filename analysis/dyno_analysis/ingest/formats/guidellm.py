@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, Final
 
-from .errors import InputError
-from .genai_spans import host_and_port
-from .ingest.failures import failure
-from .ingest.run import Ingested, microseconds, number, record, whole
+from dyno_analysis.errors import InputError
+from dyno_analysis.genai_spans import host_and_port
+from dyno_analysis.ingest.failures import failure
+from dyno_analysis.ingest.run import Ingested, microseconds, number, record, whole
 
 KIND: Final = "a GuideLLM report"
 DIFFERENCES: Final = (

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Any
 
-from . import times
-from .errors import InputError
-from .ingest.failures import failure
-from .ingest.run import Ingested
+from dyno_analysis import times
+from dyno_analysis.errors import InputError
+from dyno_analysis.ingest.failures import failure
+from dyno_analysis.ingest.run import Ingested
 
 KIND = "a results file of the published benchmark's shape"
 # The proxy's outcomes (MEASURING.md).

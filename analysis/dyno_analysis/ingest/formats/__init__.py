@@ -1,0 +1,1 @@
+"""Result files of other tools, one file a format. Pure."""
