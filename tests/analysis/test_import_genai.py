@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dyno_analysis.genai_spans import genai_row
-from dyno_analysis.otlp_span import OtlpEvent, OtlpSpan
+from dyno_analysis.ingest.otlp.genai import genai_row
+from dyno_analysis.ingest.otlp.span import OtlpEvent, OtlpSpan
 from dyno_command import dyno
 from imports import SAMPLES, imported, rows
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
 
 from dyno_analysis import load
-from dyno_analysis.genai_spans import genai_row
+from dyno_analysis.ingest.otlp.genai import genai_row
+from dyno_analysis.ingest.otlp.json_spans import json_spans
+from dyno_analysis.ingest.otlp.protobuf_spans import protobuf_spans
+from dyno_analysis.ingest.otlp.span import OtlpSpan
 from dyno_analysis.ingest.staged import JOURNAL_BYTES
-from dyno_analysis.otlp_json import json_spans
-from dyno_analysis.otlp_protobuf import protobuf_spans
-from dyno_analysis.otlp_span import OtlpSpan
 from dyno_analysis.span_columns import ATTRIBUTE_COLUMNS, attribute_text
 from dyno_command import dyno, refusal
 from dyno_proxy import attributes, span

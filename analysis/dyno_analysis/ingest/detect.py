@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.otlp_json import is_otlp
-from dyno_analysis.otlp_rows import OtlpRows
 
 from .formats.cerebras_training import TrainingLog
 from .formats.guidellm import ingest_guidellm, is_guidellm
 from .formats.published_results import ingest, is_results
 from .formats.vllm_bench import ingest_vllm_bench, is_vllm_bench
+from .otlp.json_spans import is_otlp
+from .otlp.rows import OtlpRows
 from .run import Ingested
 from .source import Source
 

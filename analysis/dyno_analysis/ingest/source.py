@@ -26,7 +26,8 @@ else:
     from backports import zstd
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.otlp_json import SIGNALS, is_otlp
+
+from .otlp.json_spans import SIGNALS, is_otlp
 
 Kind = Literal["OTLP JSON lines", "OTLP messages", "JSON", "text", "unknown"]
 

@@ -12,8 +12,8 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.genai_spans import host_and_port
 from dyno_analysis.ingest.failures import failure
+from dyno_analysis.ingest.otlp.genai import host_and_port
 from dyno_analysis.ingest.run import Ingested, microseconds, number, record, whole
 
 KIND: Final = "a GuideLLM report"

@@ -7,7 +7,7 @@ nobody's fault. Enums by name, as protobuf's own JSON has them, are read too.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .otlp_span import KINDS, OtlpEvent, OtlpSpan
+from .span import KINDS, OtlpEvent, OtlpSpan
 
 # The keys of the signals that a Collector writes; a file may hold several.
 SIGNALS = ("resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles")

@@ -13,9 +13,10 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .ingest.failures import NO_NAME, failure
-from .otlp_span import ERROR, OtlpSpan
-from .span_columns import ATTRIBUTE_COLUMNS, attribute_text, fitted
+from dyno_analysis.ingest.failures import NO_NAME, failure
+from dyno_analysis.span_columns import ATTRIBUTE_COLUMNS, attribute_text, fitted
+
+from .span import ERROR, OtlpSpan
 
 Row = dict[str, Any]
 

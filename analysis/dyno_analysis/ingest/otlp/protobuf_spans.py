@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-from .otlp_span import KINDS, OtlpEvent, OtlpSpan
+from .span import KINDS, OtlpEvent, OtlpSpan
 
 
 def protobuf_spans(message: bytes) -> Iterator[OtlpSpan | str]:

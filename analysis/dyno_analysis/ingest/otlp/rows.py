@@ -7,11 +7,12 @@ from typing import Any
 
 import orjson
 
-from .genai_spans import Row, genai_row
-from .ingest.source import Piece, Source
-from .otlp_json import is_otlp, json_spans
-from .otlp_protobuf import protobuf_spans
-from .otlp_span import OtlpSpan
+from dyno_analysis.ingest.source import Piece, Source
+
+from .genai import Row, genai_row
+from .json_spans import is_otlp, json_spans
+from .protobuf_spans import protobuf_spans
+from .span import OtlpSpan
 
 # How many broken places of a file are said one by one.
 BROKEN_SHOWN = 20

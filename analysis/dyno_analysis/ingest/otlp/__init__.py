@@ -1,0 +1,1 @@
+"""OTLP files become spans, and spans become rows. Pure."""
