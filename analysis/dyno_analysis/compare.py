@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import duckdb
 import numpy as np
 
-from . import quality, regression, rows, statistics
+from . import quality, regression, statistics
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
 from .load import execute
-from .query import define, fetch, fetch_columns, keep
+from .query import row_types
+from .query.fetch import define, fetch, fetch_columns, keep
 from .run_record import RunRecord
 from .runs import define_answers
 from .sql_text import quoted, sql_text
@@ -31,20 +32,20 @@ def compare(
 
     Without it the first is the alphabet's; of mirrored requests, the one that most of them were sent to at first.
     """
-    figures = {row.endpoint: row for row in fetch(connection, "comparison", rows.EndpointRow)}
-    mirrors = fetch(connection, "mirrors", rows.MirrorRow)
+    figures = {row.endpoint: row for row in fetch(connection, "comparison", row_types.EndpointRow)}
+    mirrors = fetch(connection, "mirrors", row_types.MirrorRow)
     if paired_by == "mirror":
         order = order or [row.endpoint for row in mirrors if row.endpoint is not None][:1]
     endpoints = tuple([name for name in order if name in figures] + [name for name in figures if name not in order])
     lengths = _lengths(connection, endpoints)
     with _spilling(connection):
         _hold_pairs(connection, "mirror_pairs" if paired_by == "mirror" else "pairs", endpoints)
-        balances = fetch(connection, "pair_balance", rows.PairBalanceRow)
+        balances = fetch(connection, "pair_balance", row_types.PairBalanceRow)
         balances.sort(key=lambda row: endpoints.index(row.second_endpoint))
         paired = _paired(connection, endpoints, balances, margin, seed)
-        interleaving = fetch(connection, "interleaving", rows.InterleavingRow)
+        interleaving = fetch(connection, "interleaving", row_types.InterleavingRow)
     define_answers(connection, records)
-    answers = fetch(connection, "answers", rows.AnswerRow)
+    answers = fetch(connection, "answers", row_types.AnswerRow)
     return Comparison(
         endpoints=endpoints,
         runs=tuple(runs),
@@ -53,11 +54,13 @@ def compare(
         margin=margin,
         seed=seed,
         figures=figures,
-        percentiles={(row.endpoint, row.figure): row for row in fetch(connection, "percentiles", rows.PercentileRow)},
-        gaps={row.endpoint: row for row in fetch(connection, "inter_chunk", rows.InterChunkRow)},
-        failures=fetch(connection, "failures", rows.FailureRow),
-        distributions={row.endpoint: row for row in fetch(connection, "distribution", rows.DistributionRow)},
-        instrument={row.endpoint: row for row in fetch(connection, "instrument", rows.InstrumentRow)},
+        percentiles={
+            (row.endpoint, row.figure): row for row in fetch(connection, "percentiles", row_types.PercentileRow)
+        },
+        gaps={row.endpoint: row for row in fetch(connection, "inter_chunk", row_types.InterChunkRow)},
+        failures=fetch(connection, "failures", row_types.FailureRow),
+        distributions={row.endpoint: row for row in fetch(connection, "distribution", row_types.DistributionRow)},
+        instrument={row.endpoint: row for row in fetch(connection, "instrument", row_types.InstrumentRow)},
         lengths=lengths,
         paired=paired,
         balances=balances,
@@ -67,7 +70,7 @@ def compare(
         correlations={name: _correlations(name, lengths[name]) for name in endpoints},
         answers=answers,
         quality=_quality(answers, endpoints),
-        prompt_texts=fetch(connection, "prompt_texts", rows.PromptTextsRow),
+        prompt_texts=fetch(connection, "prompt_texts", row_types.PromptTextsRow),
     )
 
 
@@ -88,7 +91,7 @@ def _hold_pairs(connection: duckdb.DuckDBPyConnection, view: str, endpoints: Seq
 def _paired(
     connection: duckdb.DuckDBPyConnection,
     endpoints: Sequence[str],
-    balances: Sequence[rows.PairBalanceRow],
+    balances: Sequence[row_types.PairBalanceRow],
     margin: float,
     seed: int,
 ) -> list[PairedFigure]:
@@ -125,7 +128,7 @@ def _paired(
     return found
 
 
-def _overhead_s(balance: rows.PairBalanceRow, figure: str) -> float | None:
+def _overhead_s(balance: row_types.PairBalanceRow, figure: str) -> float | None:
     """The instrument's difference between two endpoints or its spread, whichever is larger; what both share cancels."""
     parts = {
         "latency_s": (
@@ -174,7 +177,7 @@ def _correlations(endpoint: str, points: Lengths) -> Correlations:
     )
 
 
-def _quality(answers: Sequence[rows.AnswerRow], endpoints: Sequence[str]) -> list[Quality]:
+def _quality(answers: Sequence[row_types.AnswerRow], endpoints: Sequence[str]) -> list[Quality]:
     scores = []
     for name in endpoints:
         scored = [

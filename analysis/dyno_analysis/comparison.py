@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import regression, rows
+from . import regression
+from .query import row_types
 from .run_record import RunRecord
 from .statistics import Array, PairedRatio, Verdict
 
@@ -74,22 +75,22 @@ class Comparison:
     records: tuple[RunRecord, ...]
     margin: float
     seed: int
-    figures: Mapping[str, rows.EndpointRow]
-    percentiles: Mapping[tuple[str, str], rows.PercentileRow]  # by endpoint and figure
-    gaps: Mapping[str, rows.InterChunkRow]
-    failures: Sequence[rows.FailureRow]
-    distributions: Mapping[str, rows.DistributionRow]
-    instrument: Mapping[str, rows.InstrumentRow]
+    figures: Mapping[str, row_types.EndpointRow]
+    percentiles: Mapping[tuple[str, str], row_types.PercentileRow]  # by endpoint and figure
+    gaps: Mapping[str, row_types.InterChunkRow]
+    failures: Sequence[row_types.FailureRow]
+    distributions: Mapping[str, row_types.DistributionRow]
+    instrument: Mapping[str, row_types.InstrumentRow]
     lengths: Mapping[str, Lengths]
     paired: Sequence[PairedFigure]
-    balances: Sequence[rows.PairBalanceRow]
-    interleaving: Sequence[rows.InterleavingRow]
-    mirrors: Sequence[rows.MirrorRow]
+    balances: Sequence[row_types.PairBalanceRow]
+    interleaving: Sequence[row_types.InterleavingRow]
+    mirrors: Sequence[row_types.MirrorRow]
     fixed_per_token: Sequence[FixedPerToken]
     correlations: Mapping[str, Correlations]
-    answers: Sequence[rows.AnswerRow]
+    answers: Sequence[row_types.AnswerRow]
     quality: Sequence[Quality]
-    prompt_texts: Sequence[rows.PromptTextsRow]
+    prompt_texts: Sequence[row_types.PromptTextsRow]
 
     @property
     def record(self) -> RunRecord | None:

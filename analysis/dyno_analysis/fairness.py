@@ -1,7 +1,7 @@
 """What makes a comparison less than fair, or a figure less than it seems, found from the data itself. Pure."""
 
 from .comparison import Comparison
-from .rows import PairBalanceRow
+from .query.row_types import PairBalanceRow
 from .table import count
 
 

@@ -10,10 +10,10 @@ from . import times
 from .atomic_file import replacing
 from .comparison import Comparison
 from .errors import InputError
-from .query import fetch
+from .query.fetch import fetch
+from .query.row_types import ResultRow
 from .report_markdown import markdown
 from .results_json import results_document, results_name
-from .rows import ResultRow
 
 
 def write_report(

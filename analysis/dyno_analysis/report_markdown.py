@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from . import detail_tables, fairness, findings, published, tables
 from .comparison import Comparison
-from .rows import AnswerRow
+from .query.row_types import AnswerRow
 from .table import Table
 
 SAMPLES = 3

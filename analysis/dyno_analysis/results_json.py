@@ -13,7 +13,7 @@ from typing import Any
 
 from . import fairness
 from .comparison import Comparison
-from .rows import EndpointRow, ResultRow
+from .query.row_types import EndpointRow, ResultRow
 
 # What the figures mean, in the file itself: the published one of this shape counted prompt tokens into its throughput.
 DEFINITIONS = {

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from . import regression
 from .comparison import MOST_LENGTHS, Comparison, PairedFigure
 from .published import NOT_IN_FILE, published_figure
-from .rows import EndpointRow
+from .query.row_types import EndpointRow
 from .statistics import FEWEST_PROMPTS, MOST_GROUPS, Interval, Verdict, samples_needed
 from .table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
 

@@ -9,9 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyno_analysis import detail_tables, fairness, findings, load, published, query, rows, tables
+from dyno_analysis import detail_tables, fairness, findings, load, published, tables
 from dyno_analysis.compare import compare
 from dyno_analysis.ingest.formats.published_results import OUTCOMES
+from dyno_analysis.query import fetch, row_types
 from dyno_analysis.report_markdown import markdown
 from dyno_analysis.report_terminal import plain_table
 from dyno_analysis.results_json import results_document
@@ -63,7 +64,7 @@ def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[st
         with load.connect(Path(folder)) as connection:
             load.select(connection, load.Selection(runs, mirrored=paired_by == "mirror"))
             found = compare(connection, runs, [], ["sophia"], 0.05, 0, paired_by)
-            results = query.fetch(connection, "results", rows.ResultRow)
+            results = fetch.fetch(connection, "results", row_types.ResultRow)
     document = results_document(found, results, datetime(2026, 11, 24, tzinfo=UTC))
     json.dumps(document, allow_nan=False)
     shown = [

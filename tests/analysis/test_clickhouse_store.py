@@ -18,11 +18,12 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 
 import clickhouse_server
-from dyno_analysis import load, query, rows
+from dyno_analysis import load
 from dyno_analysis.clickhouse import store as clickhouse_store
 from dyno_analysis.clickhouse.store import Address, Store, parse_address
 from dyno_analysis.errors import InputError
 from dyno_analysis.load import Selection
+from dyno_analysis.query import fetch, row_types
 from dyno_proxy.attributes import OUTCOMES
 from dyno_proxy.record import Record
 from dyno_proxy.span import record_span, scope, span_row
@@ -33,10 +34,10 @@ from stored_spans import write
 
 PASSWORD: Final = "no-one-may-see-this"  # noqa: S105
 TABLES: Final[list[tuple[str, type[Any]]]] = [
-    ("comparison", rows.EndpointRow),
-    ("percentiles", rows.PercentileRow),
-    ("failures", rows.FailureRow),
-    ("instrument", rows.InstrumentRow),
+    ("comparison", row_types.EndpointRow),
+    ("percentiles", row_types.PercentileRow),
+    ("failures", row_types.FailureRow),
+    ("instrument", row_types.InstrumentRow),
 ]
 RUNS: Final = ("run_a", "run_b's \\")
 STARTED_US: Final = 1_795_557_540_000_000
@@ -148,7 +149,7 @@ def test_tables_agree_with_duckdb(
     found = clickhouse_store.fetch(store, table, row, chosen)
     with load.connect(spans[1]) as connection:
         load.select(connection, chosen)
-        expected = query.fetch(connection, table, row)
+        expected = fetch.fetch(connection, table, row)
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         for column, a, b in zip(fields(ours), astuple(ours), astuple(theirs), strict=True):
@@ -157,15 +158,17 @@ def test_tables_agree_with_duckdb(
 
 def test_the_spans_are_of_every_kind(store: Store) -> None:
     """What the comparison above is worth: every outcome, unknown figures and infinite ones are among the spans."""
-    failures = clickhouse_store.fetch(store, "failures", rows.FailureRow, Selection())
+    failures = clickhouse_store.fetch(store, "failures", row_types.FailureRow, Selection())
     assert {row.outcome for row in failures} | {"ok"} == set(OUTCOMES)
     assert {row.endpoint for row in failures} >= {None, "metis"}
-    figures = clickhouse_store.fetch(store, "percentiles", rows.PercentileRow, Selection())
+    figures = clickhouse_store.fetch(store, "percentiles", row_types.PercentileRow, Selection())
     known = {row.figure: row.n for row in figures if row.endpoint == "metis"}
     assert len(known) == 9
     assert known["tpot_s"] < known["ttft_s"] < known["latency_s"] < known["latency_adjusted_s"]
     assert any(math.isinf(row.p99) for row in figures)
-    (metis,) = [r for r in clickhouse_store.fetch(store, "comparison", rows.EndpointRow, Selection()) if r.warmups][:1]
+    (metis,) = [
+        r for r in clickhouse_store.fetch(store, "comparison", row_types.EndpointRow, Selection()) if r.warmups
+    ][:1]
     assert min(metis.cancelled, metis.rejected, metis.cut_by_length, metis.counted_by_chunks) > 0
     assert metis.models == "gpt-oss-120b, openai/gpt-oss-120b"
 

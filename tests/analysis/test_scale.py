@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bench_analysis import otlp_lines, spans
-from dyno_analysis import load, query, rows, statistics
+from dyno_analysis import load, statistics
 from dyno_analysis.comparison import MOST_LENGTHS
+from dyno_analysis.query import fetch, row_types
 from dyno_analysis.sql_text import sql_text
 from stored_spans import streamed, write
 
@@ -65,7 +66,7 @@ def test_chunk_gaps_by_their_numbers_are_exact(tmp_path: Path) -> None:
     requests = [streamed(np.cumsum(rng.integers(0, 40, n) * 100).tolist()) for n in rng.integers(1, 60, 200)]
     write(tmp_path, requests)
     with load.connect(tmp_path) as connection:
-        (row,) = query.fetch(connection, "inter_chunk", rows.InterChunkRow)
+        (row,) = fetch.fetch(connection, "inter_chunk", row_types.InterChunkRow)
     gaps = np.concatenate([np.diff(r["chunk_offsets_us"]) for r in requests]) / 1e6
     assert (row.streams, row.n) == (sum(len(r["chunk_offsets_us"]) > 1 for r in requests), len(gaps))
     assert row.mean == pytest.approx(gaps.mean(), rel=1e-12)

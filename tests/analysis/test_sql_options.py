@@ -18,7 +18,7 @@ import dyno_analysis
 from dyno_analysis import statistics
 from dyno_analysis.compaction.convert import convert
 from dyno_analysis.load import Selection
-from dyno_analysis.shell import shell_sql
+from dyno_analysis.query.shell import shell_sql
 from dyno_analysis.span_files import parse
 from dyno_analysis.views import connect_views, list_files
 from dyno_command import dyno, refusal

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dyno_analysis import load, query, rows
+from dyno_analysis import load
+from dyno_analysis.query import fetch, row_types
 from dyno_analysis.sql_text import sql_text
 from stored_spans import mirrored, pair, span, streamed, write
 
@@ -16,7 +17,7 @@ def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:
     """The rows of a table over the folder's spans, by column."""
     with load.connect(folder) as connection:
         for view in views:
-            query.define(connection, view)
+            fetch.define(connection, view)
         cursor = connection.execute(sql_text(name))
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -88,7 +89,7 @@ def test_comparison(folder: Path) -> None:
 def test_success_rate_leaves_out_what_the_client_or_the_proxy_ended(folder: Path) -> None:
     """The rate is of all requests less cancelled and rejected ones."""
     with load.connect(folder) as connection:
-        metis = query.fetch(connection, "comparison", rows.EndpointRow)[0]
+        metis = fetch.fetch(connection, "comparison", row_types.EndpointRow)[0]
     assert (metis.counted, metis.failed) == (5, 1)
 
 
@@ -176,7 +177,7 @@ def test_pairs(tmp_path: Path) -> None:
         ],
     )
     with load.connect(tmp_path) as connection:
-        query.define(connection, "pairs")
+        fetch.define(connection, "pairs")
         found = connection.execute(
             "SELECT first_endpoint, second_endpoint, prompt_id, repeat, first_latency_s, second_latency_s "
             "FROM pairs ORDER BY ALL"
@@ -209,7 +210,7 @@ def test_mirror_pairs(tmp_path: Path) -> None:
     columns = {}
     with load.connect(tmp_path) as connection:
         for view in ("pairs", "mirror_pairs"):
-            query.define(connection, view)
+            fetch.define(connection, view)
             columns[view] = connection.execute("DESCRIBE pairs").fetchall()
         found = connection.execute(
             "SELECT first_endpoint, second_endpoint, run_id, prompt_id, first_latency_s, second_latency_s "
@@ -244,13 +245,13 @@ def test_mirrors(tmp_path: Path) -> None:
     )
     with load.connect(tmp_path) as connection:
         load.select(connection, load.Selection())
-        found = query.fetch(connection, "mirrors", rows.MirrorRow)
+        found = fetch.fetch(connection, "mirrors", row_types.MirrorRow)
     assert found == [
         # endpoint, copied_to, requests, mirrored, both_ok, original_not_ok, copy_not_ok, neither_ok
-        rows.MirrorRow("metis", "sophia", 1, 1, 1, 0, 0, 0),
-        rows.MirrorRow("sophia", "metis", 7, 4, 1, 1, 1, 1),
-        rows.MirrorRow("sophia", None, 7, 1, 0, 0, 1, 0),
-        rows.MirrorRow(None, "third", None, 1, 0, 1, 0, 0),
+        row_types.MirrorRow("metis", "sophia", 1, 1, 1, 0, 0, 0),
+        row_types.MirrorRow("sophia", "metis", 7, 4, 1, 1, 1, 1),
+        row_types.MirrorRow("sophia", None, 7, 1, 0, 0, 1, 0),
+        row_types.MirrorRow(None, "third", None, 1, 0, 1, 0, 0),
     ]
 
 
@@ -405,11 +406,11 @@ def test_answers_prompts_and_results(tmp_path: Path) -> None:
             "('r', '9', 'Q?', 'P', [], 'art'), ('other', '10', 'no', 'no', [], NULL)"
             ") AS p(run_id, prompt_id, question, prompt, reference_answers, domain)"
         )
-        answers = query.fetch(connection, "answers", rows.AnswerRow)
-        texts = query.fetch(connection, "prompt_texts", rows.PromptTextsRow)
-        results = query.fetch(connection, "results", rows.ResultRow)
-    assert answers == [rows.AnswerRow("metis", "10", 1, "Q?", "P", ["gold"], "gold", "hm", 1.0, None, "t1")]
-    assert texts == [rows.PromptTextsRow("other", 1, 1, None), rows.PromptTextsRow("r", 2, 1, "art, sport")]
+        answers = fetch.fetch(connection, "answers", row_types.AnswerRow)
+        texts = fetch.fetch(connection, "prompt_texts", row_types.PromptTextsRow)
+        results = fetch.fetch(connection, "results", row_types.ResultRow)
+    assert answers == [row_types.AnswerRow("metis", "10", 1, "Q?", "P", ["gold"], "gold", "hm", 1.0, None, "t1")]
+    assert texts == [row_types.PromptTextsRow("other", 1, 1, None), row_types.PromptTextsRow("r", 2, 1, "art, sport")]
     # Prompt ids that are numbers are in the order of numbers.
     assert [(row.trace_id, row.prompt, row.answer, row.error) for row in results] == [
         ("t3", "no", None, None),
@@ -421,4 +422,4 @@ def test_answers_prompts_and_results(tmp_path: Path) -> None:
 def test_columns_and_row_classes_agree(tmp_path: Path) -> None:
     """A table whose columns aren't its row class's fields is refused, not shifted by one."""
     with load.connect(tmp_path) as connection, pytest.raises(TypeError, match="differ"):
-        query.fetch(connection, "failures", rows.DistributionRow)
+        fetch.fetch(connection, "failures", row_types.DistributionRow)

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from dyno_analysis import detail_tables, findings, rows, tables
+from dyno_analysis import detail_tables, findings, tables
 from dyno_analysis.comparison import Comparison
 from dyno_analysis.errors import InputError
 from dyno_analysis.load import Selection
+from dyno_analysis.query import row_types
 from dyno_analysis.report_terminal import print_table
 from dyno_analysis.runs import check_known, newest
 from dyno_analysis.table import Table, count
@@ -48,10 +49,10 @@ def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
 
 def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Comparison:
     """The comparison's figures, percentiles and outcomes; all else is empty."""
-    figures = {row.endpoint: row for row in fetch(store, "comparison", rows.EndpointRow, chosen)}
+    figures = {row.endpoint: row for row in fetch(store, "comparison", row_types.EndpointRow, chosen)}
     order = chosen.endpoints
     endpoints = [name for name in order if name in figures] + [name for name in figures if name not in order]
-    percentiles = fetch(store, "percentiles", rows.PercentileRow, chosen)
+    percentiles = fetch(store, "percentiles", row_types.PercentileRow, chosen)
     return Comparison(
         endpoints=tuple(endpoints),
         runs=tuple(chosen.runs),
@@ -62,9 +63,9 @@ def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Compa
         figures=figures,
         percentiles={(row.endpoint, row.figure): row for row in percentiles},
         gaps={},
-        failures=fetch(store, "failures", rows.FailureRow, chosen),
+        failures=fetch(store, "failures", row_types.FailureRow, chosen),
         distributions={},
-        instrument={row.endpoint: row for row in fetch(store, "instrument", rows.InstrumentRow, chosen)},
+        instrument={row.endpoint: row for row in fetch(store, "instrument", row_types.InstrumentRow, chosen)},
         lengths={},
         paired=(),
         balances=(),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dyno_analysis.load import Selection
-    from dyno_analysis.statement import Statement
+    from dyno_analysis.query.statement import Statement
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet", "arrow")
 _BINARY = ("parquet", "arrow")
@@ -71,8 +71,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from dyno_analysis.atomic_file import replacing
-    from dyno_analysis.shell import open_shell
-    from dyno_analysis.statement import Statement
+    from dyno_analysis.query.shell import open_shell
+    from dyno_analysis.query.statement import Statement
     from dyno_analysis.views import connect_views, list_files
 
     spans = Path(arguments.spans)
@@ -125,7 +125,7 @@ def _read(path: "Path") -> str:
 
 
 def _write(statement: "Statement", form: str, output: BinaryIO) -> None:
-    from dyno_analysis import sql_output
+    from dyno_analysis.query import output as sql_output
 
     if form == "parquet":
         sql_output.write_parquet(statement, output)

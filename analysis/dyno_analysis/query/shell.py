@@ -7,10 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .errors import InputError
-from .load import lock_sql
-from .sql_text import as_glob, quoted
-from .views import list_files, views_sql
+from dyno_analysis.errors import InputError
+from dyno_analysis.load import lock_sql
+from dyno_analysis.sql_text import as_glob, quoted
+from dyno_analysis.views import list_files, views_sql
 
 
 def open_shell(spans: Path) -> int:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import InputError
-from .report_terminal import widths
+from dyno_analysis.errors import InputError
+from dyno_analysis.report_terminal import widths
+from dyno_analysis.table import Table
+
 from .statement import Statement
-from .table import Table
 
 
 def csv_pieces(statement: Statement) -> Iterator[str]:
@@ -62,7 +63,7 @@ PIECES: dict[str, Callable[[Statement], Iterator[str]]] = {
 
 def print_rich(statement: Statement) -> None:
     """The table on a terminal."""
-    from .report_terminal import print_table
+    from dyno_analysis.report_terminal import print_table
 
     print_table(_table(statement))
 
