@@ -2,8 +2,8 @@
 
 from .comparison import Comparison
 from .published import NOT_IN_FILE
+from .render.table import UNKNOWN, Table, milliseconds, percent, rate
 from .statistics import samples_needed
-from .table import UNKNOWN, Table, milliseconds, percent, rate
 from .tables import LENGTHS_SAMPLED, titled
 
 

@@ -2,7 +2,7 @@
 
 from .comparison import Comparison
 from .query.row_types import PairBalanceRow
-from .table import count
+from .render.table import count
 
 
 def notes(comparison: Comparison) -> list[str]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from .comparison import Comparison, FixedPerToken, PairedFigure
 from .regression import Line
+from .render.table import count, percent
 from .run_record import RunRecord
 from .statistics import Verdict
-from .table import count, percent
 from .tables import interval, verdict_text
 
 

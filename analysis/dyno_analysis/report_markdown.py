@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from . import detail_tables, fairness, findings, published, tables
 from .comparison import Comparison
 from .query.row_types import AnswerRow
-from .table import Table
+from .render.table import Table
 
 SAMPLES = 3
 LONGEST_SAMPLE = 1_500  # characters

@@ -6,8 +6,8 @@ from . import regression
 from .comparison import MOST_LENGTHS, Comparison, PairedFigure
 from .published import NOT_IN_FILE, published_figure
 from .query.row_types import EndpointRow
+from .render.table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
 from .statistics import FEWEST_PROMPTS, MOST_GROUPS, Interval, Verdict, samples_needed
-from .table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
 
 # The published table's rows: label, figure, cell, and what the larger value is called (None: no ratio).
 _COMPARED: Sequence[tuple[str, str, Callable[[float | None], str], str | None]] = (

@@ -13,8 +13,8 @@ from dyno_analysis import detail_tables, fairness, findings, load, published, ta
 from dyno_analysis.compare import compare
 from dyno_analysis.ingest.formats.published_results import OUTCOMES
 from dyno_analysis.query import fetch, row_types
+from dyno_analysis.render.terminal import plain_table
 from dyno_analysis.report_markdown import markdown
-from dyno_analysis.report_terminal import plain_table
 from dyno_analysis.results_json import results_document
 from stored_spans import span, write
 

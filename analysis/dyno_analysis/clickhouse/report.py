@@ -7,9 +7,9 @@ from dyno_analysis.comparison import Comparison
 from dyno_analysis.errors import InputError
 from dyno_analysis.load import Selection
 from dyno_analysis.query import row_types
-from dyno_analysis.report_terminal import print_table
+from dyno_analysis.render.table import Table, count
+from dyno_analysis.render.terminal import print_table
 from dyno_analysis.runs import check_known, newest
-from dyno_analysis.table import Table, count
 
 from . import store as clickhouse_store
 from .store import Store, fetch

@@ -148,8 +148,8 @@ def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str]
 
 def _print(comparison: "Comparison") -> None:
     from dyno_analysis import detail_tables, findings, tables
+    from dyno_analysis.render.terminal import print_table
     from dyno_analysis.report_markdown import caveats
-    from dyno_analysis.report_terminal import print_table
 
     print(findings.heading(comparison))
     setup = findings.setup(comparison)

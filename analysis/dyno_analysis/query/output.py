@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.report_terminal import widths
-from dyno_analysis.table import Table
+from dyno_analysis.render.table import Table
+from dyno_analysis.render.terminal import widths
 
 from .statement import Statement
 
@@ -63,7 +63,7 @@ PIECES: dict[str, Callable[[Statement], Iterator[str]]] = {
 
 def print_rich(statement: Statement) -> None:
     """The table on a terminal."""
-    from dyno_analysis.report_terminal import print_table
+    from dyno_analysis.render.terminal import print_table
 
     print_table(_table(statement))
 
