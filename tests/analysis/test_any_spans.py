@@ -9,13 +9,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyno_analysis import detail_tables, fairness, findings, load, published, tables
-from dyno_analysis.compare import compare
+from dyno_analysis import load
 from dyno_analysis.ingest.formats.published_results import OUTCOMES
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.render.terminal import plain_table
-from dyno_analysis.report_markdown import markdown
-from dyno_analysis.results_json import results_document
+from dyno_analysis.report import detail_tables, discrepancies, fairness, findings, tables
+from dyno_analysis.report.compare import compare
+from dyno_analysis.report.markdown import markdown
+from dyno_analysis.report.results_json import results_document
 from stored_spans import span, write
 
 maybe_us = st.none() | st.integers(0, 10**7)
@@ -79,6 +80,6 @@ def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[st
         detail_tables.throughput_table(found),
     ]
     lines = [line for table in shown if table is not None for line in plain_table(table)]
-    lines += [*fairness.notes(found), *findings.summary(found), *published.discrepancies(found)]
+    lines += [*fairness.notes(found), *findings.summary(found), *discrepancies.discrepancies(found)]
     assert not [line for line in lines if "nan" in line.split() or "None" in line.split()]
     assert markdown(found, "results.json").startswith("# ")

@@ -12,8 +12,8 @@ import pytest
 
 from bench_analysis import otlp_lines, spans
 from dyno_analysis import load, statistics
-from dyno_analysis.comparison import MOST_LENGTHS
 from dyno_analysis.query import fetch, row_types
+from dyno_analysis.report.comparison import MOST_LENGTHS
 from dyno_analysis.sql_text import sql_text
 from stored_spans import streamed, write
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from dyno_analysis.comparison import Comparison
+    from dyno_analysis.report.comparison import Comparison
 
 EPILOG = """\
 examples:
@@ -75,9 +75,9 @@ def _report(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from dyno_analysis.compare import compare
     from dyno_analysis.load import Selection, connect, select
-    from dyno_analysis.report_files import write_report
+    from dyno_analysis.report.compare import compare
+    from dyno_analysis.report.files import write_report
     from dyno_analysis.runs import check_known, known_runs, newest, read_run
 
     spans = Path(arguments.spans)
@@ -147,9 +147,9 @@ def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str]
 
 
 def _print(comparison: "Comparison") -> None:
-    from dyno_analysis import detail_tables, findings, tables
     from dyno_analysis.render.terminal import print_table
-    from dyno_analysis.report_markdown import caveats
+    from dyno_analysis.report import detail_tables, findings, tables
+    from dyno_analysis.report.markdown import caveats
 
     print(findings.heading(comparison))
     setup = findings.setup(comparison)

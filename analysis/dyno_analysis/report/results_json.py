@@ -11,9 +11,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from dyno_analysis.query.row_types import EndpointRow, ResultRow
+
 from . import fairness
 from .comparison import Comparison
-from .query.row_types import EndpointRow, ResultRow
 
 # What the figures mean, in the file itself: the published one of this shape counted prompt tokens into its throughput.
 DEFINITIONS = {

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dyno_analysis.regression import Line
+from dyno_analysis.render.table import count, percent
+from dyno_analysis.run_record import RunRecord
+from dyno_analysis.statistics import Verdict
+
 from .comparison import Comparison, FixedPerToken, PairedFigure
-from .regression import Line
-from .render.table import count, percent
-from .run_record import RunRecord
-from .statistics import Verdict
 from .tables import interval, verdict_text
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from . import regression
+from dyno_analysis import regression
+from dyno_analysis.query.row_types import EndpointRow
+from dyno_analysis.render.table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
+from dyno_analysis.statistics import FEWEST_PROMPTS, MOST_GROUPS, Interval, Verdict, samples_needed
+
 from .comparison import MOST_LENGTHS, Comparison, PairedFigure
-from .published import NOT_IN_FILE, published_figure
-from .query.row_types import EndpointRow
-from .render.table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
-from .statistics import FEWEST_PROMPTS, MOST_GROUPS, Interval, Verdict, samples_needed
+from .discrepancies import NOT_IN_FILE, published_figure
 
 # The published table's rows: label, figure, cell, and what the larger value is called (None: no ratio).
 _COMPARED: Sequence[tuple[str, str, Callable[[float | None], str], str | None]] = (

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import regression
-from .query import row_types
-from .run_record import RunRecord
-from .statistics import Array, PairedRatio, Verdict
+from dyno_analysis import regression
+from dyno_analysis.query import row_types
+from dyno_analysis.run_record import RunRecord
+from dyno_analysis.statistics import Array, PairedRatio, Verdict
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """The tables beneath the comparison: failures, the instrument, quality, spread, throughput across prompts. Pure."""
 
+from dyno_analysis.render.table import UNKNOWN, Table, milliseconds, percent, rate
+from dyno_analysis.statistics import samples_needed
+
 from .comparison import Comparison
-from .published import NOT_IN_FILE
-from .render.table import UNKNOWN, Table, milliseconds, percent, rate
-from .statistics import samples_needed
+from .discrepancies import NOT_IN_FILE
 from .tables import LENGTHS_SAMPLED, titled
 
 

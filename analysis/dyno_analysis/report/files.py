@@ -6,13 +6,14 @@ from pathlib import Path
 
 import duckdb
 
-from . import times
-from .atomic_file import replacing
+from dyno_analysis import times
+from dyno_analysis.atomic_file import replacing
+from dyno_analysis.errors import InputError
+from dyno_analysis.query.fetch import fetch
+from dyno_analysis.query.row_types import ResultRow
+
 from .comparison import Comparison
-from .errors import InputError
-from .query.fetch import fetch
-from .query.row_types import ResultRow
-from .report_markdown import markdown
+from .markdown import markdown
 from .results_json import results_document, results_name
 
 

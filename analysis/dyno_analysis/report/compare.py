@@ -6,14 +6,15 @@ from contextlib import contextmanager
 import duckdb
 import numpy as np
 
-from . import quality, regression, statistics
+from dyno_analysis import quality, regression, statistics
+from dyno_analysis.load import execute
+from dyno_analysis.query import row_types
+from dyno_analysis.query.fetch import define, fetch, fetch_columns, keep
+from dyno_analysis.run_record import RunRecord
+from dyno_analysis.runs import define_answers
+from dyno_analysis.sql_text import quoted, sql_text
+
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
-from .load import execute
-from .query import row_types
-from .query.fetch import define, fetch, fetch_columns, keep
-from .run_record import RunRecord
-from .runs import define_answers
-from .sql_text import quoted, sql_text
 
 # What a join or a sort of all requests may hold before it goes to disk. Exact percentiles hold their column anyway.
 SPILLS_BEYOND = "1GB"

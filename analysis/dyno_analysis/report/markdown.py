@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from . import detail_tables, fairness, findings, published, tables
+from dyno_analysis.query.row_types import AnswerRow
+from dyno_analysis.render.table import Table
+
+from . import detail_tables, discrepancies, fairness, findings, tables
 from .comparison import Comparison
-from .query.row_types import AnswerRow
-from .render.table import Table
 
 SAMPLES = 3
 LONGEST_SAMPLE = 1_500  # characters
@@ -50,7 +51,7 @@ def markdown(comparison: Comparison, results_name: str) -> str:
 
 def caveats(comparison: Comparison) -> list[str]:
     """Fairness notes, and what an imported file's own figures are."""
-    found = [*fairness.notes(comparison), *published.discrepancies(comparison)]
+    found = [*fairness.notes(comparison), *discrepancies.discrepancies(comparison)]
     return found or ["Nothing found that speaks against the comparison."]
 
 

@@ -1,8 +1,9 @@
 """What makes a comparison less than fair, or a figure less than it seems, found from the data itself. Pure."""
 
+from dyno_analysis.query.row_types import PairBalanceRow
+from dyno_analysis.render.table import count
+
 from .comparison import Comparison
-from .query.row_types import PairBalanceRow
-from .render.table import count
 
 
 def notes(comparison: Comparison) -> list[str]:
