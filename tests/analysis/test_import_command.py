@@ -12,7 +12,7 @@ import pytest
 from dyno_analysis import load
 from dyno_analysis.ingest.formats.published_results import EVENTS, OUTCOMES, OWN_COLUMNS
 from dyno_analysis.ingest.journal import LEADING_KEYS, journal_line
-from dyno_analysis.runs import ANSWER_COLUMNS, PROMPT_COLUMNS
+from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_command import dyno, refusal
 from dyno_driver import run_record
 from dyno_proxy import attributes, journal

@@ -9,7 +9,7 @@ from dyno_analysis.render.table import Table, count
 from dyno_analysis.render.terminal import print_table
 from dyno_analysis.report import detail_tables, findings, tables
 from dyno_analysis.report.comparison import Comparison
-from dyno_analysis.runs import check_known, newest
+from dyno_analysis.runs.folder import check_known, newest
 
 from . import store as clickhouse_store
 from .store import Store, fetch

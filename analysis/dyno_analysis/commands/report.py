@@ -78,7 +78,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from dyno_analysis.load import Selection, connect, select
     from dyno_analysis.report.compare import compare
     from dyno_analysis.report.files import write_report
-    from dyno_analysis.runs import check_known, known_runs, newest, read_run
+    from dyno_analysis.runs.folder import check_known, known_runs, newest, read_run
 
     spans = Path(arguments.spans)
     now = datetime.now(UTC)

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import orjson
 
-from dyno_analysis.runs import ANSWER_COLUMNS, PROMPT_COLUMNS
+from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_analysis.sql_text import as_glob, quoted
 
 from .run import Ingested

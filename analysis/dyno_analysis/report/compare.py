@@ -10,8 +10,8 @@ from dyno_analysis import quality, regression, statistics
 from dyno_analysis.load import execute
 from dyno_analysis.query import row_types
 from dyno_analysis.query.fetch import define, fetch, fetch_columns, keep
-from dyno_analysis.run_record import RunRecord
-from dyno_analysis.runs import define_answers
+from dyno_analysis.runs.folder import define_answers
+from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.sql_text import quoted, sql_text
 
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dyno_analysis import regression
 from dyno_analysis.query import row_types
-from dyno_analysis.run_record import RunRecord
+from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.statistics import Array, PairedRatio, Verdict
 
 

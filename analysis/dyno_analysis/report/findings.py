@@ -5,7 +5,7 @@ from typing import Any
 
 from dyno_analysis.regression import Line
 from dyno_analysis.render.table import count, percent
-from dyno_analysis.run_record import RunRecord
+from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.statistics import Verdict
 
 from .comparison import Comparison, FixedPerToken, PairedFigure

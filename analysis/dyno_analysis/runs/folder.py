@@ -7,10 +7,11 @@ from pathlib import Path
 
 import duckdb
 
-from .errors import InputError
-from .load import execute
-from .run_record import RunRecord
-from .sql_text import as_glob, quoted
+from dyno_analysis.errors import InputError
+from dyno_analysis.load import execute
+from dyno_analysis.sql_text import as_glob, quoted
+
+from .record import RunRecord
 
 # What the driver and `dyno import` write beside run.json.
 PROMPT_COLUMNS = (
