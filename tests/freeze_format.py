@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from dyno_analysis import load
+from dyno_analysis.spans import folder as span_folder
 from fake_upstream import fake_upstream
 from proxy_process import proxy_process
 
@@ -49,7 +49,7 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "dyno", "compact", "--spans", folder / "spans"], check=True)
         asyncio.run(_traffic(folder))
         target.mkdir(parents=True)
-        for path in load.span_files(folder / "spans"):
+        for path in span_folder.span_files(folder / "spans"):
             shutil.copyfile(path, target / re.sub(r".*_(\d+_\d{8}T)", r"node1_\1", path.name))
     rows = read_rows(target)
     (target / "expected.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -59,7 +59,7 @@ def main() -> int:
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
     """The rows of `spans`, each value as DuckDB's text for it; NULL is left out."""
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         found = connection.execute("SELECT columns(*)::VARCHAR FROM spans ORDER BY span_id")
         names = [column[0] for column in found.description or []]
         return [

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dyno_analysis import load
+from dyno_analysis.spans import folder as span_folder
 from dyno_command import dyno
 
 SAMPLES = Path(__file__).parent / "analysis" / "imported"
@@ -19,7 +19,7 @@ def imported(folder: Path, *files: str | Path, code: int = 0) -> str:
 
 def rows(folder: Path, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
     """Of the view `spans`, in the order of their start."""
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         found: list[tuple[Any, ...]] = connection.execute(
             f"FROM spans SELECT {columns} WHERE {where} ORDER BY started_at, span_id"
         ).fetchall()

@@ -14,7 +14,7 @@ def connect(spans: str | Path = "spans") -> "duckdb.DuckDBPyConnection":
     otherwise. Raises dyno_analysis.errors.InputError for a folder that isn't there.
     """
     # DuckDB loads only when it is asked for.
-    from .views import connect_views, list_files
+    from .spans.views import connect_views, list_files
 
     folder = Path(spans)
     return connect_views(folder, list_files(folder))

@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyno_analysis import load
 from dyno_analysis.ingest.formats.published_results import OUTCOMES
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.render.terminal import plain_table
@@ -17,6 +16,7 @@ from dyno_analysis.report import detail_tables, discrepancies, fairness, finding
 from dyno_analysis.report.compare import compare
 from dyno_analysis.report.markdown import markdown
 from dyno_analysis.report.results_json import results_document
+from dyno_analysis.spans import folder as span_folder
 from stored_spans import span, write
 
 maybe_us = st.none() | st.integers(0, 10**7)
@@ -62,8 +62,8 @@ def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[st
     """No mixture of outcomes, unknown figures and missing tags breaks a table; a figure is finite or unknown."""
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), [span(**values) for values in columns])
-        with load.connect(Path(folder)) as connection:
-            load.select(connection, load.Selection(runs, mirrored=paired_by == "mirror"))
+        with span_folder.connect(Path(folder)) as connection:
+            span_folder.select(connection, span_folder.Selection(runs, mirrored=paired_by == "mirror"))
             found = compare(connection, runs, [], ["sophia"], 0.05, 0, paired_by)
             results = fetch.fetch(connection, "results", row_types.ResultRow)
     document = results_document(found, results, datetime(2026, 11, 24, tzinfo=UTC))

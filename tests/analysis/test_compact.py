@@ -13,11 +13,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from dyno_analysis import load
 from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.compaction import GRACE_S, REMOVED_S, STALE_S, Compaction
 from dyno_analysis.compaction.retention import Keep, parse_keep
-from dyno_analysis.span_files import SpanFile, parse
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.file_names import SpanFile, parse
 from stored_spans import STARTED_AT_US, line, span, streamed, write
 
 # Ends itself by SIGKILL after so many steps.
@@ -32,7 +32,7 @@ for number, _ in enumerate(convert.steps(Path(sys.argv[1]), span_files.parse(sys
 
 
 def rows(folder: Path, columns: str = "*") -> list[tuple[Any, ...]]:
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         query = f"SELECT columns(*)::VARCHAR FROM (SELECT {columns} FROM spans) ORDER BY ALL"  # noqa: S608
         return connection.execute(query).fetchall()
 
@@ -166,7 +166,7 @@ def test_when_a_journal_is_finished(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_bytes(line(span(seq=int(name[-12:]))))
 
     def journals() -> set[str]:
-        return {path.stem for path in load.span_files(tmp_path) if path.suffix == ".jsonl"}
+        return {path.stem for path in span_folder.span_files(tmp_path) if path.suffix == ".jsonl"}
 
     with (tmp_path / f"{names[1]}.jsonl").open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -188,7 +188,7 @@ def test_small_files_become_one_and_the_old_ones_go(tmp_path: Path) -> None:
         path.write_bytes(b"".join(line(span(seq=n, started_at_us=STARTED_AT_US - n)) for n in (first, first + 1)))
     before = rows(tmp_path)
     assert compacted(tmp_path) == []
-    assert [path.name for path in load.span_files(tmp_path)] == [f"import_00ff-{1:012d}-{6:012d}.parquet"]
+    assert [path.name for path in span_folder.span_files(tmp_path)] == [f"import_00ff-{1:012d}-{6:012d}.parquet"]
     assert rows(tmp_path) == before
     for after_s, files, held in ((GRACE_S / 2, 7, True), (GRACE_S + 60, 7, False), (REMOVED_S + 60, 1, False)):
         assert compacted(tmp_path, after_s=after_s) == []
@@ -248,7 +248,7 @@ def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "import_00ff-000000000001.jsonl").write_bytes(line(span(seq=1)))
     assert run("--spans", str(tmp_path), "--dry-run")[:2] == (0, "import_00ff-000000000001.jsonl: becomes Parquet\n")
     assert run("--spans", str(tmp_path), "--background") == (0, "", "")
-    assert [path.suffix for path in load.span_files(tmp_path)] == [".parquet"]
+    assert [path.suffix for path in span_folder.span_files(tmp_path)] == [".parquet"]
     code, _, said = run("--spans", str(tmp_path / "missing"))
     assert (code, said.count("\n"), "missing" in said) == (2, 1, True)
     code, _, said = run("--spans", str(tmp_path), "--keep", "soon")
@@ -259,7 +259,7 @@ def test_queries_by_time_and_run_skip_files(tmp_path: Path) -> None:
     """DuckDB answers from a Parquet file's statistics that nothing in it can match, and reads no row."""
     journal = write(tmp_path, [span(run_id="r1") for _ in range(5)])
     convert.convert(tmp_path, file_of(journal))
-    with load.connect(tmp_path) as connection:
+    with span_folder.connect(tmp_path) as connection:
         for condition in ("started_at > '2030-01-01'", "run_id = 'x'", "endpoint = 'zzz'"):
             plan = connection.execute(f"EXPLAIN SELECT count(*) FROM spans WHERE {condition}").fetchall()[0][1]  # noqa: S608
             assert "Read Parquet" not in plan.title().replace("_", " "), plan

@@ -10,7 +10,7 @@ import pytest
 
 import dyno_analysis
 from bench_analysis import spans as generated
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans.sql_text import sql_text
 from dyno_command import dyno
 from stored_spans import STARTED_AT_US, pair, span, streamed, write
 

@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from dyno_analysis import load
 from dyno_analysis.ingest.formats.published_results import EVENTS, OUTCOMES, OWN_COLUMNS
 from dyno_analysis.ingest.journal import LEADING_KEYS, journal_line
 from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
+from dyno_analysis.spans import folder as span_folder
 from dyno_command import dyno, refusal
 from dyno_driver import run_record
 from dyno_proxy import attributes, journal
@@ -54,7 +54,7 @@ def imported(folder: Path, document: object) -> Path:
 
 
 def spans(folder: Path, columns: str) -> list[tuple[Any, ...]]:
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         rows: list[tuple[Any, ...]] = connection.execute(f"FROM spans SELECT {columns} ORDER BY ALL").fetchall()
     return rows
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
 
-from dyno_analysis import load
 from dyno_analysis.ingest.otlp.genai import genai_row
 from dyno_analysis.ingest.otlp.json_spans import json_spans
 from dyno_analysis.ingest.otlp.protobuf_spans import protobuf_spans
 from dyno_analysis.ingest.otlp.span import OtlpSpan
 from dyno_analysis.ingest.staged import JOURNAL_BYTES
-from dyno_analysis.span_columns import ATTRIBUTE_COLUMNS, attribute_text
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, attribute_text
 from dyno_command import dyno, refusal
 from dyno_proxy import attributes, span
 from dyno_proxy.journal import JournalExporter
@@ -48,7 +48,7 @@ def some(count: int = 6) -> list[ReadableSpan]:
 
 def stored(folder: Path) -> list[tuple[Any, ...]]:
     """All rows, but for the file that they came from."""
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         return connection.execute(
             "SELECT * EXCLUDE (imported_from) REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) "
             "FROM spans ORDER BY span_id, trace_id"
@@ -273,7 +273,7 @@ def test_a_span_too_long_for_a_line(tmp_path: Path) -> None:
     path = tmp_path / "traces.jsonl"
     path.write_text(json.dumps(long))
     assert "6 requests added" in run(path, tmp_path / "s")[0]
-    with load.connect(tmp_path / "s") as connection:
+    with span_folder.connect(tmp_path / "s") as connection:
         found = connection.execute("SELECT max(length(attributes['gen_ai.input.messages'])), count(*) FROM spans")
         assert found.fetchone() == (4096, 6)
 

@@ -6,8 +6,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from dyno_analysis.sql_text import sql_text
-from dyno_analysis.training_files import define_training, training_files
+from dyno_analysis.spans.sql_text import sql_text
+from dyno_analysis.spans.training import define_training, training_files
 from dyno_command import dyno, refusal
 from imports import imported
 from shared_data import SHARED, needs_shared

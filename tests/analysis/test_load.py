@@ -8,11 +8,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from dyno_analysis import load
 from dyno_analysis.compaction.convert import convert
 from dyno_analysis.errors import InputError
-from dyno_analysis.span_files import SEEDS, parse
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.file_names import SEEDS, parse
+from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
 from dyno_proxy.span import COLUMNS
 from shared_data import SHARED, needs_shared
@@ -81,7 +81,7 @@ OWN_NAMES = [
 
 
 def one(folder: Path, column: str) -> Any:
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         rows = connection.execute(f"FROM spans SELECT {column}").fetchall()
     assert len(rows) == 1
     return rows[0][0]
@@ -89,11 +89,11 @@ def one(folder: Path, column: str) -> Any:
 
 def test_columns_are_those_that_others_rely_on(tmp_path: Path) -> None:
     """The view has exactly these columns, in this order and of these types, also without a file."""
-    with load.connect(tmp_path) as connection:
+    with span_folder.connect(tmp_path) as connection:
         described = [row[:2] for row in connection.execute("DESCRIBE spans").fetchall()]
         assert connection.execute("SELECT count(*) FROM spans").fetchall() == [(0,)]
-    assert described == list(load.SPAN_COLUMNS)
-    assert [name for name, _ in load.SPAN_COLUMNS] == NAMES + OWN_NAMES
+    assert described == list(span_folder.SPAN_COLUMNS)
+    assert [name for name, _ in span_folder.SPAN_COLUMNS] == NAMES + OWN_NAMES
 
 
 @needs_shared
@@ -185,7 +185,7 @@ def test_unstreamed_has_no_ttft(tmp_path: Path) -> None:
 def test_unknown_is_null_and_a_missing_warmup_flag_is_false(tmp_path: Path) -> None:
     """Absent keys are NULL; the warm-up flag alone is then false, so that NOT warmup keeps the row."""
     write(tmp_path, [{"v": 1, "seq": 1, "trace_id": "0" * 32, "span_id": "1" * 16, "crc": 0}])
-    with load.connect(tmp_path) as connection:
+    with span_folder.connect(tmp_path) as connection:
         query = "SELECT * REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) FROM spans"
         row = dict(zip(NAMES + OWN_NAMES, connection.execute(query).fetchall()[0], strict=True))
     known = {name: value for name, value in row.items() if value is not None}
@@ -197,11 +197,11 @@ def test_torn_tail_loses_the_torn_line_alone(tmp_path: Path) -> None:
     row = {"v": 1, "seq": 1, "trace_id": "0" * 32, "span_id": "1", "model": "öss 💡", "attributes": {"a": "b"}}
     first = line(row)
     whole = first + line(row | {"seq": 2, "span_id": "2" * 16})
-    with load.connect(tmp_path) as connection:
+    with span_folder.connect(tmp_path) as connection:
         for cut in range(len(whole) + 1):
             path = tmp_path / f"writer-{cut:012}.jsonl"
             path.write_bytes(whole[:cut])
-            connection.execute(load.spans_sql([path]))
+            connection.execute(span_folder.spans_sql([path]))
             count = connection.execute("SELECT count(*) FROM spans").fetchall()[0][0]
             # The last line's newline adds nothing.
             assert count == (cut >= len(first) - 1) + (cut >= len(whole) - 1)
@@ -220,8 +220,8 @@ def test_reads_only_span_files(tmp_path: Path) -> None:
 def test_any_folder_name(tmp_path: Path, name: str) -> None:
     """A folder's name stands for itself, whatever DuckDB's patterns make of it, also behind the lock."""
     path = write(tmp_path / name, [span()])
-    with load.connect(tmp_path / name) as connection:
-        load.lock(connection, [path])
+    with span_folder.connect(tmp_path / name) as connection:
+        span_folder.lock(connection, [path])
         assert connection.execute("SELECT count(*) FROM spans").fetchall() == [(1,)]
 
 
@@ -256,7 +256,7 @@ def test_folder_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("missing", "file"):
         with pytest.raises(InputError, match=name):
-            load.connect(tmp_path / name)
+            span_folder.connect(tmp_path / name)
 
 
 def test_unreadable_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -267,8 +267,11 @@ def test_unreadable_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert one(tmp_path, "endpoint") == "metis"
     (said,) = capfd.readouterr().err.splitlines()
     assert "node-000000000001.jsonl" in said
-    with pytest.raises(InputError, match=r"node-000000000001\.jsonl"), load.connect(tmp_path, [broken]) as connection:
-        load.execute(connection, "SELECT count(*) FROM spans")
+    with (
+        pytest.raises(InputError, match=r"node-000000000001\.jsonl"),
+        span_folder.connect(tmp_path, [broken]) as connection,
+    ):
+        span_folder.execute(connection, "SELECT count(*) FROM spans")
 
 
 def test_selection(tmp_path: Path) -> None:
@@ -283,15 +286,15 @@ def test_selection(tmp_path: Path) -> None:
         ],
     )
     for selection, expected in (
-        (load.Selection(), "bc"),
-        (load.Selection(runs=["r1"]), "a"),
-        (load.Selection(runs=["r1", "r2"]), "ab"),
-        (load.Selection(endpoints=["sophia"]), "b"),
-        (load.Selection(since_us=20), "bc"),
-        (load.Selection(until_us=30), "b"),
-        (load.Selection(runs=["it's"]), ""),
+        (span_folder.Selection(), "bc"),
+        (span_folder.Selection(runs=["r1"]), "a"),
+        (span_folder.Selection(runs=["r1", "r2"]), "ab"),
+        (span_folder.Selection(endpoints=["sophia"]), "b"),
+        (span_folder.Selection(since_us=20), "bc"),
+        (span_folder.Selection(until_us=30), "b"),
+        (span_folder.Selection(runs=["it's"]), ""),
     ):
-        with load.connect(tmp_path) as connection:
-            load.select(connection, selection)
+        with span_folder.connect(tmp_path) as connection:
+            span_folder.select(connection, selection)
             rows = connection.execute("SELECT span_id[1] FROM spans ORDER BY ALL").fetchall()
         assert "".join(row[0] for row in rows) == expected

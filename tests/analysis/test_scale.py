@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from bench_analysis import otlp_lines, spans
-from dyno_analysis import load, statistics
+from dyno_analysis import statistics
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.report.comparison import MOST_LENGTHS
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.sql_text import sql_text
 from stored_spans import streamed, write
 
 TESTS = Path(__file__).parents[1]
@@ -65,7 +66,7 @@ def test_chunk_gaps_by_their_numbers_are_exact(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     requests = [streamed(np.cumsum(rng.integers(0, 40, n) * 100).tolist()) for n in rng.integers(1, 60, 200)]
     write(tmp_path, requests)
-    with load.connect(tmp_path) as connection:
+    with span_folder.connect(tmp_path) as connection:
         (row,) = fetch.fetch(connection, "inter_chunk", row_types.InterChunkRow)
     gaps = np.concatenate([np.diff(r["chunk_offsets_us"]) for r in requests]) / 1e6
     assert (row.streams, row.n) == (sum(len(r["chunk_offsets_us"]) > 1 for r in requests), len(gaps))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dyno_analysis import load
 from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.convert import GrownError
-from dyno_analysis.span_files import parse
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.file_names import parse
 from stored_spans import line, span, write
 
 # As the proxy's writer does it: a row every 5 ms, until killed.
@@ -85,11 +85,11 @@ def compact(folder: Path) -> None:
 
 
 def journals(folder: Path) -> list[Path]:
-    return [path for path in load.span_files(folder) if path.suffix == ".jsonl"]
+    return [path for path in span_folder.span_files(folder) if path.suffix == ".jsonl"]
 
 
 def numbers(folder: Path) -> list[int]:
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         found = connection.execute("SELECT ('0x' || span_id)::BIGINT FROM spans ORDER BY ALL").fetchall()
     return [number for (number,) in found]
 
@@ -146,7 +146,7 @@ def test_many_compactions_at_once(tmp_path: Path) -> None:
     assert [each.returncode for each in running] == [0] * 6
     assert looks > 5
     assert numbers(tmp_path) == wanted
-    assert [path.suffix for path in load.span_files(tmp_path)] == [".parquet"]
+    assert [path.suffix for path in span_folder.span_files(tmp_path)] == [".parquet"]
 
 
 def test_a_clock_that_jumps_between_runs(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import pytest
 import dyno_analysis
 from dyno_analysis import statistics
 from dyno_analysis.compaction.convert import convert
-from dyno_analysis.load import Selection
 from dyno_analysis.query.shell import shell_sql
-from dyno_analysis.span_files import parse
-from dyno_analysis.views import connect_views, list_files
+from dyno_analysis.spans.file_names import parse
+from dyno_analysis.spans.folder import Selection
+from dyno_analysis.spans.views import connect_views, list_files
 from dyno_command import dyno, refusal
 from stored_spans import STARTED_AT_US, span, write
 

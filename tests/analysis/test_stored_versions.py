@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno_analysis import load
 from dyno_analysis.compaction import convert
-from dyno_analysis.span_files import parse
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.file_names import parse
 from freeze_format import STORED, VERSION, read_rows
 
 VERSIONS = sorted(path.name for path in STORED.iterdir() if path.is_dir())
@@ -37,7 +37,7 @@ def test_a_version_is_read(version: str) -> None:
     """Journal and Parquet, row by row; there are both, and the rows have something in nearly every column."""
     expected = expected_rows(version)
     assert_same(STORED / version, expected)
-    assert {path.suffix for path in load.span_files(STORED / version)} == {".jsonl", ".parquet"}
+    assert {path.suffix for path in span_folder.span_files(STORED / version)} == {".jsonl", ".parquet"}
     assert len(expected) >= 20
     assert len({row["outcome"] for row in expected}) >= 4
     assert {name for row in expected for name in row} >= {"ttft_s", "chunk_offsets_us", "run_id", "error_type"}
@@ -48,12 +48,12 @@ def test_a_versions_journals_become_parquet(version: str, tmp_path: Path) -> Non
     """By this version, beside the Parquet of then; and all of it becomes one file where it is one writer's."""
     folder = tmp_path / "spans"
     shutil.copytree(STORED / version, folder)
-    for path in load.span_files(folder):
+    for path in span_folder.span_files(folder):
         journal = parse(path.name)
         assert journal is not None
         if journal.last is None:
             convert.convert(folder, journal)
         else:
             convert.merge(folder, [journal])
-    assert {path.suffix for path in load.span_files(folder)} == {".parquet"}
+    assert {path.suffix for path in span_folder.span_files(folder)} == {".parquet"}
     assert_same(folder, expected_rows(version))

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from dyno_analysis import load
 from dyno_analysis.query import fetch, row_types
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.sql_text import sql_text
 from stored_spans import mirrored, pair, span, streamed, write
 
 
 def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:
     """The rows of a table over the folder's spans, by column."""
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         for view in views:
             fetch.define(connection, view)
         cursor = connection.execute(sql_text(name))
@@ -88,7 +88,7 @@ def test_comparison(folder: Path) -> None:
 
 def test_success_rate_leaves_out_what_the_client_or_the_proxy_ended(folder: Path) -> None:
     """The rate is of all requests less cancelled and rejected ones."""
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         metis = fetch.fetch(connection, "comparison", row_types.EndpointRow)[0]
     assert (metis.counted, metis.failed) == (5, 1)
 
@@ -176,7 +176,7 @@ def test_pairs(tmp_path: Path) -> None:
             span(endpoint="sophia"),
         ],
     )
-    with load.connect(tmp_path) as connection:
+    with span_folder.connect(tmp_path) as connection:
         fetch.define(connection, "pairs")
         found = connection.execute(
             "SELECT first_endpoint, second_endpoint, prompt_id, repeat, first_latency_s, second_latency_s "
@@ -208,7 +208,7 @@ def test_mirror_pairs(tmp_path: Path) -> None:
         ],
     )
     columns = {}
-    with load.connect(tmp_path) as connection:
+    with span_folder.connect(tmp_path) as connection:
         for view in ("pairs", "mirror_pairs"):
             fetch.define(connection, view)
             columns[view] = connection.execute("DESCRIBE pairs").fetchall()
@@ -243,8 +243,8 @@ def test_mirrors(tmp_path: Path) -> None:
             span(endpoint="sophia", outcome="rejected"),
         ],
     )
-    with load.connect(tmp_path) as connection:
-        load.select(connection, load.Selection())
+    with span_folder.connect(tmp_path) as connection:
+        span_folder.select(connection, span_folder.Selection())
         found = fetch.fetch(connection, "mirrors", row_types.MirrorRow)
     assert found == [
         # endpoint, copied_to, requests, mirrored, both_ok, original_not_ok, copy_not_ok, neither_ok
@@ -395,7 +395,7 @@ def test_answers_prompts_and_results(tmp_path: Path) -> None:
             span(trace_id="t3", run_id="other", prompt_id="10"),
         ],
     )
-    with load.connect(tmp_path) as connection:
+    with span_folder.connect(tmp_path) as connection:
         connection.execute(
             "CREATE VIEW answers AS SELECT * FROM (VALUES "
             "('r', 't1', 'metis', '10', NULL, 'gold', 'hm', NULL), ('r', 't2', 'metis', '9', 1, 'go', NULL, 'cut')"
@@ -421,5 +421,5 @@ def test_answers_prompts_and_results(tmp_path: Path) -> None:
 
 def test_columns_and_row_classes_agree(tmp_path: Path) -> None:
     """A table whose columns aren't its row class's fields is refused, not shifted by one."""
-    with load.connect(tmp_path) as connection, pytest.raises(TypeError, match="differ"):
+    with span_folder.connect(tmp_path) as connection, pytest.raises(TypeError, match="differ"):
         fetch.fetch(connection, "failures", row_types.DistributionRow)

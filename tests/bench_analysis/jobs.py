@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans.sql_text import sql_text
 
 Found = dict[str, Any]
 
@@ -36,11 +36,11 @@ def main() -> None:
 
 def table(folder: Path, name: str) -> Found:
     """A table of sql/ over all traffic, from opening the folder to the last row."""
-    from dyno_analysis import load
+    from dyno_analysis.spans import folder as span_folder
 
     begun_s = time.monotonic()
-    with load.connect(folder) as connection:
-        load.select(connection, load.Selection())
+    with span_folder.connect(folder) as connection:
+        span_folder.select(connection, span_folder.Selection())
         rows = connection.execute(sql_text(name)).fetchall()
         assert rows, "no span was read"
         return {"seconds": time.monotonic() - begun_s, "rows": len(rows), "version": _duckdb_version()}
@@ -48,10 +48,10 @@ def table(folder: Path, name: str) -> Found:
 
 def run(folder: Path, run_id: str) -> Found:
     """The comparison table of one run, and its rows counted: point queries."""
-    from dyno_analysis import load
+    from dyno_analysis.spans import folder as span_folder
 
     begun_s = time.monotonic()
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         opened_s = time.monotonic()
         ((n,),) = connection.execute("SELECT count(*) FROM spans WHERE run_id = ?", [run_id]).fetchall()
         counted_s = time.monotonic()

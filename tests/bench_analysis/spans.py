@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import duckdb
 
-from dyno_analysis.readable import PARQUET_SCHEMA_KEY
+from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY
 from dyno_proxy.span import COLUMNS
 
 WRITER: Final = "simulated_1_20261124T215900000000Z"

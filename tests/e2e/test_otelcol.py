@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from collector_process import collector, needs_collector, to_files
-from dyno_analysis import load
+from dyno_analysis.spans import folder as span_folder
 from fake_upstream import fake_upstream
 from imports import imported
 from network import free_port
@@ -143,7 +143,7 @@ def spans_by_id(folder: Path) -> dict[str, dict[str, Any]]:
     """All columns of the view `spans` but `imported_from`, the one that differs: it says what file a row came from, and
     the proxy's own came from none. Nothing else is left out.
     """
-    with load.connect(folder) as connection:
+    with span_folder.connect(folder) as connection:
         found = connection.sql(
             "SELECT * EXCLUDE (imported_from) REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) "
             "FROM spans"

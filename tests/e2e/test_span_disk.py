@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from dyno_analysis import load
+from dyno_analysis.spans import folder as span_folder
 from fake_upstream import fake_upstream
 from proxy_process import ProxyProcess, proxy_process, total
 from records import stored
@@ -88,7 +88,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
             assert len([line for line in proxy.lines if "spans are written again" in line]) == 1
         # Each line's checksum holds, and the view has each row once.
         assert len(stored(disk.path)) == traffic.sent - lost
-        with load.connect(disk.path) as connection:
+        with span_folder.connect(disk.path) as connection:
             found = connection.execute("SELECT count(*), count(DISTINCT span_id) FROM spans").fetchall()
         assert found == [(traffic.sent - lost, traffic.sent - lost)]
 

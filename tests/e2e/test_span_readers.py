@@ -13,11 +13,11 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from dyno_analysis import load
 from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.compaction import alone
-from dyno_analysis.span_files import parse
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.file_names import parse
+from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.journal import JournalExporter, check_folder, record_line
 from fake_upstream import fake_upstream
 from programs import running
@@ -70,7 +70,7 @@ async def test_others_read_what_a_real_proxy_wrote_half_a_second_ago(
                 wanted = f"{number:032x}"
                 found = plain.execute("SELECT count(*) FROM spans WHERE trace_id = ?", [wanted]).fetchall()
                 assert found == [(1,)]
-                (journal,) = load.span_files(tmp_path / "spans")
+                (journal,) = span_folder.span_files(tmp_path / "spans")
                 assert list(pd.read_json(journal, lines=True, dtype=False)["trace_id"])[-1] == wanted
                 assert pl.read_ndjson(journal)["trace_id"].to_list()[-1] == wanted
 
@@ -99,7 +99,7 @@ async def test_two_proxies_share_a_folder_with_compactions(tmp_path: Path) -> No
     writers = {path.name.rpartition("-")[0] for path in spans.glob("*Z-*.jsonl")}
     assert len(writers) == 2
     assert await asyncio.to_thread(_compact, spans) == 0
-    with load.connect(spans) as connection:
+    with span_folder.connect(spans) as connection:
         found = connection.execute("SELECT count(*), count(DISTINCT trace_id) FROM spans").fetchall()
     assert found == [(2000, 2000)]
 
@@ -159,10 +159,10 @@ def test_a_file_that_goes_while_it_is_read(tmp_path: Path) -> None:
     assert first is not None
     convert.convert(tmp_path, first)
     for query in ("SELECT span_id FROM spans", "SELECT span_id FROM spans ORDER BY span_id"):
-        with load.connect(tmp_path) as connection:
+        with span_folder.connect(tmp_path) as connection:
             cursor = connection.execute(query)
             rows = cursor.fetchmany(100)
-            kept = {path: path.read_bytes() for path in load.span_files(tmp_path)}
+            kept = {path: path.read_bytes() for path in span_folder.span_files(tmp_path)}
             for path in kept:
                 path.unlink()
             rows += cursor.fetchall()
@@ -190,15 +190,15 @@ def test_a_proxy_keeps_as_long_as_it_was_told(tmp_path: Path) -> None:
             while not _is_compacted(spans, wanted) and time.monotonic() < deadline_s:
                 time.sleep(0.2)
         assert _is_compacted(spans, wanted)
-    with load.connect(spans) as connection:
+    with span_folder.connect(spans) as connection:
         found = connection.execute("SELECT count(*) FROM spans WHERE started_at < now() - INTERVAL 30 DAY").fetchall()
     assert found == [(0,)]
 
 
 def _is_compacted(spans: Path, wanted: int) -> bool:
     """Only Parquet counts, with so many rows, and nobody is at work."""
-    files = load.span_files(spans)
-    with load.connect(spans, files) as connection:
+    files = span_folder.span_files(spans)
+    with span_folder.connect(spans, files) as connection:
         found = connection.execute("SELECT count(*) FROM spans").fetchall()
     if found != [(wanted,)] or {path.suffix for path in files} != {".parquet"}:
         return False

@@ -13,10 +13,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from dyno_analysis import load
 from dyno_analysis.compaction.convert import convert
-from dyno_analysis.span_files import parse
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.file_names import parse
+from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.journal import JournalExporter, check_folder
 from records import record
 from running_proxy import running_proxy
@@ -91,7 +91,7 @@ def test_no_row_is_missing_or_twice_while_journals_become_parquet(
             for number in range(_QUERIES):
                 before = writer.written
                 if number % 2:
-                    with load.connect(folder) as connection:
+                    with span_folder.connect(folder) as connection:
                         found = connection.execute("SELECT count(*), count(DISTINCT span_id) FROM spans").fetchall()[0]
                 else:
                     found = plain.execute("SELECT count(*), count(DISTINCT span_id) FROM spans").fetchall()[0]
@@ -102,7 +102,7 @@ def test_no_row_is_missing_or_twice_while_journals_become_parquet(
         plain.close()
     assert len(codes) > 3
     assert set(codes) == {0}
-    assert any(path.suffix == ".parquet" for path in load.span_files(folder))
+    assert any(path.suffix == ".parquet" for path in span_folder.span_files(folder))
 
 
 def test_others_read_what_a_running_proxy_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_a_proxy_converts_what_others_left(tmp_path: Path) -> None:
         deadline_s = time.monotonic() + 30
         while not list(spans.glob("*Z-*.parquet")) and time.monotonic() < deadline_s:
             time.sleep(0.1)
-    with load.connect(spans) as connection:
+    with span_folder.connect(spans) as connection:
         found = connection.execute("SELECT count(*), count(DISTINCT span_id) FROM spans").fetchall()
     assert found == [(3_000, 3_000)]
     assert list(spans.glob("*Z-*.parquet"))

@@ -23,7 +23,7 @@ from typing import Final
 
 import aiohttp
 
-from dyno_analysis import load
+from dyno_analysis.spans import folder as span_folder
 from proxy_process import ProxyProcess, proxy_process
 from records import parsed
 
@@ -174,7 +174,7 @@ def _count_lines(spans: Path, found: Kills) -> None:
 
 
 def _traces(spans: Path) -> list[str]:
-    with load.connect(spans) as connection:
+    with span_folder.connect(spans) as connection:
         return [trace for (trace,) in connection.execute("SELECT trace_id FROM spans").fetchall()]
 
 

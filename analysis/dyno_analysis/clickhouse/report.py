@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.load import Selection
 from dyno_analysis.query import row_types
 from dyno_analysis.render.table import Table, count
 from dyno_analysis.render.terminal import print_table
 from dyno_analysis.report import detail_tables, findings, tables
 from dyno_analysis.report.comparison import Comparison
 from dyno_analysis.runs.folder import check_known, newest
+from dyno_analysis.spans.folder import Selection
 
 from . import store as clickhouse_store
 from .store import Store, fetch

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.load import Selection
 from dyno_analysis.query.fetch import Row
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans.folder import Selection
+from dyno_analysis.spans.sql_text import sql_text
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client

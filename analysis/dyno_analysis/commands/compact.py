@@ -49,7 +49,7 @@ def _compact(arguments: argparse.Namespace) -> int:
 
     from dyno_analysis.compaction.compaction import Compaction, alone, expire_all
     from dyno_analysis.compaction.retention import parse_keep
-    from dyno_analysis.load import collected_folder
+    from dyno_analysis.spans.folder import collected_folder
 
     keep = parse_keep(arguments.keep) if arguments.keep else None
     folder = Path(arguments.spans).absolute()

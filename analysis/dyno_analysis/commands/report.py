@@ -75,10 +75,10 @@ def _report(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from dyno_analysis.load import Selection, connect, select
     from dyno_analysis.report.compare import compare
     from dyno_analysis.report.files import write_report
     from dyno_analysis.runs.folder import check_known, known_runs, newest, read_run
+    from dyno_analysis.spans.folder import Selection, connect, select
 
     spans = Path(arguments.spans)
     now = datetime.now(UTC)
@@ -107,7 +107,7 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from dyno_analysis.clickhouse.report import report
-    from dyno_analysis.load import Selection
+    from dyno_analysis.spans.folder import Selection
 
     for flag, given in (
         ("--out", arguments.out is not None),

@@ -11,8 +11,8 @@ from dyno_analysis.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dyno_analysis.load import Selection
     from dyno_analysis.query.statement import Statement
+    from dyno_analysis.spans.folder import Selection
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet", "arrow")
 _BINARY = ("parquet", "arrow")
@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from dyno_analysis.atomic_file import replacing
     from dyno_analysis.query.shell import open_shell
     from dyno_analysis.query.statement import Statement
-    from dyno_analysis.views import connect_views, list_files
+    from dyno_analysis.spans.views import connect_views, list_files
 
     spans = Path(arguments.spans)
     text = arguments.statement
@@ -104,7 +104,7 @@ def _chosen(arguments: argparse.Namespace) -> "Selection":
     from datetime import UTC, datetime
 
     from dyno_analysis import times
-    from dyno_analysis.load import Selection
+    from dyno_analysis.spans.folder import Selection
 
     now = datetime.now(UTC)
     return Selection(

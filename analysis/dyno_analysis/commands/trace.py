@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from dyno_analysis.views import connect_views, list_files
+    from dyno_analysis.spans.views import connect_views, list_files
     from dyno_analysis.waterfall import lines, render
 
     spans = Path(arguments.spans)

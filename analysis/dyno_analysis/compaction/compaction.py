@@ -13,11 +13,11 @@ from typing import Final
 
 import duckdb
 
-from dyno_analysis import span_files
 from dyno_analysis.errors import InputError
-from dyno_analysis.readable import unreadable
-from dyno_analysis.span_files import SpanFile
-from dyno_analysis.sql_text import as_glob
+from dyno_analysis.spans import file_names
+from dyno_analysis.spans.file_names import SpanFile
+from dyno_analysis.spans.readable import unreadable
+from dyno_analysis.spans.sql_text import as_glob
 
 from . import convert
 from .retention import Keep, expired
@@ -73,7 +73,7 @@ class Compaction:
         rows = self._row_counts([file.name for file in parquet])
         # What can't be read, and journals, stay in the list: nothing may be merged across them.
         counted = [(file, rows.get(file.name, ROWS_OF_A_FILE + 1)) for file in counting]
-        for group in span_files.together(counted, ROWS_OF_A_FILE):
+        for group in file_names.together(counted, ROWS_OF_A_FILE):
             self._say(f"{len(group)} files from {group[0].name} on: become one")
             if not self._dry:
                 with self._contained(group[0].name):
@@ -133,11 +133,11 @@ class Compaction:
             convert.empty_parquet(path)
 
     def _finished(self, journal: SpanFile, counting: Sequence[SpanFile]) -> bool:
-        if span_files.finished(journal, counting):
+        if file_names.finished(journal, counting):
             return True
         if _locked(self._folder / journal.name):
             return False
-        process = span_files.process(journal.writer)
+        process = file_names.process(journal.writer)
         here = process is not None and process.host == re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname())
         if here and process is not None and not _lives(process.pid):
             return True
@@ -145,7 +145,7 @@ class Compaction:
         return self._age_s(journal.name) > STALE_S
 
     def _files(self) -> tuple[list[SpanFile], list[SpanFile]]:
-        return span_files.sort_out(path.name for path in self._folder.iterdir())
+        return file_names.sort_out(path.name for path in self._folder.iterdir())
 
     def _readable(self, files: Sequence[SpanFile]) -> list[SpanFile]:
         problems = unreadable([self._folder / file.name for file in files])

@@ -20,10 +20,10 @@ from typing import Final
 
 import duckdb
 
-from dyno_analysis.load import stored_sql
-from dyno_analysis.readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
-from dyno_analysis.span_files import SpanFile
-from dyno_analysis.sql_text import quoted
+from dyno_analysis.spans.file_names import SpanFile
+from dyno_analysis.spans.folder import stored_sql
+from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
+from dyno_analysis.spans.sql_text import quoted
 
 # DuckDB's own size for a group of rows, within which it knows each column's least and greatest value.
 _ROWS_OF_A_GROUP: Final = 122_880

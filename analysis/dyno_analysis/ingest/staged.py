@@ -23,8 +23,8 @@ import duckdb
 
 from dyno_analysis.atomic_file import replacing
 from dyno_analysis.errors import InputError
-from dyno_analysis.load import connect, execute
-from dyno_analysis.sql_text import as_glob, quoted, sql_text
+from dyno_analysis.spans.folder import connect, execute
+from dyno_analysis.spans.sql_text import as_glob, quoted, sql_text
 
 from .journal import journal_line
 

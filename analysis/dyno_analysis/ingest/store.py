@@ -12,7 +12,7 @@ import duckdb
 import orjson
 
 from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
-from dyno_analysis.sql_text import as_glob, quoted
+from dyno_analysis.spans.sql_text import as_glob, quoted
 
 from .run import Ingested
 from .staged import Staged, StagedSpans, unwritable

@@ -7,8 +7,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from dyno_analysis.load import execute
-from dyno_analysis.sql_text import sql_text
+from dyno_analysis.spans.folder import execute
+from dyno_analysis.spans.sql_text import sql_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.load import lock_sql
-from dyno_analysis.sql_text import as_glob, quoted
-from dyno_analysis.views import list_files, views_sql
+from dyno_analysis.spans.folder import lock_sql
+from dyno_analysis.spans.sql_text import as_glob, quoted
+from dyno_analysis.spans.views import list_files, views_sql
 
 
 def open_shell(spans: Path) -> int:

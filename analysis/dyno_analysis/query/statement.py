@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.load import lock
-from dyno_analysis.sql_text import quoted
+from dyno_analysis.spans.folder import lock
+from dyno_analysis.spans.sql_text import quoted
 
 ROWS_AT_ONCE = 10_000
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE)

@@ -7,12 +7,12 @@ import duckdb
 import numpy as np
 
 from dyno_analysis import quality, regression, statistics
-from dyno_analysis.load import execute
 from dyno_analysis.query import row_types
 from dyno_analysis.query.fetch import define, fetch, fetch_columns, keep
 from dyno_analysis.runs.folder import define_answers
 from dyno_analysis.runs.record import RunRecord
-from dyno_analysis.sql_text import quoted, sql_text
+from dyno_analysis.spans.folder import execute
+from dyno_analysis.spans.sql_text import quoted, sql_text
 
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import duckdb
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.load import execute
-from dyno_analysis.sql_text import as_glob, quoted
+from dyno_analysis.spans.folder import execute
+from dyno_analysis.spans.sql_text import as_glob, quoted
 
 from .record import RunRecord
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dyno_analysis.ingest.failures import NO_NAME, failure
-from dyno_analysis.span_columns import ATTRIBUTE_COLUMNS, attribute_text, fitted
+from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, attribute_text, fitted
 
 from .span import ERROR, OtlpSpan
 

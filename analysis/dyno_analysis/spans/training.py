@@ -7,10 +7,11 @@ from pathlib import Path
 import duckdb
 import orjson
 
-from .atomic_file import replacing
-from .ingest.formats.cerebras_training import Run
-from .ingest.staged import unwritable
-from .load import execute
+from dyno_analysis.atomic_file import replacing
+from dyno_analysis.ingest.formats.cerebras_training import Run
+from dyno_analysis.ingest.staged import unwritable
+
+from .folder import execute
 from .sql_text import as_glob, quoted, sql_text
 
 # Where training.sql reads from, as a person pastes it.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import duckdb
 
-from .load import Selection, collected_files, collected_sql, conditions, connect, execute, span_files, spans_sql
+from .folder import Selection, collected_files, collected_sql, conditions, connect, execute, span_files, spans_sql
 from .sql_text import sql_text
-from .training_files import define_training, training_files, training_sql
+from .training import define_training, training_files, training_sql
 
 _OVER_SPANS = ("chunks", "runs", "pairs", "minutes")
 # Each view that is made opens every Parquet file: once is enough.

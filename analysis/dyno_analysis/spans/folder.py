@@ -9,8 +9,9 @@ from pathlib import Path
 
 import duckdb
 
-from . import span_files as span_file_names
-from .errors import InputError
+from dyno_analysis.errors import InputError
+
+from . import file_names as span_file_names
 from .readable import unreadable
 from .sql_text import as_glob, quoted, sql_text
 

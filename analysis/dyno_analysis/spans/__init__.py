@@ -1,0 +1,1 @@
+"""A folder of span files as DuckDB views."""
