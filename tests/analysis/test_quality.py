@@ -2,7 +2,7 @@
 
 import pytest
 
-from dyno_analysis.quality import exact_match, f1, normalise
+from dyno_analysis.stats.squad import exact_match, f1, normalise
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pytest
 
 import dyno_analysis
-from dyno_analysis import statistics
 from dyno_analysis.compaction.convert import convert
 from dyno_analysis.query.shell import shell_sql
 from dyno_analysis.spans.file_names import parse
 from dyno_analysis.spans.folder import Selection
 from dyno_analysis.spans.views import connect_views, list_files
+from dyno_analysis.stats import paired
 from dyno_command import dyno, refusal
 from stored_spans import STARTED_AT_US, span, write
 
@@ -180,7 +180,7 @@ def test_percentiles_and_their_intervals(spans: Path) -> None:
             connection.execute("CREATE OR REPLACE TABLE t AS SELECT unnest(?::DOUBLE[]) AS x", [values.tolist()])
             query = "SELECT p_interval(x, 0.5), p(x, 0.95), p_interval(x, 0.99) FROM t"
             (found,) = connection.execute(query).fetchall()
-            expected = statistics.median_interval(values)
+            expected = paired.median_interval(values)
             assert (found[0]["low"], found[0]["high"]) == ((expected.low, expected.high) if expected else (None, None))
             assert found[0]["value"] == pytest.approx(np.median(values))
             assert found[1] == pytest.approx(np.quantile(values, 0.95))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyno_analysis import regression, statistics
-from dyno_analysis.statistics import Array, Interval, PairedRatio, Verdict
+from dyno_analysis.stats import paired, regression
+from dyno_analysis.stats.paired import Array, Interval, PairedRatio, Verdict
 
 positive = st.floats(0.001, 1000)
 
@@ -25,7 +25,7 @@ Y = np.array([2, 1, 4, 4, 6, 5, 9, 9.0])
 @pytest.mark.parametrize(("quantile", "n"), [(0.5, 6), (0.9, 36), (0.95, 72), (0.99, 368), (0.999, 3688), (0.05, 72)])
 def test_samples_needed(quantile: float, n: int) -> None:
     """The fewest samples for a two-sided 95 % interval: n is enough and n - 1 isn't."""
-    assert statistics.samples_needed(quantile) == n
+    assert paired.samples_needed(quantile) == n
     extreme = max(quantile, 1 - quantile)
     assert extreme**n <= 0.025 < extreme ** (n - 1)
 
@@ -34,28 +34,26 @@ def test_samples_needed_of_no_quantile() -> None:
     """0 and 1 are no quantiles that a sample reaches."""
     for quantile in (0, 1, -1):
         with pytest.raises(ValueError, match="between 0 and 1"):
-            statistics.samples_needed(quantile)
+            paired.samples_needed(quantile)
 
 
 def test_bootstrap_of_the_patch_data() -> None:
     """The ratio and its bootstrap standard error are those of the textbook: -0.0713 and 0.10."""
     first, second = NEW - OLD, OLD - PLACEBO
     assert first.sum() / second.sum() == pytest.approx(-0.0713, abs=5e-5)
-    assert statistics.bootstrap_ratios(first, second, seed=1, resamples=100_000).std() == pytest.approx(
-        0.102, abs=0.002
-    )
+    assert paired.bootstrap_ratios(first, second, seed=1, resamples=100_000).std() == pytest.approx(0.102, abs=0.002)
 
 
 def test_bca_interval_of_the_patch_data() -> None:
     """The BCa interval agrees with SciPy's: -0.2227 to 0.1894 by scipy.stats.bootstrap, 500,000 resamples."""
-    found = statistics.bca_ratio_interval(NEW - OLD, OLD - PLACEBO, seed=1, resamples=200_000)
+    found = paired.bca_ratio_interval(NEW - OLD, OLD - PLACEBO, seed=1, resamples=200_000)
     assert found.low == pytest.approx(-0.2227, abs=0.003)
     assert found.high == pytest.approx(0.1894, abs=0.006)
 
 
 def test_bca_interval_is_seeded() -> None:
     """The same seed gives the same interval, another seed nearly the same."""
-    one, again, other = (statistics.bca_ratio_interval(X, Y, seed) for seed in (1, 1, 2))
+    one, again, other = (paired.bca_ratio_interval(X, Y, seed) for seed in (1, 1, 2))
     assert one == again
     assert one != other
     assert one.low == pytest.approx(other.low, rel=0.05)
@@ -63,7 +61,7 @@ def test_bca_interval_is_seeded() -> None:
 
 def test_bca_interval_of_a_constant_ratio() -> None:
     """Where every pair has the same ratio, the interval is that ratio."""
-    found = statistics.bca_ratio_interval(2 * Y, Y, seed=0)
+    found = paired.bca_ratio_interval(2 * Y, Y, seed=0)
     assert (found.low, found.high) == (2, 2)
 
 
@@ -72,20 +70,20 @@ def test_bca_interval_of_a_constant_ratio() -> None:
 def test_bca_interval_properties(pairs: list[tuple[float, float]], scale: float) -> None:
     """An interval lies within the pairs' own ratios, and a change of unit moves it along."""
     first, second = (np.array(values) for values in zip(*pairs, strict=True))
-    found = statistics.bca_ratio_interval(first, second, seed=0, resamples=500)
+    found = paired.bca_ratio_interval(first, second, seed=0, resamples=500)
     ratios = first / second
     assert found.low <= found.high
     assert ratios.min() * (1 - 1e-9) <= found.low
     assert found.high <= ratios.max() * (1 + 1e-9)
-    scaled = statistics.bca_ratio_interval(scale * first, second, seed=0, resamples=500)
+    scaled = paired.bca_ratio_interval(scale * first, second, seed=0, resamples=500)
     assert scaled.low == pytest.approx(scale * found.low, rel=1e-6)
 
 
 def test_bootstrap_in_pieces() -> None:
     """More pairs than fit in one piece give as many resamples, and very many pairs fewer than asked for."""
-    many = np.ones(statistics.DRAWS_AT_ONCE // 3)
-    assert len(statistics.bootstrap_ratios(many, many, seed=0, resamples=7)) == 7
-    assert [statistics.affordable_resamples(n) for n in (10, 10_000, 10**7)] == [10_000, 5_000, 1_000]
+    many = np.ones(paired.DRAWS_AT_ONCE // 3)
+    assert len(paired.bootstrap_ratios(many, many, seed=0, resamples=7)) == 7
+    assert [paired.affordable_resamples(n) for n in (10, 10_000, 10**7)] == [10_000, 5_000, 1_000]
 
 
 @pytest.mark.parametrize(
@@ -95,14 +93,14 @@ def test_bootstrap_in_pieces() -> None:
 )
 def test_median_interval(n: int, ranks: tuple[int, int] | None) -> None:
     """The interval's ends are the order statistics of the binomial distribution."""
-    found = statistics.median_interval(np.arange(n, 0, -1, dtype=np.float64))
+    found = paired.median_interval(np.arange(n, 0, -1, dtype=np.float64))
     assert (found and (found.low, found.high)) == ranks
 
 
 def test_median_interval_of_very_many() -> None:
     """Where a binomial term underflows, the ranks are still those of the normal approximation."""
     n = 10_000
-    found = statistics.median_interval(np.arange(1, n + 1, dtype=np.float64))
+    found = paired.median_interval(np.arange(1, n + 1, dtype=np.float64))
     assert found is not None
     assert found.low == pytest.approx(n / 2 - 1.96 * math.sqrt(n) / 2, abs=2)
 
@@ -114,14 +112,14 @@ def test_paired_ratio_counts_repeats() -> None:
         np.array([2.0, 1, 1, 1, 1, 1]),
         np.array([2.0, 1, 1, 1, 1, 1]),
     )
-    found = statistics.paired_ratio(first, second, counts, seed=0)
+    found = paired.paired_ratio(first, second, counts, seed=0)
     assert (found.prompts, found.first_mean, found.second_mean, found.ratio, found.median_ratio) == (6, 2, 1, 2, 2)
     assert found.interval == Interval(2, 2)
 
 
 def test_paired_ratio_of_few_prompts() -> None:
     """Below six prompts there is a ratio and no interval."""
-    found = statistics.paired_ratio(X[:5], Y[:5], np.ones(5), seed=0)
+    found = paired.paired_ratio(X[:5], Y[:5], np.ones(5), seed=0)
     assert (found.interval, found.median_interval) == (None, None)
 
 
@@ -147,19 +145,19 @@ def _ratio(first_s: float, second_s: float, interval: Interval | None) -> Paired
 )
 def test_verdict(low: float, high: float, overhead_s: float | None, expected: Verdict) -> None:
     """What the interval allows to say, and where the instrument's own error forbids it."""
-    assert statistics.verdict(_ratio(1.5, 1.0, Interval(low, high)), 0.05, overhead_s) is expected
+    assert paired.verdict(_ratio(1.5, 1.0, Interval(low, high)), 0.05, overhead_s) is expected
 
 
 def test_verdict_without_an_interval() -> None:
     """Too few prompts decide nothing."""
-    assert statistics.verdict(_ratio(9, 1, None), 0.05, None) is Verdict.UNDECIDED
+    assert paired.verdict(_ratio(9, 1, None), 0.05, None) is Verdict.UNDECIDED
 
 
 def test_rank_correlation() -> None:
     """Spearman's correlation with ties agrees with SciPy; without variation there is none."""
-    assert statistics.rank_correlation(X, Y) == pytest.approx(0.8902439024390245)
-    assert statistics.rank_correlation(X, np.ones(8)) is None
-    assert statistics.rank_correlation(X[:1], Y[:1]) is None
+    assert paired.rank_correlation(X, Y) == pytest.approx(0.8902439024390245)
+    assert paired.rank_correlation(X, np.ones(8)) is None
+    assert paired.rank_correlation(X[:1], Y[:1]) is None
 
 
 def test_least_squares() -> None:

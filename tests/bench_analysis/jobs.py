@@ -79,7 +79,7 @@ def bootstrap(_: Path, prompts: str) -> Found:
     """The paired ratio with its interval, of prompts whose sums are there."""
     import numpy as np
 
-    from dyno_analysis.statistics import paired_ratio
+    from dyno_analysis.stats.paired import paired_ratio
 
     rng = np.random.default_rng(0)
     first = rng.lognormal(0, 0.8, int(prompts))

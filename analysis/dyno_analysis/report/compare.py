@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import duckdb
 import numpy as np
 
-from dyno_analysis import quality, regression, statistics
 from dyno_analysis.query import row_types
 from dyno_analysis.query.fetch import define, fetch, fetch_columns, keep
 from dyno_analysis.runs.folder import define_answers
 from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.spans.folder import execute
 from dyno_analysis.spans.sql_text import quoted, sql_text
+from dyno_analysis.stats import paired, regression, squad
 
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
 
@@ -113,7 +113,7 @@ def _paired(
             )
             if not len(pairs):
                 continue
-            ratio = statistics.paired_ratio(first_sums, second_sums, pairs, seed)
+            ratio = paired.paired_ratio(first_sums, second_sums, pairs, seed)
             overhead_s = _overhead_s(balance, figure)
             found.append(
                 PairedFigure(
@@ -122,7 +122,7 @@ def _paired(
                     second,
                     int(pairs.sum()),
                     ratio,
-                    statistics.verdict(ratio, margin, overhead_s),
+                    paired.verdict(ratio, margin, overhead_s),
                     overhead_s,
                 )
             )
@@ -173,8 +173,8 @@ def _correlations(endpoint: str, points: Lengths) -> Correlations:
     return Correlations(
         endpoint,
         len(throughput),
-        statistics.rank_correlation(points.output_tokens, throughput),
-        statistics.rank_correlation(points.input_tokens[known], throughput[known]),
+        paired.rank_correlation(points.output_tokens, throughput),
+        paired.rank_correlation(points.input_tokens[known], throughput[known]),
     )
 
 
@@ -182,7 +182,7 @@ def _quality(answers: Sequence[row_types.AnswerRow], endpoints: Sequence[str]) -
     scores = []
     for name in endpoints:
         scored = [
-            (quality.exact_match(answer.answer, references), quality.f1(answer.answer, references))
+            (squad.exact_match(answer.answer, references), squad.f1(answer.answer, references))
             for answer in answers
             if answer.endpoint == name and (references := answer.reference_answers)
         ]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dyno_analysis import regression
 from dyno_analysis.query import row_types
 from dyno_analysis.runs.record import RunRecord
-from dyno_analysis.statistics import Array, PairedRatio, Verdict
+from dyno_analysis.stats import regression
+from dyno_analysis.stats.paired import Array, PairedRatio, Verdict
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The tables beneath the comparison: failures, the instrument, quality, spread, throughput across prompts. Pure."""
 
 from dyno_analysis.render.table import UNKNOWN, Table, milliseconds, percent, rate
-from dyno_analysis.statistics import samples_needed
+from dyno_analysis.stats.paired import samples_needed
 
 from .comparison import Comparison
 from .discrepancies import NOT_IN_FILE

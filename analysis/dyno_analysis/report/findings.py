@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dyno_analysis.regression import Line
 from dyno_analysis.render.table import count, percent
 from dyno_analysis.runs.record import RunRecord
-from dyno_analysis.statistics import Verdict
+from dyno_analysis.stats.paired import Verdict
+from dyno_analysis.stats.regression import Line
 
 from .comparison import Comparison, FixedPerToken, PairedFigure
 from .tables import interval, verdict_text

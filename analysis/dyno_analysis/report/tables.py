@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from dyno_analysis import regression
 from dyno_analysis.query.row_types import EndpointRow
 from dyno_analysis.render.table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
-from dyno_analysis.statistics import FEWEST_PROMPTS, MOST_GROUPS, Interval, Verdict, samples_needed
+from dyno_analysis.stats import regression
+from dyno_analysis.stats.paired import FEWEST_PROMPTS, MOST_GROUPS, Interval, Verdict, samples_needed
 
 from .comparison import MOST_LENGTHS, Comparison, PairedFigure
 from .discrepancies import NOT_IN_FILE, published_figure

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from .statistics import CONFIDENCE, Array, Interval, bisect, median_interval
+from .paired import CONFIDENCE, Array, Interval, bisect, median_interval
 
 # Theil–Sen looks at every pair of points; more points than these are sampled, by seed.
 MOST_POINTS = 2_000
