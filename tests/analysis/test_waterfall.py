@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno_analysis.waterfall import Line, lines, render
+from dyno_analysis.trace.waterfall import Line, lines, render
 
 EVENTS = (
     *("body_received_us", "connected_us", "sent_us", "headers_us"),

@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from dyno_analysis.spans.views import connect_views, list_files
-    from dyno_analysis.waterfall import lines, render
+    from dyno_analysis.trace.waterfall import lines, render
 
     spans = Path(arguments.spans)
     with connect_views(spans, list_files(spans)) as connection:
