@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
 
 def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     # Late, so that --help answers at once.
-    from .children import DYNO, ChildError
+    from .child_process import DYNO, ChildError
     from .dataset import load_prompts
     from .run import summary
     from .stopping import StoppedError
@@ -107,7 +107,7 @@ async def _measure(
 
     When it returns, the proxy has ended and its spans are on disk.
     """
-    from .children import Child
+    from .child_process import Child
     from .run import run
     from .stopping import stop_signals, unless
 
@@ -131,7 +131,7 @@ async def _measure(
 
 async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int) -> Path:
     """Start the simulated endpoints; returns a configuration that has them. `stack` ends and removes both."""
-    from .children import Child
+    from .child_process import Child
     from .stopping import unless
 
     profiles = [argument for name in SIMULATED for argument in ("--profile", name)]

@@ -3,8 +3,8 @@
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
+from .client import Answer
 from .schedule import Turn
-from .send import Answer
 
 
 class Progress(Protocol):

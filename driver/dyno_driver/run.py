@@ -13,9 +13,9 @@ from typing import Any
 
 from . import dataset, run_record, schedule
 from .arguments import RunOptions
+from .client import Answer, Endpoint, Parameters, ProxyClient, select
 from .errors import ProxyGoneError
 from .progress import progress_on
-from .send import Answer, Endpoint, Parameters, ProxyClient, select
 from .stopping import StoppedError, unless
 
 

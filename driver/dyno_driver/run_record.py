@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from .client import Answer
 from .dataset import Prompt
 from .errors import WrongUseError
-from .send import Answer
 
 # Column → Parquet type, as pyarrow names it.
 PROMPT_COLUMNS: Final = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from dyno_driver.children import Child, ChildError
+from dyno_driver.child_process import Child, ChildError
 from dyno_driver.compare import simulated_config
 from fake_proxy import Script, answering
 
