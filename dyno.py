@@ -6,11 +6,11 @@ import sys
 from importlib import metadata
 
 COMMANDS = {
-    "compare": ("dyno_driver.compare", "the whole job: proxy, paired prompts, comparison table, report"),
+    "compare": ("dyno_driver.commands.compare", "the whole job: proxy, paired prompts, comparison table, report"),
     "proxy": ("dyno_proxy.cli", "the measuring proxy alone"),
     "collect": ("dyno_proxy.collect_cli", "an OTLP receiver: spans of clients and engines beside the proxy's"),
-    "drive": ("dyno_driver.cli", "replay a prompt set through a running proxy"),
-    "simulate": ("dyno_driver.simulate", "simulated endpoints"),
+    "drive": ("dyno_driver.commands.drive", "replay a prompt set through a running proxy"),
+    "simulate": ("dyno_driver.commands.simulate", "simulated endpoints"),
     "report": ("dyno_analysis.commands.report", "tables and the report of stored runs"),
     "sql": ("dyno_analysis.commands.sql", "SQL over the stored spans"),
     "trace": ("dyno_analysis.commands.trace", "one request's spans, and where its time went"),

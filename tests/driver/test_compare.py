@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from dyno_driver.child_process import Child, ChildError
-from dyno_driver.compare import simulated_config
+from dyno_driver.commands.compare import simulated_config
 from fake_proxy import Script, answering
 
 COMPARE = (sys.executable, "-m", "dyno", "compare")

@@ -8,7 +8,7 @@ import pytest
 HEAVY = ("aiohttp", "datasets", "numpy", "pandas", "pyarrow", "rich")
 
 
-@pytest.mark.parametrize("command", ["dyno_driver.compare", "dyno_driver.cli"])
+@pytest.mark.parametrize("command", ["dyno_driver.commands.compare", "dyno_driver.commands.drive"])
 def test_help_is_quick(command: str) -> None:
     """--help answers at once: the best of five fresh processes takes under 0.2 s, and imports nothing heavy."""
     program = (

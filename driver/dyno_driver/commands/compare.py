@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .arguments import ArgumentParser, RunOptions, add_run_options, run_options
-from .errors import WrongUseError
+from dyno_driver.arguments import ArgumentParser, RunOptions, add_run_options, run_options
+from dyno_driver.errors import WrongUseError
 
 if TYPE_CHECKING:
-    from .dataset import PromptSet
-    from .run import RunResult
+    from dyno_driver.dataset import PromptSet
+    from dyno_driver.run import RunResult
 
 PROG: Final = "dyno compare"
 
@@ -67,10 +67,10 @@ def main(argv: list[str]) -> int:
 
 def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     # Late, so that --help answers at once.
-    from .child_process import DYNO, ChildError
-    from .dataset import load_prompts
-    from .run import summary
-    from .stopping import StoppedError
+    from dyno_driver.child_process import DYNO, ChildError
+    from dyno_driver.dataset import load_prompts
+    from dyno_driver.run import summary
+    from dyno_driver.stopping import StoppedError
 
     if parsed.config is None:
         print(f"No --config: {' and '.join(SIMULATED)} are simulated; nothing real is measured.", flush=True)
@@ -107,9 +107,9 @@ async def _measure(
 
     When it returns, the proxy has ended and its spans are on disk.
     """
-    from .child_process import Child
-    from .run import run
-    from .stopping import stop_signals, unless
+    from dyno_driver.child_process import Child
+    from dyno_driver.run import run
+    from dyno_driver.stopping import stop_signals, unless
 
     async with contextlib.AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
@@ -131,8 +131,8 @@ async def _measure(
 
 async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int) -> Path:
     """Start the simulated endpoints; returns a configuration that has them. `stack` ends and removes both."""
-    from .child_process import Child
-    from .stopping import unless
+    from dyno_driver.child_process import Child
+    from dyno_driver.stopping import unless
 
     profiles = [argument for name in SIMULATED for argument in ("--profile", name)]
     simulators = await Child.start("simulate", [*profiles, "--listen", "127.0.0.1:0", "--seed", str(seed)])

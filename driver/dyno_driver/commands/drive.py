@@ -7,12 +7,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .arguments import DEFAULT_PROXY, DEFAULT_SPANS, ArgumentParser, RunOptions, add_run_options, proxy_url, run_options
-from .errors import WrongUseError
+from dyno_driver.arguments import (
+    DEFAULT_PROXY,
+    DEFAULT_SPANS,
+    ArgumentParser,
+    RunOptions,
+    add_run_options,
+    proxy_url,
+    run_options,
+)
+from dyno_driver.errors import WrongUseError
 
 if TYPE_CHECKING:
-    from .dataset import PromptSet
-    from .run import RunResult
+    from dyno_driver.dataset import PromptSet
+    from dyno_driver.run import RunResult
 
 PROG: Final = "dyno drive"
 
@@ -56,9 +64,9 @@ def main(argv: list[str]) -> int:
 
 def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     # Late, so that --help answers at once.
-    from .dataset import load_prompts
-    from .run import summary
-    from .stopping import StoppedError
+    from dyno_driver.dataset import load_prompts
+    from dyno_driver.run import summary
+    from dyno_driver.stopping import StoppedError
 
     options = run_options(parsed)
     try:
@@ -78,8 +86,8 @@ def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
 async def _drive(
     url: str, options: RunOptions, prompt_set: "PromptSet", spans: Path, command: list[str]
 ) -> "RunResult":
-    from .run import run
-    from .stopping import stop_signals
+    from dyno_driver.run import run
+    from dyno_driver.stopping import stop_signals
 
     with stop_signals() as stop:
         result = await run(url, os.environ.get("DYNO_API_KEY") or None, options, prompt_set, spans, command, stop)

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .arguments import ArgumentParser
-from .simulation.profiles import PROFILES, Profile
-from .simulation.script import Script, ScriptError, compile_script, read_script
-from .simulation.wire import Envelope
+from dyno_driver.arguments import ArgumentParser
+from dyno_driver.simulation.profiles import PROFILES, Profile
+from dyno_driver.simulation.script import Script, ScriptError, compile_script, read_script
+from dyno_driver.simulation.wire import Envelope
 
 if TYPE_CHECKING:
-    from .simulation.server import SimulatedEndpoint
+    from dyno_driver.simulation.server import SimulatedEndpoint
 
 PROG: Final = "dyno simulate"
 
@@ -48,7 +48,9 @@ def main(argv: list[str]) -> int:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
 
-    from .simulation.server import SimulatedEndpoint  # aiohttp is slow to import, and --help needs none of it
+    from dyno_driver.simulation.server import (
+        SimulatedEndpoint,  # aiohttp is slow to import, and --help needs none of it
+    )
 
     endpoints = [
         SimulatedEndpoint(profile, seed=arguments.seed, time_scale=arguments.time_scale, script=script)
@@ -69,7 +71,7 @@ class _UsageError(ValueError):
 
 
 async def _serve(endpoints: "list[SimulatedEndpoint]", profiles: list[Profile], host: str, port: int) -> int:
-    from .simulation.server import start_all
+    from dyno_driver.simulation.server import start_all
 
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
