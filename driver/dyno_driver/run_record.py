@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from .client import Answer
-from .dataset import Prompt
 from .errors import WrongUseError
+from .prompts.prompt_set import Prompt
 
 # Column → Parquet type, as pyarrow names it.
 PROMPT_COLUMNS: Final = {

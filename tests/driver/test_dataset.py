@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dyno_driver.dataset import Prompt, load_prompts
 from dyno_driver.errors import WrongUseError
+from dyno_driver.prompts.prompt_set import Prompt, load_prompts
 
 RECORD = {"id": "007", "question": "When?", "context": "On 7 February.", "answers": ["2016-02-07"], "title": "T"}
 
@@ -236,7 +236,7 @@ def test_science_and_files_ask_no_network(tmp_path: Path) -> None:
     ]
     pq.write_table(pa.table({"question": ["a"]}), tmp_path / "p.parquet")
     program = NO_NETWORK + (
-        "from dyno_driver.dataset import load_prompts\n"
+        "from dyno_driver.prompts.prompt_set import load_prompts\n"
         "for spec in sys.argv[1:]: print(len(load_prompts(spec, 1).prompts))"
     )
     specs = ["science", *files, str(tmp_path / "p.parquet")]

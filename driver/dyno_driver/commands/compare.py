@@ -16,7 +16,7 @@ from dyno_driver.arguments import ArgumentParser, RunOptions, add_run_options, r
 from dyno_driver.errors import WrongUseError
 
 if TYPE_CHECKING:
-    from dyno_driver.dataset import PromptSet
+    from dyno_driver.prompts.prompt_set import PromptSet
     from dyno_driver.run import RunResult
 
 PROG: Final = "dyno compare"
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
 def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     # Late, so that --help answers at once.
     from dyno_driver.child_process import DYNO, ChildError
-    from dyno_driver.dataset import load_prompts
+    from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.run import summary
     from dyno_driver.stopping import StoppedError
 

@@ -19,7 +19,7 @@ from dyno_driver.arguments import (
 from dyno_driver.errors import WrongUseError
 
 if TYPE_CHECKING:
-    from dyno_driver.dataset import PromptSet
+    from dyno_driver.prompts.prompt_set import PromptSet
     from dyno_driver.run import RunResult
 
 PROG: Final = "dyno drive"
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
 
 def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     # Late, so that --help answers at once.
-    from dyno_driver.dataset import load_prompts
+    from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.run import summary
     from dyno_driver.stopping import StoppedError
 

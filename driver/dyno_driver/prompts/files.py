@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from dyno_driver.errors import WrongUseError, one_line
+
 from . import hub
-from .errors import WrongUseError, one_line
 
 Row = Mapping[str, Any]
 

@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from .errors import WrongUseError
-from .schedule import WARMUP_PROMPT_ID
+from dyno_driver.errors import WrongUseError
+from dyno_driver.schedule import WARMUP_PROMPT_ID
 
 # Ids travel in a header with every request.
 LONGEST_ID: Final = 200
@@ -68,17 +68,17 @@ def load_prompts(spec: str, count: int) -> PromptSet:
             description="Stanford Question Answering Dataset 1.1: questions on passages from Wikipedia",
         )
     path = Path(spec).expanduser()
-    from . import prompt_files
+    from . import files
 
     hub_id = _HUB_ID.fullmatch(spec)
-    if hub_id is None or path.exists() or path.suffix.lower() in prompt_files.READERS:
+    if hub_id is None or path.exists() or path.suffix.lower() in files.READERS:
         if "/" not in spec and not path.suffix and not path.exists():
             raise WrongUseError(
                 f"--prompts {spec}: no such set or file; sets: science, squad, OWNER/NAME on the hub, or a FILE"
             )
         return _set(
             count,
-            prompt_files.rows(path, count),
+            files.rows(path, count),
             where=str(path),
             name=path.stem,
             source=str(path.resolve()),

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from .errors import WrongUseError, one_line
+from dyno_driver.errors import WrongUseError, one_line
 
 DEFAULT_HUB: Final = "https://huggingface.co"
 # Left alone, the client retries a hub that isn't there for 23 s, and a network that swallows packets for minutes.

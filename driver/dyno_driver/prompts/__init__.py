@@ -1,0 +1,1 @@
+"""Prompt sets: from the package, from files, from the Hugging Face hub."""
