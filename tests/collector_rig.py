@@ -12,12 +12,12 @@ from typing import Any
 import aiohttp
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from dyno_proxy.collector import Collector
+from dyno_proxy.collect.intake import QUEUE_BYTES
+from dyno_proxy.collect.otlp import PROTOBUF
+from dyno_proxy.collect.server import Collector
 from dyno_proxy.config import SpansConfig
-from dyno_proxy.intake import QUEUE_BYTES
 from dyno_proxy.keys import ClientKeys
 from dyno_proxy.listen import bind, url_of
-from dyno_proxy.receive import PROTOBUF
 from programs import running
 
 _READY = r"dyno collect: listening on (?P<url>http://\S+), spans in (?P<spans>.+)"

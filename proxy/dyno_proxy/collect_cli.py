@@ -68,7 +68,7 @@ def _numbers(text: str) -> list[int]:
 
 
 async def _serve(config: "Config", inherited: list[int] | None) -> int:
-    from .collector import Collector
+    from .collect.server import Collector
     from .keys import client_keys
     from .listen import bind, url_of
     from .signals import Signals

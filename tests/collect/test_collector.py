@@ -15,9 +15,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector_rig import message, own_collector, post, rows_in
-from dyno_proxy import collector, intake
+from dyno_proxy.collect import intake
+from dyno_proxy.collect import server as collect_server
+from dyno_proxy.collect.otlp import JSON, PROTOBUF
 from dyno_proxy.keys import ClientKeys
-from dyno_proxy.receive import JSON, PROTOBUF
 from otlp_files import json_line, protobuf, readable
 from records import record
 
@@ -68,7 +69,7 @@ async def test_rejected_spans_are_a_partial_success(tmp_path: Path) -> None:
         (400, b"{", JSON, {}, "no ExportTraceServiceRequest"),
         (400, b"no gzip", JSON, {"Content_Encoding": "gzip"}, "isn't gzip"),
         (400, gzip.compress(message({}))[:-1], PROTOBUF, {"Content_Encoding": "gzip"}, "broken off"),
-        (413, bytes(collector.MAX_BODY_BYTES + 1), PROTOBUF, {}, "send smaller batches"),
+        (413, bytes(collect_server.MAX_BODY_BYTES + 1), PROTOBUF, {}, "send smaller batches"),
         (413, gzip.compress(bytes(intake.PLAIN_BYTES + 1)), PROTOBUF, {"Content_Encoding": "gzip"}, "decompressed"),
         (415, b"x", "text/plain", {}, "Content-Type 'text/plain'"),
         (415, b"x", PROTOBUF, {"Content_Encoding": "zstd"}, "Content-Encoding 'zstd'"),
@@ -109,7 +110,7 @@ async def test_paths_and_methods(tmp_path: Path) -> None:
 
 async def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """408, and its connection ends: nobody knows where the next request would begin."""
-    monkeypatch.setattr(collector, "BODY_LIMIT_S", 0.2)
+    monkeypatch.setattr(collect_server, "BODY_LIMIT_S", 0.2)
     async with own_collector(tmp_path) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rpartition(":")[2]))
         writer.write(
@@ -190,10 +191,10 @@ async def test_keys(tmp_path: Path) -> None:
 
 async def test_the_documented_figures_are_these(tmp_path: Path) -> None:
     """docs/collect.md: limits, answers and metrics."""
-    assert f"longer than {collector.MAX_BODY_BYTES:,} bytes, or than {intake.PLAIN_BYTES:,}" in TEXT
+    assert f"longer than {collect_server.MAX_BODY_BYTES:,} bytes, or than {intake.PLAIN_BYTES:,}" in TEXT
     assert f"the queue ({intake.QUEUE_BYTES:,} bytes)" in TEXT
     assert f"Of the last {intake.REMEMBERED:,} spans" in TEXT
-    assert f"within {collector.BODY_LIMIT_S:g} s" in TEXT
+    assert f"within {collect_server.BODY_LIMIT_S:g} s" in TEXT
     statuses = [int(status) for status in re.findall(r"^\| (\d{3}) \|", TEXT, re.MULTILINE)]
     assert statuses == [200, 400, 401, 404, 405, 408, 413, 415, 500, 503]
     documented = {

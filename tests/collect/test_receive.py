@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from collector_rig import START_NS, message
 from dyno_proxy import span as proxy_span
-from dyno_proxy.receive import (
+from dyno_proxy.collect.otlp import (
     JSON,
     PROTOBUF,
     BadMessageError,

@@ -12,13 +12,14 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 
-from .config import SpansConfig
-from .conversion import Conversion
-from .errors import RefusedError
+from dyno_proxy.config import SpansConfig
+from dyno_proxy.conversion import Conversion
+from dyno_proxy.errors import RefusedError
+from dyno_proxy.keys import ClientKeys
+from dyno_proxy.listen import BACKLOG
+
 from .intake import QUEUE_BYTES, Body, FullError, Intake, UnwrittenError
-from .keys import ClientKeys
-from .listen import BACKLOG
-from .receive import ENCODINGS, JSON, PROTOBUF, BadMessageError, answer, refusal
+from .otlp import ENCODINGS, JSON, PROTOBUF, BadMessageError, answer, refusal
 
 TRACES: Final = "/v1/traces"
 MAX_BODY_BYTES: Final = 16_000_000  # as it comes

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .journal import JournalExporter, check_folder
-from .receive import BadMessageError, Received, plain_body, read_message, received_spans
+from dyno_proxy.journal import JournalExporter, check_folder
+
+from .otlp import BadMessageError, Received, plain_body, read_message, received_spans
 
 COLLECTED: Final = "collected"  # the sub-folder of spans that are no requests of a Dyno proxy
 QUEUE_BYTES: Final = 64_000_000

@@ -23,7 +23,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
-from .attributes import SCOPE_NAME
+from dyno_proxy.attributes import SCOPE_NAME
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"

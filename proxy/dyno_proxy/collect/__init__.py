@@ -1,0 +1,1 @@
+"""The OTLP receiver: others' spans become collected span files."""
