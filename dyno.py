@@ -7,8 +7,8 @@ from importlib import metadata
 
 COMMANDS = {
     "compare": ("dyno_driver.commands.compare", "the whole job: proxy, paired prompts, comparison table, report"),
-    "proxy": ("dyno_proxy.cli", "the measuring proxy alone"),
-    "collect": ("dyno_proxy.collect_cli", "an OTLP receiver: spans of clients and engines beside the proxy's"),
+    "proxy": ("dyno_proxy.commands.proxy", "the measuring proxy alone"),
+    "collect": ("dyno_proxy.commands.collect", "an OTLP receiver: spans of clients and engines beside the proxy's"),
     "drive": ("dyno_driver.commands.drive", "replay a prompt set through a running proxy"),
     "simulate": ("dyno_driver.commands.simulate", "simulated endpoints"),
     "report": ("dyno_analysis.commands.report", "tables and the report of stored runs"),

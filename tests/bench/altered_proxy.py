@@ -33,6 +33,6 @@ ALTERATIONS: dict[str, Callable[[], None]] = {"slow-disk": slow_disk, "no-teleme
 
 if __name__ == "__main__":
     ALTERATIONS[sys.argv[1]]()
-    from dyno_proxy.cli import main
+    from dyno_proxy.commands.proxy import main
 
     sys.exit(main(sys.argv[2:]))

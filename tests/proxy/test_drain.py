@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from dyno_proxy.arguments import duration_s
-from dyno_proxy.cli import main
+from dyno_proxy.commands.proxy import main
 from fake_upstream import fake_upstream
 from proxy_process import ProxyProcess, proxy_process
 

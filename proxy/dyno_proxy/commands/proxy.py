@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from .arguments import ArgumentParser, duration_s
+from dyno_proxy.arguments import ArgumentParser, duration_s
 
 _DESCRIPTION = """\
 A reverse proxy in front of OpenAI-compatible endpoints. A client's base URL becomes
@@ -51,9 +51,9 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
 
     # Late, so that --help answers at once.
-    from .app import run
-    from .config import Config, ConfigError, load_config
-    from .journal import SetupError
+    from dyno_proxy.app import run
+    from dyno_proxy.config import Config, ConfigError, load_config
+    from dyno_proxy.journal import SetupError
 
     default = Path("dyno.toml")
     path = arguments.config or (default if default.exists() else None)

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import ArgumentParser
+from dyno_proxy.arguments import ArgumentParser
 
 if TYPE_CHECKING:
-    from .config import Config
+    from dyno_proxy.config import Config
 
 _DESCRIPTION = """\
 Takes spans by OTLP/HTTP, from instrumented clients, gateways and engines, and writes them beside the proxy's span
@@ -48,8 +48,8 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="dyno collect: %(message)s")
 
     # Late, so that --help answers at once.
-    from .config import ConfigError, load_config
-    from .journal import SetupError
+    from dyno_proxy.config import ConfigError, load_config
+    from dyno_proxy.journal import SetupError
 
     default = Path("dyno.toml")
     path = arguments.config or (default if default.exists() else None)
@@ -68,10 +68,10 @@ def _numbers(text: str) -> list[int]:
 
 
 async def _serve(config: "Config", inherited: list[int] | None) -> int:
-    from .collect.server import Collector
-    from .keys import client_keys
-    from .listen import bind, url_of
-    from .signals import Signals
+    from dyno_proxy.collect.server import Collector
+    from dyno_proxy.keys import client_keys
+    from dyno_proxy.listen import bind, url_of
+    from dyno_proxy.signals import Signals
 
     signals = Signals()
     signals.listen()

@@ -1,0 +1,1 @@
+"""What `dyno proxy` and `dyno collect` take and print."""
