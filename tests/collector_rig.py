@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from dyno_proxy.collect.intake import QUEUE_BYTES
 from dyno_proxy.collect.otlp import PROTOBUF
 from dyno_proxy.collect.server import Collector
-from dyno_proxy.config import SpansConfig
+from dyno_proxy.config.schema import SpansConfig
 from dyno_proxy.keys import ClientKeys
 from dyno_proxy.listen import bind, url_of
 from programs import running

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dyno_proxy.config import EndpointConfig, MirrorConfig
+from dyno_proxy.config.schema import EndpointConfig, MirrorConfig
 from dyno_proxy.ended import EndedRequests
 from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.exchange import Exchange

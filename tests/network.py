@@ -17,7 +17,7 @@ from typing import Any
 import trustme
 from aiohappyeyeballs import AddrInfoType
 
-from dyno_proxy.config import EndpointConfig, TimeoutsConfig
+from dyno_proxy.config.schema import EndpointConfig, TimeoutsConfig
 from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.pool import Pool
 from proxy_in_process import proxy_in_process

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dyno_proxy.config import EndpointConfig
+from dyno_proxy.config.schema import EndpointConfig
 from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.handle import Handler
 from dyno_proxy.lag import LoopLag

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .config import Config
+from .config.schema import Config
 from .listen import bind, url_of
 from .reload import reload_on
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from .config import Config
+from .config.schema import Config
 from .conversion import plain_environment
 from .listen import bind, url_of
 

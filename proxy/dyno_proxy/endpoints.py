@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .auth import Token
-from .config import ConfigError, EndpointConfig
+from .config.schema import ConfigError, EndpointConfig
 from .pool import Pool
 from .tls import TlsFileError, tls_context
 from .tunnel import HttpProxy

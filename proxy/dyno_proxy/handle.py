@@ -11,7 +11,7 @@ from typing import cast
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from .attempts import attempt
-from .config import ProxyConfig
+from .config.schema import ProxyConfig
 from .context import read_baggage, read_traceparent
 from .ended import EndedRequests
 from .endpoints import Endpoint

@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from .config import ConfigError
+from .config.schema import ConfigError
 from .errors import RefusedError
 
 _KEY: Final = re.compile(rb"[\x21-\x7e]+")

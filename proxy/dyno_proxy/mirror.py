@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from .attempts import attempt
-from .config import TimeoutsConfig
+from .config.schema import TimeoutsConfig
 from .ended import EndedRequests
 from .endpoints import Endpoint
 from .errors import RefusedError, UpstreamError

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 from aiohttp import web
 
-from .config import Config, ConfigError, EndpointConfig, is_loopback, split_address
+from .config.schema import Config, ConfigError, EndpointConfig, is_loopback, split_address
 from .conversion import Conversion
 from .endpoints import Endpoint
 from .families import Shared

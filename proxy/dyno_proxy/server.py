@@ -18,7 +18,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
 
-from .config import ProxyConfig
+from .config.schema import ProxyConfig
 from .errors import RefusedError, error_response, raw_error
 from .relay import UpstreamConnection
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Final
 
-from .config import TimeoutsConfig
+from .config.schema import TimeoutsConfig
 from .exchange import Exchange
 from .relay import UpstreamConnection
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from .config import TimeoutsConfig
+from .config.schema import TimeoutsConfig
 from .errors import RefusedError
 from .exchange import KEPT_REQUEST_BYTES, Exchange
 from .relay import UpstreamConnection

@@ -10,7 +10,7 @@ from typing import Final
 
 import uvloop
 
-from .config import ConfigError
+from .config.schema import ConfigError
 from .control import Link, Listen, Order, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .families import Shared
 from .journal import SetupError

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from .collecting import collecting
-from .config import Config, ConfigError
+from .config.schema import Config, ConfigError
 from .control import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .families import Shared
 from .listen import bind, url_of

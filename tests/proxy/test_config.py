@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno_proxy.config import ConfigError, load_config, split_address
+from dyno_proxy.config.schema import ConfigError, load_config, split_address
 
 GOOD = """
 [proxy]

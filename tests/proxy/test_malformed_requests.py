@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dyno_proxy.config import EndpointConfig
+from dyno_proxy.config.schema import EndpointConfig
 from dyno_proxy.endpoints import Endpoint
 from malformed_cases import MALFORMED, Malformed, get, post
 from proxy_in_process import ProxyInProcess, proxy_in_process

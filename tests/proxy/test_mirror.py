@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dyno_proxy.config import TimeoutsConfig, TokenConfig
+from dyno_proxy.config.schema import TimeoutsConfig, TokenConfig
 from mirror_rig import (
     ANSWER,
     CHAT,

@@ -10,7 +10,7 @@ import pytest
 from aiohappyeyeballs import AddrInfoType
 
 from both_loops import on_both_loops
-from dyno_proxy.config import ConfigError
+from dyno_proxy.config.schema import ConfigError
 from dyno_proxy.pool import MAX_IDLE, Pool
 from network import ASK, ask, at, blackhole, endpoint, free_port, outcome, upstream
 from proxy_in_process import proxy_in_process

@@ -8,7 +8,7 @@ import pytest
 
 from both_loops import on_both_loops
 from dyno_proxy.auth import Token
-from dyno_proxy.config import ConfigError, EndpointConfig, TokenConfig
+from dyno_proxy.config.schema import ConfigError, EndpointConfig, TokenConfig
 from dyno_proxy.endpoints import Endpoint
 from network import endpoint, upstream
 from proxy_in_process import proxy_in_process

@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 
-from dyno_proxy.config import SpansConfig
+from dyno_proxy.config.schema import SpansConfig
 from dyno_proxy.conversion import Conversion
 from dyno_proxy.errors import RefusedError
 from dyno_proxy.keys import ClientKeys

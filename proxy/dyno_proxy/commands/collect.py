@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dyno_proxy.arguments import ArgumentParser
 
 if TYPE_CHECKING:
-    from dyno_proxy.config import Config
+    from dyno_proxy.config.schema import Config
 
 _DESCRIPTION = """\
 Takes spans by OTLP/HTTP, from instrumented clients, gateways and engines, and writes them beside the proxy's span
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="dyno collect: %(message)s")
 
     # Late, so that --help answers at once.
-    from dyno_proxy.config import ConfigError, load_config
+    from dyno_proxy.config.schema import ConfigError, load_config
     from dyno_proxy.journal import SetupError
 
     default = Path("dyno.toml")

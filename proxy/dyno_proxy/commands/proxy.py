@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
     # Late, so that --help answers at once.
     from dyno_proxy.app import run
-    from dyno_proxy.config import Config, ConfigError, load_config
+    from dyno_proxy.config.schema import Config, ConfigError, load_config
     from dyno_proxy.journal import SetupError
 
     default = Path("dyno.toml")

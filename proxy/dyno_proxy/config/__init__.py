@@ -1,0 +1,1 @@
+"""dyno.toml: what it may hold, how it is read, what is checked."""
