@@ -11,7 +11,7 @@ from typing import Any
 from dyno_proxy.config.schema import EndpointConfig, MirrorConfig
 from dyno_proxy.ended import EndedRequests
 from dyno_proxy.endpoints import Endpoint
-from dyno_proxy.exchange import Exchange
+from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.gc_pauses import GcPauses
 from dyno_proxy.headers import RawHeaders
 from dyno_proxy.lag import LoopLag

@@ -14,7 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 
-from dyno_proxy.record import Record
+from dyno_proxy.exchange.record import Record
 from dyno_proxy.span import record_span, scope
 
 # The columns that the exporter (0.161) makes, without its codecs and indexes.

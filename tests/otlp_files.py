@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
 from dyno_proxy import span
-from dyno_proxy.record import Record
+from dyno_proxy.exchange.record import Record
 
 RESOURCE = Resource.create({"service.name": "dyno"})
 IDS = ("traceId", "spanId", "parentSpanId")

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dyno_proxy.attributes import OUTCOMES
-from dyno_proxy.record import Record
+from dyno_proxy.exchange.record import Record
 
 RUN_ID = "20261123_215900_0a1b"
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from .endpoints import Endpoint
 from .errors import UpstreamError, connect_fault, connect_message
-from .exchange import Exchange
+from .exchange.exchange import Exchange
 from .relay import UpstreamConnection
 
 _FIRST_RETRY_S: Final = 0.1

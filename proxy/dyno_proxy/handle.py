@@ -12,18 +12,18 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from .attempts import attempt
 from .config.schema import ProxyConfig
-from .context import read_baggage, read_traceparent
 from .ended import EndedRequests
 from .endpoints import Endpoint
 from .errors import RefusedError, UpstreamError, error_response
-from .exchange import Exchange
+from .exchange.exchange import Exchange
+from .exchange.route import Route, route
+from .exchange.trace_context import read_baggage, read_traceparent
 from .gc_pauses import GcPauses
 from .headers import HeadError, request_head
 from .keys import ClientKeys
 from .lag import LoopLag
 from .mirror import Mirror
 from .request_edit import USAGE_OPTION, asking_usage
-from .routes import Route, route
 from .server import CLOSE, KEEP, MeasuredProtocol
 from .telemetry import Telemetry
 from .upload import Upload

@@ -24,7 +24,7 @@ from .config.schema import TimeoutsConfig
 from .ended import EndedRequests
 from .endpoints import Endpoint
 from .errors import RefusedError, UpstreamError
-from .exchange import Exchange
+from .exchange.exchange import Exchange
 from .gc_pauses import GcPauses
 from .headers import RawHeaders, connection_options
 from .lag import LoopLag

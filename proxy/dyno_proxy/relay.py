@@ -19,7 +19,7 @@ from typing import Final, cast
 import httptools
 
 from .chunked import ChunkedEnd
-from .exchange import Exchange
+from .exchange.exchange import Exchange
 from .headers import HOP_BY_HOP, HeadError, check_response_head, response_head
 from .usage_chunk import UsageChunkFilter
 

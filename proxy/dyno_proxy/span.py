@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 
 from .attributes import ATTRIBUTES, BAGGAGE, SCHEMA_URL, SCOPE_NAME
-from .record import Record
+from .exchange.record import Record
 
 SCHEMA_VERSION: Final = 1
 

@@ -27,9 +27,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
+from .exchange.record import Record
 from .journal import JournalExporter, SetupError, check_folder
 from .metrics import Metrics
-from .record import Record
 from .span import parent_context, record_span, scope, span_name
 from .span_queue import Segment, SpanQueue
 

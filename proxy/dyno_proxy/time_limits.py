@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from .config.schema import TimeoutsConfig
-from .exchange import Exchange
+from .exchange.exchange import Exchange
 from .relay import UpstreamConnection
 
 _NS: Final = 1_000_000_000

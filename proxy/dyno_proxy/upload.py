@@ -9,7 +9,7 @@ from aiohttp import HttpVersion11, web
 
 from .config.schema import TimeoutsConfig
 from .errors import RefusedError
-from .exchange import KEPT_REQUEST_BYTES, Exchange
+from .exchange.exchange import KEPT_REQUEST_BYTES, Exchange
 from .relay import UpstreamConnection
 from .server import MeasuredProtocol
 from .time_limits import TimeLimits, has_limits

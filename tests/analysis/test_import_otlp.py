@@ -22,8 +22,8 @@ from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, attribute_text
 from dyno_command import dyno, refusal
 from dyno_proxy import attributes, span
+from dyno_proxy.exchange.record import Record
 from dyno_proxy.journal import JournalExporter
-from dyno_proxy.record import Record
 from otlp_files import framed, in_otlp, json_line, protobuf, readable
 from records import record, records, unstreamed
 

@@ -21,7 +21,7 @@ from dyno_proxy.collect.otlp import (
     received_spans,
     refusal,
 )
-from dyno_proxy.record import Record
+from dyno_proxy.exchange.record import Record
 from otlp_files import in_otlp, json_line, protobuf, readable
 from records import records
 

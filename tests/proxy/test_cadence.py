@@ -3,7 +3,7 @@ import timeit
 
 import pytest
 
-from dyno_proxy.cadence import MAX_CHUNKS, chunk_cadence
+from dyno_proxy.exchange.cadence import MAX_CHUNKS, chunk_cadence
 
 SEEDS = range(5)
 SECOND_US = 1_000_000

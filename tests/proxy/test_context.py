@@ -1,6 +1,6 @@
 import pytest
 
-from dyno_proxy.context import read_baggage, read_traceparent
+from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

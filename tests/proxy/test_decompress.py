@@ -193,7 +193,9 @@ def test_a_window_beyond_the_standards_is_refused() -> None:
 
 def test_libraries_are_imported_when_needed() -> None:
     """The proxy starts without brotli and zstd, which cost some ms."""
-    program = "import sys, dyno_proxy.exchange; print([m for m in ('brotli', 'backports.zstd') if m in sys.modules])"
+    program = (
+        "import sys, dyno_proxy.exchange.exchange; print([m for m in ('brotli', 'backports.zstd') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 

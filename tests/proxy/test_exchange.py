@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno_proxy.exchange import Exchange
+from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics import tpot_s
 from dyno_proxy.readers import READERS
-from dyno_proxy.record import Record
 from dyno_proxy.sse import MAX_EVENT_BYTES
 
 MS = 1_000_000

@@ -16,9 +16,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 import records as records_module
+from dyno_proxy.exchange.record import Record
 from dyno_proxy.families import DURATION_BOUNDS_S, Shared
 from dyno_proxy.metrics import MODELS_LIMIT, OTHER, Metrics, tpot_s
-from dyno_proxy.record import Record
 from dyno_proxy.tallies import Tally, TallyHistogram
 from records import record, records, unstreamed
 

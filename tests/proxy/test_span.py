@@ -15,8 +15,8 @@ from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 
 from dyno_proxy import span as span_module
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, SCOPE_NAME
+from dyno_proxy.exchange.record import Record
 from dyno_proxy.journal import journal_line
-from dyno_proxy.record import Record
 from dyno_proxy.span import (
     COLUMNS,
     TEXT_CHARACTERS,

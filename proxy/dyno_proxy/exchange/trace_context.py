@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
 
-from .attributes import ATTRIBUTES, BAGGAGE
+from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _TYPES: Final = {attribute.name: attribute.type for attribute in ATTRIBUTES if attribute.name in BAGGAGE}

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from .readers import Content
+from dyno_proxy.readers import Content
 
 _OF_STATUS: Final = {401: "auth", 403: "auth", 429: "rate_limited"}
 _OURS_TO_SAY: Final = ("client_cancelled", "rejected")  # whatever the status

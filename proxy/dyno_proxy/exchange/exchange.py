@@ -10,10 +10,8 @@ SSE events, and lets the API's reader say what each was.
 from array import array
 from typing import Final
 
-from .cadence import chunk_cadence
-from .decompress import TOO_LONG, Decompressor, UndecodableError, content_codings
-from .outcome import exchange_outcome
-from .readers import (
+from dyno_proxy.decompress import TOO_LONG, Decompressor, UndecodableError, content_codings
+from dyno_proxy.readers import (
     ANSWER,
     DONE,
     EVENT,
@@ -26,8 +24,11 @@ from .readers import (
     read_retry_after,
     seconds_said,
 )
+from dyno_proxy.sse import SseScanner
+
+from .cadence import chunk_cadence
+from .outcome import exchange_outcome
 from .record import Record
-from .sse import SseScanner
 
 KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # of the request's body, for its parameters
 KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer, for its usage

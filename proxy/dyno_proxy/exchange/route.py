@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from .readers import READERS, Reader
+from dyno_proxy.readers import READERS, Reader
 
 OPERATIONS: Final = {
     "chat/completions": "chat",

@@ -1,0 +1,1 @@
+"""One request's life as values: its stamps, its outcome, its record. Pure."""
