@@ -13,7 +13,7 @@ from dyno_proxy.ended import EndedRequests
 from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.gc_pauses import GcPauses
-from dyno_proxy.headers import RawHeaders
+from dyno_proxy.http.heads import RawHeaders
 from dyno_proxy.lag import LoopLag
 from dyno_proxy.metrics import Metrics
 from dyno_proxy.mirror import Mirror

@@ -19,7 +19,7 @@ from .exchange.exchange import Exchange
 from .exchange.route import Route, route
 from .exchange.trace_context import read_baggage, read_traceparent
 from .gc_pauses import GcPauses
-from .headers import HeadError, request_head
+from .http.heads import HeadError, request_head
 from .keys import ClientKeys
 from .lag import LoopLag
 from .mirror import Mirror

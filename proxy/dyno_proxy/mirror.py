@@ -26,7 +26,7 @@ from .endpoints import Endpoint
 from .errors import RefusedError, UpstreamError
 from .exchange.exchange import Exchange
 from .gc_pauses import GcPauses
-from .headers import RawHeaders, connection_options
+from .http.heads import RawHeaders, connection_options
 from .lag import LoopLag
 from .relay import UpstreamConnection
 from .request_edit import USAGE_OPTION, asking_usage, with_model

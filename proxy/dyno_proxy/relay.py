@@ -18,9 +18,9 @@ from typing import Final, cast
 
 import httptools
 
-from .chunked import ChunkedEnd
 from .exchange.exchange import Exchange
-from .headers import HOP_BY_HOP, HeadError, check_response_head, response_head
+from .http.chunked import ChunkedEnd
+from .http.heads import HOP_BY_HOP, HeadError, check_response_head, response_head
 from .usage_chunk import UsageChunkFilter
 
 MAX_HEAD_BYTES: Final = 64 * 1024  # also of what a chunked body may hold between two pieces of data, and after the last

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno_proxy import decompress
-from dyno_proxy.decompress import MAX_MEMBERS, Decompressor, UndecodableError, content_codings
+from dyno_proxy.http import content_coding
+from dyno_proxy.http.content_coding import MAX_MEMBERS, Decompressor, UndecodableError, content_codings
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -201,7 +201,7 @@ def test_libraries_are_imported_when_needed() -> None:
 
 def test_it_is_pure() -> None:
     """No clock, no files, no loop."""
-    tree = ast.parse(Path(decompress.__file__).read_text())
+    tree = ast.parse(Path(content_coding.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported <= {"sys", "zlib", "brotli", "collections.abc", "typing", "compression", "backports"}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.http.sse import MAX_EVENT_BYTES
 from dyno_proxy.metrics import tpot_s
 from dyno_proxy.readers import READERS
-from dyno_proxy.sse import MAX_EVENT_BYTES
 
 MS = 1_000_000
 START = 7_000 * MS

@@ -1,7 +1,7 @@
 import pytest
 
 from dyno_proxy.exchange.route import Route, route
-from dyno_proxy.headers import HeadError, check_response_head, connection_options, request_head, response_head
+from dyno_proxy.http.heads import HeadError, check_response_head, connection_options, request_head, response_head
 
 
 def head_for(headers: list[tuple[bytes, bytes]], **options: object) -> list[bytes]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dyno_proxy.sse import MAX_EVENT_BYTES, SseScanner
+from dyno_proxy.http.sse import MAX_EVENT_BYTES, SseScanner
 
 CASES = [
     # (bytes, the events' data)

@@ -10,7 +10,8 @@ SSE events, and lets the API's reader say what each was.
 from array import array
 from typing import Final
 
-from dyno_proxy.decompress import TOO_LONG, Decompressor, UndecodableError, content_codings
+from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, content_codings
+from dyno_proxy.http.sse import SseScanner
 from dyno_proxy.readers import (
     ANSWER,
     DONE,
@@ -24,7 +25,6 @@ from dyno_proxy.readers import (
     read_retry_after,
     seconds_said,
 )
-from dyno_proxy.sse import SseScanner
 
 from .cadence import chunk_cadence
 from .outcome import exchange_outcome

@@ -1,0 +1,1 @@
+"""Bytes and HTTP: heads, framing, server-sent events, content codings. Pure."""
