@@ -18,10 +18,10 @@ from .errors import RefusedError, UpstreamError, error_response
 from .exchange.exchange import Exchange
 from .exchange.route import Route, route
 from .exchange.trace_context import read_baggage, read_traceparent
-from .gc_pauses import GcPauses
 from .http.heads import HeadError, request_head
 from .keys import ClientKeys
-from .lag import LoopLag
+from .metrics.gc_pauses import GcPauses
+from .metrics.loop_lag import LoopLag
 from .mirror import Mirror
 from .request_edit import USAGE_OPTION, asking_usage
 from .server import CLOSE, KEEP, MeasuredProtocol

@@ -25,9 +25,9 @@ from .ended import EndedRequests
 from .endpoints import Endpoint
 from .errors import RefusedError, UpstreamError
 from .exchange.exchange import Exchange
-from .gc_pauses import GcPauses
 from .http.heads import RawHeaders, connection_options
-from .lag import LoopLag
+from .metrics.gc_pauses import GcPauses
+from .metrics.loop_lag import LoopLag
 from .relay import UpstreamConnection
 from .request_edit import USAGE_OPTION, asking_usage, with_model
 from .telemetry import Telemetry

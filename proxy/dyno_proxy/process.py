@@ -16,13 +16,13 @@ from aiohttp import web
 from .config.schema import Config, ConfigError, EndpointConfig, is_loopback, split_address
 from .conversion import Conversion
 from .endpoints import Endpoint
-from .families import Shared
-from .gc_pauses import GcPauses
 from .handle import Handler, OwnPage
 from .keys import client_keys
-from .lag import LoopLag
 from .listen import BACKLOG
-from .metrics import Metrics
+from .metrics.families import Shared
+from .metrics.gc_pauses import GcPauses
+from .metrics.loop_lag import LoopLag
+from .metrics.metrics import Metrics
 from .server import MeasuredProtocol, MeasuredServer
 from .telemetry import Telemetry
 

@@ -29,7 +29,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
 from .exchange.record import Record
 from .journal import JournalExporter, SetupError, check_folder
-from .metrics import Metrics
+from .metrics.metrics import Metrics
 from .span import parent_context, record_span, scope, span_name
 from .span_queue import Segment, SpanQueue
 

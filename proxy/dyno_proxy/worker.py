@@ -12,8 +12,8 @@ import uvloop
 
 from .config.schema import ConfigError
 from .control import Link, Listen, Order, Ready, Refused, Release, Reload, Serve, Stop, Taken
-from .families import Shared
 from .journal import SetupError
+from .metrics.families import Shared
 from .process import Proxy
 from .signals import Signals
 

@@ -24,8 +24,8 @@ from typing import Final
 from .collecting import collecting
 from .config.schema import Config, ConfigError
 from .control import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
-from .families import Shared
 from .listen import bind, url_of
+from .metrics.families import Shared
 from .reload import reload_on
 from .signals import Signals
 

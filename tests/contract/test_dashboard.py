@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from dyno_proxy.metrics import Metrics
+from dyno_proxy.metrics.metrics import Metrics
 
 GRAFANA: Final = Path(__file__).parents[2] / "deploy" / "grafana"
 DASHBOARD: Final[dict[str, Any]] = json.loads((GRAFANA / "dashboards" / "dyno.json").read_text(encoding="utf-8"))

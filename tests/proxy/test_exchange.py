@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.http.sse import MAX_EVENT_BYTES
-from dyno_proxy.metrics import tpot_s
+from dyno_proxy.metrics.metrics import tpot_s
 from dyno_proxy.readers import READERS
 
 MS = 1_000_000

@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import records as records_module
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.families import DURATION_BOUNDS_S, Shared
-from dyno_proxy.metrics import MODELS_LIMIT, OTHER, Metrics, tpot_s
-from dyno_proxy.tallies import Tally, TallyHistogram
+from dyno_proxy.metrics.families import DURATION_BOUNDS_S, Shared
+from dyno_proxy.metrics.metrics import MODELS_LIMIT, OTHER, Metrics, tpot_s
+from dyno_proxy.metrics.tallies import Tally, TallyHistogram
 from records import record, records, unstreamed
 
 CHAT: Final = {"endpoint": "metis", "model": "gpt-oss-120b", "operation": "chat"}
@@ -332,8 +332,8 @@ def test_workers_share_figures(tmp_path: Path) -> None:
     def worker(slot: int, requests: int, running: int) -> str:
         """A process that serves so many requests, leaves so many running, and prints its text of /metrics."""
         program = (
-            "import sys; from pathlib import Path; from dyno_proxy.metrics import Metrics; "
-            "from dyno_proxy.families import Shared; from records import record; "
+            "import sys; from pathlib import Path; from dyno_proxy.metrics.metrics import Metrics; "
+            "from dyno_proxy.metrics.families import Shared; from records import record; "
             f"m = Metrics('0', ['metis'], [], Shared(Path({str(tmp_path)!r}), {slot}))\n"
             f"for _ in range({requests}): m.started('metis'); m.finished(record()); m.observe(record())\n"
             f"for _ in range({running}): m.started('metis')\n"

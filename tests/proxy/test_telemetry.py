@@ -29,7 +29,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span, Status
 from dyno_proxy.attributes import SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.journal import SetupError
-from dyno_proxy.metrics import Metrics
+from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.telemetry import QUEUE_BYTES, Telemetry
 from records import record, stored
 

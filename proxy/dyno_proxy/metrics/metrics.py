@@ -16,7 +16,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
-from .exchange.record import Record
+from dyno_proxy.exchange.record import Record
+
 from .families import GC_BOUNDS_S, CollectedRegistry, Families, Shared, Unhurried, shared_registry, unhurried
 from .series import EndpointNumbers, Figures, Series, in_us
 from .tallies import Counted, Mark, Tally

@@ -1,0 +1,1 @@
+"""The proxy's figures, and Prometheus' text of them."""
