@@ -17,7 +17,7 @@ from dyno_proxy.collect.otlp import PROTOBUF
 from dyno_proxy.collect.server import Collector
 from dyno_proxy.config.schema import SpansConfig
 from dyno_proxy.keys import ClientKeys
-from dyno_proxy.listen import bind, url_of
+from dyno_proxy.process.sockets import bind, url_of
 from programs import running
 
 _READY = r"dyno collect: listening on (?P<url>http://\S+), spans in (?P<spans>.+)"

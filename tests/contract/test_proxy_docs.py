@@ -16,7 +16,7 @@ from dyno_proxy.attributes import BAGGAGE, OUTCOMES
 from dyno_proxy.config.schema import CollectorConfig, EndpointConfig, ProxyConfig, SpansConfig
 from dyno_proxy.journal import DISK, NOT_STORABLE
 from dyno_proxy.metrics.metrics import MODELS_LIMIT, Metrics
-from dyno_proxy.process import NEEDS_RESTART
+from dyno_proxy.process.proxy import NEEDS_RESTART
 from dyno_proxy.readers import content
 from records import record
 

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from dyno_proxy.config.schema import ConfigError
-from dyno_proxy.listen import bind, url_of
+from dyno_proxy.process.sockets import bind, url_of
 from fake_upstream import fake_upstream
 from proxy_process import LIMIT_S, ProxyProcess, configure, proxy_process, total
 

@@ -51,9 +51,9 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
 
     # Late, so that --help answers at once.
-    from dyno_proxy.app import run
     from dyno_proxy.config.schema import Config, ConfigError, load_config
     from dyno_proxy.journal import SetupError
+    from dyno_proxy.process.run import run
 
     default = Path("dyno.toml")
     path = arguments.config or (default if default.exists() else None)

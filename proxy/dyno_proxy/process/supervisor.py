@@ -21,13 +21,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from .collecting import collecting
-from .config.schema import Config, ConfigError
-from .control import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
-from .listen import bind, url_of
-from .metrics.families import Shared
+from dyno_proxy.config.schema import Config, ConfigError
+from dyno_proxy.metrics.families import Shared
+
+from .collector_process import collecting
+from .messages import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .reload import reload_on
 from .signals import Signals
+from .sockets import bind, url_of
 
 _STEADY_S: Final = 10.0  # who lived so long is started again at once
 _FIRST_PAUSE_S: Final = 0.1
@@ -160,7 +161,7 @@ class _Workers:
         try:
             with workers_end:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "dyno_proxy.worker", str(workers_end.fileno())),
+                    *(sys.executable, "-P", "-m", "dyno_proxy.process.worker", str(workers_end.fileno())),
                     stdin=DEVNULL,
                     pass_fds=[workers_end.fileno(), *chain(*descriptors, *metrics_descriptors)],
                     process_group=0,  # a terminal's Ctrl-C is for the parent alone

@@ -13,18 +13,19 @@ from typing import Final, NamedTuple
 import msgspec
 from aiohttp import web
 
-from .config.schema import Config, ConfigError, EndpointConfig, is_loopback, split_address
-from .conversion import Conversion
-from .endpoints import Endpoint
-from .handle import Handler, OwnPage
-from .keys import client_keys
-from .listen import BACKLOG
-from .metrics.families import Shared
-from .metrics.gc_pauses import GcPauses
-from .metrics.loop_lag import LoopLag
-from .metrics.metrics import Metrics
-from .server import MeasuredProtocol, MeasuredServer
-from .telemetry import Telemetry
+from dyno_proxy.config.schema import Config, ConfigError, EndpointConfig, is_loopback, split_address
+from dyno_proxy.conversion import Conversion
+from dyno_proxy.endpoints import Endpoint
+from dyno_proxy.handle import Handler, OwnPage
+from dyno_proxy.keys import client_keys
+from dyno_proxy.metrics.families import Shared
+from dyno_proxy.metrics.gc_pauses import GcPauses
+from dyno_proxy.metrics.loop_lag import LoopLag
+from dyno_proxy.metrics.metrics import Metrics
+from dyno_proxy.server import MeasuredProtocol, MeasuredServer
+from dyno_proxy.telemetry import Telemetry
+
+from .sockets import BACKLOG
 
 # What a running proxy can't change: other sockets, another folder, another number of processes, what its server has
 # been made with.

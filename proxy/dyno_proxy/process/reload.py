@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from .config.schema import Config, ConfigError
+from dyno_proxy.config.schema import Config, ConfigError
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 

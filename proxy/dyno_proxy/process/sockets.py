@@ -4,7 +4,7 @@ import errno
 import socket
 from typing import Any
 
-from .config.schema import ConfigError, split_address
+from dyno_proxy.config.schema import ConfigError, split_address
 
 BACKLOG = 1024
 

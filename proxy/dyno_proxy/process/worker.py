@@ -1,4 +1,4 @@
-"""A worker: one of several processes that share the port. Its parent starts it as `python -m dyno_proxy.worker FD`."""
+"""A worker: one of several processes that share the port. Its parent starts it as `python -m dyno_proxy.process.worker FD`."""
 
 import asyncio
 import logging
@@ -10,11 +10,12 @@ from typing import Final
 
 import uvloop
 
-from .config.schema import ConfigError
-from .control import Link, Listen, Order, Ready, Refused, Release, Reload, Serve, Stop, Taken
-from .journal import SetupError
-from .metrics.families import Shared
-from .process import Proxy
+from dyno_proxy.config.schema import ConfigError
+from dyno_proxy.journal import SetupError
+from dyno_proxy.metrics.families import Shared
+
+from .messages import Link, Listen, Order, Ready, Refused, Release, Reload, Serve, Stop, Taken
+from .proxy import Proxy
 from .signals import Signals
 
 _LOG: Final = logging.getLogger("dyno.proxy")

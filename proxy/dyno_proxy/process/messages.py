@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from .config.schema import Config
+from dyno_proxy.config.schema import Config
 
 _LENGTH_BYTES: Final = 4
 

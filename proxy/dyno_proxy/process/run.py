@@ -5,9 +5,10 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .config.schema import Config
-from .listen import bind, url_of
+from dyno_proxy.config.schema import Config
+
 from .reload import reload_on
+from .sockets import bind, url_of
 
 if TYPE_CHECKING:
     from .signals import Signals
@@ -20,7 +21,7 @@ def run(config: Config, load: Callable[[], Config]) -> int:
     Raises ConfigError or SetupError for what can't be served.
     """
     if config.proxy.workers > 1:
-        from .workers import supervise
+        from .supervisor import supervise
 
         return asyncio.run(supervise(config, load))
 
@@ -31,7 +32,7 @@ def run(config: Config, load: Callable[[], Config]) -> int:
 
 
 async def _serve_alone(config: Config, load: Callable[[], Config]) -> int:
-    from .collecting import collecting
+    from .collector_process import collecting
     from .signals import Signals
 
     signals = Signals()
@@ -51,7 +52,7 @@ async def _serve(
     sockets: list[socket.socket],
     metrics_sockets: list[socket.socket],
 ) -> int:
-    from .process import Proxy
+    from .proxy import Proxy
 
     proxy = Proxy(config)
     await proxy.listen(sockets, metrics_sockets)

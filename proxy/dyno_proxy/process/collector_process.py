@@ -16,9 +16,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from .config.schema import Config
-from .conversion import plain_environment
-from .listen import bind, url_of
+from dyno_proxy.config.schema import Config
+from dyno_proxy.conversion import plain_environment
+
+from .sockets import bind, url_of
 
 _STEADY_S: Final = 10.0  # who lived so long is started again soon
 _FIRST_PAUSE_S: Final = 0.1
