@@ -23,7 +23,7 @@ from .keys import ClientKeys
 from .metrics.gc_pauses import GcPauses
 from .metrics.loop_lag import LoopLag
 from .mirror import Mirror
-from .request_edit import USAGE_OPTION, asking_usage
+from .rewrite.request_body import USAGE_OPTION, asking_usage
 from .server import CLOSE, KEEP, MeasuredProtocol
 from .telemetry import Telemetry
 from .upload import Upload

@@ -29,7 +29,7 @@ from .http.heads import RawHeaders, connection_options
 from .metrics.gc_pauses import GcPauses
 from .metrics.loop_lag import LoopLag
 from .relay import UpstreamConnection
-from .request_edit import USAGE_OPTION, asking_usage, with_model
+from .rewrite.request_body import USAGE_OPTION, asking_usage, with_model
 from .telemetry import Telemetry
 from .time_limits import TimeLimits
 

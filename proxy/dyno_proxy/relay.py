@@ -21,7 +21,7 @@ import httptools
 from .exchange.exchange import Exchange
 from .http.chunked import ChunkedEnd
 from .http.heads import HOP_BY_HOP, HeadError, check_response_head, response_head
-from .usage_chunk import UsageChunkFilter
+from .rewrite.usage_chunk import UsageChunkFilter
 
 MAX_HEAD_BYTES: Final = 64 * 1024  # also of what a chunked body may hold between two pieces of data, and after the last
 MAX_INTERIM: Final = 1000  # 1xx responses before the one that counts

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dyno_command import cells, dyno
-from dyno_proxy.request_edit import asking_usage
+from dyno_proxy.rewrite.request_body import asking_usage
 from mirror_rig import (
     ANSWER,
     BODY,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno_proxy.request_edit import MAX_BRACKETS, MAX_MEMBERS, asking_usage, with_model
+from dyno_proxy.rewrite.request_body import MAX_BRACKETS, MAX_MEMBERS, asking_usage, with_model
 
 MODELS: list[tuple[bytes, bytes]] = [
     # (body, the same asking for "new")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dyno_proxy.usage_chunk import HELD_BYTES, UsageChunkFilter
+from dyno_proxy.rewrite.usage_chunk import HELD_BYTES, UsageChunkFilter
 
 HEAD = b'{"id":"c1","object":"chat.completion.chunk","created":1764000000,"model":"m"'
 TOKEN = b"data: " + HEAD + b',"choices":[{"index":0,"delta":{"content":"x"}}],"usage":null}\n\n'

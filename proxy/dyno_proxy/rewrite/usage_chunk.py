@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from .http.sse import SseScanner
+from dyno_proxy.http.sse import SseScanner
 
 HELD_BYTES: Final = 16 * 1024  # a usage chunk has some 300; what is longer passes
 
