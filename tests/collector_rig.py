@@ -16,8 +16,8 @@ from dyno_proxy.collect.intake import QUEUE_BYTES
 from dyno_proxy.collect.otlp import PROTOBUF
 from dyno_proxy.collect.server import Collector
 from dyno_proxy.config.schema import SpansConfig
-from dyno_proxy.keys import ClientKeys
 from dyno_proxy.process.sockets import bind, url_of
+from dyno_proxy.server.keys import ClientKeys
 from programs import running
 
 _READY = r"dyno collect: listening on (?P<url>http://\S+), spans in (?P<spans>.+)"

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from dyno_proxy.config.schema import EndpointConfig, MirrorConfig
-from dyno_proxy.ended import EndedRequests
 from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.http.heads import RawHeaders
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
-from dyno_proxy.mirror import Mirror
 from dyno_proxy.readers import READERS
+from dyno_proxy.server.deferred import EndedRequests
+from dyno_proxy.server.mirror import Mirror
 from dyno_proxy.telemetry import Telemetry
 from records import stored
 

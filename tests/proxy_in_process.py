@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dyno_proxy.endpoints import Endpoint
-from dyno_proxy.handle import Handler
-from dyno_proxy.keys import ClientKeys
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
-from dyno_proxy.server import MeasuredServer
+from dyno_proxy.server.connection import MeasuredServer
+from dyno_proxy.server.handler import Handler
+from dyno_proxy.server.keys import ClientKeys
 from dyno_proxy.telemetry import Telemetry
 from running_proxy import in_order_of_end
 

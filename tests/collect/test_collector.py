@@ -18,7 +18,7 @@ from collector_rig import message, own_collector, post, rows_in
 from dyno_proxy.collect import intake
 from dyno_proxy.collect import server as collect_server
 from dyno_proxy.collect.otlp import JSON, PROTOBUF
-from dyno_proxy.keys import ClientKeys
+from dyno_proxy.server.keys import ClientKeys
 from otlp_files import json_line, protobuf, readable
 from records import record
 

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from aiohttp import web
 
-from dyno_proxy.server import CLOSE, KEEP, MeasuredProtocol, MeasuredServer
+from dyno_proxy.server.connection import CLOSE, KEEP, MeasuredProtocol, MeasuredServer
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from dyno_proxy.ended import EACH, LARGE_BYTES, WAIT_S, EndedRequests
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.readers import READERS
+from dyno_proxy.server.deferred import EACH, LARGE_BYTES, WAIT_S, EndedRequests
 
 
 def answered(number: int, body: bytes = b"{}", kind: bytes = b"application/json") -> Exchange:

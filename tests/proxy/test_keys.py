@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dyno_proxy.errors import RefusedError
-from dyno_proxy.keys import ClientKeys
+from dyno_proxy.server.keys import ClientKeys
 from network import endpoint, upstream
 from proxy_in_process import proxy_in_process
 from raw_http import exchange, request_bytes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno_proxy.server import MeasuredProtocol
+from dyno_proxy.server.connection import MeasuredProtocol
 from relay_rig import answering, rig
 
 POST = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}"

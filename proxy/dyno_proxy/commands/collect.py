@@ -69,9 +69,9 @@ def _numbers(text: str) -> list[int]:
 
 async def _serve(config: "Config", inherited: list[int] | None) -> int:
     from dyno_proxy.collect.server import Collector
-    from dyno_proxy.keys import client_keys
     from dyno_proxy.process.signals import Signals
     from dyno_proxy.process.sockets import bind, url_of
+    from dyno_proxy.server.keys import client_keys
 
     signals = Signals()
     signals.listen()

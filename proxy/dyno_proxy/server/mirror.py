@@ -19,19 +19,20 @@ from urllib.parse import quote
 
 import msgspec
 
-from .attempts import attempt
-from .config.schema import TimeoutsConfig
-from .ended import EndedRequests
-from .endpoints import Endpoint
-from .errors import RefusedError, UpstreamError
-from .exchange.exchange import Exchange
-from .http.heads import RawHeaders, connection_options
-from .metrics.gc_pauses import GcPauses
-from .metrics.loop_lag import LoopLag
-from .relay import UpstreamConnection
-from .rewrite.request_body import USAGE_OPTION, asking_usage, with_model
-from .telemetry import Telemetry
-from .time_limits import TimeLimits
+from dyno_proxy.attempts import attempt
+from dyno_proxy.config.schema import TimeoutsConfig
+from dyno_proxy.endpoints import Endpoint
+from dyno_proxy.errors import RefusedError, UpstreamError
+from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.http.heads import RawHeaders, connection_options
+from dyno_proxy.metrics.gc_pauses import GcPauses
+from dyno_proxy.metrics.loop_lag import LoopLag
+from dyno_proxy.relay import UpstreamConnection
+from dyno_proxy.rewrite.request_body import USAGE_OPTION, asking_usage, with_model
+from dyno_proxy.telemetry import Telemetry
+from dyno_proxy.time_limits import TimeLimits
+
+from .deferred import EndedRequests
 
 COPY_LIMIT_S: Final = 600.0  # of a copy as a whole, where its endpoint has no total_s: nobody waits for it
 

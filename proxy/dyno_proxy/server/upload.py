@@ -7,12 +7,13 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from .config.schema import TimeoutsConfig
-from .errors import RefusedError
-from .exchange.exchange import KEPT_REQUEST_BYTES, Exchange
-from .relay import UpstreamConnection
-from .server import MeasuredProtocol
-from .time_limits import TimeLimits, has_limits
+from dyno_proxy.config.schema import TimeoutsConfig
+from dyno_proxy.errors import RefusedError
+from dyno_proxy.exchange.exchange import KEPT_REQUEST_BYTES, Exchange
+from dyno_proxy.relay import UpstreamConnection
+from dyno_proxy.time_limits import TimeLimits, has_limits
+
+from .connection import MeasuredProtocol
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 

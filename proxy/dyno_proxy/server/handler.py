@@ -10,22 +10,23 @@ from typing import cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from .attempts import attempt
-from .config.schema import ProxyConfig
-from .ended import EndedRequests
-from .endpoints import Endpoint
-from .errors import RefusedError, UpstreamError, error_response
-from .exchange.exchange import Exchange
-from .exchange.route import Route, route
-from .exchange.trace_context import read_baggage, read_traceparent
-from .http.heads import HeadError, request_head
+from dyno_proxy.attempts import attempt
+from dyno_proxy.config.schema import ProxyConfig
+from dyno_proxy.endpoints import Endpoint
+from dyno_proxy.errors import RefusedError, UpstreamError, error_response
+from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.exchange.route import Route, route
+from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
+from dyno_proxy.http.heads import HeadError, request_head
+from dyno_proxy.metrics.gc_pauses import GcPauses
+from dyno_proxy.metrics.loop_lag import LoopLag
+from dyno_proxy.rewrite.request_body import USAGE_OPTION, asking_usage
+from dyno_proxy.telemetry import Telemetry
+
+from .connection import CLOSE, KEEP, MeasuredProtocol
+from .deferred import EndedRequests
 from .keys import ClientKeys
-from .metrics.gc_pauses import GcPauses
-from .metrics.loop_lag import LoopLag
 from .mirror import Mirror
-from .rewrite.request_body import USAGE_OPTION, asking_usage
-from .server import CLOSE, KEEP, MeasuredProtocol
-from .telemetry import Telemetry
 from .upload import Upload
 
 _LOG = logging.getLogger("dyno.proxy")

@@ -18,9 +18,9 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
 
-from .config.schema import ProxyConfig
-from .errors import RefusedError, error_response, raw_error
-from .relay import UpstreamConnection
+from dyno_proxy.config.schema import ProxyConfig
+from dyno_proxy.errors import RefusedError, error_response, raw_error
+from dyno_proxy.relay import UpstreamConnection
 
 Refused = Callable[[int, str, int, int], None]
 

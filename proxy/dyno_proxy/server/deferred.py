@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from .exchange.exchange import Exchange
-from .exchange.record import Record
+from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.exchange.record import Record
 
 EACH: Final = 8  # 0.3 ms of the event loop's time
 WAIT_S: Final = 0.01

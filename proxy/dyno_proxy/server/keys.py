@@ -7,8 +7,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from .config.schema import ConfigError
-from .errors import RefusedError
+from dyno_proxy.config.schema import ConfigError
+from dyno_proxy.errors import RefusedError
 
 _KEY: Final = re.compile(rb"[\x21-\x7e]+")
 
