@@ -18,7 +18,7 @@ from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.readers import READERS
 from dyno_proxy.server.deferred import EndedRequests
 from dyno_proxy.server.mirror import Mirror
-from dyno_proxy.telemetry import Telemetry
+from dyno_proxy.telemetry.telemetry import Telemetry
 from records import stored
 
 CHAT = "/chat/completions"

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.span import record_span, scope
+from dyno_proxy.telemetry.span import record_span, scope
 
 # The columns that the exporter (0.161) makes, without its codecs and indexes.
 TABLE = """

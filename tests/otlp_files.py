@@ -11,8 +11,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
-from dyno_proxy import span
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.telemetry import span
 
 RESOURCE = Resource.create({"service.name": "dyno"})
 IDS = ("traceId", "spanId", "parentSpanId")

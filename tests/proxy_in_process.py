@@ -15,7 +15,7 @@ from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.server.connection import MeasuredServer
 from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import ClientKeys
-from dyno_proxy.telemetry import Telemetry
+from dyno_proxy.telemetry.telemetry import Telemetry
 from running_proxy import in_order_of_end
 
 

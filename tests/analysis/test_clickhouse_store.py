@@ -26,7 +26,7 @@ from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.folder import Selection
 from dyno_proxy.attributes import OUTCOMES
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.span import record_span, scope, span_row
+from dyno_proxy.telemetry.span import record_span, scope, span_row
 from otel_traces import TABLE, insert_sql
 from programs import running
 from records import record, unstreamed

@@ -15,8 +15,9 @@ from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_analysis.spans import folder as span_folder
 from dyno_command import dyno, refusal
 from dyno_driver import run_record
-from dyno_proxy import attributes, journal
-from dyno_proxy.span import COLUMNS
+from dyno_proxy import attributes
+from dyno_proxy.telemetry import journal
+from dyno_proxy.telemetry.span import COLUMNS
 from shared_data import PUBLISHED, needs_shared
 from stored_spans import pair, streamed, write
 

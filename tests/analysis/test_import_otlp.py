@@ -21,9 +21,10 @@ from dyno_analysis.ingest.staged import JOURNAL_BYTES
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, attribute_text
 from dyno_command import dyno, refusal
-from dyno_proxy import attributes, span
+from dyno_proxy import attributes
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.journal import JournalExporter
+from dyno_proxy.telemetry import span
+from dyno_proxy.telemetry.journal import JournalExporter
 from otlp_files import framed, in_otlp, json_line, protobuf, readable
 from records import record, records, unstreamed
 

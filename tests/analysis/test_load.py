@@ -14,7 +14,7 @@ from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import SEEDS, parse
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
-from dyno_proxy.span import COLUMNS
+from dyno_proxy.telemetry.span import COLUMNS
 from shared_data import SHARED, needs_shared
 from stored_spans import line, span, streamed, write
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dyno_analysis.compaction.retention import Keep, expired, parse_keep
 from dyno_analysis.errors import InputError
 from dyno_analysis.spans.file_names import SpanFile, finished, parse, process, sort_out, together
-from dyno_proxy.journal import writer_name
+from dyno_proxy.telemetry.journal import writer_name
 
 J1, J5, J9 = (SpanFile("w", first, None) for first in (1, 5, 9))
 

@@ -21,7 +21,7 @@ def slow_disk() -> None:
 
 def no_telemetry() -> None:
     from dyno_proxy.exchange.record import Record
-    from dyno_proxy.telemetry import Telemetry
+    from dyno_proxy.telemetry.telemetry import Telemetry
 
     def let_go(self: Telemetry, record: Record) -> None:
         pass

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import duckdb
 
 from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY
-from dyno_proxy.span import COLUMNS
+from dyno_proxy.telemetry.span import COLUMNS
 
 WRITER: Final = "simulated_1_20261124T215900000000Z"
 STARTED_US: Final = 1_795_557_540_000_000

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector_rig import START_NS, message
-from dyno_proxy import span as proxy_span
 from dyno_proxy.collect.otlp import (
     JSON,
     PROTOBUF,
@@ -22,6 +21,7 @@ from dyno_proxy.collect.otlp import (
     refusal,
 )
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.telemetry import span as proxy_span
 from otlp_files import in_otlp, json_line, protobuf, readable
 from records import records
 

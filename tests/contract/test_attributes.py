@@ -19,7 +19,7 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, Attribute
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.metrics import Metrics
-from dyno_proxy.span import COLUMNS
+from dyno_proxy.telemetry.span import COLUMNS
 
 CONVENTIONS: Final[dict[str, ModuleType]] = {
     "gen_ai.": gen_ai_attributes,

@@ -11,14 +11,14 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dyno_proxy import telemetry
 from dyno_proxy.attributes import BAGGAGE, OUTCOMES
 from dyno_proxy.config.schema import CollectorConfig, EndpointConfig, ProxyConfig, SpansConfig
-from dyno_proxy.journal import DISK, NOT_STORABLE
 from dyno_proxy.metrics.metrics import MODELS_LIMIT, Metrics
 from dyno_proxy.process.proxy import NEEDS_RESTART
 from dyno_proxy.readers import content
 from dyno_proxy.server import mirror
+from dyno_proxy.telemetry import telemetry
+from dyno_proxy.telemetry.journal import DISK, NOT_STORABLE
 from records import record
 
 REPOSITORY: Final = Path(__file__).parents[2]

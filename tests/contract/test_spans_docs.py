@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from dyno_proxy.attributes import ATTRIBUTES
-from dyno_proxy.span import COLUMNS, SCHEMA_VERSION
+from dyno_proxy.telemetry.span import COLUMNS, SCHEMA_VERSION
 
 DOCS = (Path(__file__).parents[2] / "docs" / "spans.md").read_text(encoding="utf-8")
 

@@ -18,7 +18,7 @@ from dyno_analysis.compaction.compaction import alone
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
 from dyno_analysis.spans.sql_text import sql_text
-from dyno_proxy.journal import JournalExporter, check_folder, record_line
+from dyno_proxy.telemetry.journal import JournalExporter, check_folder, record_line
 from fake_upstream import fake_upstream
 from programs import running
 from proxy_process import proxy_process

@@ -25,8 +25,15 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.journal import LINE_BYTES, JournalExporter, SetupError, check_folder, journal_line, writer_name
-from dyno_proxy.span import COLUMNS, record_span, scope
+from dyno_proxy.telemetry.journal import (
+    LINE_BYTES,
+    JournalExporter,
+    SetupError,
+    check_folder,
+    journal_line,
+    writer_name,
+)
+from dyno_proxy.telemetry.span import COLUMNS, record_span, scope
 from records import parsed, record, records, stored
 
 RESOURCE: Final = Resource({})

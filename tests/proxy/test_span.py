@@ -13,11 +13,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 
-from dyno_proxy import span as span_module
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.journal import journal_line
-from dyno_proxy.span import (
+from dyno_proxy.telemetry import span as span_module
+from dyno_proxy.telemetry.journal import journal_line
+from dyno_proxy.telemetry.span import (
     COLUMNS,
     TEXT_CHARACTERS,
     RecordSpan,

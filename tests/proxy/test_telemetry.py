@@ -28,9 +28,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span, Status
 
 from dyno_proxy.attributes import SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.journal import SetupError
 from dyno_proxy.metrics.metrics import Metrics
-from dyno_proxy.telemetry import QUEUE_BYTES, Telemetry
+from dyno_proxy.telemetry.journal import SetupError
+from dyno_proxy.telemetry.telemetry import QUEUE_BYTES, Telemetry
 from records import record, stored
 
 WAIT_S: Final = 30.0
@@ -502,7 +502,7 @@ async def test_otlp_can_be_switched_off(
 def test_exporters_are_imported_only_where_configured() -> None:
     """They take longer than all the rest of the proxy's start."""
     program = (
-        "import sys, dyno_proxy.telemetry\n"
+        "import sys, dyno_proxy.telemetry.telemetry\n"
         "print([name for name in sys.modules if 'exporter' in name or name in ('grpc', 'requests', 'duckdb')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dyno_proxy.journal import JournalExporter, check_folder
+from dyno_proxy.telemetry.journal import JournalExporter, check_folder
 
 from .otlp import BadMessageError, Received, plain_body, read_message, received_spans
 

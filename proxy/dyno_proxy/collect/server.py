@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 
 from dyno_proxy.config.schema import SpansConfig
-from dyno_proxy.conversion import Conversion
 from dyno_proxy.errors import RefusedError
 from dyno_proxy.process.sockets import BACKLOG
 from dyno_proxy.server.keys import ClientKeys
+from dyno_proxy.telemetry.compaction import Conversion
 
 from .intake import QUEUE_BYTES, Body, FullError, Intake, UnwrittenError
 from .otlp import ENCODINGS, JSON, PROTOBUF, BadMessageError, answer, refusal

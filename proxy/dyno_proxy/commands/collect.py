@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
     # Late, so that --help answers at once.
     from dyno_proxy.config.schema import ConfigError, load_config
-    from dyno_proxy.journal import SetupError
+    from dyno_proxy.telemetry.journal import SetupError
 
     default = Path("dyno.toml")
     path = arguments.config or (default if default.exists() else None)

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from dyno_proxy.config.schema import Config
-from dyno_proxy.conversion import plain_environment
+from dyno_proxy.telemetry.compaction import plain_environment
 
 from .sockets import bind, url_of
 

@@ -11,8 +11,8 @@ from typing import Final
 import uvloop
 
 from dyno_proxy.config.schema import ConfigError
-from dyno_proxy.journal import SetupError
 from dyno_proxy.metrics.families import Shared
+from dyno_proxy.telemetry.journal import SetupError
 
 from .messages import Link, Listen, Order, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .proxy import Proxy

@@ -21,7 +21,7 @@ from dyno_proxy.http.heads import HeadError, request_head
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.rewrite.request_body import USAGE_OPTION, asking_usage
-from dyno_proxy.telemetry import Telemetry
+from dyno_proxy.telemetry.telemetry import Telemetry
 
 from .connection import CLOSE, KEEP, MeasuredProtocol
 from .deferred import EndedRequests

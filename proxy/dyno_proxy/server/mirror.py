@@ -29,7 +29,7 @@ from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.relay import UpstreamConnection
 from dyno_proxy.rewrite.request_body import USAGE_OPTION, asking_usage, with_model
-from dyno_proxy.telemetry import Telemetry
+from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.time_limits import TimeLimits
 
 from .deferred import EndedRequests

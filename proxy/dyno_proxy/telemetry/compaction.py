@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from .config.schema import SpansConfig
+from dyno_proxy.config.schema import SpansConfig
 
 _JOURNAL: Final = re.compile(r"[A-Za-z0-9_]+-\d{12}\.jsonl")
 _WORTH_BYTES: Final = 1_000_000  # left by earlier proxies; less isn't worth a process beside the first requests

@@ -34,7 +34,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from .exchange.record import Record
+from dyno_proxy.exchange.record import Record
+
 from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, scope, span_row
 
 JOURNAL_BYTES: Final = 19_000_000  # then a new file begins: one becomes Parquet in little memory

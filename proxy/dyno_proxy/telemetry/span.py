@@ -32,8 +32,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import AttributeValue
 
-from .attributes import ATTRIBUTES, BAGGAGE, SCHEMA_URL, SCOPE_NAME
-from .exchange.record import Record
+from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, SCHEMA_URL, SCOPE_NAME
+from dyno_proxy.exchange.record import Record
 
 SCHEMA_VERSION: Final = 1
 

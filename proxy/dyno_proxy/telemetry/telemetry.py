@@ -27,11 +27,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
-from .exchange.record import Record
+from dyno_proxy.exchange.record import Record
+from dyno_proxy.metrics.metrics import Metrics
+
 from .journal import JournalExporter, SetupError, check_folder
-from .metrics.metrics import Metrics
+from .queue import Segment, SpanQueue
 from .span import parent_context, record_span, scope, span_name
-from .span_queue import Segment, SpanQueue
 
 QUEUE_RECORDS: Final = 20_000
 QUEUE_BYTES: Final = 64_000_000  # of lines that wait

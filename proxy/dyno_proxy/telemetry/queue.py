@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from .exchange.record import Record
+from dyno_proxy.exchange.record import Record
 
 SEGMENT_BYTES: Final = 4_000_000  # one write's
 CHUNK_BYTES: Final = 40  # what a chunk's time takes in a record that isn't a line yet

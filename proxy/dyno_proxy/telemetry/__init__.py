@@ -1,0 +1,1 @@
+"""A finished exchange becomes span files and OTLP."""
