@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from dyno_proxy.config.schema import EndpointConfig, MirrorConfig
-from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.http.heads import RawHeaders
 from dyno_proxy.metrics.gc_pauses import GcPauses
@@ -19,6 +18,7 @@ from dyno_proxy.readers import READERS
 from dyno_proxy.server.deferred import EndedRequests
 from dyno_proxy.server.mirror import Mirror
 from dyno_proxy.telemetry.telemetry import Telemetry
+from dyno_proxy.upstream.endpoint import Endpoint
 from records import stored
 
 CHAT = "/chat/completions"

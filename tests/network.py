@@ -18,8 +18,8 @@ import trustme
 from aiohappyeyeballs import AddrInfoType
 
 from dyno_proxy.config.schema import EndpointConfig, TimeoutsConfig
-from dyno_proxy.endpoints import Endpoint
-from dyno_proxy.pool import Pool
+from dyno_proxy.upstream.endpoint import Endpoint
+from dyno_proxy.upstream.pool import Pool
 from proxy_in_process import proxy_in_process
 from raw_http import Answer, exchange, request_bytes
 

@@ -9,13 +9,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.server.connection import MeasuredServer
 from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import ClientKeys
 from dyno_proxy.telemetry.telemetry import Telemetry
+from dyno_proxy.upstream.endpoint import Endpoint
 from running_proxy import in_order_of_end
 
 

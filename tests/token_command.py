@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dyno_proxy.auth import Token
+from dyno_proxy.upstream.token import Token
 
 
 class Command:

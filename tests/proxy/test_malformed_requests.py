@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dyno_proxy.config.schema import EndpointConfig
-from dyno_proxy.endpoints import Endpoint
+from dyno_proxy.upstream.endpoint import Endpoint
 from malformed_cases import MALFORMED, Malformed, get, post
 from proxy_in_process import ProxyInProcess, proxy_in_process
 from raw_upstream import raw_upstream

@@ -11,7 +11,7 @@ from aiohappyeyeballs import AddrInfoType
 
 from both_loops import on_both_loops
 from dyno_proxy.config.schema import ConfigError
-from dyno_proxy.pool import MAX_IDLE, Pool
+from dyno_proxy.upstream.pool import MAX_IDLE, Pool
 from network import ASK, ask, at, blackhole, endpoint, free_port, outcome, upstream
 from proxy_in_process import proxy_in_process
 from raw_http import exchange

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from both_loops import on_both_loops
-from dyno_proxy.auth import Token
 from dyno_proxy.config.schema import ConfigError, EndpointConfig, TokenConfig
-from dyno_proxy.endpoints import Endpoint
+from dyno_proxy.upstream.endpoint import Endpoint
+from dyno_proxy.upstream.token import Token
 from network import endpoint, upstream
 from proxy_in_process import proxy_in_process
 from raw_http import exchange, request_bytes

@@ -14,7 +14,6 @@ import msgspec
 from aiohttp import web
 
 from dyno_proxy.config.schema import Config, ConfigError, EndpointConfig, is_loopback, split_address
-from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.metrics.families import Shared
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
@@ -24,6 +23,7 @@ from dyno_proxy.server.handler import Handler, OwnPage
 from dyno_proxy.server.keys import client_keys
 from dyno_proxy.telemetry.compaction import Conversion
 from dyno_proxy.telemetry.telemetry import Telemetry
+from dyno_proxy.upstream.endpoint import Endpoint
 
 from .sockets import BACKLOG
 

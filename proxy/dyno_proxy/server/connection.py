@@ -20,7 +20,7 @@ from aiohttp.web_server import Server
 
 from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.errors import RefusedError, error_response, raw_error
-from dyno_proxy.relay import UpstreamConnection
+from dyno_proxy.upstream.relay import UpstreamConnection
 
 Refused = Callable[[int, str, int, int], None]
 

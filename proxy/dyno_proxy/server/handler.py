@@ -10,9 +10,7 @@ from typing import cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from dyno_proxy.attempts import attempt
 from dyno_proxy.config.schema import ProxyConfig
-from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.errors import RefusedError, UpstreamError, error_response
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.route import Route, route
@@ -22,6 +20,8 @@ from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.rewrite.request_body import USAGE_OPTION, asking_usage
 from dyno_proxy.telemetry.telemetry import Telemetry
+from dyno_proxy.upstream.endpoint import Endpoint
+from dyno_proxy.upstream.retries import attempt
 
 from .connection import CLOSE, KEEP, MeasuredProtocol
 from .deferred import EndedRequests

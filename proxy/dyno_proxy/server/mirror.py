@@ -19,18 +19,18 @@ from urllib.parse import quote
 
 import msgspec
 
-from dyno_proxy.attempts import attempt
 from dyno_proxy.config.schema import TimeoutsConfig
-from dyno_proxy.endpoints import Endpoint
 from dyno_proxy.errors import RefusedError, UpstreamError
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.http.heads import RawHeaders, connection_options
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
-from dyno_proxy.relay import UpstreamConnection
 from dyno_proxy.rewrite.request_body import USAGE_OPTION, asking_usage, with_model
 from dyno_proxy.telemetry.telemetry import Telemetry
-from dyno_proxy.time_limits import TimeLimits
+from dyno_proxy.upstream.endpoint import Endpoint
+from dyno_proxy.upstream.relay import UpstreamConnection
+from dyno_proxy.upstream.retries import attempt
+from dyno_proxy.upstream.time_limits import TimeLimits
 
 from .deferred import EndedRequests
 

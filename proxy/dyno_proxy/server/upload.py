@@ -10,8 +10,8 @@ from aiohttp import HttpVersion11, web
 from dyno_proxy.config.schema import TimeoutsConfig
 from dyno_proxy.errors import RefusedError
 from dyno_proxy.exchange.exchange import KEPT_REQUEST_BYTES, Exchange
-from dyno_proxy.relay import UpstreamConnection
-from dyno_proxy.time_limits import TimeLimits, has_limits
+from dyno_proxy.upstream.relay import UpstreamConnection
+from dyno_proxy.upstream.time_limits import TimeLimits, has_limits
 
 from .connection import MeasuredProtocol
 

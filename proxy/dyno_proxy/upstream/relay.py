@@ -18,10 +18,10 @@ from typing import Final, cast
 
 import httptools
 
-from .exchange.exchange import Exchange
-from .http.chunked import ChunkedEnd
-from .http.heads import HOP_BY_HOP, HeadError, check_response_head, response_head
-from .rewrite.usage_chunk import UsageChunkFilter
+from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.http.chunked import ChunkedEnd
+from dyno_proxy.http.heads import HOP_BY_HOP, HeadError, check_response_head, response_head
+from dyno_proxy.rewrite.usage_chunk import UsageChunkFilter
 
 MAX_HEAD_BYTES: Final = 64 * 1024  # also of what a chunked body may hold between two pieces of data, and after the last
 MAX_INTERIM: Final = 1000  # 1xx responses before the one that counts

@@ -5,9 +5,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from .endpoints import Endpoint
-from .errors import UpstreamError, connect_fault, connect_message
-from .exchange.exchange import Exchange
+from dyno_proxy.errors import UpstreamError, connect_fault, connect_message
+from dyno_proxy.exchange.exchange import Exchange
+
+from .endpoint import Endpoint
 from .relay import UpstreamConnection
 
 _FIRST_RETRY_S: Final = 0.1

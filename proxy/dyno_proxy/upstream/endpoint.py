@@ -4,10 +4,11 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
-from .auth import Token
-from .config.schema import ConfigError, EndpointConfig
+from dyno_proxy.config.schema import ConfigError, EndpointConfig
+
 from .pool import Pool
 from .tls import TlsFileError, tls_context
+from .token import Token
 from .tunnel import HttpProxy
 
 

@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from .command import output_of
-from .errors import RefusedError
-from .shared import SharedCall
+from dyno_proxy.errors import RefusedError
+
+from .program_output import output_of
+from .single_flight import SharedCall
 
 COMMAND_TIMEOUT_S: Final = 60.0
 FILE_TIMEOUT_S: Final = 5.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from .errors import ProxyAuthenticationError, ProxyProtocolError, ProxyRefusedError
+from dyno_proxy.errors import ProxyAuthenticationError, ProxyProtocolError, ProxyRefusedError
 
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _HEAD_END: Final = b"\r\n\r\n"

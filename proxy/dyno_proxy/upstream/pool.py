@@ -5,10 +5,11 @@ import socket
 import ssl
 from typing import Final
 
+from dyno_proxy.errors import ProxyUnreachableError, connect_fault
+
 from .dial import Resolve, dial, look_up
-from .errors import ProxyUnreachableError, connect_fault
 from .relay import UpstreamConnection
-from .shared import SharedCall
+from .single_flight import SharedCall
 from .tunnel import HttpProxy, open_tunnel
 
 IDLE_TIMEOUT_S: Final = 30.0  # below the usual servers' own, so that a request seldom meets a closing connection

@@ -4,8 +4,9 @@ import asyncio
 import time
 from typing import Final
 
-from .config.schema import TimeoutsConfig
-from .exchange.exchange import Exchange
+from dyno_proxy.config.schema import TimeoutsConfig
+from dyno_proxy.exchange.exchange import Exchange
+
 from .relay import UpstreamConnection
 
 _NS: Final = 1_000_000_000
