@@ -16,7 +16,7 @@ from .arguments import RunOptions
 from .client import Answer, Endpoint, Parameters, ProxyClient, select
 from .errors import ProxyGoneError
 from .progress import progress_on
-from .prompts import prompt_set
+from .prompts.prompt_set import WARMUP, PromptSet
 from .stopping import StoppedError, unless
 
 
@@ -47,7 +47,7 @@ async def run(
     proxy_url: str,
     api_key: str | None,
     options: RunOptions,
-    prompt_set: prompt_set.PromptSet,
+    prompt_set: PromptSet,
     spans: Path,
     command: Sequence[str],
     stop: asyncio.Event,
@@ -100,7 +100,7 @@ async def _ask_all(
     client: ProxyClient,
     turns: Sequence[schedule.Turn],
     endpoints: Sequence[Endpoint],
-    prompt_set: prompt_set.PromptSet,
+    prompt_set: PromptSet,
     options: RunOptions,
     run_id: str,
     answers: list[Answer],
@@ -108,7 +108,7 @@ async def _ask_all(
 ) -> str | None:
     """Each turn's answer into `answers`; returns what stopped it before the last, None if nothing did."""
     by_name = {endpoint.name: endpoint for endpoint in endpoints}
-    texts = {prompt.prompt_id: prompt.prompt for prompt in (prompt_set.WARMUP, *prompt_set.prompts)}
+    texts = {prompt.prompt_id: prompt.prompt for prompt in (WARMUP, *prompt_set.prompts)}
     parameters = Parameters(
         options.temperature, options.max_tokens, options.sampling_seed, options.stream, options.timeout_s
     )
@@ -135,7 +135,7 @@ def _record(
     started: datetime,
     seed: int | None,
     options: RunOptions,
-    prompt_set: prompt_set.PromptSet,
+    prompt_set: PromptSet,
     endpoints: Sequence[Endpoint],
     proxy_url: str,
     proxy_version: str,

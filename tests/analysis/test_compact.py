@@ -24,8 +24,9 @@ from stored_spans import STARTED_AT_US, line, span, streamed, write
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dyno_analysis import convert, span_files
-for number, _ in enumerate(convert.steps(Path(sys.argv[1]), span_files.parse(sys.argv[2])), start=1):
+from dyno_analysis.compaction import convert
+from dyno_analysis.spans import file_names
+for number, _ in enumerate(convert.steps(Path(sys.argv[1]), file_names.parse(sys.argv[2])), start=1):
     if number == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 """

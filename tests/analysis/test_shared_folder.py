@@ -22,7 +22,7 @@ _WRITER = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from dyno_proxy.journal import JournalExporter
+from dyno_proxy.telemetry.journal import JournalExporter
 from records import record
 exporter = JournalExporter(Path(sys.argv[1]), written=lambda _: None, dropped=lambda *_: sys.exit(3))
 while True:
@@ -36,7 +36,7 @@ _COMPACTION = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from dyno_analysis.compact import Compaction
+from dyno_analysis.compaction.compaction import Compaction
 compaction = Compaction(Path(sys.argv[1]), datetime.now(UTC), lambda _: None, lambda text: None, False)
 compaction.convert()
 compaction.merge()

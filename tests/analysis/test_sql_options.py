@@ -172,7 +172,7 @@ def test_what_the_shell_does(spans: Path, tmp_path: Path, statement: str, answer
 
 
 def test_percentiles_and_their_intervals(spans: Path) -> None:
-    """The median's interval is that of statistics.py, whatever n; others hold their percentile as often as they say."""
+    """The median's interval is stats/paired.py's, whatever n; others hold their percentile as often as they say."""
     rng = np.random.default_rng(7)
     with dyno_analysis.connect(spans) as connection:
         for n in (1, 5, 6, 7, 50, 367, 368, 3_000):

@@ -1,4 +1,7 @@
-"""What server.py leans on in aiohttp without a promise: when a test here fails, a new aiohttp needs a closer look."""
+"""What server/connection.py leans on in aiohttp without a promise.
+
+When a test here fails, a new aiohttp needs a closer look.
+"""
 
 import asyncio
 import contextlib

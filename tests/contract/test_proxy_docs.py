@@ -70,7 +70,7 @@ def keys_of(struct: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
     ],
 )
 def test_every_key_and_its_default(title: str, struct: type[msgspec.Struct]) -> None:
-    """In the order of config.py, each once, with a meaning."""
+    """In the order of config/schema.py, each once, with a meaning."""
     rows = table(title)
     assert {named(key)[0]: default for key, default, _ in rows} == keys_of(struct)
     assert [named(key)[0] for key, _, _ in rows] == list(keys_of(struct))

@@ -15,7 +15,7 @@ from fake_hub import fake_hub
 # Its hub settings are read once a process, so each case is a process of its own.
 PROGRAM = """
 import sys
-from dyno_driver.dataset import load_prompts
+from dyno_driver.prompts.prompt_set import load_prompts
 from dyno_driver.errors import WrongUseError
 try:
     prompt_set = load_prompts(sys.argv[1], 3)

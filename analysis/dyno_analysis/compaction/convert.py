@@ -2,7 +2,7 @@
 
     seal the journal ──▶ check each line ──▶ .NAME.PID.tmp ──sync, rename──▶ WRITER-FIRST-LAST.parquet
 
-A kill between any two steps leaves every row where it counted before, or where it counts now (span_files.py).
+A kill between any two steps leaves every row where it counted before, or where it counts now (spans/file_names.py).
 """
 
 import json

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ingested:
-    """`spans` are journal rows without their run's id; prompts and answers have the columns of runs.py.
+    """`spans` are journal rows without their run's id; prompts and answers have the columns of runs/folder.py.
 
     `differences` says which of the file's definitions aren't MEASURING.md's, a line each. Where `started_known` is
     false all requests bear the time of the file.

@@ -1,4 +1,4 @@
-"""Run the tables of sql/ and hand their rows over as the classes of rows.py."""
+"""Run the tables of sql/ and hand their rows over as the classes of row_types.py."""
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar

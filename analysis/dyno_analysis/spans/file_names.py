@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 _NAME = re.compile(r"(?P<writer>[A-Za-z0-9_]+)-(?P<first>\d{12})(?:-(?P<last>\d{12})\.parquet|\.jsonl)")
-# journal.py of the proxy makes it of these parts.
+# The proxy's telemetry/journal.py makes it of these parts.
 _PROCESS = re.compile(r"(?P<host>.+)_(?P<pid>\d+)_(?P<started>\d{8}T\d{6})\d{6}Z")
 # Files without a row, so that a person's own DuckDB finds one of each kind.
 SEEDS = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")

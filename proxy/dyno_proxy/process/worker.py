@@ -1,4 +1,7 @@
-"""A worker: one of several processes that share the port. Its parent starts it as `python -m dyno_proxy.process.worker FD`."""
+"""A worker: one of several processes that share the port.
+
+Its parent starts it as `python -m dyno_proxy.process.worker FD`.
+"""
 
 import asyncio
 import logging

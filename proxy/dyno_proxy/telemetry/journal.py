@@ -5,7 +5,7 @@
 A line is `{…,"crc32":N}`: N is zlib.crc32 of the line's bytes before `,"crc32":`. One process writes a file, with one
 `write` a batch and then fdatasync, so a kill or a power cut tears at most the last batch's tail. A writer never uses a
 sequence number twice. What can't be written is counted and given up: the next batch tries a new file.
-A full journal becomes Parquet by `dyno compact` (conversion.py starts it). A writer holds a lock on its file (flock),
+A full journal becomes Parquet by `dyno compact` (compaction.py starts it). A writer holds a lock on its file (flock),
 which ends with it whatever ends it, and which processes of other containers see too. Where a file system has no locks,
 whoever converts a journal leaves one that may be another machine's alone for an hour, and makes it read-only first: the
 writer looks before each batch, and goes on in a new file where its own was sealed, or has rested for long.
