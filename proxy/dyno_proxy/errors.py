@@ -1,13 +1,9 @@
 """Faults: each exception's outcome and error.type in one table, and the answer that a client gets for it."""
 
 import asyncio
-import json
 import socket
 import ssl
-from http import HTTPStatus
 from typing import Final, NamedTuple
-
-from aiohttp import web
 
 
 class RefusedError(Exception):
@@ -77,19 +73,3 @@ def connect_fault(error: BaseException) -> Fault | None:
 def connect_message(error: BaseException, fault: Fault, address: str) -> str:
     """What a client is told of a failed attempt to connect to `address`."""
     return str(error) if isinstance(error, ProxyError) else f"{fault.error_type.replace('_', ' ')} at {address}"
-
-
-def error_response(status: int, code: str, message: str) -> web.Response:
-    """Our own answer, in OpenAI's shape, so that SDKs raise it as their own error."""
-    return web.Response(status=status, text=_body(code, message), content_type="application/json")
-
-
-def raw_error(status: int, code: str, message: str) -> bytes:
-    """The same for a client that no handler speaks with; its connection ends with it."""
-    body = _body(code, message).encode()
-    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
-    return b"%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (head.encode(), len(body), body)
-
-
-def _body(code: str, message: str) -> str:
-    return json.dumps({"error": {"message": message, "type": "dyno_proxy_error", "code": code}})

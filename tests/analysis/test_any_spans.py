@@ -17,6 +17,7 @@ from dyno_analysis.report.compare import compare
 from dyno_analysis.report.markdown import markdown
 from dyno_analysis.report.results_json import results_document
 from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.selection import Selection, select
 from stored_spans import span, write
 
 maybe_us = st.none() | st.integers(0, 10**7)
@@ -63,7 +64,7 @@ def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[st
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), [span(**values) for values in columns])
         with span_folder.connect(Path(folder)) as connection:
-            span_folder.select(connection, span_folder.Selection(runs, mirrored=paired_by == "mirror"))
+            select(connection, Selection(runs, mirrored=paired_by == "mirror"))
             found = compare(connection, runs, [], ["sophia"], 0.05, 0, paired_by)
             results = fetch.fetch(connection, "results", row_types.ResultRow)
     document = results_document(found, results, datetime(2026, 11, 24, tzinfo=UTC))

@@ -11,7 +11,9 @@ import pytest
 from dyno_analysis.compaction.convert import convert
 from dyno_analysis.errors import InputError
 from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.columns import SPAN_COLUMNS
 from dyno_analysis.spans.file_names import SEEDS, parse
+from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
 from dyno_proxy.telemetry.span import COLUMNS
@@ -92,8 +94,8 @@ def test_columns_are_those_that_others_rely_on(tmp_path: Path) -> None:
     with span_folder.connect(tmp_path) as connection:
         described = [row[:2] for row in connection.execute("DESCRIBE spans").fetchall()]
         assert connection.execute("SELECT count(*) FROM spans").fetchall() == [(0,)]
-    assert described == list(span_folder.SPAN_COLUMNS)
-    assert [name for name, _ in span_folder.SPAN_COLUMNS] == NAMES + OWN_NAMES
+    assert described == list(SPAN_COLUMNS)
+    assert [name for name, _ in SPAN_COLUMNS] == NAMES + OWN_NAMES
 
 
 @needs_shared
@@ -286,15 +288,15 @@ def test_selection(tmp_path: Path) -> None:
         ],
     )
     for selection, expected in (
-        (span_folder.Selection(), "bc"),
-        (span_folder.Selection(runs=["r1"]), "a"),
-        (span_folder.Selection(runs=["r1", "r2"]), "ab"),
-        (span_folder.Selection(endpoints=["sophia"]), "b"),
-        (span_folder.Selection(since_us=20), "bc"),
-        (span_folder.Selection(until_us=30), "b"),
-        (span_folder.Selection(runs=["it's"]), ""),
+        (Selection(), "bc"),
+        (Selection(runs=["r1"]), "a"),
+        (Selection(runs=["r1", "r2"]), "ab"),
+        (Selection(endpoints=["sophia"]), "b"),
+        (Selection(since_us=20), "bc"),
+        (Selection(until_us=30), "b"),
+        (Selection(runs=["it's"]), ""),
     ):
         with span_folder.connect(tmp_path) as connection:
-            span_folder.select(connection, selection)
+            select(connection, selection)
             rows = connection.execute("SELECT span_id[1] FROM spans ORDER BY ALL").fetchall()
         assert "".join(row[0] for row in rows) == expected

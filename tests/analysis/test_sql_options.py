@@ -18,7 +18,7 @@ import dyno_analysis
 from dyno_analysis.compaction.convert import convert
 from dyno_analysis.query.shell import shell_sql
 from dyno_analysis.spans.file_names import parse
-from dyno_analysis.spans.folder import Selection
+from dyno_analysis.spans.selection import Selection
 from dyno_analysis.spans.views import connect_views, list_files
 from dyno_analysis.stats import paired
 from dyno_command import dyno, refusal

@@ -9,6 +9,7 @@ import pytest
 
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
 from stored_spans import mirrored, pair, span, streamed, write
 
@@ -244,7 +245,7 @@ def test_mirrors(tmp_path: Path) -> None:
         ],
     )
     with span_folder.connect(tmp_path) as connection:
-        span_folder.select(connection, span_folder.Selection())
+        select(connection, Selection())
         found = fetch.fetch(connection, "mirrors", row_types.MirrorRow)
     assert found == [
         # endpoint, copied_to, requests, mirrored, both_ok, original_not_ok, copy_not_ok, neither_ok

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
 
 Found = dict[str, Any]
@@ -40,7 +41,7 @@ def table(folder: Path, name: str) -> Found:
 
     begun_s = time.monotonic()
     with span_folder.connect(folder) as connection:
-        span_folder.select(connection, span_folder.Selection())
+        select(connection, Selection())
         rows = connection.execute(sql_text(name)).fetchall()
         assert rows, "no span was read"
         return {"seconds": time.monotonic() - begun_s, "rows": len(rows), "version": _duckdb_version()}

@@ -19,6 +19,7 @@ from dyno_proxy.readers import content
 from dyno_proxy.server import mirror
 from dyno_proxy.telemetry import telemetry
 from dyno_proxy.telemetry.journal import DISK, NOT_STORABLE
+from dyno_proxy.telemetry.otlp import OTLP_FAILED, OTLP_QUEUE_FULL
 from records import record
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -106,7 +107,7 @@ def test_why_spans_are_dropped_and_copies_not_sent() -> None:
     (reasons,) = [line for line in section("Metrics").splitlines() if line.startswith("`reason` is")]
     assert set(named(reasons)[1:]) == {
         *(telemetry.QUEUE_FULL, telemetry.CLOSED, telemetry.INTERNAL_ERROR),
-        *(telemetry.OTLP_QUEUE_FULL, telemetry.OTLP_FAILED, DISK, NOT_STORABLE),
+        *(OTLP_QUEUE_FULL, OTLP_FAILED, DISK, NOT_STORABLE),
     }
     results = section("Mirror").partition("what became of those that were chosen:")[2]
     assert set(named(results)) == {mirror.SENT, mirror.LIMIT, mirror.NOT_JSON, mirror.FAILED}

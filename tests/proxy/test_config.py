@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno_proxy.config.schema import ConfigError, load_config, split_address
+from dyno_proxy.config.address import split_address
+from dyno_proxy.config.load import load_config
+from dyno_proxy.config.schema import ConfigError
 
 GOOD = """
 [proxy]

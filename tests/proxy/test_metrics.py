@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import records as records_module
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.metrics.families import DURATION_BOUNDS_S, Shared
+from dyno_proxy.metrics.families import DURATION_BOUNDS_S
 from dyno_proxy.metrics.metrics import MODELS_LIMIT, OTHER, Metrics, tpot_s
+from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.metrics.tallies import Tally, TallyHistogram
 from records import record, records, unstreamed
 

@@ -9,7 +9,7 @@ from dyno_analysis.render.terminal import print_table
 from dyno_analysis.report import detail_tables, findings, tables
 from dyno_analysis.report.comparison import Comparison
 from dyno_analysis.runs.folder import check_known, newest
-from dyno_analysis.spans.folder import Selection
+from dyno_analysis.spans.selection import Selection
 
 from . import store as clickhouse_store
 from .store import Store, fetch

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dyno_analysis.errors import InputError
 from dyno_analysis.query.fetch import Row
-from dyno_analysis.spans.folder import Selection
+from dyno_analysis.spans.selection import Selection
 from dyno_analysis.spans.sql_text import sql_text
 
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ def _store_spans(found: "Recognised", spans: "Path") -> int:
 
 
 def _store_training(path: "Path", log: "TrainingLog", spans: "Path") -> int:
-    from dyno_analysis.spans.training import store_training
+    from dyno_analysis.ingest.training import store_training
 
     stored = store_training(log.runs(), spans)
     print(f"{path}: {_count(stored, 'training run')} added{_known(len(log.runs()) - stored)}")

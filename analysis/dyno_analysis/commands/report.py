@@ -78,7 +78,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from dyno_analysis.report.compare import compare
     from dyno_analysis.report.files import write_report
     from dyno_analysis.runs.folder import check_known, known_runs, newest, read_run
-    from dyno_analysis.spans.folder import Selection, connect, select
+    from dyno_analysis.spans.folder import connect
+    from dyno_analysis.spans.selection import Selection, select
 
     spans = Path(arguments.spans)
     now = datetime.now(UTC)
@@ -107,7 +108,7 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from dyno_analysis.clickhouse.report import report
-    from dyno_analysis.spans.folder import Selection
+    from dyno_analysis.spans.selection import Selection
 
     for flag, given in (
         ("--out", arguments.out is not None),

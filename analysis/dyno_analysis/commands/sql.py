@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dyno_analysis.query.statement import Statement
-    from dyno_analysis.spans.folder import Selection
+    from dyno_analysis.spans.selection import Selection
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet", "arrow")
 _BINARY = ("parquet", "arrow")
@@ -104,7 +104,7 @@ def _chosen(arguments: argparse.Namespace) -> "Selection":
     from datetime import UTC, datetime
 
     from dyno_analysis import times
-    from dyno_analysis.spans.folder import Selection
+    from dyno_analysis.spans.selection import Selection
 
     now = datetime.now(UTC)
     return Selection(

@@ -6,20 +6,18 @@ A kill between any two steps leaves every row where it counted before, or where 
 """
 
 import json
-import os
-import secrets
 import shutil
 import stat
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
+from dyno_analysis.atomic_file import OURS, replacing, replacing_path
 from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.folder import stored_sql
 from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
@@ -30,8 +28,6 @@ _ROWS_OF_A_GROUP: Final = 122_880
 _MEMORY: Final = "1GB"
 _WARM_S: Final = 10.0  # so lately written that a batch may be on its way
 _SEALED_S: Final = 0.5  # and then is there
-# Of names that nobody else makes: several containers may share a folder, each with a process 1.
-_OURS: Final = f"{os.getpid()}_{secrets.token_hex(4)}"
 
 
 @dataclass
@@ -63,7 +59,7 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
     path = folder / journal.name
     seal(path)
     yield (done := Converted())
-    checked = folder / f".{journal.name}.{_OURS}.checked"
+    checked = folder / f".{journal.name}.{OURS}.checked"
     try:
         last, size_bytes = _check(path, checked, done)
         yield done
@@ -155,14 +151,14 @@ def whole_row(line: bytes) -> "dict[str, int] | None":
 def _set_aside(path: Path, done: Converted) -> None:
     """The lines that are no rows, beside the journal, for a person to look at."""
     wanted = set(done.rejected)
-    with path.open("rb") as lines, _replacing(path.with_suffix(".rejected")) as temporary, temporary.open("wb") as kept:
+    with path.open("rb") as lines, replacing(path.with_suffix(".rejected")) as kept:
         kept.writelines(line for number, line in enumerate(lines, start=1) if number in wanted)
 
 
 def _written(target: Path, query: str, ready: Callable[[], None] = lambda: None) -> Iterator[None]:
     """`ready` may raise, just before the file takes its name."""
-    spill = target.with_name(f".{target.name}.{_OURS}.spill")
-    with _replacing(target) as temporary:
+    spill = target.with_name(f".{target.name}.{OURS}.spill")
+    with replacing_path(target) as temporary:
         try:
             with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)}) as writer:
                 writer.execute("SET enable_progress_bar = false")
@@ -177,21 +173,3 @@ def _written(target: Path, query: str, ready: Callable[[], None] = lambda: None)
         yield
         ready()
     yield
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file's name that takes `path`'s place when the block ends, synced to disk with its folder."""
-    temporary = path.with_name(f".{path.name}.{_OURS}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)

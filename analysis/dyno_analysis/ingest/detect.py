@@ -13,10 +13,9 @@ from .formats.cerebras_training import TrainingLog
 from .formats.guidellm import ingest_guidellm, is_guidellm
 from .formats.published_results import ingest, is_results
 from .formats.vllm_bench import ingest_vllm_bench, is_vllm_bench
-from .otlp.json_spans import is_otlp
 from .otlp.rows import OtlpRows
 from .run import Ingested
-from .source import Source
+from .source import Source, is_otlp
 
 KINDS = (
     "OTLP spans (JSON lines, or the Collector's length-prefixed messages), results of the published shape, "

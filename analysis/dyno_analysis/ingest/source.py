@@ -25,9 +25,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from dyno_analysis.errors import InputError
 
-from .otlp.json_spans import SIGNALS, is_otlp
+from dyno_analysis.errors import InputError
 
 Kind = Literal["OTLP JSON lines", "OTLP messages", "JSON", "text", "unknown"]
 
@@ -41,6 +40,8 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _LENGTH: Final = struct.Struct(">I")
 _SPANS_FIELD: Final = 0x0A  # TracesData's first byte: field 1, length-delimited
 _BROKEN: Final = (EOFError, OSError, zlib.error, zstd.ZstdError)
+# The keys of the signals that a Collector writes; a file may hold several.
+SIGNALS = ("resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles")
 _OTLP_LINE: Final = re.compile(rb'\s*\{\s*"(?:' + "|".join(SIGNALS).encode() + rb')"\s*:\s*\S')
 
 
@@ -208,3 +209,7 @@ def _decompressed(where: str, message: bytes) -> Piece:
     if len(content) > PIECE_BYTES:
         return Piece(where, b"", f"longer than {PIECE_BYTES:,} bytes once decompressed")
     return Piece(where, content)
+
+
+def is_otlp(document: object) -> bool:
+    return isinstance(document, dict) and any(signal in document for signal in SIGNALS)

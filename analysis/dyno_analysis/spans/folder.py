@@ -4,7 +4,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -15,88 +14,12 @@ from . import file_names as span_file_names
 from .readable import unreadable
 from .sql_text import as_glob, quoted, sql_text
 
-# The columns of the view `spans`, in order (MEASURING.md).
-SPAN_COLUMNS = (
-    ("trace_id", "VARCHAR"),
-    ("span_id", "VARCHAR"),
-    ("parent_span_id", "VARCHAR"),
-    ("started_at", "TIMESTAMP WITH TIME ZONE"),
-    ("endpoint", "VARCHAR"),
-    ("provider", "VARCHAR"),
-    ("operation", "VARCHAR"),
-    ("model", "VARCHAR"),
-    ("response_model", "VARCHAR"),
-    ("streamed", "BOOLEAN"),
-    ("method", "VARCHAR"),
-    ("path", "VARCHAR"),
-    ("status", "INTEGER"),
-    ("outcome", "VARCHAR"),
-    ("error_type", "VARCHAR"),
-    ("latency_s", "DOUBLE"),
-    ("ttfb_s", "DOUBLE"),
-    ("ttft_s", "DOUBLE"),
-    ("ttfa_s", "DOUBLE"),
-    ("tpot_s", "DOUBLE"),
-    ("input_tokens", "BIGINT"),
-    ("output_tokens", "BIGINT"),
-    ("reasoning_tokens", "BIGINT"),
-    ("cached_tokens", "BIGINT"),
-    ("usage_source", "VARCHAR"),
-    ("finish_reason", "VARCHAR"),
-    ("chunk_count", "BIGINT"),
-    ("chunk_offsets_us", "BIGINT[]"),
-    ("request_bytes", "BIGINT"),
-    ("response_bytes", "BIGINT"),
-    ("server_ttft_s", "DOUBLE"),
-    ("server_latency_s", "DOUBLE"),
-    ("server_queue_s", "DOUBLE"),
-    ("overhead_us", "BIGINT"),
-    ("loop_lag_us", "BIGINT"),
-    ("run_id", "VARCHAR"),
-    ("workload", "VARCHAR"),
-    ("prompt_id", "VARCHAR"),
-    ("repeat", "INTEGER"),
-    ("warmup", "BOOLEAN"),
-    ("due_at", "TIMESTAMP WITH TIME ZONE"),
-    ("send_lag_s", "DOUBLE"),
-    ("simulated", "BOOLEAN"),
-    ("imported_from", "VARCHAR"),
-    ("attributes", "MAP(VARCHAR, VARCHAR)"),
-    # From here on for the reports and other views: they stand in the map too.
-    ("overhead_end_us", "BIGINT"),
-    ("mirror", "VARCHAR"),
-    ("mirror_trace_id", "VARCHAR"),
-    ("mirror_span_id", "VARCHAR"),
-    ("response_id", "VARCHAR"),
-    ("body_received_us", "BIGINT"),
-    ("connected_us", "BIGINT"),
-    ("sent_us", "BIGINT"),
-    ("server_prefill_s", "DOUBLE"),
-    ("server_decode_s", "DOUBLE"),
-)
-# With all their attributes and chunk times: some 300 MB.
-HELD_REQUESTS = 100_000
 # Where spans.sql and collected_spans.sql read from, as a person pastes them.
 _PASTED = "'{}/*.{}'"
 _LISTED = "WITH listed AS MATERIALIZED ("
 _JOURNAL = "journal AS ("
 _BY_NAME = " USING (filename)"
 _DERIVED = ",\ntimed AS ("
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which requests a report is about; times are Unix microseconds, `until` excluded.
-
-    Without a run it is all traffic, less requests of no GenAI operation (a list of models, say), which compare with
-    nothing. `mirrored`: of these, the requests that a mirror copied, and the copies.
-    """
-
-    runs: Sequence[str] = ()
-    endpoints: Sequence[str] = ()
-    since_us: int | None = None
-    until_us: int | None = None
-    mirrored: bool = False
 
 
 def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBPyConnection:
@@ -210,40 +133,5 @@ def lock_sql(readable: Sequence[Path], writable: Path | None = None) -> str:
     return f"SET allowed_paths = [{', '.join(map(quoted, sorted(allowed)))}];\nSET enable_external_access = false;\n"
 
 
-def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
-    """Let `spans` mean the selected requests alone; the whole stays as `all_spans`.
-
-    `traffic` has those that aren't mirrored too, whether they are selected or not. A run is read once and held in a
-    table, unless it is larger than HELD_REQUESTS; all traffic may be larger than memory, so it stays a view.
-    """
-    connection.execute("ALTER VIEW spans RENAME TO all_spans")
-    condition = _condition(selection)
-    kind = "VIEW"
-    if selection.runs:
-        (n,) = execute(connection, f"FROM all_spans SELECT count(*) WHERE {condition}").fetchall()[0]
-        kind = "TABLE" if n <= HELD_REQUESTS else "VIEW"
-    execute(connection, f"CREATE {kind} traffic AS FROM all_spans WHERE {condition}")
-    of_mirrors = " WHERE mirror IS NOT NULL" if selection.mirrored else ""
-    execute(connection, f"CREATE VIEW spans AS FROM traffic{of_mirrors}")
-
-
 def _list(paths: Sequence[Path]) -> str:
     return f"[{', '.join(quoted(as_glob(str(path))) for path in paths)}]"
-
-
-def conditions(selection: Selection) -> list[str]:
-    """The selection as SQL over the view `spans`; all of them hold."""
-    parts = []
-    if selection.runs:
-        parts.append(f"run_id IN ({', '.join(map(quoted, selection.runs))})")
-    if selection.endpoints:
-        parts.append(f"endpoint IN ({', '.join(map(quoted, selection.endpoints))})")
-    if selection.since_us is not None:
-        parts.append(f"started_at >= make_timestamptz({selection.since_us})")
-    if selection.until_us is not None:
-        parts.append(f"started_at < make_timestamptz({selection.until_us})")
-    return parts
-
-
-def _condition(selection: Selection) -> str:
-    return " AND ".join([*([] if selection.runs else ["operation IS NOT NULL"]), *conditions(selection)])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import duckdb
 
-from .folder import Selection, collected_files, collected_sql, conditions, connect, execute, span_files, spans_sql
+from .folder import collected_files, collected_sql, connect, execute, span_files, spans_sql
+from .selection import Selection, conditions
 from .sql_text import sql_text
 from .training import define_training, training_files, training_sql
 

@@ -48,7 +48,8 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="dyno collect: %(message)s")
 
     # Late, so that --help answers at once.
-    from dyno_proxy.config.schema import ConfigError, load_config
+    from dyno_proxy.config.load import load_config
+    from dyno_proxy.config.schema import ConfigError
     from dyno_proxy.telemetry.journal import SetupError
 
     default = Path("dyno.toml")

@@ -51,7 +51,8 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
 
     # Late, so that --help answers at once.
-    from dyno_proxy.config.schema import Config, ConfigError, load_config
+    from dyno_proxy.config.load import load_config
+    from dyno_proxy.config.schema import Config, ConfigError
     from dyno_proxy.process.run import run
     from dyno_proxy.telemetry.journal import SetupError
 

@@ -1,17 +1,11 @@
 """The families that `/metrics` is made of: names, labels, bounds; and where prometheus-client keeps their values."""
 
-import os
-import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, values
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from .multiprocess import Shared, _keep_values
 from .tallies import TallyHistogram
 
 # Bounds: the conventions' (gen-ai-metrics.md), with finer and longer ones as ENDPOINTS.md asks; seconds and tokens.
@@ -29,29 +23,6 @@ TPOT_BOUNDS_S: Final = (*_FINER_S, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3
 TOKEN_BOUNDS: Final = tuple(float(4**power) for power in range(14))
 OVERHEAD_BOUNDS_S: Final = (5e-5, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 GC_BOUNDS_S: Final = (5e-5, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
-
-
-# Who makes a text computes so long at a stretch, then lets the event loop have the interpreter's lock, and the core: on
-# a machine whose cores are busy, a read waits for one until the stretch is over.
-_STRETCH_S: Final = 0.00005
-_PAUSE_S: Final = 0.0001
-
-Item = TypeVar("Item")
-
-
-class Shared(NamedTuple):
-    """Where workers keep their figures for one another.
-
-    A slot's files outlive its process, and the next one in the slot counts on from them: no counter ever falls.
-    """
-
-    folder: Path
-    slot: int
-
-    def forget_live(self) -> None:
-        """The slot's process is gone: what is true only of a living one, as its running requests, goes with it."""
-        for path in self.folder.glob(f"gauge_live*_{self.slot}.db"):
-            path.unlink(missing_ok=True)
 
 
 class Families:
@@ -150,57 +121,3 @@ class Families:
             registry=registry,
             multiprocess_mode="max",
         )
-
-
-class CollectedRegistry(CollectorRegistry):
-    """A registry that lets its owner bring the figures up to date before they are collected."""
-
-    def __init__(self, around: Callable[[Callable[[], Iterable[Metric]]], Iterable[Metric]]) -> None:
-        super().__init__()
-        self._around = around
-
-    def collect(self) -> Iterable[Metric]:
-        return self._around(super().collect)
-
-
-def unhurried(items: Iterable[Item]) -> Iterator[Item]:
-    """The items; their reader lets other threads go first every so often."""
-    pause_s = time.monotonic() + _STRETCH_S
-    for item in items:
-        yield item
-        if time.monotonic() > pause_s:
-            time.sleep(_PAUSE_S)
-            pause_s = time.monotonic() + _STRETCH_S
-
-
-class Unhurried(Collector):
-    """A registry's families, each of whose samples are read unhurried."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterable[Metric]:
-        for family in self._registry.collect():
-            family.samples = _UnhurriedSamples(family.samples)
-            yield family
-
-
-class _UnhurriedSamples(list[Sample]):
-    def __iter__(self) -> Iterator[Sample]:
-        return unhurried(super().__iter__())
-
-
-def shared_registry(shared: Shared) -> CollectorRegistry:
-    """All workers' figures: counters and histograms summed, gauges by their family's mode."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(shared.folder))  # type: ignore[no-untyped-call]
-    return registry
-
-
-def _keep_values(shared: Shared | None) -> None:
-    """The library decides when it is imported, by an environment variable that may be meant for another program."""
-    if shared is None:
-        values.ValueClass = values.MutexValue
-        return
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared.folder)
-    values.ValueClass = values.MultiProcessValue(lambda: shared.slot)  # type: ignore[no-untyped-call]

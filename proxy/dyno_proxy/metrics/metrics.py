@@ -18,7 +18,9 @@ from prometheus_client.exposition import choose_encoder
 
 from dyno_proxy.exchange.record import Record
 
-from .families import GC_BOUNDS_S, CollectedRegistry, Families, Shared, Unhurried, shared_registry, unhurried
+from .families import GC_BOUNDS_S, Families
+from .multiprocess import Shared, shared_registry
+from .scrape import CollectedRegistry, Unhurried, unhurried
 from .series import EndpointNumbers, Figures, Series, in_us
 from .tallies import Counted, Mark, Tally
 

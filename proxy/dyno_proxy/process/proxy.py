@@ -13,11 +13,12 @@ from typing import Final, NamedTuple
 import msgspec
 from aiohttp import web
 
-from dyno_proxy.config.schema import Config, ConfigError, EndpointConfig, is_loopback, split_address
-from dyno_proxy.metrics.families import Shared
+from dyno_proxy.config.address import is_loopback, split_address
+from dyno_proxy.config.schema import Config, ConfigError, EndpointConfig
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
+from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.server.connection import MeasuredProtocol, MeasuredServer
 from dyno_proxy.server.handler import Handler, OwnPage
 from dyno_proxy.server.keys import client_keys

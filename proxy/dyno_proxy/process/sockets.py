@@ -4,7 +4,8 @@ import errno
 import socket
 from typing import Any
 
-from dyno_proxy.config.schema import ConfigError, split_address
+from dyno_proxy.config.address import split_address
+from dyno_proxy.config.schema import ConfigError
 
 BACKLOG = 1024
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from dyno_proxy.config.schema import Config, ConfigError
-from dyno_proxy.metrics.families import Shared
+from dyno_proxy.metrics.multiprocess import Shared
 
 from .collector_process import collecting
 from .messages import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken

@@ -14,7 +14,7 @@ from typing import Final
 import uvloop
 
 from dyno_proxy.config.schema import ConfigError
-from dyno_proxy.metrics.families import Shared
+from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.telemetry.journal import SetupError
 
 from .messages import Link, Listen, Order, Ready, Refused, Release, Reload, Serve, Stop, Taken

@@ -19,8 +19,10 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
 
 from dyno_proxy.config.schema import ProxyConfig
-from dyno_proxy.errors import RefusedError, error_response, raw_error
+from dyno_proxy.errors import RefusedError
 from dyno_proxy.upstream.relay import UpstreamConnection
+
+from .answers import error_response, raw_error
 
 Refused = Callable[[int, str, int, int], None]
 

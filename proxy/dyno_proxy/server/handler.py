@@ -11,7 +11,7 @@ from typing import cast
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from dyno_proxy.config.schema import ProxyConfig
-from dyno_proxy.errors import RefusedError, UpstreamError, error_response
+from dyno_proxy.errors import RefusedError, UpstreamError
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.route import Route, route
 from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
@@ -23,6 +23,7 @@ from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.retries import attempt
 
+from .answers import error_response
 from .connection import CLOSE, KEEP, MeasuredProtocol
 from .deferred import EndedRequests
 from .keys import ClientKeys

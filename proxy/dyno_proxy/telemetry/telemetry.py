@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -23,14 +23,14 @@ from typing import Final
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.metrics import Metrics
 
-from .journal import JournalExporter, SetupError, check_folder
+from .journal import JournalExporter, check_folder
+from .otlp import Otlp, otlp_wanted
 from .queue import Segment, SpanQueue
 from .span import parent_context, record_span, scope, span_name
 
@@ -47,10 +47,7 @@ _LOG_AGAIN_S: Final = 60.0
 QUEUE_FULL: Final = "queue_full"
 CLOSED: Final = "closed"
 INTERNAL_ERROR: Final = "internal_error"
-OTLP_QUEUE_FULL: Final = "otlp_queue_full"
-OTLP_FAILED: Final = "otlp_failed"
 
-_OTLP_PROTOCOLS: Final = ("http/protobuf", "grpc")
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +69,7 @@ class Telemetry:
         `filled()` hears, in the thread, that a journal is full.
         """
         check_folder(spans_dir)
-        self._otlp = _Otlp(os.environ, metrics.spans_dropped) if _otlp_wanted(os.environ) else None
+        self._otlp = Otlp(os.environ, metrics.spans_dropped) if otlp_wanted(os.environ) else None
         self._metrics = metrics
         self._journal = JournalExporter(
             spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped, filled=filled
@@ -203,7 +200,7 @@ class Telemetry:
         time.sleep(_PAUSE_S)
         return line
 
-    def _send(self, records: Sequence[Record], otlp: "_Otlp") -> None:
+    def _send(self, records: Sequence[Record], otlp: "Otlp") -> None:
         spans: list[ReadableSpan] = []
         for position, record in enumerate(records):
             if self._is_sampled(record):
@@ -253,114 +250,6 @@ class _Contained:
         if now_s >= self._quiet_until_s.get(kind, 0.0):
             self._quiet_until_s[kind] = now_s + _LOG_AGAIN_S
             _log.error("telemetry failed; traffic goes on, %d spans are lost", lost, exc_info=error)
-
-
-class _Otlp:
-    """Sampled spans to OTLP, by the SDK's exporters, its batch processor and its environment variables.
-
-    The processor's queue drops without a count when it is full, so it is never filled: what it holds is counted here.
-    """
-
-    def __init__(self, environ: Mapping[str, str], dropped: Callable[[str, int], None]) -> None:
-        """Raises SetupError for a setting that can't be used."""
-        name, protocol = "OTEL_EXPORTER_OTLP_PROTOCOL", _OTLP_PROTOCOLS[0]
-        for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-            if environ.get(name):
-                protocol = environ[name].strip()
-                break
-        if protocol not in _OTLP_PROTOCOLS:
-            raise SetupError(f"{name}: '{protocol}' is not supported; use {' or '.join(_OTLP_PROTOCOLS)}")
-        queue_size = environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "2048")
-        if not queue_size.isdecimal() or int(queue_size) == 0:
-            raise SetupError(f"OTEL_BSP_MAX_QUEUE_SIZE: '{queue_size}' is not a positive number of spans")
-        self._protocol = protocol
-        self._queue_size = int(queue_size)
-        self._dropped = dropped
-        self._handed = 0
-        self._exporter: _CountedExporter | None = None
-        self._processor: BatchSpanProcessor | None = None
-
-    def start(self) -> None:
-        """Import and make the exporter. Raises whatever it thinks of its settings; then every span is a drop."""
-        exporter: SpanExporter
-        if self._protocol == "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
-
-            exporter = GrpcExporter()
-        else:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
-
-            exporter = HttpExporter()
-        self._exporter = _CountedExporter(exporter, self._dropped)
-        self._processor = BatchSpanProcessor(self._exporter, max_queue_size=self._queue_size)
-
-    def take(self, spans: Sequence[ReadableSpan]) -> None:
-        if self._processor is None or self._exporter is None:
-            self._dropped(OTLP_FAILED, len(spans))
-            return
-        for position, span in enumerate(spans):
-            if self._handed - self._exporter.done >= self._queue_size:
-                self._dropped(OTLP_QUEUE_FULL, len(spans) - position)
-                return
-            self._handed += 1
-            self._processor.on_end(span)
-
-    def close(self, timeout_s: float) -> bool:
-        """Send what waits. A collector that doesn't answer gets no more than the time limit."""
-        if self._processor is None or self._exporter is None:
-            return True
-        # The processor's shutdown has a time limit of its own, 30 s, and no parameter for it.
-        closing = threading.Thread(target=self._processor.shutdown, name="dyno-otlp-close", daemon=True)
-        closing.start()
-        closing.join(max(0.0, timeout_s))
-        if not closing.is_alive():
-            return True
-        waiting = self._handed - self._exporter.give_up()
-        _log.error("%d spans were not sent to OTLP within the time limit", waiting)
-        self._dropped(OTLP_FAILED, waiting)
-        return False
-
-
-class _CountedExporter(SpanExporter):
-    """Counts what went through the exporter, and what it lost."""
-
-    def __init__(self, exporter: SpanExporter, dropped: Callable[[str, int], None]) -> None:
-        self._exporter = exporter
-        self._dropped = dropped
-        self._lock = threading.Lock()
-        self._given_up = False
-        self.done = 0  # spans that are through, sent or lost
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = SpanExportResult.FAILURE
-        try:
-            result = self._exporter.export(spans)
-        finally:
-            with self._lock:
-                if result is not SpanExportResult.SUCCESS and not self._given_up:
-                    self._dropped(OTLP_FAILED, len(spans))
-                self.done += len(spans)
-        return result
-
-    def give_up(self) -> int:
-        """Stop without waiting. Returns how many spans were through; of the others nothing is counted any more."""
-        with self._lock:
-            self._given_up = True
-            done = self.done
-        self._exporter.shutdown()
-        return done
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
-
-
-def _otlp_wanted(environ: Mapping[str, str]) -> bool:
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
-        return False
-    return bool(environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
 
 
 def _resource(version: str) -> Resource:

@@ -9,13 +9,7 @@ from typing import Any
 
 from .span import KINDS, OtlpEvent, OtlpSpan
 
-# The keys of the signals that a Collector writes; a file may hold several.
-SIGNALS = ("resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles")
 _STATUS_CODES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
-
-
-def is_otlp(document: object) -> bool:
-    return isinstance(document, dict) and any(signal in document for signal in SIGNALS)
 
 
 def json_spans(document: Mapping[str, Any]) -> Iterator[OtlpSpan | str]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from dyno_analysis.ingest.source import Piece, Source
+from dyno_analysis.ingest.source import Piece, Source, is_otlp
 
 from .genai import Row, genai_row
-from .json_spans import is_otlp, json_spans
+from .json_spans import json_spans
 from .protobuf_spans import protobuf_spans
 from .span import OtlpSpan
 

@@ -1,0 +1,37 @@
+"""A training log becomes a Parquet file beside the spans."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from dyno_analysis.atomic_file import replacing
+
+from .formats.cerebras_training import Run
+from .staged import unwritable
+
+
+def store_training(runs: Sequence[Run], spans: Path) -> int:
+    """Store the runs that aren't there, or are there in a shorter form; returns how many those were."""
+    folder = spans / "training"
+    stored = 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for run in runs:
+            path = folder / f"{run['training_id']}.jsonl"
+            if _says_as_much(path, run):
+                continue
+            with replacing(path) as file:
+                file.write(orjson.dumps(run) + b"\n")
+            stored += 1
+    except OSError as error:
+        raise unwritable(spans, error) from error
+    return stored
+
+
+def _says_as_much(path: Path, run: Run) -> bool:
+    try:
+        stored = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return False
+    return (len(stored["steps"]), "samples" in stored) >= (len(run["steps"]), "samples" in run)

@@ -1,0 +1,20 @@
+"""HOST:PORT, read."""
+
+import ipaddress
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port`, `[::1]:port`, `:port` (loopback) as (host, port). Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"'{address}' is no HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,114 @@
+"""What types can't say about a configuration: combinations, addresses, files."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from .address import is_loopback, split_address
+from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, TimeoutsConfig
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
+# The two forms that `dyno compact --keep` takes; a contract test compares.
+KEEP: Final = re.compile(r"[1-9]\d*(h|d|MB|GB|TB)")
+
+
+def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapping[str, EndpointConfig]) -> None:
+    key = f"{where}: endpoints.{name}"
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{key}: a name is of letters, digits, '_', '-' and '.', since it stands in the path")
+    # The URL may hold a secret where none belongs: no message repeats it.
+    try:
+        parts = urlsplit(endpoint.url)
+        _ = parts.port
+    except ValueError:
+        raise ConfigError(f"{key}.url is no URL; write https://HOST/PATH or https://HOST:PORT/PATH") from None
+    if parts.username or parts.password:
+        raise ConfigError(f"{key}.url holds a password; use {key}.token")
+    if parts.scheme not in ("http", "https"):
+        raise ConfigError(f"{key}.url has no scheme; write http://… or https://…")
+    if not parts.hostname or not parts.hostname.isascii():
+        raise ConfigError(f"{key}.url names no host in ASCII")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{key}.url has a query or a fragment; only a base path is possible")
+    if endpoint.token is not None:
+        given = [source for source in ("env", "file", "command") if getattr(endpoint.token, source) is not None]
+        if len(given) != 1:
+            raise ConfigError(f"{key}.token: give exactly one of env, file, command")
+    for limit in TimeoutsConfig.__struct_fields__:
+        value = getattr(endpoint.timeouts, limit)
+        if value is not None and not value > 0:
+            raise ConfigError(f"{key}.timeouts.{limit} must be more than 0 seconds; leave it out for no limit")
+    if endpoint.retries < 0:
+        raise ConfigError(f"{key}.retries must be 0 or more")
+    if endpoint.proxy is not None:
+        _check_http_proxy(f"{key}.proxy", endpoint.proxy)
+    tls_only = [field for field in _TLS_KEYS if getattr(endpoint, field) is not None]
+    if tls_only and parts.scheme != "https":
+        raise ConfigError(f"{key}.{tls_only[0]}: only an https URL has certificates, and {key}.url is none")
+    if endpoint.client_key_file is not None and endpoint.client_cert_file is None:
+        raise ConfigError(f"{key}.client_key_file needs {key}.client_cert_file")
+    if endpoint.mirror is not None:
+        _check_mirror(f"{key}.mirror", name, endpoint.mirror, others)
+
+
+def _check_http_proxy(key: str, url: str) -> None:
+    # The URL may hold a password: the message doesn't repeat it.
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        usable = False
+    if not usable or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError(f"{key}: write http://HOST:PORT of an HTTP proxy")
+
+
+def _check_mirror(key: str, name: str, mirror: MirrorConfig, endpoints: Mapping[str, EndpointConfig]) -> None:
+    if mirror.to == name or mirror.to not in endpoints:
+        others = ", ".join(other for other in endpoints if other != name)
+        raise ConfigError(f"{key}.to: '{mirror.to}' is no other endpoint; there is: {others}")
+    if not 0 < mirror.share <= 1:
+        raise ConfigError(f"{key}.share must be more than 0 and at most 1")
+    if mirror.max_requests < 1:
+        raise ConfigError(f"{key}.max_requests must be 1 or more")
+    if endpoints[mirror.to].model is None:
+        raise ConfigError(f"{key}: endpoints.{mirror.to} needs a 'model', which the copies ask for")
+
+
+def check_proxy(where: str, proxy: ProxyConfig) -> None:
+    for key, address in (("listen", proxy.listen), ("metrics_listen", proxy.metrics_listen)):
+        if address is not None:
+            try:
+                split_address(address)
+            except ValueError as error:
+                raise ConfigError(f"{where}: proxy.{key}: {error}, as in 127.0.0.1:8080") from error
+    for key in ("workers", "max_requests", "max_body_bytes"):
+        value = getattr(proxy, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"{where}: proxy.{key} must be 1 or more")
+    if proxy.max_head_bytes < 1024:
+        raise ConfigError(f"{where}: proxy.max_head_bytes must be 1024 or more")
+    for key in ("head_timeout_s", "client_idle_s"):
+        if not getattr(proxy, key) > 0:
+            raise ConfigError(f"{where}: proxy.{key} must be more than 0 seconds")
+    if not proxy.drain_s >= 0:
+        raise ConfigError(f"{where}: proxy.drain_s must be 0 seconds or more")
+    if not is_loopback(split_address(proxy.listen)[0]) and proxy.keys_file is None:
+        raise ConfigError(
+            f"{where}: proxy.listen: {proxy.listen} is reachable by others; set proxy.keys_file, a file of client keys"
+        )
+
+
+def check_collector(where: str, config: Config) -> None:
+    address = config.collector.listen
+    if address is None:
+        return
+    try:
+        host, _ = split_address(address)
+    except ValueError as error:
+        raise ConfigError(f"{where}: collector.listen: {error}, as in 127.0.0.1:4318") from error
+    if not is_loopback(host) and config.proxy.keys_file is None:
+        raise ConfigError(
+            f"{where}: collector.listen: {address} is reachable by others; set proxy.keys_file, a file of client keys"
+        )
