@@ -18,7 +18,7 @@ from dyno_analysis.report.markdown import markdown
 from dyno_analysis.report.results_json import results_document
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.selection import Selection, select
-from stored_spans import span, write
+from rigs.stored_spans import span, write
 
 maybe_us = st.none() | st.integers(0, 10**7)
 maybe_tokens = st.none() | st.integers(0, 300)

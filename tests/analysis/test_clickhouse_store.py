@@ -17,7 +17,6 @@ from typing import Any, Final
 import pytest
 from opentelemetry.sdk.resources import Resource
 
-import clickhouse_server
 from dyno_analysis.clickhouse import store as clickhouse_store
 from dyno_analysis.clickhouse.store import Address, Store, parse_address
 from dyno_analysis.errors import InputError
@@ -28,10 +27,11 @@ from dyno_analysis.spans.selection import Selection, select
 from dyno_proxy.attributes import OUTCOMES
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.telemetry.span import record_span, scope, span_row
-from otel_traces import TABLE, insert_sql
-from programs import running
-from records import record, unstreamed
-from stored_spans import write
+from rigs import clickhouse_server
+from rigs.otel_traces import TABLE, insert_sql
+from rigs.programs import running
+from rigs.records import record, unstreamed
+from rigs.stored_spans import write
 
 PASSWORD: Final = "no-one-may-see-this"  # noqa: S105
 TABLES: Final[list[tuple[str, type[Any]]]] = [

@@ -10,16 +10,16 @@ import duckdb
 import pytest
 
 import dyno_analysis
-from collected_rows import TRACE, VLLM, collected, engine, request, sid, store
 from dyno_analysis.compaction.compaction import STALE_S, Compaction, expire_all
 from dyno_analysis.compaction.retention import Keep
 from dyno_analysis.ingest.otlp.genai import _OTHER_NAMES
 from dyno_analysis.spans.file_names import SEEDS
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_analysis.spans.views import list_files
-from dyno_command import dyno, refusal
-from imports import SAMPLES
-from stored_spans import STARTED_AT_US, span, write
+from rigs.collected_rows import TRACE, VLLM, collected, engine, request, sid, store
+from rigs.dyno_command import dyno, refusal
+from rigs.imports import SAMPLES
+from rigs.stored_spans import STARTED_AT_US, span, write
 
 Rows = list[tuple[Any, ...]]
 

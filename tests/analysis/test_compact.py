@@ -18,7 +18,7 @@ from dyno_analysis.compaction.compaction import GRACE_S, REMOVED_S, STALE_S, Com
 from dyno_analysis.compaction.retention import Keep, parse_keep
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import SpanFile, parse
-from stored_spans import STARTED_AT_US, line, span, streamed, write
+from rigs.stored_spans import STARTED_AT_US, line, span, streamed, write
 
 # Ends itself by SIGKILL after so many steps.
 _KILLED = """

@@ -11,8 +11,8 @@ import pytest
 import dyno_analysis
 from bench_analysis import spans as generated
 from dyno_analysis.spans.sql_text import sql_text
-from dyno_command import dyno
-from stored_spans import STARTED_AT_US, pair, span, streamed, write
+from rigs.dyno_command import dyno
+from rigs.stored_spans import STARTED_AT_US, pair, span, streamed, write
 
 TEXT: Final = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
 QUESTIONS: Final = dict(re.findall(r"^### (.+?)\n.*?```sql\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL))

@@ -13,13 +13,13 @@ from dyno_analysis.ingest.formats.published_results import EVENTS, OUTCOMES, OWN
 from dyno_analysis.ingest.journal import LEADING_KEYS, journal_line
 from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_analysis.spans import folder as span_folder
-from dyno_command import dyno, refusal
 from dyno_driver import run_record
 from dyno_proxy import attributes
 from dyno_proxy.telemetry import journal
 from dyno_proxy.telemetry.span import COLUMNS
-from shared_data import PUBLISHED, needs_shared
-from stored_spans import pair, streamed, write
+from rigs.dyno_command import dyno, refusal
+from rigs.shared_data import PUBLISHED, needs_shared
+from rigs.stored_spans import pair, streamed, write
 
 
 def results(name: str = "metis", **changes: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 
 from dyno_analysis.ingest.otlp.genai import genai_row
 from dyno_analysis.ingest.otlp.span import OtlpEvent, OtlpSpan
-from dyno_command import dyno
-from imports import SAMPLES, imported, rows
+from rigs.dyno_command import dyno
+from rigs.imports import SAMPLES, imported, rows
 
 FIGURES = (
     "endpoint, provider, operation, model, streamed, status, outcome, error_type, input_tokens, output_tokens, "

@@ -20,13 +20,13 @@ from dyno_analysis.ingest.otlp.span import OtlpSpan
 from dyno_analysis.ingest.staged import JOURNAL_BYTES
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, attribute_text
-from dyno_command import dyno, refusal
 from dyno_proxy import attributes
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.telemetry import span
 from dyno_proxy.telemetry.journal import JournalExporter
-from otlp_files import framed, in_otlp, json_line, protobuf, readable
-from records import record, records, unstreamed
+from rigs.dyno_command import dyno, refusal
+from rigs.otlp_files import framed, in_otlp, json_line, protobuf, readable
+from rigs.records import record, records, unstreamed
 
 if sys.version_info >= (3, 14):
     from compression import zstd

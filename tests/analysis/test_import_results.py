@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dyno_command import dyno, refusal
-from imports import SAMPLES, imported, rows
+from rigs.dyno_command import dyno, refusal
+from rigs.imports import SAMPLES, imported, rows
 
 VLLM: dict[str, Any] = json.loads((SAMPLES / "vllm_bench.json").read_text())
 

@@ -8,9 +8,9 @@ import pytest
 
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_analysis.spans.training import define_training, training_files
-from dyno_command import dyno, refusal
-from imports import imported
-from shared_data import SHARED, needs_shared
+from rigs.dyno_command import dyno, refusal
+from rigs.imports import imported
+from rigs.shared_data import SHARED, needs_shared
 
 LOG = SHARED / "data" / "cerebras_llama2_7b_train.log"
 # BENCHMARK.md: batch size, global rate, total seconds, samples/s over the total, final loss, seconds outside training.

@@ -17,8 +17,8 @@ from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
 from dyno_proxy.telemetry.span import COLUMNS
-from shared_data import SHARED, needs_shared
-from stored_spans import line, span, streamed, write
+from rigs.shared_data import SHARED, needs_shared
+from rigs.stored_spans import line, span, streamed, write
 
 NAMES = [
     "trace_id",

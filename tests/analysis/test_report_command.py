@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno_command import cells, dyno, refusal
-from shared_data import PUBLISHED, needs_shared
-from stored_spans import RUN_ID, STARTED_AT_US, mirrored, pair, prompts, span, streamed, write
+from rigs.dyno_command import cells, dyno, refusal
+from rigs.shared_data import PUBLISHED, needs_shared
+from rigs.stored_spans import RUN_ID, STARTED_AT_US, mirrored, pair, prompts, span, streamed, write
 
 
 @needs_shared

@@ -6,8 +6,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dyno_command import cells, dyno, refusal
-from stored_spans import RUN_ID, prompts, write
+from rigs.dyno_command import cells, dyno, refusal
+from rigs.stored_spans import RUN_ID, prompts, write
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dyno_analysis.report.comparison import MOST_LENGTHS
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_analysis.stats import paired
-from stored_spans import streamed, write
+from rigs.stored_spans import streamed, write
 
 TESTS = Path(__file__).parents[1]
 

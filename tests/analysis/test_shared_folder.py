@@ -15,7 +15,7 @@ from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.convert import GrownError
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
-from stored_spans import line, span, write
+from rigs.stored_spans import line, span, write
 
 # As the proxy's writer does it: a row every 5 ms, until killed.
 _WRITER = """
@@ -23,7 +23,7 @@ import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from dyno_proxy.telemetry.journal import JournalExporter
-from records import record
+from rigs.records import record
 exporter = JournalExporter(Path(sys.argv[1]), written=lambda _: None, dropped=lambda *_: sys.exit(3))
 while True:
     seq = exporter.next_seq()

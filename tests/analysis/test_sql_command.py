@@ -8,8 +8,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dyno_command import dyno, refusal
-from stored_spans import span, write
+from rigs.dyno_command import dyno, refusal
+from rigs.stored_spans import span, write
 
 QUERY = 'SELECT endpoint, latency_s, simulated, finish_reason AS "a|b" FROM spans ORDER BY latency_s'
 

@@ -21,8 +21,8 @@ from dyno_analysis.spans.file_names import parse
 from dyno_analysis.spans.selection import Selection
 from dyno_analysis.spans.views import connect_views, list_files
 from dyno_analysis.stats import paired
-from dyno_command import dyno, refusal
-from stored_spans import STARTED_AT_US, span, write
+from rigs.dyno_command import dyno, refusal
+from rigs.stored_spans import STARTED_AT_US, span, write
 
 
 @pytest.fixture(scope="module")

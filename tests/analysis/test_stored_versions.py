@@ -9,7 +9,7 @@ import pytest
 from dyno_analysis.compaction import convert
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
-from freeze_format import STORED, VERSION, read_rows
+from rigs.freeze_format import STORED, VERSION, read_rows
 
 VERSIONS = sorted(path.name for path in STORED.iterdir() if path.is_dir())
 
@@ -28,7 +28,7 @@ def assert_same(folder: Path, expected: list[dict[str, str]]) -> None:
 
 
 def test_this_version_is_frozen() -> None:
-    """`python -m freeze_format` has been run for it."""
+    """`python -m rigs.freeze_format` has been run for it."""
     assert VERSION in VERSIONS
 
 

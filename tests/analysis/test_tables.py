@@ -11,7 +11,7 @@ from dyno_analysis.query import fetch, row_types
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
-from stored_spans import mirrored, pair, span, streamed, write
+from rigs.stored_spans import mirrored, pair, span, streamed, write
 
 
 def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from collected_rows import TRACE, collected, engine, request, sid, store
-from dyno_command import dyno, refusal
-from stored_spans import STARTED_AT_US
+from rigs.collected_rows import TRACE, collected, engine, request, sid, store
+from rigs.dyno_command import dyno, refusal
+from rigs.stored_spans import STARTED_AT_US
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "trace.md"
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import aiohttp
 
-from programs import running
-from running_proxy import running_proxy
+from rigs.programs import running
+from rigs.running_proxy import running_proxy
 
 from .results import Results, Setting, number, percentile, table
 

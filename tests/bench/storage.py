@@ -11,8 +11,8 @@ from typing import Any, Final
 import aiohttp
 import duckdb
 
-from fake_upstream import fake_upstream
-from proxy_process import proxy_process
+from rigs.fake_upstream import fake_upstream
+from rigs.proxy_process import proxy_process
 
 from .results import BYTES_CHUNK_TIMES, BYTES_RESPONSE_ID, BYTES_SPAN, Results, Setting, number, table
 

@@ -17,11 +17,11 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from collector_rig import message, post, rows_in, running_collector
-from dyno_command import dyno, refusal
-from fake_upstream import fake_upstream
-from network import free_port
-from proxy_process import configure, proxy_process
+from rigs.collector_rig import message, post, rows_in, running_collector
+from rigs.dyno_command import dyno, refusal
+from rigs.fake_upstream import fake_upstream
+from rigs.network import free_port
+from rigs.proxy_process import configure, proxy_process
 
 
 @pytest.mark.parametrize("compression", list(Compression))

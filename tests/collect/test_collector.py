@@ -14,13 +14,13 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector_rig import message, own_collector, post, rows_in
 from dyno_proxy.collect import intake
 from dyno_proxy.collect import server as collect_server
 from dyno_proxy.collect.otlp import JSON, PROTOBUF
 from dyno_proxy.server.keys import ClientKeys
-from otlp_files import json_line, protobuf, readable
-from records import record
+from rigs.collector_rig import message, own_collector, post, rows_in
+from rigs.otlp_files import json_line, protobuf, readable
+from rigs.records import record
 
 TEXT: Final = (Path(__file__).parents[2] / "docs" / "collect.md").read_text(encoding="utf-8")
 

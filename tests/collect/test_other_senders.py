@@ -10,11 +10,11 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from collector_process import OTLP, collector, needs_collector
-from collector_rig import message, post, running_collector
-from network import free_port
-from otlp_files import protobuf, readable
-from records import record
+from rigs.collector_process import OTLP, collector, needs_collector
+from rigs.collector_rig import message, post, running_collector
+from rigs.network import free_port
+from rigs.otlp_files import protobuf, readable
+from rigs.records import record
 
 SENDER: Final = Path(__file__).parent / "node"
 INSTALLED: Final = Path(__file__).parents[2] / ".venv" / "collect_node"

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector_rig import START_NS, message
 from dyno_proxy.collect.otlp import (
     JSON,
     PROTOBUF,
@@ -22,8 +21,9 @@ from dyno_proxy.collect.otlp import (
 )
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.telemetry import span as proxy_span
-from otlp_files import in_otlp, json_line, protobuf, readable
-from records import records
+from rigs.collector_rig import START_NS, message
+from rigs.otlp_files import in_otlp, json_line, protobuf, readable
+from rigs.records import records
 
 
 def spans_of(body: bytes, content_type: str = PROTOBUF) -> list[Received | str]:

@@ -20,7 +20,7 @@ from dyno_proxy.server import mirror
 from dyno_proxy.telemetry import telemetry
 from dyno_proxy.telemetry.journal import DISK, NOT_STORABLE
 from dyno_proxy.telemetry.otlp import OTLP_FAILED, OTLP_QUEUE_FULL
-from records import record
+from rigs.records import record
 
 REPOSITORY: Final = Path(__file__).parents[2]
 TEXT: Final = (REPOSITORY / "docs" / "proxy.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from dyno_driver.child_process import Child, ChildError
 from dyno_driver.commands.compare import simulated_config
-from fake_proxy import Script, answering
+from rigs.fake_proxy import Script, answering
 
 COMPARE = (sys.executable, "-m", "dyno", "compare")
 SIMULATE_READY = re.compile(r"dyno simulate: (\S+) on (http\S+)")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from fake_proxy import FakeProxy, Script, answering, fake_proxy, saying
+from rigs.fake_proxy import FakeProxy, Script, answering, fake_proxy, saying
 
 DYNO = (sys.executable, "-m", "dyno")
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fake_hub import fake_hub
+from rigs.fake_hub import fake_hub
 
 # Its hub settings are read once a process, so each case is a process of its own.
 PROGRAM = """

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyno_driver.response import EventSplitter, Reading, error_text
-from fake_proxy import DONE, chunk
+from rigs.fake_proxy import DONE, chunk
 
 
 @given(

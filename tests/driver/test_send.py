@@ -8,7 +8,7 @@ from aiohttp import web
 from dyno_driver.client import Answer, Endpoint, Parameters, ProxyClient, request_body, select
 from dyno_driver.errors import ProxyGoneError, WrongUseError
 from dyno_driver.schedule import Turn
-from fake_proxy import DONE, FakeProxy, answering, chunk, fake_proxy, saying, streaming
+from rigs.fake_proxy import DONE, FakeProxy, answering, chunk, fake_proxy, saying, streaming
 
 PARAMETERS = Parameters(temperature=0.0, max_tokens=512, seed=None, stream=True, timeout_s=20.0)
 WHOLE = Parameters(temperature=0.0, max_tokens=512, seed=None, stream=False, timeout_s=20.0)

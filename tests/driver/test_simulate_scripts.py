@@ -13,8 +13,8 @@ from dyno_driver.simulation.plan import Plan, Send, frame
 from dyno_driver.simulation.profiles import PROFILES
 from dyno_driver.simulation.script import ScriptError, compile_script, read_script
 from dyno_driver.simulation.wire import Envelope
-from fake_upstream import fake_upstream
-from raw_http import Answer, dechunk, exchange, request_bytes
+from rigs.fake_upstream import fake_upstream
+from rigs.raw_http import Answer, dechunk, exchange, request_bytes
 
 WIRE = PROFILES["openai"].wire
 ENVELOPE = Envelope("id-1", "model-1", 0.0, chat=True)

@@ -9,8 +9,8 @@ from openai import AsyncOpenAI, AsyncStream, BadRequestError, NotFoundError
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from dyno_driver.simulation.profiles import PROFILES
-from fake_upstream import FakeUpstream, fake_upstream
-from raw_http import exchange, post_json
+from rigs.fake_upstream import FakeUpstream, fake_upstream
+from rigs.raw_http import exchange, post_json
 
 QUESTION = "Context: Cats sit on mats. Dogs run. Question: Where do cats sit? Answer:"
 MESSAGES: list[Any] = [{"role": "user", "content": QUESTION}]

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fd_limit import soft_limit_of_fds
-from raw_http import post_json, request_bytes
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.fd_limit import soft_limit_of_fds
+from rigs.raw_http import post_json, request_bytes
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 from soak.process import ProcessFigures, connecting_to, process_figures, proxy_pid
 
 STREAMS: Final = 1000

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from anthropic import AsyncAnthropic, AsyncStream
 
-from fake_upstream import Script
-from sdk_bench import SdkBench, answered, gaps_s, head, outcomes, sdk_bench
+from rigs.fake_upstream import Script
+from rigs.sdk_bench import SdkBench, answered, gaps_s, head, outcomes, sdk_bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

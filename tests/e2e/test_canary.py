@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from canaries import Canaries
-from canary_surroundings import http_proxy, otlp_collector
-from fake_upstream import FakeUpstream, Script, fake_upstream
-from programs import running
-from raw_http import Answer, exchange
-from running_proxy import RunningProxy, in_thread
+from rigs.canaries import Canaries
+from rigs.canary_surroundings import http_proxy, otlp_collector
+from rigs.fake_upstream import FakeUpstream, Script, fake_upstream
+from rigs.programs import running
+from rigs.raw_http import Answer, exchange
+from rigs.running_proxy import RunningProxy, in_thread
 from soak.process import process_figures, proxy_pid
 
 OWN_ERROR: Final = b"dyno_proxy_error"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canaries import Canaries
+from rigs.canaries import Canaries
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from differences import chunk
-from raw_http import exchange
-from raw_upstream import raw_upstream
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.differences import chunk
+from rigs.raw_http import exchange
+from rigs.raw_upstream import raw_upstream
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "transparency.md"
 

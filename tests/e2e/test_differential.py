@@ -1,7 +1,7 @@
 """Generated exchanges, each directly and through `dyno proxy`: both messages are compared byte by byte.
 
-What may differ is a table (tests/differences.py, docs/transparency.md), which says exactly how: a message behind the
-proxy has to be what the table makes of the one in front of it, and each row has to be needed.
+What may differ is a table (tests/rigs/differences.py, docs/transparency.md), which says exactly how: a message behind
+the proxy has to be what the table makes of the one in front of it, and each row has to be needed.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from differences import DIFFERENCES, Difference, chunk, unchunk
-from generated_exchanges import API, BATCHES, BEHIND, EXCHANGES, ODD_PATHS, Generated, batch
-from raw_http import exchange as ask_once
-from raw_upstream import raw_upstream
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.differences import DIFFERENCES, Difference, chunk, unchunk
+from rigs.generated_exchanges import API, BATCHES, BEHIND, EXCHANGES, ODD_PATHS, Generated, batch
+from rigs.raw_http import exchange as ask_once
+from rigs.raw_upstream import raw_upstream
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 # One upstream, one proxy and one loop for all.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

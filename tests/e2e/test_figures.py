@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fake_upstream import fake_upstream
-from raw_http import exchange, post_json
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.fake_upstream import fake_upstream
+from rigs.raw_http import exchange, post_json
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 STREAMS = 9
 TOKENS = 30

@@ -14,9 +14,9 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from fake_upstream import fake_upstream
-from programs import running
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.fake_upstream import fake_upstream
+from rigs.programs import running
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Context: Cats sit on mats. Question: Where? Answer:"}]
 SIMULATE = [

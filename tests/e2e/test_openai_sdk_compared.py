@@ -18,9 +18,9 @@ import pytest
 import pytest_asyncio
 from openai import OpenAI
 
-from fake_upstream import Script
-from openai_seen import client, described, raised, read_on
-from sdk_bench import SdkBench, answered, gaps_s, head, outcomes, sdk_bench
+from rigs.fake_upstream import Script
+from rigs.openai_seen import client, described, raised, read_on
+from rigs.sdk_bench import SdkBench, answered, gaps_s, head, outcomes, sdk_bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

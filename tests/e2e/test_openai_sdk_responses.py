@@ -7,9 +7,9 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from fake_upstream import Script
-from openai_seen import client, read_on
-from sdk_bench import SdkBench, answered, head, outcomes, sdk_bench
+from rigs.fake_upstream import Script
+from rigs.openai_seen import client, read_on
+from rigs.sdk_bench import SdkBench, answered, head, outcomes, sdk_bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

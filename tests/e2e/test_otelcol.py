@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import pytest
 
-from collector_process import collector, needs_collector, to_files
 from dyno_analysis.spans import folder as span_folder
-from fake_upstream import fake_upstream
-from imports import imported
-from network import free_port
-from raw_http import exchange, request_bytes
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.collector_process import collector, needs_collector, to_files
+from rigs.fake_upstream import fake_upstream
+from rigs.imports import imported
+from rigs.network import free_port
+from rigs.raw_http import exchange, request_bytes
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 pytestmark = needs_collector
 

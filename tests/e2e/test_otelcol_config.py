@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from collector_process import COLLECTOR, collector, needs_collector
-from fake_upstream import fake_upstream
-from imports import imported, rows
-from mirror_rig import until
-from network import free_port
-from raw_http import exchange, post_json
-from running_proxy import in_thread, running_proxy
+from rigs.collector_process import COLLECTOR, collector, needs_collector
+from rigs.fake_upstream import fake_upstream
+from rigs.imports import imported, rows
+from rigs.mirror_rig import until
+from rigs.network import free_port
+from rigs.raw_http import exchange, post_json
+from rigs.running_proxy import in_thread, running_proxy
 
 pytestmark = needs_collector
 

@@ -11,12 +11,12 @@ from typing import Final
 
 import pytest
 
-from mirror_rig import until
-from network import free_port
-from raw_http import exchange
-from raw_upstream import raw_upstream
-from running_proxy import RunningProxy, in_thread, running_proxy
-from scripted_upstream import ANSWER, ASK, read_request
+from rigs.mirror_rig import until
+from rigs.network import free_port
+from rigs.raw_http import exchange
+from rigs.raw_upstream import raw_upstream
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.scripted_upstream import ANSWER, ASK, read_request
 
 REQUESTS: Final = 150
 QUEUE: Final = 20

@@ -18,8 +18,8 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from programs import running
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.programs import running
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 SCRAPE_CONFIG: Final = DEPLOY / "prometheus" / "prometheus.yml"

@@ -20,8 +20,8 @@ from typing import Final
 
 import pytest
 
-from programs import running
-from shared_data import PUBLISHED
+from rigs.programs import running
+from rigs.shared_data import PUBLISHED
 
 REPOSITORY: Final = Path(__file__).parents[2]
 README: Final = REPOSITORY / "README.md"

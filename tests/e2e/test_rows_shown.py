@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pytest
 
-from dyno_command import dyno
-from fake_upstream import Script, fake_upstream
-from raw_http import exchange, request_bytes
-from running_proxy import in_thread, running_proxy
+from rigs.dyno_command import dyno
+from rigs.fake_upstream import Script, fake_upstream
+from rigs.raw_http import exchange, request_bytes
+from rigs.running_proxy import in_thread, running_proxy
 
 GAP_S: Final = 1.0
 UNSAMPLED: Final = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")

@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 
 from dyno_analysis.spans import folder as span_folder
-from fake_upstream import fake_upstream
-from proxy_process import ProxyProcess, proxy_process, total
-from records import stored
-from small_disk import small_disk
+from rigs.fake_upstream import fake_upstream
+from rigs.proxy_process import ProxyProcess, proxy_process, total
+from rigs.records import stored
+from rigs.small_disk import small_disk
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it mounts a tmpfs")
 

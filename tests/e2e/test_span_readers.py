@@ -19,10 +19,10 @@ from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.telemetry.journal import JournalExporter, check_folder, record_line
-from fake_upstream import fake_upstream
-from programs import running
-from proxy_process import proxy_process
-from records import record, stored
+from rigs.fake_upstream import fake_upstream
+from rigs.programs import running
+from rigs.proxy_process import proxy_process
+from rigs.records import record, stored
 
 _ANSWER: list[Any] = [{"json": {"id": "1", "model": "m", "choices": [{"index": 0, "finish_reason": "stop"}]}}]
 _STREAM: list[Any] = [{"tokens": 4, "every_s": 0.3}, {"finish": "stop"}, {"done": True}]

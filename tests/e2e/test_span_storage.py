@@ -18,8 +18,8 @@ from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.telemetry.journal import JournalExporter, check_folder
-from records import record
-from running_proxy import running_proxy
+from rigs.records import record
+from rigs.running_proxy import running_proxy
 
 _QUERIES = 500
 

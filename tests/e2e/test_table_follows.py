@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from programs import running
+from rigs.programs import running
 
 PROMPTS = 3
 

@@ -25,12 +25,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from collector_process import collector, needs_collector, to_files
-from dyno_command import dyno
-from network import free_port
-from raw_upstream import raw_upstream
-from running_proxy import RunningProxy, in_thread, running_proxy
-from scripted_upstream import ANSWER
+from rigs.collector_process import collector, needs_collector, to_files
+from rigs.dyno_command import dyno
+from rigs.network import free_port
+from rigs.raw_upstream import raw_upstream
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.scripted_upstream import ANSWER
 
 TRACE_ID: Final = 0x0AF7651916CD43DD8448EB211C80319C
 STATE: Final = [("vendor", "one"), ("other@tenant", "t:1")]

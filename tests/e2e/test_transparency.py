@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from fake_upstream import FakeUpstream, Script, fake_upstream
-from process_memory import memory_of
-from raw_http import Answer, dechunk, exchange, request_bytes
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.fake_upstream import FakeUpstream, Script, fake_upstream
+from rigs.process_memory import memory_of
+from rigs.raw_http import Answer, dechunk, exchange, request_bytes
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 # One upstream, one proxy and one loop for all: only the script changes.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

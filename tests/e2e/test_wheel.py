@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from programs import running
+from rigs.programs import running
 
 REPOSITORY: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("dyno_proxy", "dyno_driver", "dyno_analysis")

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from differences import chunk, unchunk
-from raw_http import dechunk, exchange
-from raw_upstream import raw_upstream
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.differences import chunk, unchunk
+from rigs.raw_http import dechunk, exchange
+from rigs.raw_upstream import raw_upstream
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 # One upstream, one proxy and one loop for all.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

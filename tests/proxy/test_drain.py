@@ -15,8 +15,8 @@ import pytest
 
 from dyno_proxy.arguments import duration_s
 from dyno_proxy.commands.proxy import main
-from fake_upstream import fake_upstream
-from proxy_process import ProxyProcess, proxy_process
+from rigs.fake_upstream import fake_upstream
+from rigs.proxy_process import ProxyProcess, proxy_process
 
 BODY: Final = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
 ENDLESS: Final[list[Any]] = [{"tokens": 6000, "every_s": 0.05}, {"finish": "stop"}, {"done": True}]

@@ -5,10 +5,10 @@ import json
 import re
 from pathlib import Path
 
-from dyno_command import dyno
-from fake_upstream import Script, fake_upstream
-from raw_http import exchange, post_json
-from running_proxy import in_thread, running_proxy
+from rigs.dyno_command import dyno
+from rigs.fake_upstream import Script, fake_upstream
+from rigs.raw_http import exchange, post_json
+from rigs.running_proxy import in_thread, running_proxy
 
 # Twenty of thirty output tokens are seen: not so few that the figures alone would say that something is hidden.
 STREAM: Script = [

@@ -15,10 +15,10 @@ from typing import Final
 import brotli  # type: ignore[import-untyped]
 import pytest
 
-from process_memory import Memory, memory_of
-from raw_http import dechunk, exchange, post_json, request_bytes
-from raw_upstream import Serve, raw_upstream
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.process_memory import Memory, memory_of
+from rigs.raw_http import dechunk, exchange, post_json, request_bytes
+from rigs.raw_upstream import Serve, raw_upstream
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -1,6 +1,6 @@
 """Upstreams that break HTTP: what the client gets, the row, and that nothing stays behind or disturbs the others.
 
-The table is tests/hostile_cases.py. All its cases run at once, first in `dyno proxy` as it is started.
+The table is tests/rigs/hostile_cases.py. All its cases run at once, first in `dyno proxy` as it is started.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from urllib.parse import quote, urlsplit
 import pytest
 import pytest_asyncio
 
-from hostile_cases import GOOD, HOSTILE, REFUSED, Hostile
-from raw_upstream import raw_upstream
-from relay_rig import rig
-from running_proxy import in_thread, running_proxy
+from rigs.hostile_cases import GOOD, HOSTILE, REFUSED, Hostile
+from rigs.raw_upstream import raw_upstream
+from rigs.relay_rig import rig
+from rigs.running_proxy import in_thread, running_proxy
 
 # One upstream, one proxy and one loop for the whole table.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from both_loops import on_both_loops
-from network import Authority, ask, blackhole, endpoint, free_port, outcome, upstream
-from raw_http import exchange, request_bytes
-from raw_proxy import raw_proxy
-from running_proxy import in_thread, running_proxy
+from rigs.both_loops import on_both_loops
+from rigs.network import Authority, ask, blackhole, endpoint, free_port, outcome, upstream
+from rigs.raw_http import exchange, request_bytes
+from rigs.raw_proxy import raw_proxy
+from rigs.running_proxy import in_thread, running_proxy
 
 PASSWORD = "pa%73s-w0rd"  # noqa: S105 - opens nothing; decoded it is pass-w0rd
 ENCODED = [base64.b64encode(pair).decode() for pair in (b"user:pass-w0rd", b"user:pa%73s-w0rd")]

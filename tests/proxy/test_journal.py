@@ -34,7 +34,7 @@ from dyno_proxy.telemetry.journal import (
     writer_name,
 )
 from dyno_proxy.telemetry.span import COLUMNS, record_span, scope
-from records import parsed, record, records, stored
+from rigs.records import parsed, record, records, stored
 
 RESOURCE: Final = Resource({})
 SCOPE: Final = scope("0.1.0")

@@ -6,9 +6,9 @@ import pytest
 
 from dyno_proxy.errors import RefusedError
 from dyno_proxy.server.keys import ClientKeys
-from network import endpoint, upstream
-from proxy_in_process import proxy_in_process
-from raw_http import exchange, request_bytes
+from rigs.network import endpoint, upstream
+from rigs.proxy_in_process import proxy_in_process
+from rigs.raw_http import exchange, request_bytes
 
 
 def keys_of(folder: Path, content: bytes) -> ClientKeys:

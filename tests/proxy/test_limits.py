@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from raw_http import exchange
-from running_proxy import in_thread, running_proxy
-from scripted_upstream import ANSWER, ASK, EVENT, HEAD, LAST, TARGET, answering, framed, proxied, read_request
+from rigs.raw_http import exchange
+from rigs.running_proxy import in_thread, running_proxy
+from rigs.scripted_upstream import ANSWER, ASK, EVENT, HEAD, LAST, TARGET, answering, framed, proxied, read_request
 
 STALLS = [
     # (the limit, the upstream's pieces, status, whether the body breaks off, error.type)

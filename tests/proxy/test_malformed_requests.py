@@ -12,10 +12,10 @@ import pytest
 
 from dyno_proxy.config.schema import EndpointConfig
 from dyno_proxy.upstream.endpoint import Endpoint
-from malformed_cases import MALFORMED, Malformed, get, post
-from proxy_in_process import ProxyInProcess, proxy_in_process
-from raw_upstream import raw_upstream
-from running_proxy import in_thread, running_proxy
+from rigs.malformed_cases import MALFORMED, Malformed, get, post
+from rigs.proxy_in_process import ProxyInProcess, proxy_in_process
+from rigs.raw_upstream import raw_upstream
+from rigs.running_proxy import in_thread, running_proxy
 
 _QUIET_S = 0.1
 _PIECE = 9  # bytes; no line ends where a piece does, or nearly none

@@ -5,10 +5,10 @@ import resource
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fd_limit import soft_limit_of_fds
-from raw_http import post_json
-from raw_upstream import raw_upstream
-from running_proxy import in_thread, running_proxy
+from rigs.fd_limit import soft_limit_of_fds
+from rigs.raw_http import post_json
+from rigs.raw_upstream import raw_upstream
+from rigs.running_proxy import in_thread, running_proxy
 from soak.process import proxy_pid
 
 STREAMS = 400

@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry, openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-import records as records_module
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.families import DURATION_BOUNDS_S
 from dyno_proxy.metrics.metrics import MODELS_LIMIT, OTHER, Metrics, tpot_s
 from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.metrics.tallies import Tally, TallyHistogram
-from records import record, records, unstreamed
+from rigs import records as records_module
+from rigs.records import record, records, unstreamed
 
 CHAT: Final = {"endpoint": "metis", "model": "gpt-oss-120b", "operation": "chat"}
 OK: Final = CHAT | {"outcome": "ok"}
@@ -334,14 +334,14 @@ def test_workers_share_figures(tmp_path: Path) -> None:
         """A process that serves so many requests, leaves so many running, and prints its text of /metrics."""
         program = (
             "import sys; from pathlib import Path; from dyno_proxy.metrics.metrics import Metrics; "
-            "from dyno_proxy.metrics.families import Shared; from records import record; "
+            "from dyno_proxy.metrics.families import Shared; from rigs.records import record; "
             f"m = Metrics('0', ['metis'], [], Shared(Path({str(tmp_path)!r}), {slot}))\n"
             f"for _ in range({requests}): m.started('metis'); m.finished(record()); m.observe(record())\n"
             f"for _ in range({running}): m.started('metis')\n"
             "m.gc_paused(1000); m.spans_written(1)\n"
             "sys.stdout.write(m.render('application/openmetrics-text')[0].decode())"
         )
-        folders = [str(Path(records_module.__file__).parent)]
+        folders = [str(Path(records_module.__file__).parents[1])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
         return subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dyno_proxy.config.schema import TimeoutsConfig, TokenConfig
-from mirror_rig import (
+from rigs.mirror_rig import (
     ANSWER,
     CHAT,
     COPY,

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from dyno_command import cells, dyno
 from dyno_proxy.rewrite.request_body import asking_usage
-from mirror_rig import (
+from rigs.dyno_command import cells, dyno
+from rigs.mirror_rig import (
     ANSWER,
     BODY,
     CHAT,
@@ -27,8 +27,8 @@ from mirror_rig import (
     until,
     upstream_of,
 )
-from raw_http import exchange, request_bytes
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.raw_http import exchange, request_bytes
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 SECRETS = (
     ("Authorization", "Bearer MINE"),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dyno_command import cells, dyno
-from mirror_rig import (
+from rigs.dyno_command import cells, dyno
+from rigs.mirror_rig import (
     ANSWER,
     BODY,
     CHAT,
@@ -26,9 +26,9 @@ from mirror_rig import (
     until,
     upstream_of,
 )
-from proxy_process import proxy_process
-from raw_http import exchange, request_bytes
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.proxy_process import proxy_process
+from rigs.raw_http import exchange, request_bytes
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 
 @asynccontextmanager

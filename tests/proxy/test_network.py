@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from aiohappyeyeballs import AddrInfoType
 
-from both_loops import on_both_loops
 from dyno_proxy.config.schema import ConfigError
 from dyno_proxy.upstream.pool import MAX_IDLE, Pool
-from network import ASK, ask, at, blackhole, endpoint, free_port, outcome, upstream
-from proxy_in_process import proxy_in_process
-from raw_http import exchange
+from rigs.both_loops import on_both_loops
+from rigs.network import ASK, ask, at, blackhole, endpoint, free_port, outcome, upstream
+from rigs.proxy_in_process import proxy_in_process
+from rigs.raw_http import exchange
 
 
 @on_both_loops

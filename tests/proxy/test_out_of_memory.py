@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from raw_upstream import raw_upstream
-from running_proxy import in_thread, running_proxy
+from rigs.raw_upstream import raw_upstream
+from rigs.running_proxy import in_thread, running_proxy
 from soak.process import process_figures, proxy_pid
 
 ASK = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}"

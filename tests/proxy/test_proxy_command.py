@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fake_upstream import fake_upstream
-from running_proxy import in_thread, running_proxy
+from rigs.fake_upstream import fake_upstream
+from rigs.running_proxy import in_thread, running_proxy
 
 ENDPOINT = '[endpoints.e]\nurl = "http://127.0.0.1:9/v1"\n'
 BODY = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}

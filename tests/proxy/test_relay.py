@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dyno_proxy.server.connection import MeasuredProtocol
-from relay_rig import answering, rig
+from rigs.relay_rig import answering, rig
 
 POST = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}"
 FINISHED = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

@@ -8,8 +8,8 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from fake_upstream import fake_upstream
-from proxy_process import configure, proxy_process, total
+from rigs.fake_upstream import fake_upstream
+from rigs.proxy_process import configure, proxy_process, total
 
 BODY: Final = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
 SHORT: Final[list[Any]] = [{"tokens": 3}, {"finish": "stop"}, {"done": True}]

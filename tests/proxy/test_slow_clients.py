@@ -7,10 +7,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from process_memory import memory_of
-from raw_http import Answer, exchange
-from running_proxy import RunningProxy
-from scripted_upstream import ANSWER, ASK, HEAD, LAST, TARGET, framed, proxied, read_request
+from rigs.process_memory import memory_of
+from rigs.raw_http import Answer, exchange
+from rigs.running_proxy import RunningProxy
+from rigs.scripted_upstream import ANSWER, ASK, HEAD, LAST, TARGET, framed, proxied, read_request
 
 _SLOW = 200
 _QUICK = b"GET /e/v1/models HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"

@@ -27,7 +27,7 @@ from dyno_proxy.telemetry.span import (
     scope,
     span_row,
 )
-from records import RUN_ID, parsed, record, records, unstreamed
+from rigs.records import RUN_ID, parsed, record, records, unstreamed
 
 RESOURCE = Resource({"service.name": "dyno-proxy"})
 SCOPE = scope("0.1.0")

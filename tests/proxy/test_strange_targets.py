@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from fake_upstream import fake_upstream
-from raw_http import exchange
-from running_proxy import in_thread, running_proxy
+from rigs.fake_upstream import fake_upstream
+from rigs.raw_http import exchange
+from rigs.running_proxy import in_thread, running_proxy
 
 USER, PASSWORD, QUERY = "u5er-of-the-test", "pa55word-of-the-test", "qu3ry-of-the-test"
 TARGETS = [

@@ -31,7 +31,7 @@ from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.telemetry.journal import SetupError
 from dyno_proxy.telemetry.telemetry import QUEUE_BYTES, Telemetry
-from records import record, stored
+from rigs.records import record, stored
 
 WAIT_S: Final = 30.0
 

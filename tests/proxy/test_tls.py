@@ -10,9 +10,9 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from both_loops import on_both_loops
 from dyno_proxy.config.schema import ConfigError
-from network import Authority, ask, endpoint, frank_upstream, outcome, upstream
+from rigs.both_loops import on_both_loops
+from rigs.network import Authority, ask, endpoint, frank_upstream, outcome, upstream
 
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from both_loops import on_both_loops
 from dyno_proxy.errors import RefusedError
 from dyno_proxy.upstream.token import Token
-from token_command import Command, jwt, logged, until, until_it_is
+from rigs.both_loops import on_both_loops
+from rigs.token_command import Command, jwt, logged, until, until_it_is
 
 SECRET = "s3cret-of-the-test"  # noqa: S105 - opens nothing
 

@@ -4,10 +4,10 @@ import asyncio
 import time
 from pathlib import Path
 
-from fake_upstream import fake_upstream
-from raw_http import exchange, request_bytes
-from running_proxy import in_thread, running_proxy
-from token_command import Command, until
+from rigs.fake_upstream import fake_upstream
+from rigs.raw_http import exchange, request_bytes
+from rigs.running_proxy import in_thread, running_proxy
+from rigs.token_command import Command, until
 
 TAKES_S = 1.5
 

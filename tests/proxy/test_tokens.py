@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from both_loops import on_both_loops
 from dyno_proxy.config.schema import ConfigError, EndpointConfig, TokenConfig
 from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.token import Token
-from network import endpoint, upstream
-from proxy_in_process import proxy_in_process
-from raw_http import exchange, request_bytes
-from token_command import Command, jwt, logged, until, until_it_is
+from rigs.both_loops import on_both_loops
+from rigs.network import endpoint, upstream
+from rigs.proxy_in_process import proxy_in_process
+from rigs.raw_http import exchange, request_bytes
+from rigs.token_command import Command, jwt, logged, until, until_it_is
 
 SECRET = "s3cret-of-the-test"  # noqa: S105 - opens nothing
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 import brotli  # type: ignore[import-untyped]
 import pytest
 
-from fake_upstream import Script, fake_upstream
-from raw_http import request_bytes
-from relay_rig import in_front_of
+from rigs.fake_upstream import Script, fake_upstream
+from rigs.raw_http import request_bytes
+from rigs.relay_rig import in_front_of
 
 CHAT, COMPLETIONS, RESPONSES, MESSAGES, EMBEDDINGS = (
     *("/chat/completions", "/completions"),

@@ -17,8 +17,8 @@ import pytest
 
 from dyno_proxy.config.schema import ConfigError
 from dyno_proxy.process.sockets import bind, url_of
-from fake_upstream import fake_upstream
-from proxy_process import LIMIT_S, ProxyProcess, configure, proxy_process, total
+from rigs.fake_upstream import fake_upstream
+from rigs.proxy_process import LIMIT_S, ProxyProcess, configure, proxy_process, total
 
 BODY: Final = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
 SHORT: Final[list[Any]] = [{"tokens": 3}, {"finish": "stop"}, {"done": True}]

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from programs import running
+from rigs.programs import running
 
 
 @dataclass(frozen=True, slots=True)

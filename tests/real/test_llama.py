@@ -16,8 +16,8 @@ import openai
 import pytest
 
 from real.engines import Engine, missing, running_engines, write_config
-from running_proxy import RunningProxy, running_proxy
-from shared_data import SHARED, needs_shared
+from rigs.running_proxy import RunningProxy, running_proxy
+from rigs.shared_data import SHARED, needs_shared
 
 SQUAD: Final = SHARED / "data" / "squad_v1.1_super_bowl_50.json"
 DYNO: Final = Path(sys.executable).parent / "dyno"

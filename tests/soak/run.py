@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 from .process import proxy_pid
 from .samples import Line, Sample, judge, take_sample

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Final, NamedTuple
 
-from running_proxy import RunningProxy
+from rigs.running_proxy import RunningProxy
 
 from .process import process_figures
 

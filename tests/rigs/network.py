@@ -20,8 +20,8 @@ from aiohappyeyeballs import AddrInfoType
 from dyno_proxy.config.schema import EndpointConfig, TimeoutsConfig
 from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.pool import Pool
-from proxy_in_process import proxy_in_process
-from raw_http import Answer, exchange, request_bytes
+from rigs.proxy_in_process import proxy_in_process
+from rigs.raw_http import Answer, exchange, request_bytes
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"

@@ -1,6 +1,6 @@
 """ClickHouse's HTTP interface for tests, over ClickHouse itself: chdb, the same engine in a process.
 
-    python -m clickhouse_server PORT [PASSWORD]
+    python -m rigs.clickhouse_server PORT [PASSWORD]
 
 It answers as the server does where a client looks: the format that is asked for, errors with their code, 516 for a
 wrong password. What it can't do: several databases, compression, sessions.

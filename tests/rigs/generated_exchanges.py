@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import brotli  # type: ignore[import-untyped]
 
-from differences import Expected, request_behind, response_behind
+from rigs.differences import Expected, request_behind, response_behind
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dyno_driver.simulation.server import Received
-from fake_upstream import FakeUpstream, Script, fake_upstream
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.fake_upstream import FakeUpstream, Script, fake_upstream
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 Observed = TypeVar("Observed")
 

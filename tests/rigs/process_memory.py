@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from running_proxy import RunningProxy
+from rigs.running_proxy import RunningProxy
 
 
 @dataclass(frozen=True)

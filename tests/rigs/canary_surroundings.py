@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from canaries import Canaries
+from rigs.canaries import Canaries
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """Freeze the span files' format as this version writes it, for every later one to read.
 
-    PYTHONPATH=tests .venv/bin/python -m freeze_format        with each release; tests/analysis/stored/VERSION is new
+    PYTHONPATH=tests .venv/bin/python -m rigs.freeze_format      with each release; tests/analysis/stored/VERSION is new
 
 A journal and a Parquet file by the real programs, and the rows of the view `spans` as this version reads them.
 """
@@ -19,10 +19,10 @@ from typing import Any, Final
 import aiohttp
 
 from dyno_analysis.spans import folder as span_folder
-from fake_upstream import fake_upstream
-from proxy_process import proxy_process
+from rigs.fake_upstream import fake_upstream
+from rigs.proxy_process import proxy_process
 
-STORED: Final = Path(__file__).parent / "analysis" / "stored"
+STORED: Final = Path(__file__).parents[1] / "analysis" / "stored"
 VERSION: Final = metadata.version("inference-dyno")
 _CHAT: Final[dict[str, Any]] = {
     "model": "gpt-oss-120b",

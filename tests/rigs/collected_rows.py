@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from stored_spans import span, write
+from rigs.stored_spans import span, write
 
 TRACE = "a" * 32
 VLLM = {

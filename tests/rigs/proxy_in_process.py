@@ -16,7 +16,7 @@ from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import ClientKeys
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
-from running_proxy import in_order_of_end
+from rigs.running_proxy import in_order_of_end
 
 
 @dataclass(frozen=True)

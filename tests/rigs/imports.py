@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from dyno_analysis.spans import folder as span_folder
-from dyno_command import dyno
+from rigs.dyno_command import dyno
 
-SAMPLES = Path(__file__).parent / "analysis" / "imported"
+SAMPLES = Path(__file__).parents[1] / "analysis" / "imported"
 
 
 def imported(folder: Path, *files: str | Path, code: int = 0) -> str:

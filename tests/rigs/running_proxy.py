@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from programs import running
+from rigs.programs import running
 
 _READY = r"dyno proxy: listening on (?P<url>http://\S+), spans in (?P<spans>.+)"
 

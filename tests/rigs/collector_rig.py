@@ -18,7 +18,7 @@ from dyno_proxy.collect.server import Collector
 from dyno_proxy.config.schema import SpansConfig
 from dyno_proxy.process.sockets import bind, url_of
 from dyno_proxy.server.keys import ClientKeys
-from programs import running
+from rigs.programs import running
 
 _READY = r"dyno collect: listening on (?P<url>http://\S+), spans in (?P<spans>.+)"
 START_NS = 1_795_557_540_000_000_000

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import pytest
 
-from programs import running
+from rigs.programs import running
 
-COLLECTOR: Final = Path(__file__).parents[1] / ".venv" / "otelcol" / "otelcol"
+COLLECTOR: Final = Path(__file__).parents[2] / ".venv" / "otelcol" / "otelcol"
 needs_collector: Final = pytest.mark.skipif(
     not COLLECTOR.is_file(), reason="no OpenTelemetry Collector is built (make otelcol; it wants Go)"
 )

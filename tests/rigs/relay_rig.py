@@ -15,8 +15,8 @@ from dyno_proxy.server.connection import MeasuredServer
 from dyno_proxy.server.handler import Handler
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
-from raw_upstream import Serve, raw_upstream
-from running_proxy import in_order_of_end
+from rigs.raw_upstream import Serve, raw_upstream
+from rigs.running_proxy import in_order_of_end
 
 
 class Rig:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from running_proxy import in_order_of_end
+from rigs.running_proxy import in_order_of_end
 
 LIMIT_S: Final = 30.0  # for what takes well under a second on an idle machine
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from raw_http import post_json
-from running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.raw_http import post_json
+from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -19,7 +19,7 @@ from dyno_proxy.server.deferred import EndedRequests
 from dyno_proxy.server.mirror import Mirror
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
-from records import stored
+from rigs.records import stored
 
 CHAT = "/chat/completions"
 BODY = b'{"messages": [{"role":"user","content":"h\xc3\xa9"}], "model":"small" ,"stream":true}'
