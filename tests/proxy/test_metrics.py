@@ -334,7 +334,7 @@ def test_workers_share_figures(tmp_path: Path) -> None:
         """A process that serves so many requests, leaves so many running, and prints its text of /metrics."""
         program = (
             "import sys; from pathlib import Path; from dyno_proxy.metrics.metrics import Metrics; "
-            "from dyno_proxy.metrics.families import Shared; from rigs.records import record; "
+            "from dyno_proxy.metrics.multiprocess import Shared; from rigs.records import record; "
             f"m = Metrics('0', ['metis'], [], Shared(Path({str(tmp_path)!r}), {slot}))\n"
             f"for _ in range({requests}): m.started('metis'); m.finished(record()); m.observe(record())\n"
             f"for _ in range({running}): m.started('metis')\n"
