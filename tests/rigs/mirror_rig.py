@@ -19,7 +19,8 @@ from dyno_proxy.server.deferred import EndedRequests
 from dyno_proxy.server.mirror import Mirror
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
-from rigs.records import stored
+from rigs.journal_rows import stored
+from rigs.until import until
 
 CHAT = "/chat/completions"
 BODY = b'{"messages": [{"role":"user","content":"h\xc3\xa9"}], "model":"small" ,"stream":true}'
@@ -34,15 +35,6 @@ def framed(data: bytes) -> bytes:
 
 
 ANSWER = HEAD + framed(EVENT) + framed(END) + b"0\r\n\r\n"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Raises TimeoutError where it doesn't come true."""
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError
 
 
 @dataclass
@@ -136,7 +128,7 @@ class Rig:
 
     async def ended(self, count: int) -> list[tuple[str, str]]:
         """What became of the requests that were chosen, once there are so many of them."""
-        await until(lambda: len(self.results) >= count)
+        await until(lambda: len(self.results) >= count, f"{count} copies' ends")
         return self.results
 
     async def rows(self) -> list[dict[str, Any]]:
