@@ -15,6 +15,7 @@ from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.readers import READERS
+from dyno_proxy.server.bracket import Requests
 from dyno_proxy.server.deferred import EndedRequests
 from dyno_proxy.server.mirror import Mirror
 from dyno_proxy.telemetry.telemetry import Telemetry
@@ -149,7 +150,7 @@ async def mirroring(
     lag = LoopLag(asyncio.get_running_loop())
     results: list[tuple[str, str]] = []
     ended = EndedRequests(telemetry.record)
-    mirror = Mirror(telemetry, ended, lag, GcPauses(), lambda *result: results.append(result))
+    mirror = Mirror(Requests(telemetry.started, ended, lag, GcPauses()), lambda *result: results.append(result))
     try:
         yield Rig(mirror, ended, a, b, telemetry, spans, results)
     finally:

@@ -12,6 +12,7 @@ from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.server.connection import MeasuredServer
 from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import ClientKeys
+from dyno_proxy.server.pages import Pages
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
 from rigs.journal_rows import rows_so_far
@@ -40,7 +41,7 @@ async def proxy_in_process(
     endpoint: Endpoint, spans: Path, keys: ClientKeys | None = None
 ) -> AsyncIterator[ProxyInProcess]:
     telemetry = Telemetry(spans, Metrics("test"), "test")
-    handler = Handler({endpoint.name: endpoint}, telemetry, LoopLag(asyncio.get_running_loop()), {}, keys)
+    handler = Handler({endpoint.name: endpoint}, telemetry, LoopLag(asyncio.get_running_loop()), Pages(), keys)
     server = MeasuredServer(handler, handler.refused)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:

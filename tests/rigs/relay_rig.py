@@ -11,6 +11,7 @@ from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.server.connection import MeasuredServer
 from dyno_proxy.server.handler import Handler
+from dyno_proxy.server.pages import Pages
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
 from rigs.journal_rows import rows_so_far
@@ -58,7 +59,7 @@ async def rig(serve: Serve, spans: Path) -> AsyncIterator[Rig]:
 async def in_front_of(url: str, spans: Path) -> AsyncIterator[Rig]:
     telemetry = Telemetry(spans, Metrics("test"), "test")
     lag = LoopLag(asyncio.get_running_loop())
-    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, {}, None)
+    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, Pages(), None)
     server = MeasuredServer(handler, handler.refused)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:
