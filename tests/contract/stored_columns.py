@@ -128,7 +128,7 @@ def _reading(spans_text: str) -> list[str]:
         raise ValueError("spans.sql doesn't name its folder three times")
     reading = spans_text[start:end].replace("'spans/", "'spans/collected/").splitlines()
     # The inner block is spans.sql's: here there is one around it.
-    return [line for line in reading if not re.fullmatch(r" *-- (begin: .*|end|part: .*)", line)]
+    return [line for line in reading if not re.fullmatch(r" *-- (begin: .*|end)", line)]
 
 
 def main() -> None:

@@ -6,6 +6,7 @@
 -- part: view
 CREATE OR REPLACE VIEW collected_spans AS
 -- begin: how the files are read, from spans.sql, written by make sql
+-- part: counting
 WITH listed AS MATERIALIZED (
     SELECT
         file AS filename,
@@ -29,6 +30,7 @@ counting AS MATERIALIZED (
                 AND other.last >= coalesce(one.last, one.first)
         )
 ),
+-- part: journal
 journal AS (
     SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us)
     FROM read_json(
@@ -100,7 +102,9 @@ journal AS (
     )
     WHERE span_id IS NOT NULL
 ),
+-- part: parquet
 parquet AS (FROM read_parquet('spans/collected/*.parquet', filename = true, union_by_name = true)),
+-- part: stored
 stored AS (
     SELECT journal.* FROM counting JOIN journal USING (filename)
     UNION ALL BY NAME
