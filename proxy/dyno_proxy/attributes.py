@@ -48,7 +48,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("error.type", "string", "error_type", "what went wrong, of few values; the status where HTTP says it"),
     # Ours: what it was
     Attribute("dyno.endpoint", "string", "endpoint", "the endpoint's name in the configuration"),
-    Attribute("dyno.outcome", "string", "outcome", "exactly one of MEASURING's list"),
+    Attribute("dyno.outcome", "string", "outcome",
+              "how the request ended: one of the outcomes that docs/proxy.md lists"),
     Attribute("dyno.streamed", "bool", "streamed", "the response came as an event stream; absent without a response"),
     Attribute("dyno.simulated", "bool", "simulated", "the response said `Server: dyno-simulate`"),
     Attribute("dyno.usage.source", "string", "usage_source", "server, or chunks (their number stands in for tokens)"),
