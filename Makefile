@@ -23,7 +23,7 @@ define install
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
 endef
 
-.PHONY: check full demo demo-real test test-real otelcol bench bench-analysis soak lint format lock clean
+.PHONY: demo demo-real test test-real otelcol bench bench-analysis soak lint format sql lock clean check full
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -85,6 +85,10 @@ lint: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The columns of the span files in analysis/: written from proxy/dyno_proxy/attributes.py. A test says where this is due.
+sql: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m contract.stored_columns
 
 $(TOOLS): deploy/installer.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
