@@ -62,7 +62,6 @@ ENDS: list[tuple[Any, Client | None, bool, tuple[str, str]]] = [
     (asyncio.CancelledError(), None, False, ("truncated", "proxy_shutdown")),  # a copy has no client
     (KeyError("x"), HERE, False, ("rejected", "proxy_KeyError")),
     (MemoryError(), GONE, False, ("rejected", "proxy_MemoryError")),
-    (KeyboardInterrupt(), HERE, False, ("truncated", "proxy_shutdown")),
 ]
 
 
@@ -99,6 +98,21 @@ async def test_what_is_raised_is_recorded_once_and_passed_on(
     assert rig.requests.active == 0
     assert rig.started == ["e"]
     assert [(record.outcome, record.error_type) for record in rig.now()] == [outcome]
+
+
+@pytest.mark.parametrize("answering", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
+async def test_what_ends_the_program_is_recorded_by_how_far_the_answer_was(
+    error: BaseException, answering: bool
+) -> None:
+    """It is no cancellation: the outcome is that of a block which returns at the same moment."""
+    rig = Rig()
+    with pytest.raises(type(error)), Bracket(rig.requests, exchange(answering=answering), HERE):
+        raise error
+    with Bracket(rig.requests, exchange(answering=answering), HERE):
+        pass
+    ended, returned = [(record.outcome, record.error_type) for record in rig.now()]
+    assert ended == returned
 
 
 async def test_a_refusal_has_the_status_of_its_answer() -> None:

@@ -90,7 +90,7 @@ class Bracket:
             exchange.broken = (error.fault.outcome, error.fault.error_type)
         elif isinstance(error, Exception):
             exchange.broken = ("rejected", f"proxy_{type(error).__name__}")  # a fault of our own
-        elif exchange.broken is None:  # cancelled, and not because we cut it off before
+        elif isinstance(error, asyncio.CancelledError) and exchange.broken is None:  # else we cut it off before
             left = self._client_has_left()
             exchange.broken = ("client_cancelled", "client_cancelled") if left else ("truncated", "proxy_shutdown")
 
