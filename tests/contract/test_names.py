@@ -9,7 +9,6 @@ import pytest
 
 from dyno_analysis.compaction.retention import parse_keep
 from dyno_analysis.errors import InputError
-from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS
 from dyno_driver import baggage
 from dyno_driver.schedule import Turn
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE
@@ -38,12 +37,6 @@ def test_the_drivers_baggage_reaches_the_proxy() -> None:
         "dyno.repeat": 2,
         "dyno.warmup": True,
     }
-
-
-def test_the_analysis_columns_are_the_proxys() -> None:
-    """Names, columns and types, in one order."""
-    theirs = [(one.name, one.column, one.type) for one in ATTRIBUTES if one.column is not None]
-    assert list(ATTRIBUTE_COLUMNS) == theirs
 
 
 def test_sql_asks_for_attributes_that_exist() -> None:
