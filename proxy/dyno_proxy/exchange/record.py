@@ -1,10 +1,15 @@
-"""A finished exchange, as the relay hands it to telemetry: plain values, no I/O, nothing computed twice."""
+"""A finished exchange, as the relay hands it to telemetry: plain values, no I/O, nothing computed twice.
+
+Record's fields come in five groups, by where `Exchange.finish` has them from. A group holds its own fields, and the
+one before it as its base, so that all of them stand in one order. `attributes.py` says which attribute of the span
+each field becomes.
+"""
 
 import msgspec
 
 
-class Record(msgspec.Struct, gc=False):
-    """One request, from received to its end. Offsets are microseconds after `received`; None is 'not known'."""
+class AsExchange(msgspec.Struct, gc=False):
+    """What an Exchange holds under the same name."""
 
     trace_id: int
     span_id: int
@@ -12,7 +17,6 @@ class Record(msgspec.Struct, gc=False):
     sampled: bool | None  # the client's traceparent flag; None without a traceparent
     tracestate: str | None
     started_at_unix_us: int
-    duration_us: int
 
     endpoint: str | None  # None where no endpoint could be named (rejected)
     provider: str | None
@@ -21,65 +25,84 @@ class Record(msgspec.Struct, gc=False):
     operation: str | None
     method: str
     path: str
+    status: int | None
+    simulated: bool
+    streamed: bool | None
+
+    request_bytes: int
+    response_bytes: int
+    connection_reused: bool | None
+    retries: int | None  # how often it was sent again; None where that isn't configured
+    retry_after_s: float | None
+    usage_asked: bool | None  # True: we added `stream_options.include_usage`
+    unread: str | None  # why the body wasn't looked into
+
+    mirror: str | None  # "original" or "copy" of a mirrored request
+    mirror_trace_id: str | None  # a copy's: the original's trace and span, in hexadecimal
+    mirror_span_id: str | None
+
+    baggage: dict[str, str | int | float | bool]  # attribute name -> value, BAGGAGE's names only
+
+
+class AsContent(AsExchange, gc=False):
+    """What a Content holds under the same name: the response's own words."""
+
+    response_model: str | None
+    response_id: str | None
+    finish_reasons: tuple[str, ...]
+    input_tokens: int | None
+    reasoning_tokens: int | None
+    cached_tokens: int | None
+    first_chunk_tokens: int | None
+    server_ttft_s: float | None
+    server_latency_s: float | None
+    server_queue_s: float | None
+    server_prefill_s: float | None
+    server_decode_s: float | None
+
+
+class AsStamped(AsContent, gc=False):
+    """An Exchange's stamps: `x_ns` there is `x_us` here, counted from `received`."""
+
+    body_received_us: int | None
+    connected_us: int | None
+    sent_us: int | None
+    headers_us: int | None
+    first_event_us: int | None
+    first_token_us: int | None
+    first_answer_us: int | None
+    last_token_us: int | None
+    done_us: int | None
+
+
+class AsAsked(AsStamped, gc=False):
+    """The request's parameters, as `RequestBody.parameters` returns them."""
+
+    model: str | None
+    request_stream: bool | None
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+
+
+class Record(AsAsked, gc=False):
+    """One request, from received to its end. Offsets are microseconds after `received`; None is 'not known'.
+
+    The fields below are those that `Exchange.finish` works out, in its order.
+    """
+
+    duration_us: int
     outcome: str
-    error_type: str | None = None
-    status: int | None = None
-    simulated: bool = False
-
-    model: str | None = None
-    request_stream: bool | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    response_model: str | None = None
-    response_id: str | None = None
-    finish_reasons: tuple[str, ...] = ()
-    streamed: bool | None = None
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-    usage_source: str | None = None
-    first_chunk_tokens: int | None = None
-    reasoning_streamed: bool = False
-
-    request_bytes: int = 0
-    response_bytes: int = 0
-    connection_reused: bool | None = None
-    retries: int | None = None  # how often it was sent again; None where that isn't configured
-    retry_after_s: float | None = None
-    usage_asked: bool | None = None  # True: we added `stream_options.include_usage`
-    reasoning_hidden: bool | None = None  # True: output tokens hold reasoning that nobody saw or counted: no TPOT
-    cadence: str | None = None  # of the chunks: "gateway" where an intermediary's rhythm shows
-    unread: str | None = None  # why the body wasn't looked into
-    unreadable_events: int | None = None  # SSE events that weren't the API's JSON, or were too long to read
-
-    body_received_us: int | None = None
-    connected_us: int | None = None
-    sent_us: int | None = None
-    headers_us: int | None = None
-    first_event_us: int | None = None
-    first_token_us: int | None = None
-    first_answer_us: int | None = None
-    last_token_us: int | None = None
-    done_us: int | None = None
-    chunk_offsets_us: tuple[int, ...] = ()
-
-    server_ttft_s: float | None = None
-    server_latency_s: float | None = None
-    server_queue_s: float | None = None
-    server_prefill_s: float | None = None
-    server_decode_s: float | None = None
-
-    overhead_us: int | None = None
-    overhead_end_us: int | None = None
-    loop_lag_us: int | None = None
-    gc_pause_us: int | None = None
-
-    mirror: str | None = None  # "original" or "copy" of a mirrored request
-    mirror_trace_id: str | None = None  # a copy's: the original's trace and span, in hexadecimal
-    mirror_span_id: str | None = None
-
-    baggage: dict[str, str | int | float | bool] = {}  # attribute name -> value, BAGGAGE's names only
+    error_type: str | None
+    output_tokens: int | None
+    usage_source: str | None
+    reasoning_streamed: bool
+    reasoning_hidden: bool | None  # True: output tokens hold reasoning that nobody saw or counted: no TPOT
+    cadence: str | None  # of the chunks: "gateway" where an intermediary's rhythm shows
+    unreadable_events: int | None  # SSE events that weren't the API's JSON, or were too long to read
+    chunk_offsets_us: tuple[int, ...]
+    overhead_us: int | None
+    overhead_end_us: int | None
+    loop_lag_us: int | None
+    gc_pause_us: int | None

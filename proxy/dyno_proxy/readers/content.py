@@ -1,6 +1,7 @@
 """What a response said, gathered over its events, and what all APIs' readers share. Pure."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -29,57 +30,32 @@ SILENT_TOKENS: Final = 64
 TOOL_CALL_BYTES: Final = 32  # what a call's markup, which the server takes off, may cost in tokens at a byte each
 
 
+@dataclass(slots=True, eq=False)
 class Content:
     """What the response said so far. A class with slots: its attributes are set faster than a Struct's."""
 
-    __slots__ = (
-        "broken_off",
-        "cached_tokens",
-        "choices",
-        "ended",
-        "error_type",
-        "first_chunk_tokens",
-        "input_tokens",
-        "output_bytes",
-        "output_tokens",
-        "readable",
-        "reasoning_seen",
-        "reasoning_tokens",
-        "reasoning_withheld",
-        "response_id",
-        "response_model",
-        "server_decode_s",
-        "server_latency_s",
-        "server_prefill_s",
-        "server_queue_s",
-        "server_ttft_s",
-        "stop_reason",
-        "unreadable_events",
-    )
-
-    def __init__(self) -> None:
-        self.readable = False  # at least one event, or the body, was of the API's shape
-        self.broken_off = False  # the body is the beginning of JSON
-        self.unreadable_events = 0
-        self.error_type: str | None = None  # an error inside a 200
-        self.ended = False  # the API's own end came; chat has one for each choice instead
-        self.choices: dict[int, str | None] = {}  # index -> finish_reason, None until it comes
-        self.stop_reason: str | None = None  # where the API has no choices
-        self.response_id: str | None = None
-        self.response_model: str | None = None
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
-        self.reasoning_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.first_chunk_tokens: int | None = None
-        self.output_bytes = 0  # UTF-8 of all output that could be seen: answer, reasoning, tool calls
-        self.reasoning_seen = False
-        self.reasoning_withheld = False  # the API says that there was reasoning, and shows nothing of it
-        self.server_ttft_s: float | None = None
-        self.server_latency_s: float | None = None
-        self.server_queue_s: float | None = None
-        self.server_prefill_s: float | None = None
-        self.server_decode_s: float | None = None
+    readable: bool = False  # at least one event, or the body, was of the API's shape
+    broken_off: bool = False  # the body is the beginning of JSON
+    unreadable_events: int = 0
+    error_type: str | None = None  # an error inside a 200
+    ended: bool = False  # the API's own end came; chat has one for each choice instead
+    choices: dict[int, str | None] = field(default_factory=dict)  # index -> finish_reason, None until it comes
+    stop_reason: str | None = None  # where the API has no choices
+    response_id: str | None = None
+    response_model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    first_chunk_tokens: int | None = None
+    output_bytes: int = 0  # UTF-8 of all output that could be seen: answer, reasoning, tool calls
+    reasoning_seen: bool = False
+    reasoning_withheld: bool = False  # the API says that there was reasoning, and shows nothing of it
+    server_ttft_s: float | None = None
+    server_latency_s: float | None = None
+    server_queue_s: float | None = None
+    server_prefill_s: float | None = None
+    server_decode_s: float | None = None
 
     @property
     def finished(self) -> bool:

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-USAGE_OPTION: Final = ("/chat/completions", "/completions")  # paths whose requests may ask for usage; others refuse it
 MAX_MEMBERS: Final = 1_000  # of an object that is walked over: 3 ms
 MAX_BRACKETS: Final = 10_000  # in a value that has to be walked through, since its key comes again: a few ms
 

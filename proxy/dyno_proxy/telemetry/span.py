@@ -58,32 +58,6 @@ TEXT_CHARACTERS: Final = 4096
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 _FIRST_EVENT: Final = "dyno.event.first_event_us"
 
-# Attribute -> the field of Record that it is taken from. Most fields bear their column's name.
-_FIELDS: Final[dict[str, str]] = {
-    **{a.name: a.column for a in ATTRIBUTES if a.column is not None and a.column in Record.__struct_fields__},
-    "gen_ai.request.stream": "request_stream",
-    "gen_ai.request.max_tokens": "max_tokens",
-    "gen_ai.request.temperature": "temperature",
-    "gen_ai.request.top_p": "top_p",
-    "gen_ai.request.seed": "seed",
-    "server.address": "server_address",
-    "server.port": "server_port",
-    "dyno.retries": "retries",
-    "dyno.usage.asked": "usage_asked",
-    "dyno.reasoning.hidden": "reasoning_hidden",
-    "dyno.chunk.cadence": "cadence",
-    "dyno.unread": "unread",
-    "dyno.sse.unreadable_events": "unreadable_events",
-    "dyno.mirror": "mirror",
-    "dyno.mirror.trace_id": "mirror_trace_id",
-    "dyno.mirror.span_id": "mirror_span_id",
-    "dyno.gc_pause_us": "gc_pause_us",
-    "dyno.retry_after_s": "retry_after_s",
-    "dyno.server.prefill_s": "server_prefill_s",
-    "dyno.server.decode_s": "server_decode_s",
-    "dyno.chunk.count": "streamed",  # holds the place; the number comes later
-}
-
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 _ERROR: Final = Status(StatusCode.ERROR)  # no description: error.type and the status code say it
@@ -297,7 +271,9 @@ def _record_row(record: Record, name: str, seq: int) -> Any:
 
 def _attributes(record: Record) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
-        name: value for name, value in zip(_FIELDS, _VALUES(record), strict=True) if value is not None and value != ()
+        name: value
+        for name, value in zip(_TAKEN_NAMES, _VALUES(record), strict=True)
+        if value is not None and value != ()
     }
     if record.outcome != "ok" and record.error_type is None:
         attributes["error.type"] = record.outcome
@@ -404,19 +380,23 @@ _FITTED_COLUMNS: Final = tuple((a.name, a.column, _FITTED[a.type]) for a in ATTR
 _BAGGAGE_FITTED: Final = {a.name: _FITTED[a.type] for a in ATTRIBUTES if a.name in BAGGAGE}
 _BAGGAGE_COLUMNS: Final = {a.name: a.column for a in ATTRIBUTES if a.name in BAGGAGE and a.column is not None}
 
-# Many fields at once, in C
-_VALUES: Final[Callable[[Record], tuple[AttributeValue | None, ...]]] = attrgetter(*_FIELDS.values())
-_COLUMN_NAMES: Final = tuple(a.column for a in ATTRIBUTES if a.column is not None and a.name in _FIELDS)
+# The attributes that a record has a field for. Baggage is one field with attributes of its own.
+_TAKEN: Final = tuple(a for a in ATTRIBUTES if a.source in Record.__struct_fields__ and a.name not in BAGGAGE)
+_TAKEN_NAMES: Final = tuple(a.name for a in _TAKEN)
+_OTHER_NAMES: Final = tuple(a.name for a in _TAKEN if a.column is None)
+# Their values, in C
+_VALUES: Final[Callable[[Record], tuple[Any, ...]]] = attrgetter(*(a.source for a in _TAKEN))
 _COLUMN_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(
-    *(_FIELDS[a.name] for a in ATTRIBUTES if a.column is not None and a.name in _FIELDS)
+    *(a.source for a in _TAKEN if a.column is not None)
+)
+_OTHER_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(
+    *(a.source for a in _TAKEN if a.column is None)
 )
 # A row without what is unknown, written as JSON in C: its fields are the columns, the leading ones by position.
 _RecordRow: Final = msgspec.defstruct(
     "_RecordRow", [(column, Any, None) for column, _ in COLUMNS], omit_defaults=True, gc=False
 )
 _JSON: Final = msgspec.json.Encoder()
-_OTHER_NAMES: Final = tuple(a.name for a in ATTRIBUTES if a.column is None and a.name in _FIELDS)
-_OTHER_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(*(_FIELDS[name] for name in _OTHER_NAMES))
 # What others write; everything else in a record is ours, and plain.
 _TEXTS: Final[Callable[[Record], tuple[str | None, ...]]] = attrgetter(
     "model", "response_model", "response_id", "method", "path", "error_type"
