@@ -18,7 +18,7 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, Attribute
 from dyno_proxy.exchange.exchange import Exchange
-from dyno_proxy.exchange.record import AsContent, AsExchange, AsStamped, Record
+from dyno_proxy.exchange.record import AS_CONTENT, AS_EXCHANGE, STAMPED, Record
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.readers import Content
 from dyno_proxy.telemetry.span import COLUMNS
@@ -101,11 +101,11 @@ def test_a_record_has_its_fields_types_from_where_they_come() -> None:
     """`finish` hands many fields over unseen: each has the same type there and in the record."""
     record, exchange, content = (get_type_hints(each) for each in (Record, Exchange, Content))
     content["finish_reasons"] = get_type_hints(vars(Content)["finish_reasons"].fget)["return"]
-    for name in AsExchange.__annotations__:
+    for name in AS_EXCHANGE:
         assert exchange[name] == record[name], name
-    for name in AsContent.__annotations__:
+    for name in AS_CONTENT:
         assert content[name] == record[name], name
-    for name in AsStamped.__annotations__:
+    for name in STAMPED:
         assert exchange[name.removesuffix("_us") + "_ns"] == record[name], name
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyno_proxy.exchange.exchange import Exchange
-from dyno_proxy.exchange.record import AsExchange, Record
+from dyno_proxy.exchange.record import AS_EXCHANGE, Record
 from dyno_proxy.http.sse import MAX_EVENT_BYTES
 from dyno_proxy.metrics.metrics import tpot_s
 from dyno_proxy.readers import APIS
@@ -392,7 +392,7 @@ def test_each_value_lands_in_its_field() -> None:
     exchange.complete = True
     exchange.end_ns = START + 99 * MS
     handed_over: dict[str, object] = {}
-    for number, name in enumerate(AsExchange.__annotations__):
+    for number, name in enumerate(AS_EXCHANGE):
         if name not in ("method", "status", "streamed", "unread"):  # they decide how the rest is read
             handed_over[name] = f"value {number}"
             setattr(exchange, name, handed_over[name])

@@ -31,7 +31,7 @@ from dyno_proxy.readers import (
 
 from .cadence import chunk_cadence
 from .outcome import exchange_outcome
-from .record import AsContent, AsExchange, AsStamped, Record
+from .record import AS_CONTENT, AS_EXCHANGE, STAMPED, Record
 
 KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # of the request's body, for its parameters
 KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer, for its usage
@@ -302,8 +302,8 @@ class Exchange:
 _ASKING_TO_WAIT: Final = (429, 503)
 
 # Many fields at once, in C
-_AS_EXCHANGE: Final[Callable[[Exchange], tuple[Any, ...]]] = attrgetter(*AsExchange.__annotations__)
-_AS_CONTENT: Final[Callable[[Content], tuple[Any, ...]]] = attrgetter(*AsContent.__annotations__)
+_AS_EXCHANGE: Final[Callable[[Exchange], tuple[Any, ...]]] = attrgetter(*AS_EXCHANGE)
+_AS_CONTENT: Final[Callable[[Content], tuple[Any, ...]]] = attrgetter(*AS_CONTENT)
 _STAMPS_NS: Final[Callable[[Exchange], tuple[int | None, ...]]] = attrgetter(
-    *(name.removesuffix("_us") + "_ns" for name in AsStamped.__annotations__)
+    *(name.removesuffix("_us") + "_ns" for name in STAMPED)
 )

@@ -1,16 +1,18 @@
 """A finished exchange, as the relay hands it to telemetry: plain values, no I/O, nothing computed twice.
 
-Record's fields come in five groups, by where `Exchange.finish` has them from. A group holds its own fields, and the
-one before it as its base, so that all of them stand in one order. `attributes.py` says which attribute of the span
-each field becomes.
+Record's fields come in sections, by where `Exchange.finish` has them from; `attributes.py` says which attribute of the
+span each becomes. (A base class for each section would say so too, and make each read of a field 20 ns slower.)
 """
+
+from typing import Final
 
 import msgspec
 
 
-class AsExchange(msgspec.Struct, gc=False):
-    """What an Exchange holds under the same name."""
+class Record(msgspec.Struct, gc=False):
+    """One request, from received to its end. Offsets are microseconds after `received`; None is 'not known'."""
 
+    # AS_EXCHANGE
     trace_id: int
     span_id: int
     parent_span_id: int | None
@@ -43,10 +45,7 @@ class AsExchange(msgspec.Struct, gc=False):
 
     baggage: dict[str, str | int | float | bool]  # attribute name -> value, BAGGAGE's names only
 
-
-class AsContent(AsExchange, gc=False):
-    """What a Content holds under the same name: the response's own words."""
-
+    # AS_CONTENT
     response_model: str | None
     response_id: str | None
     finish_reasons: tuple[str, ...]
@@ -60,10 +59,7 @@ class AsContent(AsExchange, gc=False):
     server_prefill_s: float | None
     server_decode_s: float | None
 
-
-class AsStamped(AsContent, gc=False):
-    """An Exchange's stamps: `x_ns` there is `x_us` here, counted from `received`."""
-
+    # STAMPED
     body_received_us: int | None
     connected_us: int | None
     sent_us: int | None
@@ -74,10 +70,7 @@ class AsStamped(AsContent, gc=False):
     last_token_us: int | None
     done_us: int | None
 
-
-class AsAsked(AsStamped, gc=False):
-    """The request's parameters, as `RequestBody.parameters` returns them."""
-
+    # As the request asked: RequestBody.parameters
     model: str | None
     request_stream: bool | None
     max_tokens: int | None
@@ -85,13 +78,7 @@ class AsAsked(AsStamped, gc=False):
     top_p: float | None
     seed: int | None
 
-
-class Record(AsAsked, gc=False):
-    """One request, from received to its end. Offsets are microseconds after `received`; None is 'not known'.
-
-    The fields below are those that `Exchange.finish` works out, in its order.
-    """
-
+    # As `Exchange.finish` works them out
     duration_us: int
     outcome: str
     error_type: str | None
@@ -106,3 +93,14 @@ class Record(AsAsked, gc=False):
     overhead_end_us: int | None
     loop_lag_us: int | None
     gc_pause_us: int | None
+
+
+_FIELDS: Final = Record.__struct_fields__
+_CONTENT: Final = _FIELDS.index("response_model")
+_STAMPS: Final = _FIELDS.index("body_received_us")
+_ASKED: Final = _FIELDS.index("model")
+
+# What an Exchange holds under the same name; what its Content does; and the stamps: `x_ns` there is `x_us` here.
+AS_EXCHANGE: Final = _FIELDS[:_CONTENT]
+AS_CONTENT: Final = _FIELDS[_CONTENT:_STAMPS]
+STAMPED: Final = _FIELDS[_STAMPS:_ASKED]
