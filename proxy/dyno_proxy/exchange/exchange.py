@@ -10,7 +10,6 @@ SSE events, and lets the API's reader say what each was.
 from array import array
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Final
 
 from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, content_codings
@@ -145,7 +144,7 @@ class Exchange:
 
     def finish(self, now_ns: int, loop_lag_us: int, gc_pause_us: int | None = None) -> Record:
         """The end, whatever it was: the body's last read, or now. `broken` says what cut it short."""
-        end_ns, received_ns = self.end_ns or now_ns, self.received_ns
+        end_ns = self.end_ns or now_ns
         self._read_rest()
         if self.done_ns is None and self.complete:
             self.done_ns = end_ns
@@ -160,11 +159,9 @@ class Exchange:
             usage_source, output_tokens = "chunks", len(chunk_offsets_us)
         # By position, in Record's order: 70 keywords would cost 3 µs more. test_exchange.py looks after the order.
         values: tuple[Any, ...] = (
-            *_AS_EXCHANGE(self),
-            *_AS_CONTENT(content),
-            *[None if stamp_ns is None else (stamp_ns - received_ns) // 1000 for stamp_ns in _STAMPS_NS(self)],
+            *_handed_over(self, content),
             *self._request().parameters(),
-            (end_ns - received_ns) // 1000,
+            (end_ns - self.received_ns) // 1000,
             outcome,
             error_type,
             output_tokens,
@@ -301,9 +298,22 @@ class Exchange:
 
 _ASKING_TO_WAIT: Final = (429, 503)
 
-# Many fields at once, in C
-_AS_EXCHANGE: Final[Callable[[Exchange], tuple[Any, ...]]] = attrgetter(*AS_EXCHANGE)
-_AS_CONTENT: Final[Callable[[Content], tuple[Any, ...]]] = attrgetter(*AS_CONTENT)
-_STAMPS_NS: Final[Callable[[Exchange], tuple[int | None, ...]]] = attrgetter(
-    *(name.removesuffix("_us") + "_ns" for name in STAMPED)
-)
+
+def _handing_over() -> Callable[[Exchange, Content], tuple[Any, ...]]:
+    """The function that takes Record's first three sections from an exchange and its content.
+
+    It is written out from Record's names, as dataclasses write their __init__: attrgetter would take 1.5 µs longer.
+    """
+    stamps = [f"exchange.{name.removesuffix('_us')}_ns" for name in STAMPED]
+    values = [
+        *(f"exchange.{name}" for name in AS_EXCHANGE),
+        *(f"content.{name}" for name in AS_CONTENT),
+        *(f"None if {stamp} is None else ({stamp} - exchange.received_ns) // 1000" for stamp in stamps),
+    ]
+    written: Callable[[Exchange, Content], tuple[Any, ...]] = eval(  # noqa: S307  # of names in our own source
+        f"lambda exchange, content: ({', '.join(values)})"
+    )
+    return written
+
+
+_handed_over: Final = _handing_over()
