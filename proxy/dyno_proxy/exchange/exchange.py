@@ -1,10 +1,9 @@
 """The timeline of one request: stamps while it runs, content and outcome after. Pure: times are arguments.
 
       received ── body_received ── connected ── sent ── headers ── reads … ── end
-relay: stamps each, and hands every read over unread: `read()` appends to a list.
-after the last byte (or at every 4 KiB of a stream): `_digest()` decompresses our copy of the reads, cuts it into
-SSE events, and lets the API's reader say what each was.
-`finish()`: outcome and Record.
+The relay sets each stamp, and hands over the bytes of every network read: `read()` only appends them to a list.
+After the last byte, and at every 4 KiB of a stream, `_digest()` decompresses these copies, cuts them into SSE events,
+and lets the API's reader say what each event was. `finish()` decides on the outcome and makes the Record.
 """
 
 from array import array
@@ -34,8 +33,8 @@ from .record import AS_CONTENT, AS_EXCHANGE, STAMPED, Record
 
 KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # of the request's body, for its parameters
 KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer, for its usage
-_DIGEST_BYTES: Final = 4 * 1024  # of a stream: decoded in between, so that its end isn't a long stretch of the loop
-_READ_BYTES: Final = 100  # what keeping a read costs beside its bytes: a thousand tiny ones are no small matter
+_DIGEST_BYTES: Final = 4 * 1024  # of a stream: decoded as it comes, so that its end doesn't hold up the event loop
+_READ_BYTES: Final = 100  # what keeping a read takes beside its bytes, so that a thousand tiny reads count as well
 
 # A compressed stream may grow this far: LLMs' SSE events shrink to a twentieth, rarely more.
 _PLAIN_STREAM_BYTES: Final = 1024 * 1024
@@ -128,7 +127,7 @@ class Exchange:
             self.chunk_offsets_us = array("q")
 
     def read(self, read_ns: int, written_ns: int, body: bytes) -> None:
-        """One network read's share of the body: kept, looked at later."""
+        """Take the part of the body that one network read brought. It is kept, and looked into later."""
         self.response_bytes += len(body)
         self.last_write_lag_ns = written_ns - read_ns
         if self.reader is None or self.unread is not None:
@@ -143,7 +142,7 @@ class Exchange:
                 self.unread = TOO_LONG
 
     def finish(self, now_ns: int, loop_lag_us: int, gc_pause_us: int | None = None) -> Record:
-        """The end, whatever it was: the body's last read, or now. `broken` says what cut it short."""
+        """End the exchange, at the body's last read or else now. `broken` says what cut it short."""
         end_ns = self.end_ns or now_ns
         self._read_rest()
         if self.done_ns is None and self.complete:
@@ -157,7 +156,7 @@ class Exchange:
             usage_source = "server"
         elif chunk_offsets_us:
             usage_source, output_tokens = "chunks", len(chunk_offsets_us)
-        # By position, in Record's order: 70 keywords would cost 3 µs more. test_exchange.py looks after the order.
+        # By position, in Record's order: 70 keywords would cost 3 µs more. test_exchange.py checks the order.
         values: tuple[Any, ...] = (
             *_handed_over(self, content),
             *self._request().parameters(),
@@ -179,7 +178,7 @@ class Exchange:
         return Record(*values)
 
     def give_up(self, why: str) -> None:
-        """Look into nothing any more: `finish()` failed, and won't a second time."""
+        """Drop what isn't read yet: `finish()` failed on it, and works without. `why` becomes `unread`."""
         self.unread = why
         self._held, self.request_body = [], []
         self._scanner = self._decompressor = self.chunk_offsets_us = None
@@ -247,7 +246,7 @@ class Exchange:
             reader.body(body, self._content)
 
     def _plain(self, body: bytes) -> bytes:
-        """The body passed on as it came; what can't be decompressed of our copy stays unknown."""
+        """Our copy of the body, decompressed. If that fails, the content stays unknown; the client isn't affected."""
         if self.unread is not None:
             return b""
         try:

@@ -11,7 +11,7 @@ from dyno_proxy.readers import APIS, Api, Reader
 
 _ROUTE: Final = re.compile(r"/([^/?]+)/v1(/[^?]*)?(\?.*)?", re.DOTALL)
 _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
-_REMEMBERED_CHARACTERS: Final = 200  # of a target; clients ask for the same few
+_REMEMBERED_CHARACTERS: Final = 200  # of a target: clients ask for the same few, so their routes are cached
 
 
 class Route(NamedTuple):

@@ -1,7 +1,7 @@
 """A JSON request with one thing changed, and every other byte as the client wrote it. Pure.
 
-msgspec reads the body first, in C: whether it is JSON, and how long each value of its top level is. So the walk over
-the top level may take the grammar for granted, jumps over the values, and takes nothing nested for a key.
+msgspec reads the body first, in C. It finds whether the body is JSON, and how long each value of the top level is. So
+the walk over the top level need not check the grammar, jumps over the values, and mistakes nothing nested for a key.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 MAX_MEMBERS: Final = 1_000  # of an object that is walked over: 3 ms
-MAX_BRACKETS: Final = 10_000  # in a value that has to be walked through, since its key comes again: a few ms
+MAX_BRACKETS: Final = 10_000  # in a value that must be walked through because its key stands twice: a few ms
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)

@@ -52,7 +52,7 @@ COLUMNS: Final[tuple[tuple[str, str], ...]] = (
     ("attributes", "map"),
 )
 
-# Clients and endpoints write these texts: a model's name of some megabytes must not become a span of that size.
+# Clients and endpoints write these texts. A model's name of some megabytes must not make a span of that size.
 TEXT_CHARACTERS: Final = 4096
 
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
@@ -86,7 +86,7 @@ def span_name(record: Record) -> str:
 
 
 def record_span(record: Record, *, resource: Resource, scope: InstrumentationScope, sampled: bool) -> ReadableSpan:
-    """The record's span. OTLP and JSON can hold its values; what is unknown has no attribute."""
+    """The record's span. OTLP and JSON can hold every value in it. What is unknown has no attribute."""
     span = RecordSpan(record, resource=resource, scope=scope, sampled=sampled)
     if _is_plain(record):
         return span
@@ -108,7 +108,7 @@ def record_span(record: Record, *, resource: Resource, scope: InstrumentationSco
 class RecordSpan(ReadableSpan):
     """The span of a record that needs no mending.
 
-    Its row is made of the record itself, and what only OTLP asks for is made when asked.
+    Its row is made from the record itself; what only OTLP reads is made when it is read.
     """
 
     def __init__(self, record: Record, *, resource: Resource, scope: InstrumentationScope, sampled: bool) -> None:
@@ -193,7 +193,7 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
 
 
 def record_row_json(record: Record, seq: int) -> bytes | None:
-    """The row of the record's span as JSON, at once: every request pays it. None for a record that needs mending."""
+    """The row of the record's span as JSON, made directly: every request pays for it. None where it needs mending."""
     if not _is_plain(record):
         return None
     return _JSON.encode(_record_row(record, span_name(record), seq))
@@ -225,7 +225,7 @@ def mended_text(text: str) -> str:
 
 
 def _is_plain(record: Record) -> bool:
-    """Nothing to mend: the texts are short and of ASCII, every number fits its column."""
+    """Whether nothing needs mending: the texts are short and ASCII, and every number fits its column."""
     texts = "".join(filter(None, _TEXTS(record) + record.finish_reasons))
     if len(texts) > TEXT_CHARACTERS or not texts.isascii():
         return False
@@ -289,7 +289,7 @@ def _attributes(record: Record) -> dict[str, AttributeValue]:
 
 
 def _mended_attributes(record: Record) -> dict[str, AttributeValue]:
-    """Texts bounded and valid; an integer that 64 bits can't hold as text."""
+    """The attributes with texts bounded and valid; an integer that 64 bits can't hold becomes a text."""
     mended: dict[str, AttributeValue] = {}
     for name, value in _attributes(record).items():
         if isinstance(value, str):
@@ -397,7 +397,7 @@ _RecordRow: Final = msgspec.defstruct(
     "_RecordRow", [(column, Any, None) for column, _ in COLUMNS], omit_defaults=True, gc=False
 )
 _JSON: Final = msgspec.json.Encoder()
-# What others write; everything else in a record is ours, and plain.
+# The fields that clients and endpoints write; everything else in a record is the proxy's own, and plain.
 _TEXTS: Final[Callable[[Record], tuple[str | None, ...]]] = attrgetter(
     "model", "response_model", "response_id", "method", "path", "error_type"
 )
