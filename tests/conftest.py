@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,17 @@ import pytest
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+# What fails soonest comes first: rules and pure functions, then programs one by one, and all of them together last.
+ORDER = ("contract", "driver", "proxy", "collect", "analysis", "e2e", "real")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders in their order; within one, files and tests as they were."""
+    folder = Path(__file__).parent
+    places = {name: place for place, name in enumerate(ORDER)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(folder).parts[0], len(ORDER)))
+
 
 NO_SKIP = bool(os.environ.get("DYNO_NO_SKIP"))
 

@@ -2,8 +2,8 @@
 
 The names follow OpenTelemetry's GenAI and HTTP semantic conventions 1.41 (as in `opentelemetry-semantic-conventions`
 0.66b); what they lack is ours, under `dyno.`. `column` is the attribute's column in the span files; an attribute
-without one is kept in their map `attributes`. Tests hold other places to this table: `tests/contract/` Record and
-docs/spans.md, `tests/analysis/test_load.py` the columns that analysis reads.
+without one is kept in their map `attributes`. `make sql` writes analysis' columns from this table; `tests/contract/`
+holds Record, the driver's baggage, SQL, dashboards and docs/spans.md to it.
 """
 
 from typing import Final, NamedTuple
@@ -59,7 +59,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("error.type", "string", "error_type", "what went wrong, of few values; the status where HTTP says it"),
     # Ours: what it was
     Attribute("dyno.endpoint", "string", "endpoint", "the endpoint's name in the configuration"),
-    Attribute("dyno.outcome", "string", "outcome", "how it ended: one of the outcomes in docs/proxy.md"),
+    Attribute("dyno.outcome", "string", "outcome",
+              "how the request ended: one of the outcomes that docs/proxy.md lists"),
     Attribute("dyno.streamed", "bool", "streamed", "the response came as an event stream; absent without a response"),
     Attribute("dyno.simulated", "bool", "simulated", "the response said `Server: dyno-simulate`"),
     Attribute("dyno.usage.source", "string", "usage_source", "server, or chunks (their number stands in for tokens)"),

@@ -81,14 +81,6 @@ def test_nothing_collected(tmp_path: Path) -> None:
         assert found == [(0.001, 0.969, None, None, None, None)]
 
 
-def test_columns_are_those_of_spans() -> None:
-    """Both files read the same columns, in the same way."""
-    spans, others = sql_text("spans"), sql_text("collected_spans")
-    start = "WITH listed AS MATERIALIZED ("
-    reading = spans[spans.index(start) : spans.index(",\ntimed AS (")]
-    assert reading.replace("'spans/", "'spans/collected/") in others
-
-
 def test_pasteable_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files as they stand, one after the other, in a plain DuckDB beside `spans/`."""
     monkeypatch.chdir(tmp_path)

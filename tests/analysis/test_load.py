@@ -11,7 +11,6 @@ import pytest
 from dyno_analysis.compaction.convert import convert
 from dyno_analysis.errors import InputError
 from dyno_analysis.spans import folder as span_folder
-from dyno_analysis.spans.columns import SPAN_COLUMNS
 from dyno_analysis.spans.file_names import SEEDS, parse
 from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
@@ -20,66 +19,67 @@ from dyno_proxy.telemetry.span import COLUMNS
 from rigs.shared_data import SHARED, needs_shared
 from rigs.stored_spans import line, span, streamed, write
 
-NAMES = [
-    "trace_id",
-    "span_id",
-    "parent_span_id",
-    "started_at",
-    "endpoint",
-    "provider",
-    "operation",
-    "model",
-    "response_model",
-    "streamed",
-    "method",
-    "path",
-    "status",
-    "outcome",
-    "error_type",
-    "latency_s",
-    "ttfb_s",
-    "ttft_s",
-    "ttfa_s",
-    "tpot_s",
-    "input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cached_tokens",
-    "usage_source",
-    "finish_reason",
-    "chunk_count",
-    "chunk_offsets_us",
-    "request_bytes",
-    "response_bytes",
-    "server_ttft_s",
-    "server_latency_s",
-    "server_queue_s",
-    "overhead_us",
-    "loop_lag_us",
-    "run_id",
-    "workload",
-    "prompt_id",
-    "repeat",
-    "warmup",
-    "due_at",
-    "send_lag_s",
-    "simulated",
-    "imported_from",
-    "attributes",
+SPECIFIED = [
+    ("trace_id", "VARCHAR"),
+    ("span_id", "VARCHAR"),
+    ("parent_span_id", "VARCHAR"),
+    ("started_at", "TIMESTAMP WITH TIME ZONE"),
+    ("endpoint", "VARCHAR"),
+    ("provider", "VARCHAR"),
+    ("operation", "VARCHAR"),
+    ("model", "VARCHAR"),
+    ("response_model", "VARCHAR"),
+    ("streamed", "BOOLEAN"),
+    ("method", "VARCHAR"),
+    ("path", "VARCHAR"),
+    ("status", "INTEGER"),
+    ("outcome", "VARCHAR"),
+    ("error_type", "VARCHAR"),
+    ("latency_s", "DOUBLE"),
+    ("ttfb_s", "DOUBLE"),
+    ("ttft_s", "DOUBLE"),
+    ("ttfa_s", "DOUBLE"),
+    ("tpot_s", "DOUBLE"),
+    ("input_tokens", "BIGINT"),
+    ("output_tokens", "BIGINT"),
+    ("reasoning_tokens", "BIGINT"),
+    ("cached_tokens", "BIGINT"),
+    ("usage_source", "VARCHAR"),
+    ("finish_reason", "VARCHAR"),
+    ("chunk_count", "BIGINT"),
+    ("chunk_offsets_us", "BIGINT[]"),
+    ("request_bytes", "BIGINT"),
+    ("response_bytes", "BIGINT"),
+    ("server_ttft_s", "DOUBLE"),
+    ("server_latency_s", "DOUBLE"),
+    ("server_queue_s", "DOUBLE"),
+    ("overhead_us", "BIGINT"),
+    ("loop_lag_us", "BIGINT"),
+    ("run_id", "VARCHAR"),
+    ("workload", "VARCHAR"),
+    ("prompt_id", "VARCHAR"),
+    ("repeat", "INTEGER"),
+    ("warmup", "BOOLEAN"),
+    ("due_at", "TIMESTAMP WITH TIME ZONE"),
+    ("send_lag_s", "DOUBLE"),
+    ("simulated", "BOOLEAN"),
+    ("imported_from", "VARCHAR"),
+    ("attributes", "MAP(VARCHAR, VARCHAR)"),
 ]
 # What reports and other views need beyond it.
-OWN_NAMES = [
-    "overhead_end_us",
-    "mirror",
-    "mirror_trace_id",
-    "mirror_span_id",
-    "response_id",
-    "body_received_us",
-    "connected_us",
-    "sent_us",
-    "server_prefill_s",
-    "server_decode_s",
+OWN = [
+    ("overhead_end_us", "BIGINT"),
+    ("mirror", "VARCHAR"),
+    ("mirror_trace_id", "VARCHAR"),
+    ("mirror_span_id", "VARCHAR"),
+    ("response_id", "VARCHAR"),
+    ("body_received_us", "BIGINT"),
+    ("connected_us", "BIGINT"),
+    ("sent_us", "BIGINT"),
+    ("server_prefill_s", "DOUBLE"),
+    ("server_decode_s", "DOUBLE"),
 ]
+NAMES = [name for name, _ in SPECIFIED]
 
 
 def one(folder: Path, column: str) -> Any:
@@ -94,8 +94,7 @@ def test_columns_are_those_that_others_rely_on(tmp_path: Path) -> None:
     with span_folder.connect(tmp_path) as connection:
         described = [row[:2] for row in connection.execute("DESCRIBE spans").fetchall()]
         assert connection.execute("SELECT count(*) FROM spans").fetchall() == [(0,)]
-    assert described == list(SPAN_COLUMNS)
-    assert [name for name, _ in SPAN_COLUMNS] == NAMES + OWN_NAMES
+    assert described == SPECIFIED + OWN
 
 
 @needs_shared
@@ -189,7 +188,7 @@ def test_unknown_is_null_and_a_missing_warmup_flag_is_false(tmp_path: Path) -> N
     write(tmp_path, [{"v": 1, "seq": 1, "trace_id": "0" * 32, "span_id": "1" * 16, "crc": 0}])
     with span_folder.connect(tmp_path) as connection:
         query = "SELECT * REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) FROM spans"
-        row = dict(zip(NAMES + OWN_NAMES, connection.execute(query).fetchall()[0], strict=True))
+        row = dict(zip([name for name, _ in SPECIFIED + OWN], connection.execute(query).fetchall()[0], strict=True))
     known = {name: value for name, value in row.items() if value is not None}
     assert known == {"trace_id": "0" * 32, "span_id": "1" * 16, "warmup": False, "attributes": {}}
 

@@ -6,7 +6,6 @@ import random
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from rigs.collector_rig import message, post, rows_in, running_collector
+from rigs.collector_rig import message, post, running_collector
 from rigs.dyno_command import dyno, refusal
 from rigs.fake_upstream import fake_upstream
+from rigs.journal_rows import stored
 from rigs.network import free_port
 from rigs.proxy_process import configure, proxy_process
+from rigs.until import until
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -73,13 +74,13 @@ def test_an_exporter_that_is_refused_sends_again(tmp_path: Path) -> None:
 def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
     """Five kills under load, in one folder: each span that was answered 200 is there, and every line is whole."""
     draw = random.Random(5)  # noqa: S311 - the same moments each time
-    stored: set[str] = set()
+    answered: set[str] = set()
     for number in range(5):
-        stored |= asyncio.run(_load_and_kill(tmp_path / "spans", number, draw.uniform(0.2, 0.8)))
-    rows = rows_in(tmp_path / "spans" / "collected")
+        answered |= asyncio.run(_load_and_kill(tmp_path / "spans", number, draw.uniform(0.2, 0.8)))
+    rows = stored(tmp_path / "spans" / "collected")
     ids = [row["trace_id"] for row in rows]
-    assert len(stored) > 100
-    assert stored <= set(ids)
+    assert len(answered) > 100
+    assert answered <= set(ids)
     assert len(ids) == len(set(ids))
 
 
@@ -117,7 +118,7 @@ def test_sigterm_ends_it_in_order(tmp_path: Path) -> None:
     log = tmp_path / "collector.log"
     with running_collector(tmp_path) as collector:
         assert asyncio.run(_sent(collector.url, 1)) == 200
-    assert len(rows_in(tmp_path / "spans" / "collected")) == 1
+    assert len(stored(tmp_path / "spans" / "collected")) == 1
     assert len(log.read_text().splitlines()) == 1
 
 
@@ -139,8 +140,8 @@ async def test_beside_a_proxy(tmp_path: Path) -> None:
             proxy.signal(signal.SIGTERM)
             assert await proxy.exit_code() == 0
             assert not _lives(child)
-        assert len(rows_in(tmp_path / "spans" / "collected")) == 2
-        assert await _ends_with_a_killed_proxy(tmp_path, upstream.url, flags)
+        assert len(stored(tmp_path / "spans" / "collected")) == 2
+        await _ends_with_a_killed_proxy(tmp_path, upstream.url, flags)
 
 
 async def test_beside_workers(tmp_path: Path) -> None:
@@ -154,23 +155,16 @@ async def test_beside_workers(tmp_path: Path) -> None:
             assert len(_collectors(proxy.process.pid)) == 1
             proxy.signal(signal.SIGTERM)
             assert await proxy.exit_code() == 0
-    assert len(rows_in(tmp_path / "spans" / "collected")) == 1
+    assert len(stored(tmp_path / "spans" / "collected")) == 1
 
 
-async def _ends_with_a_killed_proxy(folder: Path, upstream: str, flags: tuple[str, ...]) -> bool:
+async def _ends_with_a_killed_proxy(folder: Path, upstream: str, flags: tuple[str, ...]) -> None:
     """The collector doesn't stay behind, and keep the port."""
     async with proxy_process(folder, {"e": upstream}, *flags) as proxy:
         assert await _sent(f"http://{flags[1]}", 3) == 200
         (child,) = _collectors(proxy.process.pid)
         proxy.process.kill()
-        return await asyncio.to_thread(_ends, child)
-
-
-def _ends(pid: int) -> bool:
-    end_s = time.monotonic() + 20
-    while _lives(pid) and time.monotonic() < end_s:
-        time.sleep(0.05)
-    return not _lives(pid)
+        await until(lambda: not _lives(child), "the collector to end")
 
 
 def _lives(pid: int) -> bool:

@@ -18,7 +18,8 @@ from dyno_proxy.collect import intake
 from dyno_proxy.collect import server as collect_server
 from dyno_proxy.collect.otlp import JSON, PROTOBUF
 from dyno_proxy.server.keys import ClientKeys
-from rigs.collector_rig import message, own_collector, post, rows_in
+from rigs.collector_rig import message, own_collector, post
+from rigs.journal_rows import stored
 from rigs.otlp_files import json_line, protobuf, readable
 from rigs.records import record
 
@@ -31,12 +32,12 @@ async def test_200_means_on_disk(tmp_path: Path) -> None:
     async with own_collector(tmp_path) as running, aiohttp.ClientSession() as session:
         status, body, headers = await post(session, running.url, protobuf(spans))
         assert (status, body, headers["Content-Type"]) == (200, b"", PROTOBUF)
-        assert [row["span_id"] for row in rows_in(tmp_path)] == [f"{1:016x}", f"{2:016x}"]
+        assert [row["span_id"] for row in stored(tmp_path)] == [f"{1:016x}", f"{2:016x}"]
         assert running.rows() == []
         status, body, headers = await post(session, running.url, gzip.compress(message({})), Content_Encoding="gzip")
         assert status == 200
         assert [row["name"] for row in running.rows()] == ["a span"]
-        assert len(rows_in(tmp_path)) == 2
+        assert len(stored(tmp_path)) == 2
 
 
 async def test_what_is_sent_again_is_stored_once(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ async def test_what_is_sent_again_is_stored_once(tmp_path: Path) -> None:
         assert [status for status, *_ in await asyncio.gather(*twice)] == [200, 200]
         status, body, _ = await post(session, running.url, json_line(spans), JSON)
         assert (status, json.loads(body)) == (200, {})
-        assert len(rows_in(tmp_path)) == 3
+        assert len(stored(tmp_path)) == 3
         assert 'dyno_collector_spans_total{result="repeated"} 6.0' in await metrics(session, running.url)
 
 

@@ -15,6 +15,7 @@ from rigs.collector_rig import message, post, running_collector
 from rigs.network import free_port
 from rigs.otlp_files import protobuf, readable
 from rigs.records import record
+from rigs.until import until_in_thread
 
 SENDER: Final = Path(__file__).parent / "node"
 INSTALLED: Final = Path(__file__).parents[2] / ".venv" / "collect_node"
@@ -83,10 +84,9 @@ def test_the_real_collector(tmp_path: Path) -> None:
         asyncio.run(_post_all(sender.http_url, protobuf(spans), others))  # nobody listens yet
         with running_collector(tmp_path / "ours", "--listen", f"127.0.0.1:{port}") as running:
             # Both exporters send all: what comes a second time isn't stored again.
-            deadline = 200
-            while (len(running.rows("")), len(running.rows())) != (100, 100) and deadline:
-                deadline -= 1
-                subprocess.run(["sleep", "0.1"], check=True)
+            until_in_thread(
+                lambda: (len(running.rows("")), len(running.rows())) == (100, 100), "100 rows of each kind", every_s=0.1
+            )
             os.kill(sender.pid, 15)  # its queue is empty when it has ended
             requests, collected = running.rows(""), running.rows()
     assert {row["span_id"] for row in requests} == {f"{number:016x}" for number in range(1, 101)}

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from dyno_proxy.server.connection import CLOSE, KEEP, MeasuredProtocol, MeasuredServer
+from rigs.until import LIMIT_S
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -111,7 +112,7 @@ async def test_malformed_requests_are_heard_of() -> None:
         refused: list[tuple[int, str]] = []
         async with connected(handle, refused) as (reader, writer):
             writer.write(head)
-            answer = await asyncio.wait_for(reader.read(), 5)
+            answer = await asyncio.wait_for(reader.read(), LIMIT_S)
         assert answer.startswith((b"HTTP/1.0 4", b"HTTP/1.1 4")), answer
         assert len(refused) == 1
         assert 400 <= refused[0][0] < 500
@@ -134,9 +135,9 @@ async def test_a_client_that_leaves_cancels_its_handler() -> None:
 
     async with connected(handle) as (_, writer):
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), LIMIT_S)
         writer.close()
-        assert await asyncio.wait_for(cancelled.wait(), 5)
+        assert await asyncio.wait_for(cancelled.wait(), LIMIT_S)
 
 
 async def test_compressed_request_bodies_pass_as_they_are() -> None:

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from rigs.fake_proxy import FakeProxy, Script, answering, fake_proxy, saying
+from rigs.until import LIMIT_S
 
 DYNO = (sys.executable, "-m", "dyno")
 
@@ -184,10 +185,10 @@ async def test_a_signal_keeps_what_was_measured(tmp_path: Path, number: signal.S
 
     async with fake_proxy({"a": script, "b": script}) as proxy:
         process = await start(proxy, tmp_path)
-        await asyncio.wait_for(reached.wait(), 60)
+        await asyncio.wait_for(reached.wait(), LIMIT_S)
         process.send_signal(number)
         done = await asyncio.wait_for(finish(process, tmp_path), 60)
-        await asyncio.wait_for(aborted.wait(), 10)
+        await asyncio.wait_for(aborted.wait(), LIMIT_S)
     assert done.code == 1
     assert "Stopped by a signal, after 3 of 22 requests; what was measured is kept." in done.out
     assert len(done.rows("answers")) == 3

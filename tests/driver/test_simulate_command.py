@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from rigs.until import LIMIT_S
+
 COMMAND = [sys.executable, "-m", "dyno", "simulate"]
 
 
@@ -64,7 +66,7 @@ def test_signals_end_it(number: signal.Signals) -> None:
             client.sendall(head + body)
             assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
             process.send_signal(number)
-            assert process.wait(5) == 0
+            assert process.wait(LIMIT_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
@@ -75,9 +77,10 @@ def test_constants_change_times() -> None:
     profiles = ("--profile", "metis", "--profile", "sophia")
     with simulate(*profiles, *flags, "--output-tokens", "10", endpoints=2) as (_, lines):
         for line, expected_s in zip(lines, (0.2, 0.4), strict=True):
-            answer, took_s = ask(url_of(line))
-            assert answer["usage"]["completion_tokens"] == 10
-            assert expected_s <= took_s < expected_s + 0.5
+            answers, took_s = zip(*(ask(url_of(line)) for _ in range(3)), strict=True)
+            assert {answer["usage"]["completion_tokens"] for answer in answers} == {10}
+            # The machine may have more to do: the quickest one tells.
+            assert expected_s <= min(took_s) < expected_s + 0.5
 
 
 def test_the_same_seed_gives_the_same_answers() -> None:

@@ -38,7 +38,10 @@ def select(proxy: RunningProxy, statement: str) -> list[dict[str, Any]]:
 
 
 async def test_a_scripted_stream_is_measured_right(tmp_path: Path) -> None:
-    """TTFT 200 ms, 20 ms a token, 30 tokens: the `spans` view says so, within 3 ms and 1 ms, and never too early."""
+    """TTFT 200 ms, 20 ms a token, 30 tokens: the `spans` view says so, never too early, as late as the upstream was.
+
+    When the upstream wrote, its own stamps say: a busy machine's lateness is no error of the proxy's.
+    """
     async with (
         fake_upstream(SCRIPT, exact=True) as upstream,
         in_thread(running_proxy(tmp_path, {"up": upstream.url})) as proxy,
@@ -48,22 +51,31 @@ async def test_a_scripted_stream_is_measured_right(tmp_path: Path) -> None:
         await proxy.rows(STREAMS)
         rows = await asyncio.to_thread(select, proxy, "SELECT * FROM spans ORDER BY started_at")
         writes = [[stamp for stamp, _ in received.writes[1 : TOKENS + 1]] for received in upstream.requests]
+        written_ttfts_s = [
+            (stamps[0] - received.body_ns) / 1e9 for received, stamps in zip(upstream.requests, writes, strict=True)
+        ]
 
     assert {(row["outcome"], row["output_tokens"], row["usage_source"]) for row in rows} == {("ok", TOKENS, "server")}
     assert {(row["chunk_count"], row["finish_reason"]) for row in rows} == {(TOKENS, "stop")}
     assert all(row["simulated"] and row["streamed"] for row in rows)
-    # The machine may be busy for one stream or another, so the middle one decides; too early would be wrong in any.
-    assert all(row["ttft_s"] >= 0.2 for row in rows)
-    assert 0.200 <= statistics.median(row["ttft_s"] for row in rows) <= 0.203
-    assert 0.0200 <= round(statistics.median(row["tpot_s"] for row in rows), 4) <= 0.0210
+    # The script's times are kept at least. Beyond the upstream's own, the proxy sees the way there and back: well under
+    # 1 ms each, but on a machine that is busy just then; so the best stream tells, and too early would be wrong in any.
+    assert all(row["ttft_s"] >= written_s >= 0.2 for row, written_s in zip(rows, written_ttfts_s, strict=True))
+    assert min(row["ttft_s"] - written_s for row, written_s in zip(rows, written_ttfts_s, strict=True)) <= 0.003
+    # A token takes what it took the upstream, to 1 ms.
+    written_tpots_s = [(stamps[-1] - stamps[0]) / 1e9 / (TOKENS - 1) for stamps in writes]
+    tpot_errors_s = [abs(row["tpot_s"] - written_s) for row, written_s in zip(rows, written_tpots_s, strict=True)]
+    assert statistics.median(tpot_errors_s) <= 0.001
 
     # Chunk by chunk, the gaps are those of the upstream's own writes.
     errors_us = [
-        abs((arrived[1] - arrived[0]) - (sent[1] - sent[0]) / 1000)
+        statistics.median(
+            abs((arrived[1] - arrived[0]) - (sent[1] - sent[0]) / 1000)
+            for arrived, sent in zip(pairwise(row["chunk_offsets_us"]), pairwise(stamps), strict=True)
+        )
         for row, stamps in zip(rows, writes, strict=True)
-        for arrived, sent in zip(pairwise(row["chunk_offsets_us"]), pairwise(stamps), strict=True)
     ]
-    assert statistics.median(errors_us) < 1000
+    assert min(errors_us) < 1000, errors_us
 
 
 async def test_an_unstreamed_answer_has_a_latency_and_no_ttft(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from openai import AsyncOpenAI, OpenAI
 from rigs.fake_upstream import fake_upstream
 from rigs.programs import running
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.until import AT_ONCE_S, LIMIT_S
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Context: Cats sit on mats. Question: Where? Answer:"}]
 SIMULATE = [
@@ -255,7 +256,7 @@ async def test_a_broken_stream_breaks_for_the_client(proxy: RunningProxy, earlie
 
 
 async def test_a_client_that_leaves(tmp_path: Path) -> None:
-    """Closing a stream in its middle ends the upstream request within 100 ms, in outcome client_cancelled."""
+    """Closing a stream in its middle ends the upstream request at once, in outcome client_cancelled."""
     async with (
         fake_upstream([{"tokens": 5, "every_s": 0.01}, {"stall": True}]) as upstream,
         in_thread(running_proxy(tmp_path, {"up": upstream.url})) as proxy,
@@ -266,11 +267,11 @@ async def test_a_client_that_leaves(tmp_path: Path) -> None:
                 await anext(stream)
             left_s = asyncio.get_running_loop().time()
             await stream.close()
-            await asyncio.wait_for(upstream.last.finished.wait(), 5)
+            await asyncio.wait_for(upstream.last.finished.wait(), LIMIT_S)
             took_s = asyncio.get_running_loop().time() - left_s
         (row,) = await proxy.rows(1)
     assert upstream.last.client_left
-    assert took_s < 0.1
+    assert took_s < AT_ONCE_S
     assert (row["outcome"], row["status"], len(row["chunk_offsets_us"])) == ("client_cancelled", 200, 5)
 
 
@@ -281,7 +282,7 @@ async def test_a_client_that_runs_out_of_time(tmp_path: Path) -> None:
         fake_upstream(lambda _: scripts.pop(0)) as upstream,
         in_thread(running_proxy(tmp_path, {"up": upstream.url})) as proxy,
     ):
-        async with async_client(proxy.base_url("up"), timeout=0.3) as sdk:
+        async with async_client(proxy.base_url("up"), timeout=0.6) as sdk:
             with pytest.raises(openai.APITimeoutError):
                 await sdk.chat.completions.create(model="m", messages=MESSAGES)
             stream = await sdk.chat.completions.create(model="m", messages=MESSAGES, stream=True)
@@ -290,7 +291,7 @@ async def test_a_client_that_runs_out_of_time(tmp_path: Path) -> None:
             with pytest.raises(openai.APITimeoutError):
                 await anext(stream)
         rows = await proxy.rows(2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT_S):
             for received in upstream.requests:
                 await received.finished.wait()
     assert [row["outcome"] for row in rows] == ["client_cancelled", "client_cancelled"]

@@ -8,10 +8,10 @@ from typing import Final
 from rigs.collector_process import COLLECTOR, collector, needs_collector
 from rigs.fake_upstream import fake_upstream
 from rigs.imports import imported, rows
-from rigs.mirror_rig import until
 from rigs.network import free_port
 from rigs.raw_http import exchange, post_json
 from rigs.running_proxy import in_thread, running_proxy
+from rigs.until import until
 
 pytestmark = needs_collector
 
@@ -56,6 +56,9 @@ async def test_on_one_machine(tmp_path: Path) -> None:
             for _ in range(5):
                 assert (await exchange(proxy.url, ask)).status == 200
             sent = {(row["span_id"],) for row in await proxy.rows(5)}
-            await until(lambda: lines.is_file() and all(span_id in lines.read_text() for (span_id,) in sent))
+            await until(
+                lambda: lines.is_file() and all(span_id in lines.read_text() for (span_id,) in sent),
+                "the spans in the Collector's file",
+            )
     await asyncio.to_thread(imported, tmp_path / "imported", lines)
     assert set(await asyncio.to_thread(rows, tmp_path / "imported", "span_id")) == sent

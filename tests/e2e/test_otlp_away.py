@@ -11,12 +11,12 @@ from typing import Final
 
 import pytest
 
-from rigs.mirror_rig import until
 from rigs.network import free_port
 from rigs.raw_http import exchange
 from rigs.raw_upstream import raw_upstream
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 from rigs.scripted_upstream import ANSWER, ASK, read_request
+from rigs.until import until
 
 REQUESTS: Final = 150
 QUEUE: Final = 20
@@ -81,7 +81,7 @@ async def test_traffic_costs_nothing(tmp_path: Path, protocol: str, state: str) 
                     assert came.content.endswith(b"[DONE]\n\n")
             assert len(await beside.rows(REQUESTS)) == REQUESTS
             # None gets through, so in the end each is a counted drop.
-            await until(lambda: sum(dropped(beside).values()) == REQUESTS)
+            await until(lambda: sum(dropped(beside).values()) == REQUESTS, f"{REQUESTS} drops", every_s=0.05)
             reasons = dropped(beside)
             assert dropped(without) == {}
     without_s, with_s = (statistics.median(times_s) for times_s in took_s.values())

@@ -20,6 +20,7 @@ import pytest
 
 from rigs.programs import running
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.until import until
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 SCRAPE_CONFIG: Final = DEPLOY / "prometheus" / "prometheus.yml"
@@ -182,9 +183,8 @@ async def test_metrics_of_workers_pass_promtool(stack: Stack, session: aiohttp.C
     upstream = {"metis": f"{stack.proxy}/metis/v1"}
     async with in_thread(running_proxy(tmp_path, upstream, environment={"DYNO_PROXY_WORKERS": "2"})) as proxy:
         await ask(session, proxy.url, "metis")
-        await asyncio.sleep(0.5)
+        await until(lambda: asyncio.to_thread(lambda: proxy.started() == 1), "the worker's figures")
         await check_metrics(session, proxy.url)
-        assert await asyncio.to_thread(proxy.started) == 1
 
 
 async def check_metrics(session: aiohttp.ClientSession, proxy: str) -> None:

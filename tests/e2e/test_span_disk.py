@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,15 @@ import pytest
 
 from dyno_analysis.spans import folder as span_folder
 from rigs.fake_upstream import fake_upstream
+from rigs.journal_rows import stored
 from rigs.proxy_process import ProxyProcess, proxy_process, total
-from rigs.records import stored
 from rigs.small_disk import small_disk
+from rigs.until import until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it mounts a tmpfs")
 
 _DROPPED = "dyno_spans_dropped_total"
 _ANSWER: list[Any] = [{"json": {"id": "1", "model": "m", "choices": [{"index": 0, "finish_reason": "stop"}]}}]
-_LIMIT_S = 20.0
 
 
 class Traffic:
@@ -54,11 +53,11 @@ class Traffic:
 
     async def settled(self) -> float:
         """The drops, once each request is either written or dropped. Raises TimeoutError."""
-        end_s = time.monotonic() + _LIMIT_S
-        while await self.written() + await self.dropped() < self.sent:
-            if time.monotonic() > end_s:
-                raise TimeoutError(f"{await self.written()} + {await self.dropped()} of {self.sent}")
-            await asyncio.sleep(0.05)
+
+        async def all_ended() -> bool:
+            return await self.written() + await self.dropped() >= self.sent
+
+        await until(all_ended, f"{self.sent} spans to be written or dropped", every_s=0.05)
         return await self.dropped()
 
 

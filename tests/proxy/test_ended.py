@@ -9,6 +9,7 @@ from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.readers import APIS
 from dyno_proxy.server.deferred import EACH, LARGE_BYTES, WAIT_S, EndedRequests
+from rigs.until import until
 
 
 def answered(number: int, body: bytes = b"{}", kind: bytes = b"application/json") -> Exchange:
@@ -28,7 +29,7 @@ async def test_some_gather_and_none_waits_long(count: int, at_once: int) -> None
     for number in range(count):
         ended.add(answered(number), 0, 0)
     assert len(records) == at_once
-    await asyncio.sleep(WAIT_S * 20)
+    await until(lambda: len(records) == count, f"{count} records")
     assert [record.started_at_unix_us for record in records] == list(range(count))
 
 

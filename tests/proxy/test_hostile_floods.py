@@ -19,6 +19,7 @@ from rigs.process_memory import Memory, memory_of
 from rigs.raw_http import dechunk, exchange, post_json, request_bytes
 from rigs.raw_upstream import Serve, raw_upstream
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.until import LIMIT_S, until
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -106,6 +107,7 @@ async def test_an_endless_body_that_nobody_reads(tmp_path: Path, name: str) -> N
         before = bench.memory.begin()
         reader, writer = await bench.connect()
         writer.write(CHAT)
+        await until(lambda: sent[0], "the first bytes")
         last = -1
         while sent[0] != last:
             last = sent[0]
@@ -114,7 +116,7 @@ async def test_an_endless_body_that_nobody_reads(tmp_path: Path, name: str) -> N
         assert bench.memory.peak() - before < 30 * MEGABYTE
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.abort()
-        await asyncio.wait_for(bench.gone.wait(), 5)
+        await asyncio.wait_for(bench.gone.wait(), LIMIT_S)
         (row,) = await bench.proxy.rows(1)
         assert (row["outcome"], row["status"]) == ("client_cancelled", 200)
 
@@ -133,7 +135,7 @@ async def test_an_endless_body_that_is_read(tmp_path: Path, name: str) -> None:
                 received += len(await reader.read(1 << 18))
         assert bench.memory.peak() - before < 90 * MEGABYTE
         writer.transport.abort()
-        await asyncio.wait_for(bench.gone.wait(), 5)
+        await asyncio.wait_for(bench.gone.wait(), LIMIT_S)
         (row,) = await bench.proxy.rows(1)
         assert row["outcome"] == "client_cancelled"
 
@@ -194,7 +196,7 @@ async def test_a_head_that_never_ends(tmp_path: Path, head: bytes, piece: bytes)
         assert not bench.gone.is_set()
         writer.close()
         if piece:
-            await asyncio.wait_for(bench.gone.wait(), 5)
+            await asyncio.wait_for(bench.gone.wait(), LIMIT_S)
         (row,) = await bench.proxy.rows(1)
         assert (row["outcome"], row.get("status")) == ("client_cancelled", None)
 
@@ -228,7 +230,7 @@ async def test_an_upstream_that_does_not_read(tmp_path: Path) -> None:
         assert sent < 30 * MEGABYTE
         assert bench.memory.peak() - before < 30 * MEGABYTE
         reset(writer)  # a close would wait, like what was sent before it, until the proxy reads
-        (row,) = await bench.proxy.rows(1, limit_s=5)
+        (row,) = await bench.proxy.rows(1)
         assert row["outcome"] == "client_cancelled"
         over.set()
 
@@ -332,7 +334,7 @@ async def test_a_connection_that_is_none(tmp_path: Path, serve: Serve) -> None:
     """What ends or speaks as soon as it is connected is a 502, time and again, and never hangs."""
     async with proxied(serve, tmp_path) as bench:
         for _ in range(20):
-            answer = await exchange(bench.proxy.url, CHAT, limit_s=5)
+            answer = await exchange(bench.proxy.url, CHAT)
             if b"evil" not in answer.body:  # the answer may as well be one to the request: nobody can tell
                 assert answer.status == 502
         rows = await bench.proxy.rows(20)

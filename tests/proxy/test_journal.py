@@ -34,7 +34,8 @@ from dyno_proxy.telemetry.journal import (
     writer_name,
 )
 from dyno_proxy.telemetry.span import COLUMNS, record_span, scope
-from rigs.records import parsed, record, records, stored
+from rigs.journal_rows import parsed, stored
+from rigs.records import record, records
 
 RESOURCE: Final = Resource({})
 SCOPE: Final = scope("0.1.0")

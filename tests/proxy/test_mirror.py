@@ -20,9 +20,9 @@ from rigs.mirror_rig import (
     framed,
     mirroring,
     silent,
-    until,
     upstream_of,
 )
+from rigs.until import LIMIT_S, until
 
 SECRETS = (
     b"Authorization", b"Cookie", b"X-Api-Key", b"api-key", b"Proxy-Authorization", b"X-Auth-Token", b"X-Goog-Api-Key",
@@ -206,7 +206,7 @@ async def test_an_endpoint_that_fails(
         assert (row["outcome"], row["error_type"]) == end
         assert len(upstream.requests) == 1
         rig.b.pool.close()
-        await until(lambda: not upstream.open)
+        await until(lambda: not upstream.open, "the connections to close")
 
 
 async def test_an_endpoint_that_is_down_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -286,8 +286,8 @@ async def test_the_end_cuts_copies_off(tmp_path: Path) -> None:
     async with upstream_of(silent) as upstream, mirroring(upstream.url, tmp_path) as rig:
         rig.offer()
         rig.offer()
-        await until(lambda: len(upstream.requests) == 2)
-        await asyncio.wait_for(rig.mirror.close(), 1)
+        await until(lambda: len(upstream.requests) == 2, "two copies")
+        await asyncio.wait_for(rig.mirror.close(), LIMIT_S)
         assert rig.results == [("a", "sent")] * 2
         ends = [(row["outcome"], row["error_type"]) for row in await rig.rows()]
         assert ends == [("truncated", "proxy_shutdown")] * 2

@@ -24,11 +24,11 @@ from rigs.mirror_rig import (
     answering,
     framed,
     silent,
-    until,
     upstream_of,
 )
 from rigs.raw_http import exchange, request_bytes
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
+from rigs.until import until
 
 SECRETS = (
     ("Authorization", "Bearer MINE"),
@@ -155,7 +155,7 @@ async def test_a_mirror_that_stalls_slows_nothing(tmp_path: Path) -> None:
                 answer = await exchange(proxy.url, chat(name))
                 times.append(time.monotonic() - begun_s)
                 answers.add((answer.head, answer.body))
-        await until(lambda: len(b.requests) == 60)
+        await until(lambda: len(b.requests) == 60, "60 copies")
         assert b.open == 60
     assert len(answers) == 1
     plain_s, mirrored_s = (statistics.median(times) for times in took_s.values())

@@ -9,6 +9,7 @@ import pytest
 
 from dyno_proxy.server.connection import MeasuredProtocol
 from rigs.relay_rig import answering, rig
+from rigs.until import LIMIT_S, until
 
 POST = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}"
 FINISHED = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -91,7 +92,7 @@ async def test_connections_are_used_again(tmp_path: Path) -> None:
     ok = HEAD + b"Content-Length: %d\r\n\r\n" % len(FINISHED) + FINISHED
     async with rig(answering(ok), tmp_path) as proxy:
         for _ in range(3):
-            await proxy.send(POST, until=FINISHED)
+            await proxy.send(POST, up_to=FINISHED)
         rows = await proxy.rows(3)
         assert [row["connection_reused"] for row in rows] == [False, True, True]
         assert proxy.upstream_connections == 1
@@ -113,14 +114,14 @@ async def test_a_stale_connection_is_replaced_once(tmp_path: Path) -> None:
 
     async with rig(serve, tmp_path) as proxy:
         for _ in range(3):
-            assert FINISHED in await proxy.send(POST, until=FINISHED)
+            assert FINISHED in await proxy.send(POST, up_to=FINISHED)
         rows = await proxy.rows(3)
         assert [row["outcome"] for row in rows] == ["ok", "ok", "ok"]
         assert served == 3
 
 
 async def test_a_client_that_leaves_cancels_the_upstream(tmp_path: Path) -> None:
-    """A client's abort closes the upstream connection within 100 ms and is counted as the client's."""
+    """A client's abort closes the upstream connection, long before any time limit, and is counted as the client's."""
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -131,8 +132,8 @@ async def test_a_client_that_leaves_cancels_the_upstream(tmp_path: Path) -> None
         gone.set()
 
     async with rig(serve, tmp_path) as proxy:
-        await proxy.send(POST, until=b"\r\n\r\n")
-        await asyncio.wait_for(gone.wait(), 1)
+        await proxy.send(POST, up_to=b"\r\n\r\n")
+        await asyncio.wait_for(gone.wait(), LIMIT_S)
         (row,) = await proxy.rows(1)
         assert (row["outcome"], row["status"]) == ("client_cancelled", 200)
 
@@ -164,6 +165,7 @@ async def test_a_slow_reader_holds_the_upstream_back(tmp_path: Path) -> None:
     async with rig(serve, tmp_path) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, limit=65536)
         writer.write(POST)
+        await until(lambda: sent, "the first bytes")
         before = -1
         while sent != before:  # until the kernel's buffers are full, and the upstream stands still
             before = sent
@@ -196,7 +198,7 @@ async def test_uploads_stream(tmp_path: Path) -> None:
     async with rig(serve, tmp_path) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 5\r\n\r\nabc")
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), LIMIT_S)
         writer.write(b"de")
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
         writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
@@ -220,9 +222,9 @@ async def test_a_body_that_is_malformed_later_is_refused(tmp_path: Path) -> None
     async with rig(serve, tmp_path) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), LIMIT_S)
         writer.write(b"zz\r\n")
-        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+        assert (await asyncio.wait_for(reader.read(), LIMIT_S)).startswith(b"HTTP/1.1 400 ")
         writer.close()
         await asyncio.sleep(0.3)
         rows = await proxy.rows(1)
@@ -241,7 +243,7 @@ async def test_an_answer_before_the_requests_end(tmp_path: Path) -> None:
     async with rig(serve, tmp_path) as proxy:
         upload = b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 1000\r\n\r\nabc"
         for _ in range(2):
-            assert (await proxy.send(upload, until=b"\r\n\r\nno")).startswith(b"HTTP/1.1 413 ")
+            assert (await proxy.send(upload, up_to=b"\r\n\r\nno")).startswith(b"HTTP/1.1 413 ")
         assert [row["status"] for row in await proxy.rows(2)] == [413, 413]
         assert proxy.upstream_connections == 2
 
@@ -288,10 +290,10 @@ async def test_a_closed_connection_does_not_wait_for_the_garbage_collector(tmp_p
             for _ in range(3):
                 await proxy.send(POST.replace(b"Host", b"Connection: close\r\nHost"))
             await proxy.rows(3)
-            async with asyncio.timeout(10):
-                while True:
-                    if not any(isinstance(each, MeasuredProtocol) for each in gc.get_objects()):
-                        break
-                    await asyncio.sleep(0.05)
+            await until(
+                lambda: not any(isinstance(each, MeasuredProtocol) for each in gc.get_objects()),
+                "the connections' objects to go",
+                every_s=0.05,
+            )
         finally:
             gc.enable()

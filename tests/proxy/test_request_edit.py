@@ -214,7 +214,7 @@ def test_junk_is_left_alone(junk: bytes) -> None:
 
 
 def test_large_bodies_take_little_time() -> None:
-    """A body of 10 kB takes some 30 µs, one of 8 MB some ms, also where it is all brackets: the event loop waits."""
+    """A body of 10 kB takes some 30 µs of CPU, one of 8 MB some ms, also of brackets alone: the event loop waits."""
     chat = json.dumps({"messages": [{"role": "user", "content": 'Say "é"\n' * 100}] * 8, "model": "m", "stream": True})
     body = chat.encode()
     assert 9_000 < len(body) < 15_000
@@ -226,9 +226,9 @@ def test_large_bodies_take_little_time() -> None:
         b"[" + b"[]," * 2_700_000 + b"1]",
     ):
         huge = b'{"messages":' + filling + b',"model":"m"}'
-        begin_s = time.perf_counter()
+        begin_s = time.thread_time()
         edited = with_model(huge, "new")
-        assert time.perf_counter() - begin_s < 0.5
+        assert time.thread_time() - begin_s < 0.5
         assert edited is not None
         assert edited == huge[:-3] + b'new"}'
 
@@ -255,7 +255,7 @@ def test_an_object_of_very_many_members_is_left_alone() -> None:
 def best_s(call: Callable[[], object], times: int) -> float:
     taken_s = []
     for _ in range(times):
-        begin_s = time.perf_counter()
+        begin_s = time.thread_time()
         call()
-        taken_s.append(time.perf_counter() - begin_s)
+        taken_s.append(time.thread_time() - begin_s)
     return min(taken_s)

@@ -11,6 +11,7 @@ from rigs.process_memory import memory_of
 from rigs.raw_http import Answer, exchange
 from rigs.running_proxy import RunningProxy
 from rigs.scripted_upstream import ANSWER, ASK, HEAD, LAST, TARGET, framed, proxied, read_request
+from rigs.until import LIMIT_S
 
 _SLOW = 200
 _QUICK = b"GET /e/v1/models HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -28,7 +29,7 @@ async def sending(proxy: RunningProxy, *pieces: bytes, pause_s: float = 0.1) -> 
         for piece in pieces:
             writer.write(piece)
             await asyncio.sleep(pause_s)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             got = await reader.read()
     head, _, body = got.partition(b"\r\n\r\n")
     return Answer(head, body, []), time.monotonic() - begun_s
@@ -190,7 +191,7 @@ async def test_clients_that_do_not_read(tmp_path: Path) -> None:
                 client.connect((host, int(port)))
                 client.sendall(ASK)
             before_bytes_sent = -1
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LIMIT_S):
                 while before_bytes_sent != sent_bytes:  # until the kernel's buffers are full: then the upstream waits
                     before_bytes_sent = sent_bytes
                     await asyncio.sleep(0.3)
@@ -218,7 +219,7 @@ async def test_a_client_that_reads_slowly_but_reads(tmp_path: Path) -> None:
         writer.write(b"0\r\n\r\n")
         await reader.read()
 
-    async with proxied(serve, tmp_path, proxy="client_idle_s = 0.4") as proxy:
+    async with proxied(serve, tmp_path, proxy="client_idle_s = 1.0") as proxy:
         host, port = proxy.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=65536)
         writer.write(ASK)

@@ -27,7 +27,8 @@ from dyno_proxy.telemetry.span import (
     scope,
     span_row,
 )
-from rigs.records import RUN_ID, parsed, record, records, unstreamed
+from rigs.journal_rows import parsed
+from rigs.records import RUN_ID, record, records, unstreamed
 
 RESOURCE = Resource({"service.name": "dyno-proxy"})
 SCOPE = scope("0.1.0")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -31,9 +32,11 @@ from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.telemetry.journal import SetupError
 from dyno_proxy.telemetry.telemetry import QUEUE_BYTES, Telemetry
-from rigs.records import record, stored
+from rigs.journal_rows import stored
+from rigs.records import record
+from rigs.until import until_in_thread
 
-WAIT_S: Final = 30.0
+WAIT_S: Final = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +90,8 @@ def test_what_is_recorded_is_on_disk_within_a_quarter_second(rig: Callable[..., 
     each = rig()
     started_s = time.monotonic()
     each.put(record())
-    while not list(each.folder.glob("*.jsonl")):
-        assert time.monotonic() - started_s < WAIT_S
-        time.sleep(0.005)
-    assert time.monotonic() - started_s < 2.0
+    until_in_thread(lambda: list(each.folder.glob("*.jsonl")), "a journal")
+    assert time.monotonic() - started_s < 5.0
     each.telemetry.flush(WAIT_S)
     assert len(stored(each.folder)) == 1
 
@@ -223,25 +224,40 @@ def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path
 
 
 def test_the_thread_gives_way(rig: Callable[..., Rig]) -> None:
-    """While thousands of spans are built, another thread that needs the interpreter gets it soon, not each 5 ms."""
+    """While thousands of spans are built, another thread that needs the interpreter gets it soon, not each 5 ms.
+
+    Beside a thread that never gives way it waits for those 5 ms: measured in turns, a busy machine slows both.
+    """
     each = rig()
-    medians_s = []
+
+    def work() -> None:
+        end_s = time.monotonic() + 0.3
+        while time.monotonic() < end_s:
+            pass
+
+    beside_telemetry_s, beside_work_s = [], []
     for _ in range(3):  # other programs of the machine may spoil one round
         each.put(*(record(span_id=number) for number in range(1, 5001)))
-        flushing = threading.Thread(target=each.telemetry.flush, args=(WAIT_S,))
-        flushing.start()
-        waits_s = []
-        while flushing.is_alive():
-            before_s = time.perf_counter()
-            time.sleep(0.0005)
-            waits_s.append(time.perf_counter() - before_s - 0.0005)
-        medians_s.append(sorted(waits_s)[len(waits_s) // 2])
+        beside_telemetry_s.append(wait_beside(lambda: each.telemetry.flush(WAIT_S)))
+        beside_work_s.append(wait_beside(work))
     assert each.value("dyno_spans_written_total") == 15_000
-    assert min(medians_s) < 0.003
+    assert min(beside_telemetry_s) < 0.6 * min(beside_work_s)
+
+
+def wait_beside(work: Callable[[], object]) -> float:
+    """How long this thread waits for the interpreter while another one works, in the median."""
+    working = threading.Thread(target=work)
+    working.start()
+    waits_s = []
+    while working.is_alive():
+        before_s = time.perf_counter()
+        time.sleep(0.0005)
+        waits_s.append(time.perf_counter() - before_s - 0.0005)
+    return statistics.median(waits_s)
 
 
 def test_record_is_cheap(rig: Callable[..., Rig]) -> None:
-    """It runs on the event loop after each request: some 10 µs (the bound here is a busy machine's)."""
+    """It runs on the event loop after each request: some 10 µs of CPU (the bound here is a slow machine's)."""
     each = rig()
     sources = [record(span_id=number) for number in range(1, 5001)]
     best_s = min(timed(each.telemetry.record, sources[first : first + 500]) for first in range(0, 5000, 500))
@@ -249,10 +265,10 @@ def test_record_is_cheap(rig: Callable[..., Rig]) -> None:
 
 
 def timed(call: Callable[[Record], None], sources: list[Record]) -> float:
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     for source in sources:
         call(source)
-    return (time.perf_counter() - started_s) / len(sources)
+    return (time.thread_time() - started_s) / len(sources)
 
 
 # OTLP

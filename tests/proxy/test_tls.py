@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from dyno_proxy.config.schema import ConfigError
 from rigs.both_loops import on_both_loops
 from rigs.network import Authority, ask, endpoint, frank_upstream, outcome, upstream
+from rigs.until import LIMIT_S
 
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
@@ -115,7 +116,7 @@ async def test_what_speaks_no_tls(tmp_path: Path) -> None:
         answer, row = await ask(made, tmp_path / name)
         assert outcome(answer, row) == expected
         server.close()
-    await asyncio.wait_for(left.wait(), 5)  # the connection that timed out is closed
+    await asyncio.wait_for(left.wait(), LIMIT_S)  # the connection that timed out is closed
 
 
 def test_tls_files_that_cannot_work(authority: Authority) -> None:

@@ -157,6 +157,6 @@ def test_bytes_in_small_pieces_take_little_time() -> None:
     """An event that comes byte by byte is looked at again with each, which its limit keeps cheap."""
     begun = b'data: {"choices":[],"x":"' + b"a" * (HELD_BYTES - 100)
     usage_filter = UsageChunkFilter()
-    begin_s = time.perf_counter()
+    begin_s = time.thread_time()
     assert [usage_filter.feed(begun[i : i + 1]) for i in range(len(begun))] == [b""] * len(begun)
-    assert time.perf_counter() - begin_s < 10
+    assert time.thread_time() - begin_s < 10

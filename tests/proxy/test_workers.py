@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ import pytest
 from dyno_proxy.config.schema import ConfigError
 from dyno_proxy.process.sockets import bind, url_of
 from rigs.fake_upstream import fake_upstream
-from rigs.proxy_process import LIMIT_S, ProxyProcess, configure, proxy_process, total
+from rigs.proxy_process import ProxyProcess, configure, proxy_process, total
+from rigs.until import LIMIT_S, until
 
 BODY: Final = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
 SHORT: Final[list[Any]] = [{"tokens": 3}, {"finish": "stop"}, {"done": True}]
@@ -45,7 +46,8 @@ async def test_the_sum_of_all(tmp_path: Path) -> None:
         proxy_process(tmp_path, {"e": upstream.url}, "--workers", "2") as proxy,
     ):
         assert await asyncio.gather(*(ask(proxy) for _ in range(40))) == [200] * 40
-        await asyncio.sleep(0.5)
+        async with aiohttp.ClientSession() as session:
+            await until(partial(all_written, session, proxy, 40), "40 spans written, as each worker says within 0.1 s")
         for _ in range(6):
             async with aiohttp.ClientSession() as session:
                 assert await total(session, proxy.url, STARTED) == 40
@@ -101,9 +103,9 @@ async def test_one_is_killed(tmp_path: Path) -> None:
                 at_kill = seen[-1]
                 os.kill(victim, signal.SIGKILL)
                 await proxy.said("it is started again", round_ + 1)
-                await until(lambda gone: len(set(proxy.workers()) - {gone}) == 2, victim)
-                await until(lambda: set(proxy.workers()) <= proxy.writers())  # the new one has served
-                await until(lambda before: seen[-1] > before, at_kill)
+                await until(partial(two_without, proxy, victim), "another worker in the dead one's place")
+                await until(lambda: set(proxy.workers()) <= proxy.writers(), "the new worker to serve")
+                await until(partial(rises_above, seen, at_kill), "the counter to rise")
             stop.set()
         assert failed <= 2 * 4  # at most what each asker had under way at a kill
         assert len(failed_looks) <= 2
@@ -179,7 +181,7 @@ async def test_the_parent_is_killed(tmp_path: Path) -> None:
         workers = proxy.workers()
         proxy.signal(signal.SIGKILL)
         assert await asking == 200
-        await until(lambda: not any(map(alive, workers)))
+        await until(lambda: not any(map(alive, workers)), "the workers to end")
     assert [row["outcome"] for row in proxy.rows()] == ["ok"]
 
 
@@ -198,7 +200,7 @@ async def test_a_worker_that_cannot_be_started_again(tmp_path: Path) -> None:
         assert await asyncio.gather(*(ask(proxy) for _ in range(10))) == [200] * 10
         (tmp_path / "spans").unlink()
         (tmp_path / "away").rename(tmp_path / "spans")
-        await until(lambda: len(proxy.workers()) == 2)
+        await until(lambda: len(proxy.workers()) == 2, "a second worker")
         proxy.signal(signal.SIGTERM)
         assert await proxy.exit_code() == 0
 
@@ -242,11 +244,19 @@ def test_every_address_of_a_name_is_listened_on() -> None:
         each.close()
 
 
-async def until(holds: Callable[..., bool], *arguments: object) -> None:
-    end_s = time.monotonic() + LIMIT_S
-    while not holds(*arguments):
-        assert time.monotonic() < end_s
-        await asyncio.sleep(0.02)
+async def all_written(session: aiohttp.ClientSession, proxy: ProxyProcess, count: int) -> bool:
+    """And nothing under way: then no figure changes any more."""
+    written = await total(session, proxy.url, "dyno_spans_written_total")
+    return written == count and await total(session, proxy.url, "dyno_active_requests") == 0
+
+
+def two_without(proxy: ProxyProcess, gone: int) -> bool:
+    """Two workers, besides one that may not be reaped yet."""
+    return len(set(proxy.workers()) - {gone}) == 2
+
+
+def rises_above(seen: list[float], before: float) -> bool:
+    return seen[-1] > before
 
 
 def figures_of(worker: int) -> Path:

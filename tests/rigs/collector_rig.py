@@ -1,7 +1,6 @@
 """`dyno collect` for tests: in this process, where a test looks inside, or as the program that a user starts."""
 
 import io
-import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +17,7 @@ from dyno_proxy.collect.server import Collector
 from dyno_proxy.config.schema import SpansConfig
 from dyno_proxy.process.sockets import bind, url_of
 from dyno_proxy.server.keys import ClientKeys
+from rigs.journal_rows import rows_so_far
 from rigs.programs import running
 
 _READY = r"dyno collect: listening on (?P<url>http://\S+), spans in (?P<spans>.+)"
@@ -30,13 +30,7 @@ class RunningCollector:
     spans: Path
 
     def rows(self, folder: str = "collected") -> list[dict[str, Any]]:
-        return rows_in(self.spans / folder)
-
-
-def rows_in(folder: Path) -> list[dict[str, Any]]:
-    """The rows of all its journals."""
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_bytes().split(b"\n") if line]
-    return [json.loads(line) for line in lines]
+        return rows_so_far(self.spans / folder)
 
 
 @contextmanager

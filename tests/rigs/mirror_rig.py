@@ -15,11 +15,13 @@ from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.readers import APIS
+from dyno_proxy.server.bracket import Requests
 from dyno_proxy.server.deferred import EndedRequests
 from dyno_proxy.server.mirror import Mirror
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
-from rigs.records import stored
+from rigs.journal_rows import stored
+from rigs.until import until
 
 CHAT = "/chat/completions"
 BODY = b'{"messages": [{"role":"user","content":"h\xc3\xa9"}], "model":"small" ,"stream":true}'
@@ -34,15 +36,6 @@ def framed(data: bytes) -> bytes:
 
 
 ANSWER = HEAD + framed(EVENT) + framed(END) + b"0\r\n\r\n"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Raises TimeoutError where it doesn't come true."""
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError
 
 
 @dataclass
@@ -136,7 +129,7 @@ class Rig:
 
     async def ended(self, count: int) -> list[tuple[str, str]]:
         """What became of the requests that were chosen, once there are so many of them."""
-        await until(lambda: len(self.results) >= count)
+        await until(lambda: len(self.results) >= count, f"{count} copies' ends")
         return self.results
 
     async def rows(self) -> list[dict[str, Any]]:
@@ -157,7 +150,7 @@ async def mirroring(
     lag = LoopLag(asyncio.get_running_loop())
     results: list[tuple[str, str]] = []
     ended = EndedRequests(telemetry.record)
-    mirror = Mirror(telemetry, ended, lag, GcPauses(), lambda *result: results.append(result))
+    mirror = Mirror(Requests(telemetry.started, ended, lag, GcPauses()), lambda *result: results.append(result))
     try:
         yield Rig(mirror, ended, a, b, telemetry, spans, results)
     finally:

@@ -22,6 +22,7 @@ from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.pool import Pool
 from rigs.proxy_in_process import proxy_in_process
 from rigs.raw_http import Answer, exchange, request_bytes
+from rigs.until import LIMIT_S
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
@@ -44,7 +45,7 @@ class Upstream:
 
     async def reaches(self, *, heads: int = 0, ended: int = 0) -> None:
         """Wait until there are as many. Raises TimeoutError."""
-        async with asyncio.timeout(20), self.changed:
+        async with asyncio.timeout(LIMIT_S), self.changed:
             await self.changed.wait_for(lambda: len(self.heads) >= heads and self.ended >= ended)
 
     async def tell(self) -> None:

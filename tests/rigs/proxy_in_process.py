@@ -1,11 +1,9 @@
 """The proxy's own server in the test's process, before one endpoint: for what the process's outside can't reach."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,11 @@ from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.server.connection import MeasuredServer
 from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import ClientKeys
+from dyno_proxy.server.pages import Pages
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
-from rigs.running_proxy import in_order_of_end
+from rigs.journal_rows import rows_so_far
+from rigs.until import until
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,13 @@ class ProxyInProcess:
 
     async def row(self, number: int = 1) -> dict[str, Any]:
         """The journal's row of the nth request to end. Raises TimeoutError where it doesn't come."""
-        async with asyncio.timeout(20):
-            while True:
-                await asyncio.to_thread(self.telemetry.flush)
-                lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self.spans.glob("*.jsonl"))]
-                rows = in_order_of_end([json.loads(line) for line in chain.from_iterable(lines)])
-                if len(rows) >= number:
-                    row: dict[str, Any] = rows[number - 1]
-                    return row
-                await asyncio.sleep(0.02)
+
+        async def is_there() -> bool:
+            await asyncio.to_thread(self.telemetry.flush)
+            return len(rows_so_far(self.spans)) >= number
+
+        await until(is_there, f"{number} rows in {self.spans}", every_s=0.02)
+        return rows_so_far(self.spans)[number - 1]
 
 
 @asynccontextmanager
@@ -43,7 +41,7 @@ async def proxy_in_process(
     endpoint: Endpoint, spans: Path, keys: ClientKeys | None = None
 ) -> AsyncIterator[ProxyInProcess]:
     telemetry = Telemetry(spans, Metrics("test"), "test")
-    handler = Handler({endpoint.name: endpoint}, telemetry, LoopLag(asyncio.get_running_loop()), {}, keys)
+    handler = Handler({endpoint.name: endpoint}, telemetry, LoopLag(asyncio.get_running_loop()), Pages(), keys)
     server = MeasuredServer(handler, handler.refused)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:

@@ -6,24 +6,21 @@ async with proxy_process(tmp_path, {"e": upstream.url}, "--workers", "2") as pro
 """
 
 import asyncio
-import json
 import os
 import re
 import signal
 import sys
-import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 
-from rigs.running_proxy import in_order_of_end
-
-LIMIT_S: Final = 30.0  # for what takes well under a second on an idle machine
+from rigs.journal_rows import rows_so_far
+from rigs.until import LIMIT_S, until
 
 
 @dataclass
@@ -41,11 +38,16 @@ class ProxyProcess:
 
     async def said(self, text: str, count: int = 1) -> str:
         """The line that holds the text, once there are so many of them. Raises TimeoutError."""
-        end_s = time.monotonic() + LIMIT_S
-        while len(found := [line for line in self.lines if text in line]) < count:
-            if time.monotonic() > end_s:
-                raise TimeoutError(f"{text!r} isn't among {self.lines}")
-            await asyncio.sleep(0.01)
+        found: list[str] = []
+
+        def there() -> bool:
+            found[:] = [line for line in self.lines if text in line]
+            return len(found) >= count
+
+        try:
+            await until(there, repr(text))
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: it isn't among {self.lines}") from None
         return found[-1]
 
     async def exit_code(self) -> int:
@@ -54,9 +56,7 @@ class ProxyProcess:
 
     def rows(self) -> list[dict[str, Any]]:
         """All journals' rows so far."""
-        files = sorted((self.folder / "spans").glob("*.jsonl"))
-        lines = [line for path in files for line in path.read_bytes().split(b"\n") if line]
-        return in_order_of_end([json.loads(line) for line in lines])
+        return rows_so_far(self.folder / "spans")
 
     def writers(self) -> set[int]:
         """The processes that have written spans."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from rigs.until import LIMIT_S
+
 
 @dataclass
 class Answer:
@@ -64,7 +66,7 @@ def post_json(target: str, payload: Any) -> bytes:
     return request_bytes("POST", target, ("Content-Type", "application/json"), body=body)
 
 
-async def exchange(url: str, request: bytes, limit_s: float = 20.0) -> Answer:
+async def exchange(url: str, request: bytes, limit_s: float = LIMIT_S) -> Answer:
     """Send the bytes, then read until the peer closes or resets. Raises TimeoutError if it does neither."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)

@@ -1,8 +1,5 @@
 """Records for tests: one ordinary streamed chat, and any record at all."""
 
-import json
-import zlib
-from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
@@ -73,21 +70,6 @@ def unstreamed(**changes: Any) -> Record:
     """An answer in one piece: no event but its head and its end."""
     times = dict.fromkeys(("first_event_us", "first_token_us", "first_answer_us", "last_token_us"))
     return record(**{"streamed": False, "chunk_offsets_us": (), **times} | changes)
-
-
-def stored(folder: Path) -> list[dict[str, Any]]:
-    """Every row of the folder's journals in order of file and line; each line's checksum is verified."""
-    return [row for path in sorted(folder.glob("*.jsonl")) for row in map(parsed, path.read_bytes().splitlines())]
-
-
-def parsed(line: bytes) -> dict[str, Any]:
-    """A journal's line, by the format's own words and no code of ours."""
-    body, _, checksum = line.rpartition(b',"crc32":')
-    assert checksum == b"%d}" % zlib.crc32(body), line
-    row: dict[str, Any] = json.loads(line)
-    assert list(row)[-1] == "crc32"
-    del row["crc32"]
-    return row
 
 
 # Texts and numbers as the worst client or endpoint would send them: any code point, lone surrogates, any size.

@@ -1,10 +1,8 @@
 """A proxy in the test's own process between raw sockets: what its tasks and connections do can be looked at."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,12 @@ from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.server.connection import MeasuredServer
 from dyno_proxy.server.handler import Handler
+from dyno_proxy.server.pages import Pages
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
+from rigs.journal_rows import rows_so_far
 from rigs.raw_upstream import Serve, raw_upstream
-from rigs.running_proxy import in_order_of_end
+from rigs.until import LIMIT_S, until
 
 
 class Rig:
@@ -27,24 +27,19 @@ class Rig:
         self.upstream_connections = 0
         self._spans = spans
 
-    async def send(self, request: bytes, *, until: bytes | None = None) -> bytes:
-        """Everything that comes back until the proxy closes, or until these bytes came."""
+    async def send(self, request: bytes, *, up_to: bytes | None = None) -> bytes:
+        """Everything that comes back until the proxy closes, or up to these bytes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
-        async with asyncio.timeout(10):
-            answer = await (reader.read() if until is None else reader.readuntil(until))
+        async with asyncio.timeout(LIMIT_S):
+            answer = await (reader.read() if up_to is None else reader.readuntil(up_to))
         writer.close()
         return answer
 
     async def rows(self, count: int) -> list[dict[str, Any]]:
         """The journal's rows, once there are so many."""
-        async with asyncio.timeout(10):
-            while True:
-                lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(self._spans.glob("*.jsonl"))]
-                rows = in_order_of_end([json.loads(line) for line in chain.from_iterable(lines)])
-                if len(rows) >= count:
-                    return rows
-                await asyncio.sleep(0.05)
+        await until(lambda: len(rows_so_far(self._spans)) >= count, f"{count} rows in {self._spans}")
+        return rows_so_far(self._spans)
 
 
 @asynccontextmanager
@@ -64,7 +59,7 @@ async def rig(serve: Serve, spans: Path) -> AsyncIterator[Rig]:
 async def in_front_of(url: str, spans: Path) -> AsyncIterator[Rig]:
     telemetry = Telemetry(spans, Metrics("test"), "test")
     lag = LoopLag(asyncio.get_running_loop())
-    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, {}, None)
+    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, Pages(), None)
     server = MeasuredServer(handler, handler.refused)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:

@@ -1,10 +1,8 @@
 """`dyno proxy` as the real process in front of given upstreams, and what it leaves: rows of its journal, metrics."""
 
 import asyncio
-import json
 import os
 import sys
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
@@ -12,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rigs.journal_rows import rows_so_far
 from rigs.programs import running
+from rigs.until import LIMIT_S, until_in_thread
 
 _READY = r"dyno proxy: listening on (?P<url>http://\S+), spans in (?P<spans>.+)"
 
@@ -31,24 +31,19 @@ class RunningProxy:
 
     def read_rows(self) -> list[dict[str, Any]]:
         """The journal's rows so far, in the order of their end."""
-        lines = [line for path in sorted(self.spans.glob("*.jsonl")) for line in path.read_bytes().split(b"\n") if line]
-        return in_order_of_end([json.loads(line) for line in lines])
+        return rows_so_far(self.spans)
 
-    def wait_for_rows(self, count: int, limit_s: float = 20.0) -> list[dict[str, Any]]:
+    def wait_for_rows(self, count: int) -> list[dict[str, Any]]:
         """The rows once there are `count` of them: a journal is written within 250 ms. Raises TimeoutError."""
-        end_s = time.monotonic() + limit_s
-        while len(rows := self.read_rows()) < count:
-            if time.monotonic() > end_s:
-                raise TimeoutError(f"{len(rows)} rows of {count} after {limit_s} s")
-            time.sleep(0.02)
-        return rows
+        until_in_thread(lambda: len(self.read_rows()) >= count, f"{count} rows in {self.spans}", every_s=0.02)
+        return self.read_rows()
 
-    async def rows(self, count: int, limit_s: float = 20.0) -> list[dict[str, Any]]:
+    async def rows(self, count: int) -> list[dict[str, Any]]:
         """`wait_for_rows`, beside a running loop."""
-        return await asyncio.to_thread(self.wait_for_rows, count, limit_s)
+        return await asyncio.to_thread(self.wait_for_rows, count)
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=LIMIT_S) as response:
             text: bytes = response.read()
         return text.decode()
 
@@ -60,11 +55,6 @@ class RunningProxy:
     def started(self) -> int:
         """Requests that the proxy has started, by its own counter: each leaves one row."""
         return self.total("dyno_requests_started_total")
-
-
-def in_order_of_end(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A journal's own order is nearly that: the rows of small answers are put off for some ms."""
-    return sorted(rows, key=lambda row: int(row["started_at_us"]) + int(row["duration_us"]))
 
 
 @contextmanager

@@ -1,15 +1,14 @@
 """A token's command as a real script that counts its runs, and what tests of tokens wait for."""
 
-import asyncio
 import base64
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dyno_proxy.upstream.token import Token
+from rigs.until import until
 
 
 class Command:
@@ -17,6 +16,7 @@ class Command:
 
     def __init__(self, folder: Path, before: str = "", after: str = "") -> None:
         self.runs_file, self.token_file, self._script = folder / "runs", folder / "token", folder / "script.sh"
+        self._gate = folder / "gate"
         self.runs_file.touch()
         self.says("one")
         self.does(before, after)
@@ -24,6 +24,14 @@ class Command:
     def does(self, before: str = "", after: str = "") -> None:
         lines = [f"echo run >> '{self.runs_file}'", before, f"cat '{self.token_file}'", after]
         self._script.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+    def waits(self, after: str = "") -> None:
+        """Each run from now on waits until it `goes_on`."""
+        self._gate.unlink(missing_ok=True)
+        self.does(before=f"until [ -e '{self._gate}' ]; do sleep 0.02; done", after=after)
+
+    def goes_on(self) -> None:
+        self._gate.touch()
 
     def says(self, token: str) -> None:
         self.token_file.write_text(f"{token}\n", encoding="utf-8")
@@ -50,21 +58,11 @@ def jwt(**claims: Any) -> str:
     return ".".join([*encoded, "c2ln"])
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Raises TimeoutError."""
-    async with asyncio.timeout(10):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.02)
-
-
 async def until_it_is(token: Token, value: bytes) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            if await token.authorization() == value:
-                return
-            await asyncio.sleep(0.02)
+    async def it_is() -> bool:
+        return await token.authorization() == value
+
+    await until(it_is, f"the token to be {value!r}", every_s=0.02)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -24,8 +24,8 @@ from typing import Final
 import aiohttp
 
 from dyno_analysis.spans import folder as span_folder
+from rigs.journal_rows import parsed
 from rigs.proxy_process import ProxyProcess, proxy_process
-from rigs.records import parsed
 
 from .upstream import soak_upstream
 

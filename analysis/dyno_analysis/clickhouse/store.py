@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from dyno_analysis.errors import InputError
 from dyno_analysis.query.fetch import Row
 from dyno_analysis.spans.selection import Selection
-from dyno_analysis.spans.sql_text import sql_text
+from dyno_analysis.spans.sql_text import replaced, sql_part, sql_text
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -154,8 +154,8 @@ def condition(selection: Selection) -> str:
 def composed(query: str, where: str, table: str) -> str:
     """The query with what engines/ has for ClickHouse before it: its functions, and `spans` out of the table."""
     query = _code(query)
-    _, _, select = _code(sql_text("clickhouse_spans", "engines")).partition("CREATE OR REPLACE VIEW spans AS\n")
-    select = select.replace(f"FROM {EXPORTER_TABLE}\n", f"FROM {table}\n")
+    select = _code(sql_part("clickhouse_spans", "rows", "engines"))
+    select = replaced(select, f"FROM {EXPORTER_TABLE}\n", f"FROM {table}\n")
     spans = ["all_spans AS (", select, "),", "spans AS (FROM all_spans SELECT * WHERE", where, ")"]
     own, rest = (",", query.removeprefix("WITH ")) if query.startswith("WITH ") else ("", query)
     return "\n".join([_code(sql_text("clickhouse", "engines")), ",", *spans, own, rest])

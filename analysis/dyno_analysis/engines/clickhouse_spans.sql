@@ -2,6 +2,7 @@
 -- Its maps hold every attribute as text. `attributes` is the whole map here, also of what has a column of its own.
 -- `dyno report --store` reads through it without creating anything; for SQL of your own, run this file once.
 CREATE OR REPLACE VIEW spans AS
+-- part: rows
 WITH
     (name) -> if(mapContains(SpanAttributes, name), SpanAttributes[name], NULL) AS text,
     (name) -> toInt64OrNull(SpanAttributes[name]) AS whole,

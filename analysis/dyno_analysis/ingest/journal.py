@@ -2,71 +2,17 @@
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-SCHEMA_VERSION = 1
+from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, OWN_COLUMNS
+
+SCHEMA_VERSION: Final = 1
 # The order of a line's keys; `attributes` and the checksum come last.
-LEADING_KEYS = (
-    "v",
-    "seq",
-    "trace_id",
-    "span_id",
-    "parent_span_id",
-    "name",
-    "kind",
-    "started_at_us",
-    "duration_us",
-    "operation",
-    "provider",
-    "model",
-    "response_model",
-    "response_id",
-    "finish_reasons",
-    "input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cached_tokens",
-    "method",
-    "status",
-    "request_bytes",
-    "response_bytes",
-    "path",
-    "error_type",
-    "endpoint",
-    "outcome",
-    "streamed",
-    "simulated",
-    "usage_source",
-    "first_chunk_tokens",
-    "reasoning_streamed",
-    "connection_reused",
-    "body_received_us",
-    "connected_us",
-    "sent_us",
-    "headers_us",
-    "first_event_us",
-    "first_token_us",
-    "first_answer_us",
-    "last_token_us",
-    "done_us",
-    "chunk_offsets_us",
-    "chunk_count",
-    "server_ttft_s",
-    "server_latency_s",
-    "server_queue_s",
-    "overhead_us",
-    "overhead_end_us",
-    "loop_lag_us",
-    "run_id",
-    "workload",
-    "prompt_id",
-    "repeat",
-    "warmup",
-    "due_at_unix_us",
-    "send_lag_s",
-    "imported_from",
+LEADING_KEYS: Final = (
+    *(column for column, kind in OWN_COLUMNS if kind != "map"),
+    *(column for _, column, _ in ATTRIBUTE_COLUMNS),
 )
 
 

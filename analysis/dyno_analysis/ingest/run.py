@@ -9,8 +9,8 @@ from typing import Any
 class Ingested:
     """`spans` are journal rows without their run's id; prompts and answers have the columns of runs/folder.py.
 
-    `differences` says which of the file's definitions aren't MEASURING.md's, a line each. Where `started_known` is
-    false all requests bear the time of the file.
+    `differences` says, a line each, where the file defines a figure otherwise than Dyno does. Where `started_known` is
+    false, all requests bear the time of the file.
     """
 
     kind: str

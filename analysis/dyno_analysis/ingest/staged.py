@@ -24,7 +24,7 @@ import duckdb
 from dyno_analysis.atomic_file import replacing
 from dyno_analysis.errors import InputError
 from dyno_analysis.spans.folder import connect, execute
-from dyno_analysis.spans.sql_text import as_glob, quoted, sql_text
+from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
 
 from .journal import journal_line
 
@@ -32,7 +32,7 @@ JOURNAL_BYTES: Final = 19_000_000  # as the proxy's: one becomes Parquet in litt
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
 
 # Where known_spans.sql reads from.
-STAGED_FILES: Final = "'staged/*.jsonl'"
+_STAGED_FILES: Final = "'staged/*.jsonl'"
 
 _TEXT_CHARACTERS: Final = 4096
 _MEMORY: Final = "512MB"
@@ -138,7 +138,7 @@ def unwritable(spans: Path, error: OSError) -> InputError:
 def _find_known(connection: duckdb.DuckDBPyConnection, parts: list[Path]) -> None:
     """Make the table `known` of the staged rows' sequence numbers that don't belong in."""
     files = ", ".join(quoted(as_glob(str(part))) for part in parts)
-    query = sql_text("known_spans").replace(STAGED_FILES, f"[{files}]")
+    query = replaced(sql_text("known_spans"), _STAGED_FILES, f"[{files}]")
     execute(connection, f"CREATE TEMP TABLE known AS {query}")
 
 

@@ -3,7 +3,7 @@
 -- The exact percentile, interpolated between the two nearest values: p(ttft_s, 0.95). NULL without any value.
 CREATE OR REPLACE MACRO p(x, q) AS quantile_cont(x, q);
 
--- Output tokens over time, as MEASURING has the throughput of a set: tokens_per_s(output_tokens, latency_s).
+-- The throughput of a set of requests, the sum of output tokens over the sum of seconds: tokens_per_s(output_tokens, latency_s).
 CREATE OR REPLACE MACRO tokens_per_s(tokens, seconds) AS
     sum(tokens) FILTER (WHERE seconds IS NOT NULL) / sum(seconds) FILTER (WHERE tokens IS NOT NULL);
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from dyno_analysis.errors import InputError
 from dyno_analysis.spans.folder import lock_sql
-from dyno_analysis.spans.sql_text import as_glob, quoted
 from dyno_analysis.spans.views import list_files, views_sql
 
 
@@ -31,10 +30,9 @@ def open_shell(spans: Path) -> int:
 
 
 def shell_sql(spans: Path, nothing: Path) -> str:
-    """What the shell begins with: the views, then the lock. It reads the span files, and reaches nothing else.
+    """What the shell begins with: the views, then the lock. From then on it can read the span files and nothing else.
 
-    `nothing` is an empty file: the shell's DuckDB, which may be another version than ours, doesn't read /dev/null.
+    `nothing` is an empty file: the shell's DuckDB, which may be another version than ours, may not read /dev/null.
     """
     files = list_files(spans)
-    views = views_sql(files).replace(quoted(os.devnull), quoted(as_glob(str(nothing))))
-    return f"{views}\n{lock_sql([nothing, *files.all()])}"
+    return f"{views_sql(files, nothing)}\n{lock_sql([nothing, *files.all()])}"

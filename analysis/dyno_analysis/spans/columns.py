@@ -1,6 +1,6 @@
 """Which attribute of a span has which column in the span files, and which values a column takes. Pure.
 
-The proxy's attributes.py is the source of the names; a contract test compares.
+The names and types come from the proxy's attributes.py: `make sql` writes them here, and a contract test holds them.
 """
 
 import json
@@ -8,6 +8,20 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+# begin: columns of a journal's row, written by make sql
+# The columns of a row that are no attribute's, with their types. The map stands last in a row.
+OWN_COLUMNS: Final = (
+    ("v", "int"),
+    ("seq", "int"),
+    ("trace_id", "string"),
+    ("span_id", "string"),
+    ("parent_span_id", "string"),
+    ("name", "string"),
+    ("kind", "string"),
+    ("started_at_us", "int"),
+    ("duration_us", "int"),
+    ("attributes", "map"),
+)
 # Attribute, its column, the column's type; in the columns' order.
 ATTRIBUTE_COLUMNS: Final = (
     ("gen_ai.operation.name", "operation", "string"),
@@ -60,6 +74,7 @@ ATTRIBUTE_COLUMNS: Final = (
     ("dyno.send_lag_s", "send_lag_s", "float"),
     ("dyno.imported_from", "imported_from", "string"),
 )
+# end
 COLUMN_TYPES: Final = {column: kind for _, column, kind in ATTRIBUTE_COLUMNS}
 
 
@@ -113,63 +128,3 @@ _FITTED: Final[dict[str, Callable[[object], object | None]]] = {
     "string[]": _strings,
     "int[]": _ints,
 }
-
-# The columns of the view `spans`, in order (MEASURING.md).
-SPAN_COLUMNS = (
-    ("trace_id", "VARCHAR"),
-    ("span_id", "VARCHAR"),
-    ("parent_span_id", "VARCHAR"),
-    ("started_at", "TIMESTAMP WITH TIME ZONE"),
-    ("endpoint", "VARCHAR"),
-    ("provider", "VARCHAR"),
-    ("operation", "VARCHAR"),
-    ("model", "VARCHAR"),
-    ("response_model", "VARCHAR"),
-    ("streamed", "BOOLEAN"),
-    ("method", "VARCHAR"),
-    ("path", "VARCHAR"),
-    ("status", "INTEGER"),
-    ("outcome", "VARCHAR"),
-    ("error_type", "VARCHAR"),
-    ("latency_s", "DOUBLE"),
-    ("ttfb_s", "DOUBLE"),
-    ("ttft_s", "DOUBLE"),
-    ("ttfa_s", "DOUBLE"),
-    ("tpot_s", "DOUBLE"),
-    ("input_tokens", "BIGINT"),
-    ("output_tokens", "BIGINT"),
-    ("reasoning_tokens", "BIGINT"),
-    ("cached_tokens", "BIGINT"),
-    ("usage_source", "VARCHAR"),
-    ("finish_reason", "VARCHAR"),
-    ("chunk_count", "BIGINT"),
-    ("chunk_offsets_us", "BIGINT[]"),
-    ("request_bytes", "BIGINT"),
-    ("response_bytes", "BIGINT"),
-    ("server_ttft_s", "DOUBLE"),
-    ("server_latency_s", "DOUBLE"),
-    ("server_queue_s", "DOUBLE"),
-    ("overhead_us", "BIGINT"),
-    ("loop_lag_us", "BIGINT"),
-    ("run_id", "VARCHAR"),
-    ("workload", "VARCHAR"),
-    ("prompt_id", "VARCHAR"),
-    ("repeat", "INTEGER"),
-    ("warmup", "BOOLEAN"),
-    ("due_at", "TIMESTAMP WITH TIME ZONE"),
-    ("send_lag_s", "DOUBLE"),
-    ("simulated", "BOOLEAN"),
-    ("imported_from", "VARCHAR"),
-    ("attributes", "MAP(VARCHAR, VARCHAR)"),
-    # From here on for the reports and other views: they stand in the map too.
-    ("overhead_end_us", "BIGINT"),
-    ("mirror", "VARCHAR"),
-    ("mirror_trace_id", "VARCHAR"),
-    ("mirror_span_id", "VARCHAR"),
-    ("response_id", "VARCHAR"),
-    ("body_received_us", "BIGINT"),
-    ("connected_us", "BIGINT"),
-    ("sent_us", "BIGINT"),
-    ("server_prefill_s", "DOUBLE"),
-    ("server_decode_s", "DOUBLE"),
-)

@@ -12,14 +12,10 @@ from dyno_analysis.errors import InputError
 
 from . import file_names as span_file_names
 from .readable import unreadable
-from .sql_text import as_glob, quoted, sql_text
+from .sql_text import as_glob, quoted, replaced, sql_part, sql_text
 
-# Where spans.sql and collected_spans.sql read from, as a person pastes them.
-_PASTED = "'{}/*.{}'"
-_LISTED = "WITH listed AS MATERIALIZED ("
-_JOURNAL = "journal AS ("
-_BY_NAME = " USING (filename)"
-_DERIVED = ",\ntimed AS ("
+# An empty file, read where a folder has no journal.
+NOTHING = Path(os.devnull)
 
 
 def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBPyConnection:
@@ -84,38 +80,35 @@ def collected_files(spans: Path) -> list[Path]:
     return span_files(folder) if folder.is_dir() else []
 
 
-def spans_sql(files: Sequence[Path]) -> str:
-    """spans.sql with explicit lists of files in place of the pasted folder."""
-    return _over_files("spans", "spans", files)
+def spans_sql(files: Sequence[Path], nothing: Path = NOTHING) -> str:
+    """spans.sql with explicit lists of files in place of the folder; `nothing` is an empty file."""
+    return _over_files("spans", files, nothing)
 
 
-def collected_sql(files: Sequence[Path]) -> str:
-    """The same of collected_spans.sql."""
-    return _over_files("collected_spans", "spans/collected", files)
-
-
-def _over_files(view: str, pasted_folder: str, files: Sequence[Path]) -> str:
-    before, _, rest = sql_text(view).partition(_LISTED)
-    _, journal, rest = rest.partition(_JOURNAL)
-    parquet = [path for path in files if path.suffix == ".parquet"]
-    # Without a file the columns still stand: DuckDB reads an empty one.
-    journals = [path for path in files if path not in parquet] or [Path(os.devnull)]
-    rest = rest.replace(_PASTED.format(pasted_folder, "jsonl"), _list(journals))
-    rest = rest.replace("counting JOIN ", "").replace(_BY_NAME, "")
-    if parquet:
-        rest = rest.replace(_PASTED.format(pasted_folder, "parquet"), _list(parquet))
-    else:
-        start, end = rest.index("parquet AS ("), rest.index("stored AS (")
-        rest = rest[:start] + rest[end:]
-        start = rest.index("    UNION ALL BY NAME")
-        rest = rest[:start].rstrip() + rest[rest.index("\n)", start) :]
-    return f"{before}WITH {journal}{rest}"
+def collected_sql(files: Sequence[Path], nothing: Path = NOTHING) -> str:
+    """As `spans_sql`, of collected_spans.sql."""
+    return _over_files("collected_spans", files, nothing)
 
 
 def stored_sql(files: Sequence[Path]) -> str:
     """A query for the files' rows as Parquet span files hold them."""
-    stored = spans_sql(files).partition("VIEW spans AS\n")[2].partition(_DERIVED)[0]
-    return f"{stored}\nSELECT * EXCLUDE (filename) FROM stored"
+    return f"{_stored(files, NOTHING)}\nSELECT * EXCLUDE (filename) FROM stored"
+
+
+def _over_files(view: str, files: Sequence[Path], nothing: Path) -> str:
+    return "".join([sql_part(view, "view"), _stored(files, nothing), sql_part(view, "derived")])
+
+
+def _stored(files: Sequence[Path], nothing: Path) -> str:
+    """`WITH … stored AS (…)`: these files' rows. Collected spans are read as requests are, so both views begin so."""
+    parquet = [path for path in files if path.suffix == ".parquet"]
+    # Without a file the columns still stand: DuckDB reads an empty one.
+    journals = [path for path in files if path not in parquet] or [nothing]
+    reading = "WITH " + replaced(sql_part("spans", "journal"), "'spans/*.jsonl'", _list(journals))
+    if not parquet:
+        return f"{reading}stored AS (FROM journal)\n"
+    reading += replaced(sql_part("spans", "parquet"), "'spans/*.parquet'", _list(parquet))
+    return f"{reading}stored AS (FROM journal UNION ALL BY NAME FROM parquet)\n"
 
 
 def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writable: Path | None = None) -> None:

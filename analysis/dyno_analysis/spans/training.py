@@ -1,19 +1,19 @@
 """Imported training runs: `spans/training/ID.jsonl`, a run each, and the views `training` and `training_steps`."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 
-from .folder import execute
-from .sql_text import as_glob, quoted, sql_text
+from .folder import NOTHING, execute
+from .sql_text import as_glob, quoted, replaced, sql_text
 
 # Where training.sql reads from, as a person pastes it.
-PASTED_FILES = "'spans/training/*.jsonl'"
+_PASTED_FILES = "'spans/training/*.jsonl'"
 
 
 def training_files(spans: Path) -> list[Path]:
+    """The files of a spans folder's training runs, by name; none where nothing was imported."""
     return sorted((spans.resolve() / "training").glob("[!.]*.jsonl"))
 
 
@@ -23,6 +23,7 @@ def define_training(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
         execute(connection, statement)
 
 
-def training_sql(files: Sequence[Path]) -> list[str]:
-    listed = ", ".join(quoted(as_glob(str(path))) for path in files) or quoted(os.devnull)
-    return [sql_text("training").replace(PASTED_FILES, f"[{listed}]"), sql_text("training_steps")]
+def training_sql(files: Sequence[Path], nothing: Path = NOTHING) -> list[str]:
+    """The views' statements; `nothing` is an empty file, read where there are no others."""
+    listed = ", ".join(quoted(as_glob(str(path))) for path in files or [nothing])
+    return [replaced(sql_text("training"), _PASTED_FILES, f"[{listed}]"), sql_text("training_steps")]

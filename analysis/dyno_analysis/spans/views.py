@@ -1,5 +1,7 @@
-"""What a person's own questions find beside `spans`: macros, `chunks`, `runs`, `pairs`, `minutes`, `training`, and the
-collected spans: `collected_spans`, `server_spans`, `request_phases`.
+"""The views and macros beside `spans` that a person's own questions can use.
+
+Over `spans`: `chunks`, `runs`, `pairs`, `minutes`. Over collected spans: `collected_spans`, `server_spans`,
+`request_phases`. Over imported training logs: `training`, `training_steps`. docs/sql.md says what a row of each is.
 """
 
 from collections.abc import Sequence
@@ -8,13 +10,13 @@ from pathlib import Path
 
 import duckdb
 
-from .folder import collected_files, collected_sql, connect, execute, span_files, spans_sql
+from .folder import NOTHING, collected_files, collected_sql, connect, execute, span_files, spans_sql
 from .selection import Selection, conditions
-from .sql_text import sql_text
+from .sql_text import replaced, sql_text
 from .training import define_training, training_files, training_sql
 
 _OVER_SPANS = ("chunks", "runs", "pairs", "minutes")
-# Each view that is made opens every Parquet file: once is enough.
+# Creating a view opens every Parquet file. With the cache each is opened once.
 _CACHE = "SET parquet_metadata_cache = true;"
 # How request_phases.sql names all requests of a trace, also those that a selection leaves out of `spans`.
 _EVERY_REQUEST = "FROM spans AS every"
@@ -22,26 +24,27 @@ _EVERY_REQUEST = "FROM spans AS every"
 
 @dataclass(frozen=True)
 class Files:
-    """All that the views read, listed once."""
+    """All files that the views read, listed once."""
 
     spans: Sequence[Path]
     collected: Sequence[Path]
     training: Sequence[Path]
 
     def all(self) -> list[Path]:
+        """The files of all three kinds."""
         return [*self.spans, *self.collected, *self.training]
 
 
 def list_files(spans: Path) -> Files:
-    """InputError for a folder that isn't there or can't be read."""
+    """The files of a spans folder. Raises InputError where the folder isn't there or can't be read."""
     return Files(span_files(spans), collected_files(spans), training_files(spans))
 
 
 def connect_views(spans: Path, files: Files, chosen: Selection | None = None) -> duckdb.DuckDBPyConnection:
     """An in-memory database with all views over these files; `chosen` narrows `spans`, and with it the others.
 
-    The condition goes down to the readers: of Parquet files in which nothing can match, no row is read. Collected spans
-    have neither endpoint nor run, so `collected_spans` and `server_spans` stay whole.
+    DuckDB hands the condition down to its readers: of a Parquet file in which nothing can match, no row is read.
+    Collected spans have neither endpoint nor run, so `collected_spans` and `server_spans` stay whole.
     """
     connection = connect(spans, files.spans)
     connection.execute(_CACHE)
@@ -56,17 +59,17 @@ def connect_views(spans: Path, files: Files, chosen: Selection | None = None) ->
     return connection
 
 
-def views_sql(files: Files) -> str:
-    """The same as SQL for another DuckDB."""
-    statements = [sql_text("duckdb", "engines"), spans_sql(files.spans), *_views()]
-    statements += [*collected_views(files.collected), *training_sql(files.training)]
+def views_sql(files: Files, nothing: Path) -> str:
+    """All views over these files as SQL for another DuckDB; `nothing` is an empty file that it can read."""
+    statements = [sql_text("duckdb", "engines"), spans_sql(files.spans, nothing), *_views()]
+    statements += [*collected_views(files.collected, nothing=nothing), *training_sql(files.training, nothing)]
     return "\n".join(["SET TimeZone = 'UTC';", _CACHE, *statements])
 
 
-def collected_views(files: Sequence[Path], every_request: str = "spans") -> list[str]:
-    """The views over collected spans; `every_request` names what has all requests of a trace."""
-    phases = sql_text("request_phases").replace(_EVERY_REQUEST, f"FROM {every_request} AS every")
-    return [collected_sql(files), sql_text("server_spans"), phases, sql_text("trace", "macros")]
+def collected_views(files: Sequence[Path], every_request: str = "spans", nothing: Path = NOTHING) -> list[str]:
+    """The views over collected spans; `every_request` names the view that has all requests of a trace."""
+    phases = replaced(sql_text("request_phases"), _EVERY_REQUEST, f"FROM {every_request} AS every")
+    return [collected_sql(files, nothing), sql_text("server_spans"), phases, sql_text("trace", "macros")]
 
 
 def _views() -> list[str]:

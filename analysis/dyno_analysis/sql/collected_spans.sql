@@ -1,8 +1,12 @@
 -- A row is one collected span: what instrumented clients, gateways and engines sent to `dyno collect`. Requests of the
 -- proxy aren't among them; they are in `spans`. Each machine stamps by its own clock: compare durations, not times.
--- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file. How the
--- files are read is spans.sql's; `spans/collected/` has the same columns.
+-- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file.
+-- The files have the columns of spans.sql and are read in the same way; spans.sql says how.
+
+-- part: view
 CREATE OR REPLACE VIEW collected_spans AS
+-- begin: how the files are read, from spans.sql, written by make sql
+-- part: counting
 WITH listed AS MATERIALIZED (
     SELECT
         file AS filename,
@@ -26,6 +30,7 @@ counting AS MATERIALIZED (
                 AND other.last >= coalesce(one.last, one.first)
         )
 ),
+-- part: journal
 journal AS (
     SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us)
     FROM read_json(
@@ -97,12 +102,16 @@ journal AS (
     )
     WHERE span_id IS NOT NULL
 ),
+-- part: parquet
 parquet AS (FROM read_parquet('spans/collected/*.parquet', filename = true, union_by_name = true)),
+-- part: stored
 stored AS (
     SELECT journal.* FROM counting JOIN journal USING (filename)
     UNION ALL BY NAME
     SELECT parquet.* FROM counting JOIN parquet USING (filename)
 )
+-- end
+-- part: derived
 SELECT
     trace_id,
     span_id,
@@ -119,7 +128,7 @@ SELECT
     ) AS model,
     response_model,
     response_id,
-    -- What clients and engines of other generations of the conventions call it; vLLM's are the first.
+    -- Clients and engines that follow older conventions use other names; vLLM's come first.
     coalesce(
         input_tokens,
         TRY_CAST(attributes['gen_ai.usage.prompt_tokens'] AS BIGINT),
@@ -138,7 +147,7 @@ SELECT
     coalesce(method, attributes['http.method']) AS method,
     coalesce(path, attributes['http.target']) AS path,
     coalesce(status, TRY_CAST(attributes['http.status_code'] AS INTEGER)) AS status,
-    -- vLLM's own figures. Other engines' are in `attributes` under their names.
+    -- vLLM's own figures. Those of other engines are in `attributes` under their own names.
     TRY_CAST(attributes['gen_ai.latency.time_in_queue'] AS DOUBLE) AS queue_s,
     TRY_CAST(attributes['gen_ai.latency.time_in_model_prefill'] AS DOUBLE) AS prefill_s,
     TRY_CAST(attributes['gen_ai.latency.time_in_model_decode'] AS DOUBLE) AS decode_s,

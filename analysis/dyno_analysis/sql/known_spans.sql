@@ -1,5 +1,5 @@
--- A row is a span of 'staged/*.jsonl', rows on their way into the folder, that doesn't belong in: the view `spans` has
--- it already, or it is staged a second time. `seq` is its number there.
+-- A row is a staged span (on its way into the folder) that must be left out: the view `spans` has it already, or it is
+-- staged a second time. `seq` is its number among the staged ones.
 WITH staged AS (
     FROM read_json(
         'staged/*.jsonl',

@@ -1,11 +1,14 @@
--- A row is one request. The columns and their meaning are MEASURING.md's; the events, the response's id and whatever
--- else was stored stand in the map `attributes` under their OpenTelemetry names.
+-- A row is one request. docs/spans.md says what each stored column means; here times become seconds. Whatever else was
+-- stored, such as the events and the response's id, stands in the map `attributes` under its OpenTelemetry name.
 -- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file. It holds
 -- while a proxy writes and while journals become Parquet (docs/spans.md).
--- The folder is listed once, before either reader looks: a journal that is converted meanwhile is read as what it was.
--- `dyno` puts explicit lists of files there. `ignore_errors` and `span_id IS NOT NULL` drop the torn end of a journal
--- whose writer was killed.
+-- The folder is listed once, before either reader looks: a journal that is converted meanwhile is still read as it was.
+-- `dyno` replaces the parts `counting` and `stored` with explicit lists of files. `ignore_errors` and
+-- `span_id IS NOT NULL` drop the torn end of a journal whose writer was killed.
+
+-- part: view
 CREATE OR REPLACE VIEW spans AS
+-- part: counting
 WITH listed AS MATERIALIZED (
     SELECT
         file AS filename,
@@ -29,6 +32,7 @@ counting AS MATERIALIZED (
                 AND other.last >= coalesce(one.last, one.first)
         )
 ),
+-- part: journal
 journal AS (
     SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us)
     FROM read_json(
@@ -37,6 +41,7 @@ journal AS (
         ignore_errors = true,
         filename = true,
         columns = {
+            -- begin: columns of a journal's row, written by make sql
             v: 'INTEGER',
             seq: 'BIGINT',
             trace_id: 'VARCHAR',
@@ -96,28 +101,20 @@ journal AS (
             send_lag_s: 'DOUBLE',
             imported_from: 'VARCHAR',
             attributes: 'MAP(VARCHAR, VARCHAR)'
+            -- end
         }
     )
     WHERE span_id IS NOT NULL
 ),
+-- part: parquet
 parquet AS (FROM read_parquet('spans/*.parquet', filename = true, union_by_name = true)),
+-- part: stored
 stored AS (
     SELECT journal.* FROM counting JOIN journal USING (filename)
     UNION ALL BY NAME
     SELECT parquet.* FROM counting JOIN parquet USING (filename)
-),
-timed AS (
-    SELECT
-        *,
-        -- Reasoning that was counted but not streamed took none of the time between the first token and the last; where
-        -- it is hidden and wasn't counted, nobody knows how many tokens did.
-        CASE
-            WHEN attributes['dyno.reasoning.hidden'] = 'true' THEN NULL
-            WHEN reasoning_tokens > 0 AND reasoning_streamed IS NOT TRUE THEN output_tokens - reasoning_tokens
-            ELSE output_tokens
-        END AS streamed_tokens
-    FROM stored
 )
+-- part: derived
 SELECT
     trace_id,
     span_id,
@@ -139,7 +136,7 @@ SELECT
     CASE WHEN streamed THEN first_token_us / 1e6 END AS ttft_s,
     CASE WHEN streamed THEN first_answer_us / 1e6 END AS ttfa_s,
     CASE
-        -- All in one read: how far apart the tokens were can't be known.
+        -- All tokens came in one read: how far apart they were can't be known.
         WHEN last_token_us = first_token_us THEN NULL
         WHEN streamed AND streamed_tokens >= 2 AND streamed_tokens > coalesce(first_chunk_tokens, 1)
             THEN (last_token_us - first_token_us) / 1e6 / (streamed_tokens - coalesce(first_chunk_tokens, 1))
@@ -163,7 +160,7 @@ SELECT
     workload,
     prompt_id,
     repeat,
-    -- A request that nobody flagged is no warm-up, so `WHERE NOT warmup` keeps it.
+    -- A request without the flag is no warm-up, so `WHERE NOT warmup` keeps it.
     coalesce(warmup, false) AS warmup,
     make_timestamptz(due_at_unix_us) AS due_at,
     send_lag_s,
@@ -174,6 +171,7 @@ SELECT
         map_from_entries(
             list_filter(
                 [
+                    -- begin: stored columns that the view doesn't have, written by make sql
                     {'k': 'gen_ai.response.id', 'v': response_id},
                     {
                         'k': 'gen_ai.response.finish_reasons',
@@ -192,12 +190,14 @@ SELECT
                     {'k': 'dyno.event.last_token_us', 'v': CAST(last_token_us AS VARCHAR)},
                     {'k': 'dyno.event.done_us', 'v': CAST(done_us AS VARCHAR)},
                     {'k': 'dyno.overhead.end_us', 'v': CAST(overhead_end_us AS VARCHAR)}
+                    -- end
                 ],
                 lambda entry: entry.v IS NOT NULL
             )
         )
     ) AS attributes,
-    -- They stand in the map too, but reports and views ask for them, and to build the maps takes 10 s a million.
+    -- The columns below stand in the map too. Reports and views ask for them here: building the maps of a million rows
+    -- takes 10 s.
     overhead_end_us,
     timed.attributes['dyno.mirror'] AS mirror,
     timed.attributes['dyno.mirror.trace_id'] AS mirror_trace_id,
@@ -208,4 +208,15 @@ SELECT
     sent_us,
     TRY_CAST(timed.attributes['dyno.server.prefill_s'] AS DOUBLE) AS server_prefill_s,
     TRY_CAST(timed.attributes['dyno.server.decode_s'] AS DOUBLE) AS server_decode_s
-FROM timed;
+FROM (
+    FROM stored
+    SELECT
+        *,
+        -- Reasoning that was counted but not streamed took none of the time between the first token and the last. Where
+        -- reasoning is hidden and wasn't counted, nobody knows how many tokens were streamed.
+        CASE
+            WHEN attributes['dyno.reasoning.hidden'] = 'true' THEN NULL
+            WHEN reasoning_tokens > 0 AND reasoning_streamed IS NOT TRUE THEN output_tokens - reasoning_tokens
+            ELSE output_tokens
+        END AS streamed_tokens
+) AS timed;

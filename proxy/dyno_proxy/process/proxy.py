@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-from aiohttp import web
 
 from dyno_proxy.config.address import is_loopback, split_address
 from dyno_proxy.config.schema import Config, ConfigError, EndpointConfig
@@ -20,8 +19,9 @@ from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.server.connection import MeasuredProtocol, MeasuredServer
-from dyno_proxy.server.handler import Handler, OwnPage
+from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import client_keys
+from dyno_proxy.server.pages import METRICS, Pages, process_pages
 from dyno_proxy.telemetry.compaction import Conversion
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
@@ -69,23 +69,24 @@ class Proxy:
         self._lag = LoopLag(asyncio.get_running_loop(), each_time=None if shared is None else self._metrics.publish)
         self._metrics.follow_loop_lag(self._lag.worst_us)
         self._gc_pauses = GcPauses(self._metrics.gc_paused)
-        self._version = version
 
-        pages = self._own_pages()
+        pages = process_pages(
+            lambda: self._handler.finish_ended(), self._metrics.render, lambda: self._endpoints.values(), version
+        )
         # Off loopback the figures have a listener of their own: clients' keys don't open them.
         public = not is_loopback(split_address(config.proxy.listen)[0])
-        clients_pages = {path: page for path, page in pages.items() if not (public and path == "/metrics")}
+        clients_pages = {path: page for path, page in pages.items() if not (public and path == METRICS)}
         self._handler = Handler(
             self._endpoints,
             self._telemetry,
             self._lag,
-            clients_pages,
+            Pages(clients_pages),
             keys,
             config.proxy,
             self._gc_pauses,
             self._metrics.mirrored,
         )
-        self._own = Handler({}, self._telemetry, self._lag, pages, None, config.proxy, self._gc_pauses)
+        self._own = Handler({}, self._telemetry, self._lag, Pages(pages), None, config.proxy, self._gc_pauses)
         self._servers = [MeasuredServer(each, each.refused, config.proxy) for each in (self._handler, self._own)]
         self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # of each server, by the slot of the sockets
 
@@ -201,21 +202,6 @@ class Proxy:
         for endpoint in self._endpoints.values():
             if endpoint.token is not None:
                 endpoint.token.prefetch()
-
-    def _own_pages(self) -> dict[str, OwnPage]:
-        async def show_metrics(request: web.BaseRequest) -> web.Response:
-            self._handler.finish_ended()
-            text, content_type = await asyncio.to_thread(self._metrics.render, request.headers.get("Accept", ""))
-            return web.Response(body=text, headers={"Content-Type": content_type})
-
-        async def healthy(_request: web.BaseRequest) -> web.Response:
-            return web.Response(text="ok\n")
-
-        async def list_endpoints(_request: web.BaseRequest) -> web.Response:
-            known = [endpoint.public() for endpoint in self._endpoints.values()]
-            return web.json_response({"endpoints": known, "version": self._version})
-
-        return {"/metrics": show_metrics, "/healthz": healthy, "/endpoints": list_endpoints}
 
 
 def _allow_many_sockets() -> None:

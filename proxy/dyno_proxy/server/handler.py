@@ -1,10 +1,8 @@
 """One request from its head to its record: route, credentials, connection, request body, the wait for the relay."""
 
-import asyncio
-import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -22,19 +20,19 @@ from dyno_proxy.readers import may_ask_usage
 from dyno_proxy.rewrite.request_body import asking_usage
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
+from dyno_proxy.upstream.relay import UpstreamConnection
 from dyno_proxy.upstream.retries import attempt
 
 from .answers import error_response
+from .bracket import Bracket, Requests
 from .connection import CLOSE, KEEP, MeasuredProtocol
 from .deferred import EndedRequests
 from .keys import ClientKeys
 from .mirror import Mirror
+from .pages import Pages
 from .upload import Upload
 
 _LOG = logging.getLogger("dyno.proxy")
-
-OwnPage = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-_FOR_CLIENTS = ("/endpoints",)  # own pages that ask for a client key where there are any
 
 _VERSIONS = (HttpVersion11, HttpVersion10)
 
@@ -49,22 +47,18 @@ class Handler:
         endpoints: dict[str, Endpoint],
         telemetry: Telemetry,
         lag: LoopLag,
-        own_pages: dict[str, OwnPage],
+        pages: Pages,
         keys: ClientKeys | None,
         limits: ProxyConfig | None = None,
         gc_pauses: GcPauses | None = None,
         mirrored: Callable[[str, str], None] = lambda _endpoint, _result: None,
     ) -> None:
-        self._telemetry = telemetry
-        self._lag = lag
-        self._own_pages = {"/readyz": self._ready, **own_pages}
-        self._gc_pauses = gc_pauses or GcPauses()
+        self._pages = pages
+        gc_pauses = gc_pauses or GcPauses()
         self._ended = EndedRequests(telemetry.record)
-        self._mirror = Mirror(telemetry, self._ended, lag, self._gc_pauses, mirrored)
+        self._requests = Requests(telemetry.started, self._ended, lag, gc_pauses)
+        self._mirror = Mirror(Requests(telemetry.started, self._ended, lag, gc_pauses), mirrored)
         self.replace(endpoints, keys, limits or ProxyConfig())
-        self._active = 0
-        self._drained: asyncio.Event | None = None  # set while draining
-        self._cutting = False
 
     def replace(self, endpoints: dict[str, Endpoint], keys: ClientKeys | None, limits: ProxyConfig) -> None:
         """Another configuration, for requests from now on; those that run keep theirs."""
@@ -78,72 +72,36 @@ class Handler:
         target = request.raw_path
         # Any other form may name a user and a password.
         path = target.partition("?")[0] if target.startswith("/") else ""
-        page = self._own_pages.get(path)
+        page = self._pages.by_path.get(path)
         if page is not None:
-            return await self._own_page(page, path, request)
+            return await self._pages.answer(page, path, request, self._keys)
 
-        gc_before_ns = self._gc_pauses.total_ns
         exchange = Exchange(received_ns, started_at_unix_us, request.method, path)
         where = route(target)
         endpoint = None if where is None else self._endpoints.get(where.endpoint)
         _identify(exchange, request, endpoint, where)
-        self._telemetry.started(exchange.endpoint)
-        self._active += 1
         try:
-            return await self._serve(request, protocol, exchange, endpoint, where)
+            with Bracket(self._requests, exchange, protocol):
+                return await self._serve(request, protocol, exchange, endpoint, where)
         except RefusedError as refusal:
-            exchange.broken = ("rejected", refusal.code)
-            exchange.status = refusal.status
-            if protocol.upstream is not None and protocol.upstream.head_written:
-                protocol.upstream.reset_client()
-                return CLOSE
-            response = error_response(refusal.status, refusal.code, str(refusal))
-            if refusal.status == 503:
-                response.headers["Retry-After"] = "1"
-            if refusal.status == 503 or not request.content.is_eof():
-                response.force_close()
-            return response
-        except asyncio.CancelledError:
-            if exchange.broken is None:  # or we cut the client off ourselves
-                gone = not self._cutting and (protocol.transport is None or protocol.transport.is_closing())
-                exchange.broken = ("client_cancelled", "client_cancelled") if gone else ("truncated", "proxy_shutdown")
-            raise
-        except Exception as error:
-            # Our own fault, counted like any other end. After raw writes aiohttp must not hear of it: it would write
-            # a 500 into the stream.
-            exchange.broken = ("rejected", f"proxy_{type(error).__name__}")
+            return _refused(request, protocol, refusal)
+        except UpstreamError as error:
+            fault = error.fault
+            return error_response(fault.status, fault.error_type, f"endpoint '{exchange.endpoint}': {error}")
+        except Exception:
+            # After raw writes aiohttp must not hear of it: it would write a 500 into the stream.
             if protocol.upstream is None or not protocol.upstream.head_written:
                 raise
             _LOG.exception("the relay failed in the middle of a response")
             protocol.upstream.reset_client()
             return CLOSE
         finally:
-            self._active -= 1
-            if self._drained is not None and not self._active:
-                self._drained.set()
             protocol.upstream = protocol.receiving = None
-            gc_pause_us = (self._gc_pauses.total_ns - gc_before_ns) // 1000
-            self._ended.add(exchange, self._lag.worst_us(), gc_pause_us)
-
-    async def _own_page(self, page: OwnPage, path: str, request: web.BaseRequest) -> web.StreamResponse:
-        if self._keys is not None and path in _FOR_CLIENTS:
-            try:
-                self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
-            except RefusedError as refusal:
-                return error_response(refusal.status, refusal.code, str(refusal))
-        return await page(request)
-
-    async def _ready(self, _request: web.BaseRequest) -> web.StreamResponse:
-        if self._drained is not None:
-            return web.Response(status=503, text="draining\n")
-        return web.Response(text="ready\n")
 
     async def drain(self, limit_s: float) -> None:
         """Refuse new requests from now on, and wait until the running ones are through, `limit_s` at most."""
-        self._drained = asyncio.Event()
-        if self._active:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), limit_s)
+        self._pages.draining = True
+        await self._requests.wait_idle(limit_s)
 
     def finish_ended(self) -> None:
         """Record at once what has ended."""
@@ -151,7 +109,7 @@ class Handler:
 
     def cut(self) -> None:
         """What is cancelled from now on is so by us."""
-        self._cutting = True
+        self._requests.cutting = True
 
     async def close_mirror(self) -> None:
         """Send no copies from now on, and cut off those under way. Before telemetry closes."""
@@ -161,36 +119,19 @@ class Handler:
         """A request that aiohttp's parser refused: it makes a row as any other."""
         exchange = Exchange(received_ns, started_at_unix_us, "", "")
         exchange.trace_id, exchange.span_id = _IDS.getrandbits(128), _IDS.getrandbits(64)
-        exchange.broken = ("rejected", why)
-        exchange.status = status
-        self._telemetry.started(None)
-        self._ended.add(exchange, self._lag.worst_us(), 0)
+        with Bracket(self._requests, exchange):
+            exchange.broken = ("rejected", why)
+            exchange.status = status
 
     async def _serve(
         self,
         request: web.BaseRequest,
         protocol: MeasuredProtocol,
         exchange: Exchange,
-        endpoint: Endpoint | None,
+        named: Endpoint | None,
         where: Route | None,
     ) -> web.StreamResponse:
-        if self._drained is not None:
-            raise RefusedError(503, "draining", "the proxy is shutting down")
-        if self._active > self._limits.max_requests:
-            raise RefusedError(503, "too_many_requests", "the proxy has as many requests as it may; try again")
-        if request.version not in _VERSIONS:
-            raise RefusedError(505, "http_version", "the proxy speaks HTTP/1.0 and HTTP/1.1")
-        if protocol.long_read and _head_bytes(request) > self._limits.max_head_bytes:
-            raise RefusedError(431, "head_too_long", "the request's head is too long")
-        if self._keys is not None:
-            self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
-        if where is None:
-            raise RefusedError(404, "unknown_path", "no such path; requests go to /{endpoint}/v1/…")
-        if endpoint is None:
-            known = ", ".join(self._endpoints)
-            raise RefusedError(
-                404, "unknown_endpoint", f"no endpoint '{where.endpoint}' is configured; there is: {known}"
-            )
+        where, endpoint = self._admit(request, protocol, where, named)
         authorization = None if endpoint.token is None else await endpoint.token.authorization()
         chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
         upload = Upload(
@@ -208,8 +149,54 @@ class Handler:
         other = None if mirror is None else self._endpoints.get(mirror.to)  # a reload may just have taken it away
         if other is not None and exchange.operation is not None and request.method == "POST":
             upload.sent = partial(self._mirror.offer, exchange, endpoint, other, request.raw_headers, where.rest)
+        head = self._head(request, exchange, endpoint, where, chunked, upload.replaced, authorization)
+        connection = await attempt(
+            endpoint,
+            exchange,
+            partial(upload.send, head=head, timeouts=endpoint.config.timeouts),
+            replayable=lambda: upload.replayable,
+            retries=endpoint.config.retries,
+        )
+        if endpoint.token is not None and authorization is not None and exchange.status == 401:
+            endpoint.token.expire(authorization)
+        return _ending(exchange, connection)
+
+    def _admit(
+        self, request: web.BaseRequest, protocol: MeasuredProtocol, where: Route | None, endpoint: Endpoint | None
+    ) -> tuple[Route, Endpoint]:
+        """Where the request goes. Raises RefusedError where it may not, or goes nowhere."""
+        if self._pages.draining:
+            raise RefusedError(503, "draining", "the proxy is shutting down")
+        if self._requests.active > self._limits.max_requests:
+            raise RefusedError(503, "too_many_requests", "the proxy has as many requests as it may; try again")
+        if request.version not in _VERSIONS:
+            raise RefusedError(505, "http_version", "the proxy speaks HTTP/1.0 and HTTP/1.1")
+        if protocol.long_read and _head_bytes(request) > self._limits.max_head_bytes:
+            raise RefusedError(431, "head_too_long", "the request's head is too long")
+        if self._keys is not None:
+            self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
+        if where is None:
+            raise RefusedError(404, "unknown_path", "no such path; requests go to /{endpoint}/v1/…")
+        if endpoint is None:
+            known = ", ".join(self._endpoints)
+            raise RefusedError(
+                404, "unknown_endpoint", f"no endpoint '{where.endpoint}' is configured; there is: {known}"
+            )
+        return where, endpoint
+
+    def _head(
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        endpoint: Endpoint,
+        where: Route,
+        chunked: bool,
+        replaced: bytes | None,
+        authorization: bytes | None,
+    ) -> bytes:
+        """The request's head for the endpoint. Raises RefusedError for one that can't be sent on."""
         try:
-            head = request_head(
+            return request_head(
                 request.method,
                 (endpoint.target_prefix + where.rest or "/") + where.query,
                 endpoint.host_header,
@@ -219,31 +206,34 @@ class Handler:
                 traceparent=_traceparent(exchange) if endpoint.propagate else None,
                 chunked=chunked,
                 proxy_authorization=endpoint.proxy_authorization,
-                replaced_bytes=None if upload.replaced is None else len(upload.replaced),
+                replaced_bytes=None if replaced is None else len(replaced),
             )
         except HeadError as error:
             raise RefusedError(400, "malformed_head", str(error)) from error
 
-        try:
-            connection = await attempt(
-                endpoint,
-                exchange,
-                partial(upload.send, head=head, timeouts=endpoint.config.timeouts),
-                replayable=lambda: upload.replayable,
-                retries=endpoint.config.retries,
-            )
-        except UpstreamError as error:
-            exchange.broken = (error.fault.outcome, error.fault.error_type)
-            return error_response(error.fault.status, error.fault.error_type, f"endpoint '{endpoint.name}': {error}")
-        if endpoint.token is not None and authorization is not None and exchange.status == 401:
-            endpoint.token.expire(authorization)
-        if connection.head_written:
-            if exchange.broken is not None and connection.unframed:
-                connection.reset_client()
-            return CLOSE if connection.client_close or exchange.broken is not None else KEEP
-        outcome, error_type = exchange.broken or ("", "no_response")
-        status = 504 if outcome == "upstream_timeout" else 502
-        return error_response(status, error_type, f"endpoint '{endpoint.name}': {error_type.replace('_', ' ')}")
+
+def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: RefusedError) -> web.StreamResponse:
+    """The client's answer, unless it has the beginning of another one already."""
+    if protocol.upstream is not None and protocol.upstream.head_written:
+        protocol.upstream.reset_client()
+        return CLOSE
+    response = error_response(refusal.status, refusal.code, str(refusal))
+    if refusal.status == 503:
+        response.headers["Retry-After"] = "1"
+    if refusal.status == 503 or not request.content.is_eof():
+        response.force_close()
+    return response
+
+
+def _ending(exchange: Exchange, connection: UpstreamConnection) -> web.StreamResponse:
+    """What aiohttp hears once the upstream's response is over: what is written already, or that there was none."""
+    if connection.head_written:
+        if exchange.broken is not None and connection.unframed:
+            connection.reset_client()
+        return CLOSE if connection.client_close or exchange.broken is not None else KEEP
+    outcome, error_type = exchange.broken or ("", "no_response")
+    status = 504 if outcome == "upstream_timeout" else 502
+    return error_response(status, error_type, f"endpoint '{exchange.endpoint}': {error_type.replace('_', ' ')}")
 
 
 async def _ask_for_usage(upload: Upload) -> None:

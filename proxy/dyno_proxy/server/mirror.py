@@ -23,17 +23,14 @@ from dyno_proxy.config.schema import TimeoutsConfig
 from dyno_proxy.errors import RefusedError, UpstreamError
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.http.heads import RawHeaders, connection_options
-from dyno_proxy.metrics.gc_pauses import GcPauses
-from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.readers import may_ask_usage
 from dyno_proxy.rewrite.request_body import asking_usage, with_model
-from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.relay import UpstreamConnection
 from dyno_proxy.upstream.retries import attempt
 from dyno_proxy.upstream.time_limits import TimeLimits
 
-from .deferred import EndedRequests
+from .bracket import Bracket, Requests
 
 COPY_LIMIT_S: Final = 600.0  # of a copy as a whole, where its endpoint has no total_s: nobody waits for it
 
@@ -59,18 +56,8 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 class Mirror:
     """All copies of one proxy. `mirrored(endpoint, result)` hears of each request that was chosen, once."""
 
-    def __init__(
-        self,
-        telemetry: Telemetry,
-        ended: EndedRequests,
-        lag: LoopLag,
-        gc_pauses: GcPauses,
-        mirrored: Callable[[str, str], None],
-    ) -> None:
-        self._telemetry = telemetry
-        self._ended = ended
-        self._lag = lag
-        self._gc_pauses = gc_pauses
+    def __init__(self, requests: Requests, mirrored: Callable[[str, str], None]) -> None:
+        self._requests = requests
         self._mirrored = mirrored
         self._random = random.Random()  # noqa: S311 - a share, and ids that need to be unique; the system seeds it
         self._under_way: dict[str, int] = {}  # by the originals' endpoint
@@ -157,29 +144,16 @@ class Mirror:
         return exchange
 
     async def _measured(self, exchange: Exchange, other: Endpoint, headers: RawHeaders, rest: str, body: bytes) -> None:
-        """Started and recorded exactly once, as any request."""
-        gc_before_ns = self._gc_pauses.total_ns
-        self._telemetry.started(other.name)
         try:
-            authorization = None if other.token is None else await other.token.authorization()
-            await _send(exchange, _request(exchange, other, headers, rest, body, authorization), other)
-            if other.token is not None and authorization is not None and exchange.status == 401:
-                other.token.expire(authorization)
+            with Bracket(self._requests, exchange):
+                authorization = None if other.token is None else await other.token.authorization()
+                await _send(exchange, _request(exchange, other, headers, rest, body, authorization), other)
+                if other.token is not None and authorization is not None and exchange.status == 401:
+                    other.token.expire(authorization)
         except RefusedError as refusal:
-            exchange.broken, exchange.status = ("rejected", refusal.code), refusal.status
             self._log(f"{other.name}: {refusal.code}", f"no copies to '{other.name}': {refusal}")
-        except asyncio.CancelledError:
-            exchange.broken = exchange.broken or ("truncated", "proxy_shutdown")
-            raise
         except UpstreamError as error:
-            exchange.broken = (error.fault.outcome, error.fault.error_type)
             self._log(f"{other.name}: {error.fault.error_type}", f"no copies to '{other.name}': {error}")
-        except Exception as error:
-            exchange.broken = ("rejected", f"proxy_{type(error).__name__}")
-            raise
-        finally:
-            gc_pause_us = (self._gc_pauses.total_ns - gc_before_ns) // 1000
-            self._ended.add(exchange, self._lag.worst_us(), gc_pause_us)
 
     def _log(self, kind: str, message: str, error: Exception | None = None) -> None:
         """Once a kind and minute: a dead endpoint would write a line for every copy."""

@@ -377,8 +377,9 @@ def _has_left(client: asyncio.Transport) -> bool:
 def _check_begun_head(head: bytes, seen: int) -> None:
     """Raises HeadError as soon as a head that isn't whole can't become one, rather than wait for more of it.
 
-    `seen`: how much of it was checked before.
+    `seen`: how much of it was checked before, but for a CR at its end, whose LF was still to come.
     """
     if not head.startswith(_VERSION) and not _VERSION.startswith(head):
         raise HeadError("no HTTP response")
-    check_response_head(head[max(0, seen - 1) :].removesuffix(b"\r"))  # whose line feed may be on its way
+    checked = seen - head.endswith(b"\r", 0, seen)
+    check_response_head(head[checked:].removesuffix(b"\r"))

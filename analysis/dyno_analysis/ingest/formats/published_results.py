@@ -19,7 +19,7 @@ from dyno_analysis.ingest.failures import failure
 from dyno_analysis.ingest.run import Ingested
 
 KIND = "a results file of the published benchmark's shape"
-# The proxy's outcomes (MEASURING.md).
+# The proxy's outcomes.
 OUTCOMES = (
     "ok",
     "http_error",

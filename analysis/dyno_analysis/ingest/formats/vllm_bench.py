@@ -26,6 +26,7 @@ DIFFERENCES: Final = (
     "its summary holds successful requests, with standard deviations of the population; ours are of the sample",
 )
 _OPERATIONS: Final = {"openai-chat": "chat", "openai": "text_completion", "vllm": "text_completion"}
+_PARAMETERS: Final = ("backend", "tokenizer_id", "num_prompts", "request_rate", "burstiness", "max_concurrency")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -42,28 +43,14 @@ def ingest_vllm_bench(
     except ValueError as error:
         raise InputError(f"'{path}': 'date' is no time but '{document['date']}'") from error
     digest = hashlib.sha256(content).hexdigest()
-    backend = str(document.get("backend") or document.get("endpoint_type") or "vllm")
-    endpoint = endpoint or str(document.get("label") or backend)
-    duration_s = number(document.get("duration")) or 0.0
-    began = date - timedelta(seconds=duration_s)
+    endpoint = endpoint or str(document.get("label") or _backend(document))
     starts_s = _floats(document, "start_times", path)
+    began = date - timedelta(seconds=number(document.get("duration")) or 0.0)
     spans, answers = [], []
     for position, request in enumerate(_requests(document, path)):
-        identity = hashlib.sha256(f"{digest}/{position}".encode()).hexdigest()
         started_at = date if starts_s is None else began + timedelta(seconds=starts_s[position] - min(starts_s))
-        span = _span(request) | {
-            "trace_id": identity[:32],
-            "span_id": identity[32:48],
-            "kind": "CLIENT",
-            "started_at_us": (started_at - _EPOCH) // timedelta(microseconds=1),
-            "operation": (operation := _OPERATIONS.get(backend)),
-            "name": f"{operation or 'request'} {document['model_id']}",
-            "model": str(document["model_id"]),
-            "endpoint": endpoint,
-            "imported_from": path.name,
-            "repeat": 1,
-            "warmup": False,
-        }
+        span = _span(request) | _identity(f"{digest}/{position}") | _described(document, endpoint, started_at)
+        span["imported_from"] = path.name
         spans.append(span)
         answers.append(_answer(span, request))
     run_id = f"vllm_bench_{date:%Y%m%d_%H%M%S}"
@@ -77,12 +64,8 @@ def ingest_vllm_bench(
             run_id=run_id,
             started_at=began,
             finished_at=date,
-            method=f"vllm bench serve, {document.get('request_rate', 'unknown')} requests/s, "
-            f"at most {document.get('max_concurrency') or 'any number'} at once",
-            parameters={
-                name: document.get(name)
-                for name in ("backend", "tokenizer_id", "num_prompts", "request_rate", "burstiness", "max_concurrency")
-            },
+            method=_method(document),
+            parameters={name: document.get(name) for name in _PARAMETERS},
             endpoint=endpoint,
             model=str(document["model_id"]),
             prompts=len(spans),
@@ -95,6 +78,37 @@ def ingest_vllm_bench(
         started_known=starts_s is not None,
         differences=DIFFERENCES,
     )
+
+
+def _backend(document: Mapping[str, Any]) -> str:
+    return str(document.get("backend") or document.get("endpoint_type") or "vllm")
+
+
+def _method(document: Mapping[str, Any]) -> str:
+    """How it was measured, in a few words."""
+    rate, at_once = document.get("request_rate", "unknown"), document.get("max_concurrency")
+    return f"vllm bench serve, {rate} requests/s, at most {at_once or 'any number'} at once"
+
+
+def _identity(text: str) -> dict[str, str]:
+    """A span's ids, always the same ones for the same request of the same file."""
+    identity = hashlib.sha256(text.encode()).hexdigest()
+    return {"trace_id": identity[:32], "span_id": identity[32:48]}
+
+
+def _described(document: Mapping[str, Any], endpoint: str, started_at: datetime) -> dict[str, Any]:
+    """What a span says of the whole file's requests, and when this one started."""
+    operation = _OPERATIONS.get(_backend(document))
+    return {
+        "kind": "CLIENT",
+        "started_at_us": (started_at - _EPOCH) // timedelta(microseconds=1),
+        "operation": operation,
+        "name": f"{operation or 'request'} {document['model_id']}",
+        "model": str(document["model_id"]),
+        "endpoint": endpoint,
+        "repeat": 1,
+        "warmup": False,
+    }
 
 
 def _requests(document: Mapping[str, Any], path: PurePath) -> list[dict[str, Any]]:

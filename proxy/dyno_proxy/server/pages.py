@@ -1,0 +1,67 @@
+"""The proxy's own pages: `/metrics`, `/healthz`, `/readyz`, `/endpoints`. They make no rows."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+
+from dyno_proxy.errors import RefusedError
+from dyno_proxy.upstream.endpoint import Endpoint
+
+from .answers import error_response
+from .keys import ClientKeys
+
+METRICS: Final = "/metrics"
+_ASKING_FOR_KEY: Final = ("/endpoints",)  # where the proxy has client keys
+
+Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Pages:
+    """The pages of one listener; `/readyz` is always among them."""
+
+    def __init__(self, pages: dict[str, Page] | None = None) -> None:
+        self.draining = False
+        self.by_path = {"/readyz": self._ready, **(pages or {})}
+
+    async def answer(
+        self, page: Page, path: str, request: web.BaseRequest, keys: ClientKeys | None
+    ) -> web.StreamResponse:
+        """`keys`: the client keys that the listener asks for; None for a listener without any."""
+        if keys is not None and path in _ASKING_FOR_KEY:
+            try:
+                keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
+            except RefusedError as refusal:
+                return error_response(refusal.status, refusal.code, str(refusal))
+        return await page(request)
+
+    async def _ready(self, _request: web.BaseRequest) -> web.Response:
+        return web.Response(status=503, text="draining\n") if self.draining else web.Response(text="ready\n")
+
+
+def process_pages(
+    finish_ended: Callable[[], None],
+    metrics: Callable[[str], tuple[bytes, str]],
+    endpoints: Callable[[], Iterable[Endpoint]],
+    version: str,
+) -> dict[str, Page]:
+    """The pages that say the same on each listener of a process.
+
+    `finish_ended` records at once what has ended, so that `/metrics` counts it. `metrics` makes its text and content
+    type for an Accept header, and is called in a thread. `endpoints` returns those that are configured now.
+    """
+
+    async def show_metrics(request: web.BaseRequest) -> web.Response:
+        finish_ended()
+        text, content_type = await asyncio.to_thread(metrics, request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+    async def healthy(_request: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def list_endpoints(_request: web.BaseRequest) -> web.Response:
+        known = [endpoint.public() for endpoint in endpoints()]
+        return web.json_response({"endpoints": known, "version": version})
+
+    return {METRICS: show_metrics, "/healthz": healthy, "/endpoints": list_endpoints}

@@ -1,0 +1,143 @@
+"""`make sql`: writes the columns of the span files into dyno_analysis, from the proxy's attributes.py.
+
+    proxy/dyno_proxy/attributes.py ──▶ spans/columns.py            the columns of a journal's row, with their types
+                                  └──▶ sql/spans.sql               how a journal is read; what goes into the map
+                                           └──▶ sql/collected_spans.sql    the same reading of spans/collected/
+
+The programs don't import each other, so this stands outside of them. It writes only between a comment `begin: TITLE`
+and the next comment `end`. A new attribute with a column needs `make sql` and nothing else: the view `spans` shows it
+in its map `attributes`. Whether it becomes a column of the view too is decided by hand, in spans.sql's list.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from dyno_proxy.attributes import ATTRIBUTES, Attribute
+from dyno_proxy.telemetry.span import COLUMNS
+
+ANALYSIS: Final = Path(__file__).parents[2] / "analysis" / "dyno_analysis"
+
+ROW: Final = "columns of a journal's row, written by make sql"
+REST: Final = "stored columns that the view doesn't have, written by make sql"
+READING: Final = "how the files are read, from spans.sql, written by make sql"
+
+_DUCKDB_TYPES: Final = {
+    "string": "VARCHAR",
+    "int": "BIGINT",
+    "float": "DOUBLE",
+    "bool": "BOOLEAN",
+    "string[]": "VARCHAR[]",
+    "int[]": "BIGINT[]",
+    "map": "MAP(VARCHAR, VARCHAR)",
+}
+# Integers that Parquet files have always held in 32 bits.
+_SHORT: Final = ("v", "status", "repeat")
+# Shown by the view under another name, with the same content.
+_RENAMED: Final = ("due_at_unix_us",)
+# The view shows the first one by itself.
+_MAP_VALUES: Final = {
+    "finish_reasons": "CASE WHEN len(finish_reasons) > 1 THEN CAST(to_json(finish_reasons) AS VARCHAR) END"
+}
+
+
+def written(attributes: Sequence[Attribute] = ATTRIBUTES) -> dict[Path, str]:
+    """Each file that has written blocks, with the text that it should have; ValueError where a block is missing."""
+    columns, spans, collected = (
+        ANALYSIS / name for name in ("spans/columns.py", "sql/spans.sql", "sql/collected_spans.sql")
+    )
+    spans_text = spans_sql(spans.read_text(encoding="utf-8"), attributes)
+    return {
+        columns: with_block(columns.read_text(encoding="utf-8"), ROW, _constants(attributes)),
+        spans: spans_text,
+        collected: with_block(collected.read_text(encoding="utf-8"), READING, _reading(spans_text)),
+    }
+
+
+def spans_sql(text: str, attributes: Sequence[Attribute]) -> str:
+    """spans.sql with its two blocks made of these attributes."""
+    row = [f"{name}: '{_duckdb_type(name, kind)}'," for name, kind in _columns(attributes)]
+    row[-1] = row[-1].removesuffix(",")
+    text = with_block(text, ROW, row)
+    shown = _shown(text)
+    rest = [_entry(a.name, a.column, a.type) for a in attributes if a.column is not None and a.column not in shown]
+    rest[-1] = rest[-1].removesuffix(",")
+    return with_block(text, REST, [line for entry in rest for line in entry.splitlines()])
+
+
+def with_block(text: str, title: str, lines: Sequence[str]) -> str:
+    """The text with these lines between the comments `begin: TITLE` and `end`, indented as the first of the two."""
+    begin = rf"^(?P<indent> *)(?P<comment>--|#) begin: {re.escape(title)}\n"
+    block = re.compile(begin + r".*?^ *(?P=comment) end\n", re.MULTILINE | re.DOTALL)
+    found = list(block.finditer(text))
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} blocks 'begin: {title}' … 'end', not one")
+    indent, comment = found[0]["indent"], found[0]["comment"]
+    inside = [f"{comment} begin: {title}", *lines, f"{comment} end"]
+    new = "".join(f"{indent}{line}\n" if line else "\n" for line in inside)
+    return text[: found[0].start()] + new + text[found[0].end() :]
+
+
+def _columns(attributes: Sequence[Attribute]) -> list[tuple[str, str]]:
+    """The row's columns: those of the span itself, the attributes', the map."""
+    of_attributes = {a.column for a in ATTRIBUTES}
+    (*own, rest) = [(name, kind) for name, kind in COLUMNS if name not in of_attributes]
+    return [*own, *((a.column, a.type) for a in attributes if a.column is not None), rest]
+
+
+def _duckdb_type(name: str, kind: str) -> str:
+    return "INTEGER" if name in _SHORT else _DUCKDB_TYPES[kind]
+
+
+def _shown(text: str) -> set[str]:
+    """The columns that the view's list has before its map, under their own names."""
+    listed = text[text.index("-- part: derived\n") : text.index(f"-- begin: {REST}\n")]
+    return {*re.findall(r"^    (?:.* AS )?(\w+),$", listed, re.MULTILINE), *_RENAMED}
+
+
+def _entry(name: str, column: str, kind: str) -> str:
+    """The map's entry for a stored column."""
+    if column in _MAP_VALUES:
+        return f"{{\n    'k': '{name}',\n    'v': {_MAP_VALUES[column]}\n}},"
+    value = column if kind == "string" else f"CAST({column} AS VARCHAR)"
+    if kind.endswith("[]"):
+        value = f"CAST(to_json({column}) AS VARCHAR)"
+    return f"{{'k': '{name}', 'v': {value}}},"
+
+
+def _constants(attributes: Sequence[Attribute]) -> list[str]:
+    """columns.py's constants."""
+    of_attributes = {a.column for a in attributes}
+    return [
+        "# The columns of a row that are no attribute's, with their types. The map stands last in a row.",
+        "OWN_COLUMNS: Final = (",
+        *(f'    ("{name}", "{kind}"),' for name, kind in _columns(attributes) if name not in of_attributes),
+        ")",
+        "# Attribute, its column, the column's type; in the columns' order.",
+        "ATTRIBUTE_COLUMNS: Final = (",
+        *(f'    ("{a.name}", "{a.column}", "{a.type}"),' for a in attributes if a.column is not None),
+        ")",
+    ]
+
+
+def _reading(spans_text: str) -> list[str]:
+    """What spans.sql does up to the rows as stored, over the folder of collected spans."""
+    start, end = spans_text.index("-- part: counting\n"), spans_text.index("-- part: derived\n")
+    if spans_text.count("'spans/", start, end) != 3:
+        raise ValueError("spans.sql doesn't name its folder three times")
+    reading = spans_text[start:end].replace("'spans/", "'spans/collected/").splitlines()
+    # The inner block is spans.sql's: here there is one around it.
+    return [line for line in reading if not re.fullmatch(r" *-- (begin: .*|end)", line)]
+
+
+def main() -> None:
+    """Write each file that isn't as it should be, and name it."""
+    for path, text in written().items():
+        if path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

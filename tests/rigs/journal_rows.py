@@ -1,0 +1,32 @@
+"""The rows of a folder's journals, read by the format's own words (docs/spans.md) and no code of ours."""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+
+def stored(folder: Path) -> list[dict[str, Any]]:
+    """All rows by file and line, where nobody writes any more: each line is whole, and its checksum holds."""
+    return [row for path in sorted(folder.glob("*.jsonl")) for row in map(parsed, path.read_bytes().splitlines())]
+
+
+def rows_so_far(folder: Path) -> list[dict[str, Any]]:
+    """Those that a running writer has finished, in the order of their end.
+
+    A write may be under way: what stands behind the last line's end is no row yet. A journal's own order is nearly that
+    of the ends: the rows of small answers are put off for some ms.
+    """
+    whole = (path.read_bytes().rpartition(b"\n")[0] for path in sorted(folder.glob("*.jsonl")))
+    rows = [parsed(line) for lines in whole for line in lines.splitlines()]
+    return sorted(rows, key=lambda row: int(row["started_at_us"]) + int(row["duration_us"]))
+
+
+def parsed(line: bytes) -> dict[str, Any]:
+    """A journal's line, without its checksum."""
+    body, _, checksum = line.rpartition(b',"crc32":')
+    assert checksum == b"%d}" % zlib.crc32(body), line
+    row: dict[str, Any] = json.loads(line)
+    assert list(row)[-1] == "crc32"
+    del row["crc32"]
+    return row
