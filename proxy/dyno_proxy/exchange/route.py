@@ -15,6 +15,8 @@ _REMEMBERED_CHARACTERS: Final = 200  # of a target: clients ask for the same few
 
 
 class Route(NamedTuple):
+    """A target, taken apart."""
+
     endpoint: str  # as the path names it; it may not exist
     rest: str  # after /v1, with its leading slash, without the query
     query: str  # with its question mark

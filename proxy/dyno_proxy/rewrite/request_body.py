@@ -86,6 +86,7 @@ class _Member(NamedTuple):
     end: int
 
     def of(self, body: bytes) -> bytes:
+        """The value's bytes in the body."""
         return body[self.start : self.end]
 
 

@@ -169,6 +169,7 @@ class JournalExporter(SpanExporter):
             return SpanExportResult.SUCCESS if stored else SpanExportResult.FAILURE
 
     def next_seq(self) -> int:
+        """A sequence number that no other line of this writer has."""
         return next(self._seqs)
 
     def line(self, record: Record, seq: int) -> bytes | None:
@@ -196,6 +197,7 @@ class JournalExporter(SpanExporter):
         return True
 
     def shutdown(self) -> None:
+        """Close the journal."""
         with self._lock:
             self._finish()
 

@@ -58,6 +58,7 @@ class Otlp:
         self._processor = BatchSpanProcessor(self._exporter, max_queue_size=self._queue_size)
 
     def take(self, spans: Sequence[ReadableSpan]) -> None:
+        """Queue the spans; those that find no room count as dropped."""
         if self._processor is None or self._exporter is None:
             self._dropped(OTLP_FAILED, len(spans))
             return
@@ -121,6 +122,7 @@ class CountedExporter(SpanExporter):
 
 
 def otlp_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether the environment names an OTLP endpoint for traces, and nothing in it switches them off."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
         return False
     return bool(environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
