@@ -2,7 +2,8 @@
 
 The names follow OpenTelemetry's GenAI and HTTP semantic conventions 1.41 (as in `opentelemetry-semantic-conventions`
 0.66b); what they lack is ours, under `dyno.`. `column` is the attribute's column in the span files; an attribute
-without one is kept in their map `attributes`. `tests/contract/` holds driver, SQL and dashboards to these names.
+without one is kept in their map `attributes`. `make sql` writes analysis' columns from this table; `tests/contract/`
+holds Record, the driver's baggage, SQL, dashboards and docs/spans.md to it.
 """
 
 from typing import Final, NamedTuple
@@ -12,11 +13,21 @@ SCOPE_NAME: Final = "dyno.proxy"
 
 
 class Attribute(NamedTuple):
+    """One attribute. Its value is that of a field of `exchange/record.py`'s Record."""
+
     name: str
     type: str  # string | int | float | bool | string[] | int[]
     column: str | None
     meaning: str
+    field: str | None = None  # of Record, where it doesn't bear the column's name
 
+    @property
+    def source(self) -> str:
+        """The field of Record that the value is taken from; no field's name, where it isn't taken from a record."""
+        return self.field or self.column or ""
+
+
+_BAGGAGE: Final = "baggage"  # Record's field for all attributes that come from there
 
 # fmt: off
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
@@ -24,11 +35,11 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("gen_ai.operation.name", "string", "operation", "chat, text_completion, embeddings, …"),
     Attribute("gen_ai.provider.name", "string", "provider", "the endpoint's provider, from the configuration"),
     Attribute("gen_ai.request.model", "string", "model", "what the client asked for"),
-    Attribute("gen_ai.request.stream", "bool", None, "the client asked for a stream"),
-    Attribute("gen_ai.request.max_tokens", "int", None, "limit on output tokens"),
-    Attribute("gen_ai.request.temperature", "float", None, "sampling temperature"),
-    Attribute("gen_ai.request.top_p", "float", None, "nucleus sampling"),
-    Attribute("gen_ai.request.seed", "int", None, "sampling seed"),
+    Attribute("gen_ai.request.stream", "bool", None, "the client asked for a stream", "request_stream"),
+    Attribute("gen_ai.request.max_tokens", "int", None, "limit on output tokens", "max_tokens"),
+    Attribute("gen_ai.request.temperature", "float", None, "sampling temperature", "temperature"),
+    Attribute("gen_ai.request.top_p", "float", None, "nucleus sampling", "top_p"),
+    Attribute("gen_ai.request.seed", "int", None, "sampling seed", "seed"),
     Attribute("gen_ai.response.model", "string", "response_model", "what the endpoint says it ran"),
     Attribute("gen_ai.response.id", "string", "response_id", "the endpoint's id of the response"),
     Attribute("gen_ai.response.finish_reasons", "string[]", "finish_reasons", "one a choice, in order of index"),
@@ -43,8 +54,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("http.request.body.size", "int", "request_bytes", "bytes of the request's body"),
     Attribute("http.response.body.size", "int", "response_bytes", "bytes of the response's body, as sent (compressed)"),
     Attribute("url.path", "string", "path", "path at the proxy, never the query"),
-    Attribute("server.address", "string", None, "the endpoint's host"),
-    Attribute("server.port", "int", None, "the endpoint's port"),
+    Attribute("server.address", "string", None, "the endpoint's host", "server_address"),
+    Attribute("server.port", "int", None, "the endpoint's port", "server_port"),
     Attribute("error.type", "string", "error_type", "what went wrong, of few values; the status where HTTP says it"),
     # Ours: what it was
     Attribute("dyno.endpoint", "string", "endpoint", "the endpoint's name in the configuration"),
@@ -56,16 +67,22 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dyno.usage.first_chunk_tokens", "int", "first_chunk_tokens", "tokens of the first chunk, where said"),
     Attribute("dyno.reasoning.streamed", "bool", "reasoning_streamed", "a chunk carried reasoning"),
     Attribute("dyno.connection.reused", "bool", "connection_reused", "the upstream connection was there already"),
-    Attribute("dyno.retries", "int", None, "how often we sent it again; absent where no retry is configured"),
-    Attribute("dyno.usage.asked", "bool", None, "we added stream_options.include_usage to the request"),
-    Attribute("dyno.reasoning.hidden", "bool", None, "output tokens hold reasoning that was neither shown nor counted"),
-    Attribute("dyno.chunk.cadence", "string", None, "gateway: the chunks' rhythm is an intermediary's"),
-    Attribute("dyno.unread", "string", None, "why the response's content is unknown: no_reader, encoding, too_long"),
-    Attribute("dyno.sse.unreadable_events", "int", None, "SSE events that were not the API's JSON, or too long"),
-    Attribute("dyno.mirror", "string", None, "original, or copy: this request was mirrored, or is its mirror image"),
-    Attribute("dyno.mirror.trace_id", "string", None, "a copy's: the original's trace"),
-    Attribute("dyno.mirror.span_id", "string", None, "a copy's: the original's span, which it also links to"),
-    Attribute("dyno.retry_after_s", "float", None, "Retry-After of the response"),
+    Attribute("dyno.retries", "int", None,
+              "how often we sent it again; absent where no retry is configured", "retries"),
+    Attribute("dyno.usage.asked", "bool", None, "we added stream_options.include_usage to the request", "usage_asked"),
+    Attribute("dyno.reasoning.hidden", "bool", None,
+              "output tokens hold reasoning that was neither shown nor counted", "reasoning_hidden"),
+    Attribute("dyno.chunk.cadence", "string", None, "gateway: the chunks' rhythm is an intermediary's", "cadence"),
+    Attribute("dyno.unread", "string", None,
+              "why the response's content is unknown: no_reader, encoding, too_long", "unread"),
+    Attribute("dyno.sse.unreadable_events", "int", None,
+              "SSE events that were not the API's JSON, or too long", "unreadable_events"),
+    Attribute("dyno.mirror", "string", None,
+              "original, or copy: this request was mirrored, or is its mirror image", "mirror"),
+    Attribute("dyno.mirror.trace_id", "string", None, "a copy's: the original's trace", "mirror_trace_id"),
+    Attribute("dyno.mirror.span_id", "string", None,
+              "a copy's: the original's span, which it also links to", "mirror_span_id"),
+    Attribute("dyno.retry_after_s", "float", None, "Retry-After of the response", "retry_after_s"),
     # Ours: the events, microseconds after `received`
     Attribute("dyno.event.body_received_us", "int", "body_received_us", "last byte of the client's body read"),
     Attribute("dyno.event.connected_us", "int", "connected_us", "upstream connection in hand"),
@@ -78,40 +95,33 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dyno.event.done_us", "int", "done_us", "`[DONE]`, or the end of the body"),
     Attribute("dyno.chunk.offsets_us", "int[]", "chunk_offsets_us",
               "arrival of each chunk; two equal ones in a row shared a network read"),
-    Attribute("dyno.chunk.count", "int", "chunk_count", "SSE events that carried output"),
+    Attribute("dyno.chunk.count", "int", "chunk_count", "SSE events that carried output", "chunk_offsets_us"),
     # Ours: what the server says of itself
     Attribute("dyno.server.ttft_s", "float", "server_ttft_s", "time to first token by the server's word"),
     Attribute("dyno.server.latency_s", "float", "server_latency_s", "whole time by the server's word"),
     Attribute("dyno.server.queue_s", "float", "server_queue_s", "time in the server's queue"),
-    Attribute("dyno.server.prefill_s", "float", None, "time on the prompt"),
-    Attribute("dyno.server.decode_s", "float", None, "time on the output"),
+    Attribute("dyno.server.prefill_s", "float", None, "time on the prompt", "server_prefill_s"),
+    Attribute("dyno.server.decode_s", "float", None, "time on the output", "server_decode_s"),
     # Ours: the instrument's own state
     Attribute("dyno.overhead_us", "int", "overhead_us", "what the proxy added to the first token (or the end)"),
     Attribute("dyno.overhead.end_us", "int", "overhead_end_us", "what the proxy added to the last byte"),
     Attribute("dyno.loop_lag_us", "int", "loop_lag_us", "the event loop's largest lag, newest reading"),
-    Attribute("dyno.gc_pause_us", "int", None, "time that garbage collections took while the request ran"),
+    Attribute("dyno.gc_pause_us", "int", None,
+              "time that garbage collections took while the request ran", "gc_pause_us"),
     # Ours: from the request's W3C baggage, under the same names
-    Attribute("dyno.run.id", "string", "run_id", "the run that the request belongs to"),
-    Attribute("dyno.workload", "string", "workload", "the shape of the traffic"),
-    Attribute("dyno.prompt.id", "string", "prompt_id", "the prompt, the same on every endpoint"),
-    Attribute("dyno.repeat", "int", "repeat", "which repetition of the prompt, from 1"),
-    Attribute("dyno.warmup", "bool", "warmup", "a warm-up request: kept, and left out of tables"),
-    Attribute("dyno.due_at_unix_us", "int", "due_at_unix_us", "when an open loop's request was due"),
-    Attribute("dyno.send_lag_s", "float", "send_lag_s", "left - due, by the driver's monotonic clock"),
+    Attribute("dyno.run.id", "string", "run_id", "the run that the request belongs to", _BAGGAGE),
+    Attribute("dyno.workload", "string", "workload", "the shape of the traffic", _BAGGAGE),
+    Attribute("dyno.prompt.id", "string", "prompt_id", "the prompt, the same on every endpoint", _BAGGAGE),
+    Attribute("dyno.repeat", "int", "repeat", "which repetition of the prompt, from 1", _BAGGAGE),
+    Attribute("dyno.warmup", "bool", "warmup", "a warm-up request: kept, and left out of tables", _BAGGAGE),
+    Attribute("dyno.due_at_unix_us", "int", "due_at_unix_us", "when an open loop's request was due", _BAGGAGE),
+    Attribute("dyno.send_lag_s", "float", "send_lag_s", "left - due, by the driver's monotonic clock", _BAGGAGE),
     # Ours: set on entry, by `dyno import`
     Attribute("dyno.imported_from", "string", "imported_from", "the file that the row came from"),
 )
 # fmt: on
 
-BAGGAGE: Final = (
-    "dyno.run.id",
-    "dyno.workload",
-    "dyno.prompt.id",
-    "dyno.repeat",
-    "dyno.warmup",
-    "dyno.due_at_unix_us",
-    "dyno.send_lag_s",
-)
+BAGGAGE: Final = tuple(attribute.name for attribute in ATTRIBUTES if attribute.field == _BAGGAGE)
 
 OUTCOMES: Final = (
     "ok",

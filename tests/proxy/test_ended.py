@@ -7,14 +7,14 @@ import pytest
 
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.record import Record
-from dyno_proxy.readers import READERS
+from dyno_proxy.readers import APIS
 from dyno_proxy.server.deferred import EACH, LARGE_BYTES, WAIT_S, EndedRequests
 from rigs.until import until
 
 
 def answered(number: int, body: bytes = b"{}", kind: bytes = b"application/json") -> Exchange:
     exchange = Exchange(number, number, "POST", "/e/v1/chat/completions")
-    exchange.operation, exchange.reader = "chat", READERS["/chat/completions"]
+    exchange.operation, exchange.reader = "chat", APIS["/chat/completions"].reader
     exchange.head(number + 1, 200, [(b"Content-Type", kind)])
     exchange.read(number + 2, number + 3, body)
     exchange.complete = True

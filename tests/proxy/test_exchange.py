@@ -5,15 +5,16 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import brotli  # type: ignore[import-untyped]
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dyno_proxy.exchange.exchange import Exchange
-from dyno_proxy.exchange.record import Record
+from dyno_proxy.exchange.record import AS_EXCHANGE, Record
 from dyno_proxy.http.sse import MAX_EVENT_BYTES
 from dyno_proxy.metrics.metrics import tpot_s
-from dyno_proxy.readers import READERS
+from dyno_proxy.readers import APIS
 
 MS = 1_000_000
 START = 7_000 * MS
@@ -21,7 +22,7 @@ START = 7_000 * MS
 
 def started(**settings: object) -> Exchange:
     exchange = Exchange(START, 1_700_000_000_000_000, "POST", "/metis/v1/chat/completions")
-    exchange.operation, exchange.reader = "chat", READERS["/chat/completions"]
+    exchange.operation, exchange.reader = "chat", APIS["/chat/completions"].reader
     exchange.request_body = [b'{"model": "m", "stream": true}']
     exchange.request_bytes = len(exchange.request_body[0])
     exchange.body_received_ns = START + 1 * MS
@@ -54,7 +55,7 @@ def answered(status: int, reads: list[tuple[int, bytes]], *, kind: bytes = b"tex
 
 
 def test_the_timeline_of_a_stream() -> None:
-    """Each event of MEASURING.md has the time of the network read that completed it."""
+    """Each event has the time of the network read that completed it."""
     usage = {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 3}}
     record = answered(200, [
         (60, sse(delta(role="assistant"))),
@@ -124,7 +125,7 @@ OUTCOMES: list[tuple[int, bytes, dict[str, object], str, str | None]] = [
 
 @pytest.mark.parametrize(("status", "body", "more", "outcome", "error_type"), OUTCOMES)
 def test_outcomes(status: int, body: bytes, more: dict[str, object], outcome: str, error_type: str | None) -> None:
-    """Every end has exactly one outcome, MEASURING's, and an error.type where it is a fault."""
+    """Every end has exactly one outcome, and an error.type where it is a fault."""
     record = answered(status, [(60, body)], **more)  # type: ignore[arg-type]
     assert (record.outcome, record.error_type) == (outcome, error_type)
 
@@ -326,88 +327,88 @@ def test_simulated_is_what_the_server_says() -> None:
     assert not answered(200, [], headers=((b"Server", b"uvicorn"),)).simulated
 
 
+REQUEST = (
+    b'{"model": "asked", "stream": true, "max_tokens": 11, "temperature": 0.25, "top_p": 0.5, "seed": 12,'
+    b' "messages": []}'
+)
+USAGE = {"prompt_tokens": 31, "completion_tokens": 32, "completion_tokens_details": {"reasoning_tokens": 6},
+         "prompt_tokens_details": {"cached_tokens": 34}, "time_to_first_token": 0.35}  # fmt: skip
+TIME_INFO = {"queue_time": 0.36, "prompt_time": 0.37, "completion_time": 0.38, "total_time": 0.39}
+READS = [
+    (60, sse(delta(role="assistant") | {"id": "id", "model": "ran"})),
+    (70, sse(delta(reasoning="hm") | {"usage": {"completion_tokens": 5}}, b"junk")),
+    (80, sse(delta("a"))),
+    (90, sse(delta(" b", "length"), {"choices": [], "usage": USAGE, "time_info": TIME_INFO})),
+    (95, sse(b"[DONE]")),
+]
+FOUND = {
+    "duration_us": 99_000,
+    "outcome": "ok",
+    "model": "asked",
+    "request_stream": True,
+    "max_tokens": 11,
+    "temperature": 0.25,
+    "top_p": 0.5,
+    "seed": 12,
+    "response_model": "ran",
+    "response_id": "id",
+    "finish_reasons": ("length",),
+    "input_tokens": 31,
+    "output_tokens": 32,
+    "reasoning_tokens": 6,
+    "cached_tokens": 34,
+    "usage_source": "server",
+    "first_chunk_tokens": 5,
+    "reasoning_streamed": True,
+    "unreadable_events": 1,
+    "body_received_us": 1_000,
+    "connected_us": 3_000,
+    "sent_us": 4_000,
+    "headers_us": 50_000,
+    "first_event_us": 60_000,
+    "first_token_us": 70_000,
+    "first_answer_us": 80_000,
+    "last_token_us": 90_000,
+    "done_us": 95_000,
+    "chunk_offsets_us": (70_000, 80_000, 90_000),
+    "server_ttft_s": 0.35,
+    "server_latency_s": 0.39,
+    "server_queue_s": 0.36,
+    "server_prefill_s": 0.37,
+    "server_decode_s": 0.38,
+    "overhead_us": 1_000 + 560,
+    "overhead_end_us": 1_000 + 760,
+    "loop_lag_us": 41,
+    "gc_pause_us": 42,
+}
+
+
 def test_each_value_lands_in_its_field() -> None:
     """The record is made by position: here each field has a value that no other has."""
-    request = (
-        b'{"model": "asked", "stream": true, "max_tokens": 11, "temperature": 0.25, "top_p": 0.5, "seed": 12,'
-        b' "messages": []}'
-    )
-    tags: dict[str, str | int | float | bool] = {"dyno.run.id": "run"}
-    named = {"trace_id": 21, "span_id": 22, "parent_span_id": 23, "sampled": True, "tracestate": "a=1",
-             "endpoint": "metis", "provider": "sambanova", "server_address": "host", "server_port": 24,
-             "connection_reused": False, "retries": 25, "usage_asked": True, "mirror": "copy",
-             "mirror_trace_id": "26", "mirror_span_id": "27", "baggage": tags}  # fmt: skip
-    exchange = started(**named, request_body=[request], request_bytes=28)
-    exchange.head(
-        START + 50 * MS, 200, [(b"content-type", EVENTS), (b"server", b"dyno-simulate"), (b"retry-after", b"29")]
-    )
-    usage = {"prompt_tokens": 31, "completion_tokens": 32, "completion_tokens_details": {"reasoning_tokens": 6},
-             "prompt_tokens_details": {"cached_tokens": 34}, "time_to_first_token": 0.35}  # fmt: skip
-    time_info = {"queue_time": 0.36, "prompt_time": 0.37, "completion_time": 0.38, "total_time": 0.39}
-    said = {"id": "id", "model": "ran"}
-    reads = [
-        (60, sse(delta(role="assistant") | said)),
-        (70, sse(delta(reasoning="hm") | {"usage": {"completion_tokens": 5}}, b"junk")),
-        (80, sse(delta("a"))),
-        (90, sse(delta(" b", "length"), {"choices": [], "usage": usage, "time_info": time_info})),
-        (95, sse(b"[DONE]")),
-    ]
-    for at_ms, body in reads:
+    exchange = started(request_body=[REQUEST])
+    exchange.head(START + 50 * MS, 200, [(b"content-type", EVENTS)])
+    for at_ms, body in READS:
         exchange.read(START + at_ms * MS, START + at_ms * MS + 8_000 * at_ms, body)
     exchange.complete = True
     exchange.end_ns = START + 99 * MS
-    assert exchange.finish(START + 200 * MS, 41, 42) == Record(
-        **named,  # type: ignore[arg-type]
-        started_at_unix_us=1_700_000_000_000_000,
-        duration_us=99_000,
-        operation="chat",
-        method="POST",
-        path="/metis/v1/chat/completions",
-        outcome="ok",
-        error_type=None,
-        status=200,
-        simulated=True,
-        model="asked",
-        request_stream=True,
-        max_tokens=11,
-        temperature=0.25,
-        top_p=0.5,
-        seed=12,
-        response_model="ran",
-        response_id="id",
-        finish_reasons=("length",),
-        streamed=True,
-        input_tokens=31,
-        output_tokens=32,
-        reasoning_tokens=6,
-        cached_tokens=34,
-        usage_source="server",
-        first_chunk_tokens=5,
-        reasoning_streamed=True,
-        request_bytes=28,
-        response_bytes=sum(len(body) for _, body in reads),
-        retry_after_s=29.0,
-        unreadable_events=1,
-        body_received_us=1_000,
-        connected_us=3_000,
-        sent_us=4_000,
-        headers_us=50_000,
-        first_event_us=60_000,
-        first_token_us=70_000,
-        first_answer_us=80_000,
-        last_token_us=90_000,
-        done_us=95_000,
-        chunk_offsets_us=(70_000, 80_000, 90_000),
-        server_ttft_s=0.35,
-        server_latency_s=0.39,
-        server_queue_s=0.36,
-        server_prefill_s=0.37,
-        server_decode_s=0.38,
-        overhead_us=1_000 + 560,
-        overhead_end_us=1_000 + 760,
-        loop_lag_us=41,
-        gc_pause_us=42,
+    handed_over: dict[str, object] = {}
+    for number, name in enumerate(AS_EXCHANGE):
+        if name not in ("method", "status", "streamed", "unread"):  # they decide how the rest is read
+            handed_over[name] = f"value {number}"
+            setattr(exchange, name, handed_over[name])
+    handed_over |= {"method": "POST", "status": 200, "streamed": True}
+    exchange.request_bytes = handed_over["request_bytes"] = len(REQUEST)
+    record = exchange.finish(START + 200 * MS, 41, 42)
+    assert {name: value for name, value in msgspec.structs.asdict(record).items() if value is not None} == (
+        FOUND | handed_over
     )
+
+
+def test_what_the_head_says_is_in_the_record() -> None:
+    """Dyno's own simulation and Retry-After are known by headers."""
+    record = answered(200, READS, headers=((b"server", b"dyno-simulate"), (b"retry-after", b"29")))
+    assert (record.simulated, record.retry_after_s) == (True, 29.0)
+    assert record.response_bytes == sum(len(body) for _, body in READS)
 
 
 # Streams of every API, and how they may be coded
@@ -446,7 +447,7 @@ def in_pieces(api: str, coding: bytes, kind: bytes, body: bytes, cuts: list[int]
     """The record of this body in reads that end at `cuts`, all of the same moment."""
     edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
     reads = [(60, body[start:end]) for start, end in pairwise(edges)]
-    return answered(200, reads, kind=kind, headers=((b"Content-Encoding", coding),), reader=READERS[api])
+    return answered(200, reads, kind=kind, headers=((b"Content-Encoding", coding),), reader=APIS[api].reader)
 
 
 @given(

@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import ResponseStreamEvent
 
-from dyno_proxy.readers import ANSWER, DONE, EVENT, READERS, REASONING, Content
+from dyno_proxy.readers import ANSWER, APIS, DONE, EVENT, REASONING, Content
 
-ALL = sorted(READERS)
+ALL = sorted(APIS)
 
 
 def event(api: str, payload: Any, content: Content | None = None) -> tuple[int, Content]:
     content = content or Content()
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return READERS[api].event(data, content), content
+    return APIS[api].reader.event(data, content), content
 
 
 def body(api: str, payload: Any) -> Content:
     content = Content()
-    READERS[api].body(payload if isinstance(payload, bytes) else json.dumps(payload).encode(), content)
+    APIS[api].reader.body(payload if isinstance(payload, bytes) else json.dumps(payload).encode(), content)
     return content
 
 

@@ -14,7 +14,7 @@ from dyno_proxy.http.heads import RawHeaders
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
-from dyno_proxy.readers import READERS
+from dyno_proxy.readers import APIS
 from dyno_proxy.server.bracket import Requests
 from dyno_proxy.server.deferred import EndedRequests
 from dyno_proxy.server.mirror import Mirror
@@ -122,7 +122,7 @@ class Rig:
     ) -> Exchange:
         original = Exchange(1, 1, "POST", f"/a/v1{rest}")
         original.trace_id, original.span_id = 0xABC, 0xDEF
-        original.operation, original.reader = "chat", READERS.get(rest)
+        original.operation, original.reader = "chat", APIS[rest].reader if rest in APIS else None
         original.baggage = baggage or {}
         self.mirror.offer(original, self.a, self.b, headers, rest, body)
         return original

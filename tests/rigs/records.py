@@ -1,6 +1,7 @@
 """Records for tests: one ordinary streamed chat, and any record at all."""
 
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
 
@@ -8,6 +9,10 @@ from dyno_proxy.attributes import OUTCOMES
 from dyno_proxy.exchange.record import Record
 
 RUN_ID = "20261123_215900_0a1b"
+
+HINTS = get_type_hints(Record)  # each field's type
+# What a record says where nothing was measured
+_UNKNOWN: dict[str, Any] = dict.fromkeys(HINTS) | {"simulated": False, "reasoning_streamed": False}
 
 
 def record(**changes: Any) -> Record:
@@ -58,7 +63,7 @@ def record(**changes: Any) -> Record:
         "loop_lag_us": 30,
         "baggage": {"dyno.run.id": RUN_ID, "dyno.prompt.id": "q1", "dyno.repeat": 1, "dyno.warmup": False},
     }
-    return Record(**values | changes)
+    return Record(**_UNKNOWN | values | changes)
 
 
 def unstreamed(**changes: Any) -> Record:
@@ -83,77 +88,42 @@ _tags: dict[str, st.SearchStrategy[str | int | float | bool]] = {
 }
 
 
+_TYPES: dict[object, st.SearchStrategy[Any]] = {
+    int: _offsets,
+    str: st.sampled_from(["metis", "server", "chunks", "gateway"]),
+    float: _seconds,
+    bool: st.booleans(),
+    tuple[str, ...]: st.lists(_texts, max_size=3).map(tuple),
+    tuple[int, ...]: st.lists(_offsets, max_size=5).map(sorted).map(tuple),
+}
+# Where any value of the type won't do: clients and endpoints write these, or they have a shape
+_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(("method", "path", "error_type", "model", "response_model", "response_id"), _texts),
+    **dict.fromkeys(("max_tokens", "input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens"), _numbers),
+    "first_chunk_tokens": _numbers,
+    "seed": _numbers | st.just(10**5000),
+    "trace_id": st.integers(1, 2**128 - 1),
+    "span_id": st.integers(1, 2**64 - 1),
+    "parent_span_id": st.integers(1, 2**64 - 1),
+    "tracestate": _texts | st.sampled_from(["a=1", "a=1,b@c=2 3,", "a=1,a=2", "=", ",".join(["k=v"] * 40)]),
+    "started_at_unix_us": st.integers(0, 2**51),
+    "server_port": st.integers(1, 65535),
+    "status": st.integers(100, 599),
+    "operation": st.sampled_from(["chat", "text_completion"]),
+    "outcome": st.sampled_from(OUTCOMES),
+    "mirror_trace_id": st.integers(1, 2**128 - 1).map("{:032x}".format),
+    "mirror_span_id": st.integers(1, 2**64 - 1).map("{:016x}".format),
+    "baggage": st.fixed_dictionaries({}, optional=_tags),
+}
+
+
+def _values(name: str) -> st.SearchStrategy[Any]:
+    """Any value of the field, None where its type has that."""
+    kinds = get_args(HINTS[name]) if isinstance(HINTS[name], UnionType) else (HINTS[name],)
+    some = _FIELDS[name] if name in _FIELDS else _TYPES[kinds[0]]
+    return st.none() | some if type(None) in kinds else some
+
+
 def records() -> st.SearchStrategy[Record]:
     """Any record that the relay could hand over."""
-    none = st.none()
-    return st.builds(
-        Record,
-        trace_id=st.integers(1, 2**128 - 1),
-        span_id=st.integers(1, 2**64 - 1),
-        parent_span_id=none | st.integers(1, 2**64 - 1),
-        sampled=none | st.booleans(),
-        tracestate=none | _texts | st.sampled_from(["a=1", "a=1,b@c=2 3,", "a=1,a=2", "=", ",".join(["k=v"] * 40)]),
-        started_at_unix_us=st.integers(0, 2**51),
-        duration_us=_offsets,
-        endpoint=none | st.sampled_from(["metis", "sophia"]),
-        provider=none | st.just("vllm"),
-        server_address=none | st.just("127.0.0.1"),
-        server_port=none | st.integers(1, 65535),
-        operation=none | st.sampled_from(["chat", "text_completion"]),
-        method=st.sampled_from(["GET", "POST"]) | _texts,
-        path=_texts,
-        outcome=st.sampled_from(OUTCOMES),
-        error_type=none | _texts,
-        status=none | st.integers(100, 599),
-        simulated=st.booleans(),
-        model=none | _texts,
-        request_stream=none | st.booleans(),
-        max_tokens=none | _numbers,
-        temperature=none | _seconds,
-        top_p=none | _seconds,
-        seed=none | _numbers | st.just(10**5000),
-        response_model=none | _texts,
-        response_id=none | _texts,
-        finish_reasons=st.lists(_texts, max_size=3).map(tuple),
-        streamed=none | st.booleans(),
-        input_tokens=none | _numbers,
-        output_tokens=none | _numbers,
-        reasoning_tokens=none | _numbers,
-        cached_tokens=none | _numbers,
-        usage_source=st.sampled_from([None, "server", "chunks"]),
-        first_chunk_tokens=none | _numbers,
-        reasoning_streamed=st.booleans(),
-        request_bytes=_offsets,
-        response_bytes=_offsets,
-        connection_reused=none | st.booleans(),
-        retries=none | st.integers(0, 5),
-        retry_after_s=none | _seconds,
-        usage_asked=st.sampled_from([None, True]),
-        reasoning_hidden=st.sampled_from([None, True]),
-        cadence=st.sampled_from([None, "gateway"]),
-        unread=st.sampled_from([None, "no_reader", "encoding", "too_long"]),
-        unreadable_events=none | _offsets,
-        body_received_us=none | _offsets,
-        connected_us=none | _offsets,
-        sent_us=none | _offsets,
-        headers_us=none | _offsets,
-        first_event_us=none | _offsets,
-        first_token_us=none | _offsets,
-        first_answer_us=none | _offsets,
-        last_token_us=none | _offsets,
-        done_us=none | _offsets,
-        chunk_offsets_us=st.lists(_offsets, max_size=5).map(sorted).map(tuple),
-        server_ttft_s=none | _seconds,
-        server_latency_s=none | _seconds,
-        server_queue_s=none | _seconds,
-        server_prefill_s=none | _seconds,
-        server_decode_s=none | _seconds,
-        overhead_us=none | _offsets,
-        overhead_end_us=none | _offsets,
-        loop_lag_us=none | _offsets,
-        gc_pause_us=none | _offsets,
-        mirror=st.sampled_from([None, "original", "copy"]),
-        mirror_trace_id=none | st.integers(1, 2**128 - 1).map("{:032x}".format),
-        mirror_span_id=none | st.integers(1, 2**64 - 1).map("{:016x}".format),
-        baggage=st.fixed_dictionaries({}, optional=_tags),
-    )
+    return st.builds(Record, **{name: _values(name) for name in HINTS})

@@ -1,4 +1,4 @@
-"""Whose rhythm a stream's chunks have: the engine's, or that of an intermediary who collects them. Pure."""
+"""Whether an intermediary, not the engine, sets the rhythm of a stream's chunks. Pure."""
 
 from collections.abc import Sequence
 from operator import sub
@@ -20,15 +20,15 @@ _FLUSH_BURST_CHUNKS: Final = 2.5
 def chunk_cadence(offsets_us: Sequence[int]) -> str | None:
     """GATEWAY where the chunks come in bursts that an engine wouldn't make; None where they don't, or are too few.
 
-    That is: nearly all the time passes in pauses of 15 ms and more, most chunks follow the one before within 1 ms, and
-    a burst between two pauses has 8 chunks or more on average; or 2.5, where the pauses last about half a second. So
-    show what ALCF's gateway makes of Sophia's stream (collected for 20 chunks or 0.5 s, then polled every 25 ms), and
-    intermediaries like it.
+    A stream is flagged where three things hold. Nearly all the time passes in pauses of 15 ms and more. Most chunks
+    follow the one before within 1 ms. A burst between two pauses has 8 chunks or more on average, or 2.5 where the
+    pauses last about half a second. ALCF's gateway in front of Sophia does this, and so do intermediaries like it: it
+    collects 20 chunks or 0.5 s of the stream, and is polled every 25 ms.
 
-    Arrivals alone can't tell some things apart. An engine that makes 8 tokens or more a step, at steps of 15 ms and
-    more (block diffusion, or speculation that is nearly always right), is flagged as well; so is a stream that its
-    client reads in gulps, or that this proxy does, when its loop lags. A gateway in front of an engine so slow that
-    each collection holds a chunk or two, or so fast that the writing of a burst takes most of the time, isn't flagged.
+    Arrivals alone can't tell some things apart. These are flagged too: an engine that makes 8 tokens or more in steps
+    of 15 ms or more (block diffusion, or speculation that is nearly always right); a stream whose client reads in
+    gulps; a stream that this proxy read in gulps because its loop lagged. A gateway isn't flagged where its engine is
+    so slow that it collects a chunk or two at a time, or so fast that writing a burst takes most of the time.
 
     Costs about 10 µs for 200 chunks.
     """

@@ -7,37 +7,35 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from dyno_proxy.readers import READERS, Reader
-
-OPERATIONS: Final = {
-    "chat/completions": "chat",
-    "completions": "text_completion",
-    "embeddings": "embeddings",
-    "responses": "chat",
-    "messages": "chat",
-}
+from dyno_proxy.readers import APIS, Api, Reader
 
 _ROUTE: Final = re.compile(r"/([^/?]+)/v1(/[^?]*)?(\?.*)?", re.DOTALL)
 _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
-
-
-_REMEMBERED_CHARACTERS: Final = 200  # of a target; clients ask for the same few
+_REMEMBERED_CHARACTERS: Final = 200  # of a target: clients ask for the same few, so their routes are cached
 
 
 class Route(NamedTuple):
+    """A target, taken apart."""
+
     endpoint: str  # as the path names it; it may not exist
     rest: str  # after /v1, with its leading slash, without the query
     query: str  # with its question mark
 
     @property
     def operation(self) -> str | None:
-        """The GenAI conventions' operation, None for other paths."""
-        return OPERATIONS.get(self.rest.strip("/"))
+        """The GenAI conventions' operation; None for a path that is none of the known APIs'."""
+        api = self._api
+        return None if api is None else api.operation
 
     @property
     def reader(self) -> Reader | None:
-        """How to read what this API answers; None for the others."""
-        return READERS.get("/" + self.rest.strip("/"))
+        """How to read what this API answers; None for a path that is none of the known APIs'."""
+        api = self._api
+        return None if api is None else api.reader
+
+    @property
+    def _api(self) -> Api | None:
+        return APIS.get("/" + self.rest.strip("/"))
 
 
 def route(target: str) -> Route | None:

@@ -1,6 +1,6 @@
 """W3C trace context and baggage, as a request carries them. Pure.
 
-https://www.w3.org/TR/trace-context/ and https://www.w3.org/TR/baggage/: what isn't well formed is ignored, as they ask.
+https://www.w3.org/TR/trace-context/ and https://www.w3.org/TR/baggage/: both ask to ignore what isn't well formed.
 """
 
 import re
@@ -31,7 +31,7 @@ def read_traceparent(header: str | None) -> tuple[int, int, bool] | None:
 
 
 def read_baggage(headers: Iterable[str]) -> dict[str, str | int | float | bool]:
-    """Our own tags among the baggage, by attribute name, in their types; a value of another type is left out."""
+    """Dyno's own tags in the baggage: attribute name -> value of the attribute's type. Others are left out."""
     tags: dict[str, str | int | float | bool] = {}
     for member in ",".join(headers)[:_MAX_BAGGAGE_BYTES].split(","):
         name, _, value = member.partition(";")[0].partition("=")

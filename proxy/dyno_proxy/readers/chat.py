@@ -1,6 +1,6 @@
 """Chat completions and completions, streamed and not. Pure.
 
-The vendors' own fields are those of ENDPOINTS.md: SambaNova's timings stand in `usage`, Cerebras' in `time_info`,
+Some vendors add fields of their own: SambaNova's timings stand in `usage`, Cerebras' in `time_info`,
 llama.cpp's in `timings`, vLLM's in `metrics`, ALCF's gateway adds `response_time`.
 """
 

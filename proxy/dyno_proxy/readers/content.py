@@ -1,11 +1,12 @@
 """What a response said, gathered over its events, and what all APIs' readers share. Pure."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-# What one SSE event was, as a sum
+# What one SSE event was: a sum of these
 EVENT: Final = 1  # it belongs to the output, if only by naming a role or opening an item
 REASONING: Final = 2  # carried reasoning
 ANSWER: Final = 4  # carried output that is not reasoning
@@ -14,7 +15,7 @@ OUTPUT: Final = REASONING | ANSWER
 
 DONE_DATA: Final = b"[DONE]"
 
-# An error inside a 200, in error.type's few words. What an endpoint says of it is never repeated.
+# The error.type of an error inside a 200. The endpoint's own text is never stored.
 ERROR_EVENT: Final = "error_event"
 RESPONSE_FAILED: Final = "response_failed"
 GATEWAY_ERROR_TEXT: Final = "gateway_error_text"
@@ -24,62 +25,37 @@ GATEWAY_ERROR_TEXT: Final = "gateway_error_text"
 GATEWAY_ERROR_ID: Final = "chatcmpl-api-error"
 GATEWAY_ERROR_PREFIX: Final = "\n\n[ERROR]"
 
-# Tokens of a choice that may yield no byte: the end of a turn, a role's or a channel's markup, a space stripped off.
+# How many tokens of a choice may yield no byte: the end of a turn, markup of a role or channel, a space stripped off.
 SILENT_TOKENS: Final = 64
 TOOL_CALL_BYTES: Final = 32  # what a call's markup, which the server takes off, may cost in tokens at a byte each
 
 
+@dataclass(slots=True, eq=False)
 class Content:
     """What the response said so far. A class with slots: its attributes are set faster than a Struct's."""
 
-    __slots__ = (
-        "broken_off",
-        "cached_tokens",
-        "choices",
-        "ended",
-        "error_type",
-        "first_chunk_tokens",
-        "input_tokens",
-        "output_bytes",
-        "output_tokens",
-        "readable",
-        "reasoning_seen",
-        "reasoning_tokens",
-        "reasoning_withheld",
-        "response_id",
-        "response_model",
-        "server_decode_s",
-        "server_latency_s",
-        "server_prefill_s",
-        "server_queue_s",
-        "server_ttft_s",
-        "stop_reason",
-        "unreadable_events",
-    )
-
-    def __init__(self) -> None:
-        self.readable = False  # at least one event, or the body, was of the API's shape
-        self.broken_off = False  # the body is the beginning of JSON
-        self.unreadable_events = 0
-        self.error_type: str | None = None  # an error inside a 200
-        self.ended = False  # the API's own end came; chat has one for each choice instead
-        self.choices: dict[int, str | None] = {}  # index -> finish_reason, None until it comes
-        self.stop_reason: str | None = None  # where the API has no choices
-        self.response_id: str | None = None
-        self.response_model: str | None = None
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
-        self.reasoning_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.first_chunk_tokens: int | None = None
-        self.output_bytes = 0  # UTF-8 of all output that could be seen: answer, reasoning, tool calls
-        self.reasoning_seen = False
-        self.reasoning_withheld = False  # the API says that there was reasoning, and shows nothing of it
-        self.server_ttft_s: float | None = None
-        self.server_latency_s: float | None = None
-        self.server_queue_s: float | None = None
-        self.server_prefill_s: float | None = None
-        self.server_decode_s: float | None = None
+    readable: bool = False  # at least one event, or the body, was of the API's shape
+    broken_off: bool = False  # the body is the beginning of JSON
+    unreadable_events: int = 0
+    error_type: str | None = None  # an error inside a 200
+    ended: bool = False  # the API's own end came; chat has one for each choice instead
+    choices: dict[int, str | None] = field(default_factory=dict)  # index -> finish_reason, None until it comes
+    stop_reason: str | None = None  # where the API has no choices
+    response_id: str | None = None
+    response_model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    first_chunk_tokens: int | None = None
+    output_bytes: int = 0  # UTF-8 of all output that could be seen: answer, reasoning, tool calls
+    reasoning_seen: bool = False
+    reasoning_withheld: bool = False  # the API says that there was reasoning, and shows nothing of it
+    server_ttft_s: float | None = None
+    server_latency_s: float | None = None
+    server_queue_s: float | None = None
+    server_prefill_s: float | None = None
+    server_decode_s: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -109,7 +85,7 @@ class Content:
         return self.output_tokens is not None and self.output_tokens > self.output_bytes + silent_tokens
 
     def refuse(self, error_type: str) -> None:
-        """An error; the first one counts."""
+        """Note an error, by its error.type. Only the first one counts."""
         self.readable = True
         if self.error_type is None:
             self.error_type = error_type
@@ -126,7 +102,7 @@ _T = TypeVar("_T")
 
 
 def decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T | None:
-    """None where it isn't JSON of that type, not even with numbers as text."""
+    """The JSON as the decoder's type. None where it doesn't fit, even if numbers may be written as texts."""
     try:
         return decoder.decode(data)
     except msgspec.ValidationError:
@@ -140,7 +116,7 @@ def decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T | None:
 
 
 def read_stranger(data: bytes, content: Content) -> int:
-    """An SSE event without its API's shape: `[DONE]` with a tail, an error in some other dress, or nothing we know."""
+    """An SSE event without its API's shape: `[DONE]` with a tail, an error of another form, or something unknown."""
     if data.startswith(DONE_DATA):
         return DONE
     if GATEWAY_ERROR_ID.encode() in data and GATEWAY_ERROR_PREFIX.encode().strip() in data:
@@ -153,7 +129,7 @@ def read_stranger(data: bytes, content: Content) -> int:
 
 
 def read_strange_body(body: bytes, content: Content) -> None:
-    """A body without its API's shape: an error, JSON that breaks off, or nothing we know."""
+    """A body without its API's shape: an error, JSON that breaks off, or something unknown."""
     if _is_error(body):
         content.refuse(ERROR_EVENT)
         return
@@ -166,14 +142,14 @@ def read_strange_body(body: bytes, content: Content) -> None:
 
 
 def utf8_bytes(text: object) -> int:
-    """Of a text; of anything else that an API puts in a text's place, an upper bound."""
+    """A text's length in bytes of UTF-8; an upper bound for anything else that an API puts in a text's place."""
     if isinstance(text, str):
         return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return len(msgspec.json.encode(text)) if text else 0
 
 
 class _Error(msgspec.Struct, gc=False):
-    """The dresses of an error: OpenAI's and flat `error`, vLLM's and Sophia's `object`, FastAPI's `detail`, Cerebras'
+    """The forms of an error: OpenAI's and flat `error`, vLLM's and Sophia's `object`, FastAPI's `detail`, Cerebras'
     flat `message` with `code`."""
 
     error: Any = None
@@ -204,5 +180,5 @@ def _is_error(data: bytes) -> bool:
 
 
 def said(error: object) -> bool:
-    """`{}` is an error without words; null, false and an empty text are none."""
+    """Whether an `error` field reports one: `{}` does, without words; null, false and an empty text don't."""
     return error is not None and error is not False and error != ""

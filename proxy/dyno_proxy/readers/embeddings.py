@@ -1,4 +1,4 @@
-"""Embeddings, which are never streamed: the body is whole or it is none, and has no finish_reason. Pure."""
+"""Embeddings. They are never streamed, and have no finish_reason: a body with `data` is whole. Pure."""
 
 from typing import Final
 
@@ -8,12 +8,12 @@ from .content import Content, decoded, read_strange_body, read_stranger
 
 
 def read_event(data: bytes, content: Content) -> int:
-    """No endpoint streams embeddings; what comes as SSE events all the same is looked at for an error."""
+    """No endpoint streams embeddings. An SSE event that comes all the same may be an error."""
     return read_stranger(data, content)
 
 
 def read_body(body: bytes, content: Content) -> None:
-    """A whole body into `content`. Having `data` is its own end."""
+    """A whole body into `content`. It is whole where it has `data`."""
     answer = decoded(_ANSWER, body)
     if answer is None or answer.data is None:
         read_strange_body(body, content)

@@ -2,9 +2,9 @@
 
     message_start, then of each block content_block_start, …delta, …stop, then message_delta, message_stop
 
-`message_stop` is the API's own end, the stop_reason its finish_reason, in Anthropic's words. The first event that
-belongs to the output opens a block; `message_start` comes before the model began. The output is counted where
-`message_delta` says it: `message_start` gives a first token or two that would stand for the whole if the rest failed.
+`message_stop` is the API's own end. Its stop_reason is taken as the finish_reason, in Anthropic's words. The first
+event that belongs to the output opens a block; `message_start` comes before the model began. Output tokens are taken
+from `message_delta` alone: `message_start` counts a token or two, which a stream that fails would leave as the whole.
 """
 
 from typing import Any, Final
@@ -54,7 +54,7 @@ def read_event(data: bytes, content: Content) -> int:
 
 
 def read_body(body: bytes, content: Content) -> None:
-    """A whole, unstreamed body into `content`. A stop_reason is its end."""
+    """A whole, unstreamed body into `content`. It is whole where it has a stop_reason."""
     message = decoded(_MESSAGE, body)
     if message is None or message.type != "message":
         read_strange_body(body, content)

@@ -6,7 +6,7 @@ import msgspec
 
 
 class RequestBody(msgspec.Struct, gc=False):
-    """Fields are None where they are missing; their types are the client's."""
+    """A field is None where the body lacks it; otherwise it has whatever type the client gave it."""
 
     model: Any = None
     stream: Any = None
@@ -17,6 +17,18 @@ class RequestBody(msgspec.Struct, gc=False):
     top_p: Any = None
     seed: Any = None
 
+    def parameters(self) -> tuple[str | None, bool | None, int | None, float | None, float | None, int | None]:
+        """(model, stream, max_tokens, temperature, top_p, seed); None for a value of the wrong type."""
+        model, stream = self.model, self.stream
+        return (
+            model if isinstance(model, str) else None,
+            stream if isinstance(stream, bool) else None,
+            _integer(self.max_tokens, self.max_completion_tokens, self.max_output_tokens),
+            _float(self.temperature),
+            _float(self.top_p),
+            _integer(self.seed),
+        )
+
 
 def read_request(body: bytes) -> RequestBody:
     """The parameters of a JSON request; all None where the body isn't a JSON object."""
@@ -24,6 +36,18 @@ def read_request(body: bytes) -> RequestBody:
         return _REQUEST.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return RequestBody()
+
+
+def _integer(*values: object) -> int | None:
+    """The first integer of the values; a bool isn't one."""
+    for value in values:
+        if type(value) is int:
+            return value
+    return None
+
+
+def _float(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 _REQUEST: Final = msgspec.json.Decoder(RequestBody)

@@ -81,7 +81,7 @@ def read_event(data: bytes, content: Content) -> int:
 def read_body(body: bytes, content: Content) -> None:
     """A whole, unstreamed body into `content`.
 
-    One that is still to be worked on (`background`) is whole as well: its finish_reason says so.
+    A response that the server still works on (`background`) counts as whole too; its finish_reason tells.
     """
     response = decoded(_RESPONSE, body)
     if response is None or response.status is None:

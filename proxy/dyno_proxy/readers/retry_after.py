@@ -10,7 +10,7 @@ _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds_said(value: object) -> float | None:
-    """Of `2`, `"2"`, `"1 second"`, `"5 min"`; None for anything else, a date among it."""
+    """A wait in s, of `2`, `"2"`, `"1 second"`, `"5 min"`; None for anything else, a date too."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if 0 <= value < 1e9 else None
     match = _WAIT.fullmatch(value) if isinstance(value, str) else None

@@ -1,1 +1,1 @@
-"""The only two files that change a byte of what passes. Pure."""
+"""The only two files that change a byte of what passes through the proxy. Pure."""

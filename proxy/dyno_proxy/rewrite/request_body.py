@@ -1,7 +1,7 @@
 """A JSON request with one thing changed, and every other byte as the client wrote it. Pure.
 
-msgspec reads the body first, in C: whether it is JSON, and how long each value of its top level is. So the walk over
-the top level may take the grammar for granted, jumps over the values, and takes nothing nested for a key.
+msgspec reads the body first, in C. It finds whether the body is JSON, and how long each value of the top level is. So
+the walk over the top level need not check the grammar, jumps over the values, and mistakes nothing nested for a key.
 """
 
 import re
@@ -10,9 +10,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-USAGE_OPTION: Final = ("/chat/completions", "/completions")  # paths whose requests may ask for usage; others refuse it
 MAX_MEMBERS: Final = 1_000  # of an object that is walked over: 3 ms
-MAX_BRACKETS: Final = 10_000  # in a value that has to be walked through, since its key comes again: a few ms
+MAX_BRACKETS: Final = 10_000  # in a value that must be walked through because its key stands twice: a few ms
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -87,6 +86,7 @@ class _Member(NamedTuple):
     end: int
 
     def of(self, body: bytes) -> bytes:
+        """The value's bytes in the body."""
         return body[self.start : self.end]
 
 

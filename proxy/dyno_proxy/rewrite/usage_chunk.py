@@ -1,12 +1,13 @@
-"""A stream of SSE events less the usage chunk that we asked for in the client's place. Pure: bytes in, bytes out.
+"""Takes the usage chunk, which the proxy and not the client asked for, out of a stream of SSE events. Pure.
 
     data: {…,"choices":[{…}],"usage":null}     passes, as soon as its `choices` is seen not to be empty
     data: {…,"choices":[],"usage":{…}}         is taken out, with the empty line that ends it
     data: [DONE]                               passes at once
 
-What passes does so byte for byte. An event waits only while it may still be the usage chunk, at the longest until its
-own end or HELD_BYTES; events mostly come whole in one read and wait for nothing. What stays: the `"usage": null` that
-OpenAI and vLLM put into every other chunk once they are asked, since taking that out would mean to write each anew.
+Everything else passes byte for byte. An event waits only while it may still be the usage chunk: until its own end or
+HELD_BYTES at the longest. Most events come whole in one read and don't wait. The client does see one trace of the
+request for usage: OpenAI and vLLM then put `"usage": null` into every other chunk. Taking that out would mean
+rewriting each of them.
 """
 
 import re
@@ -19,8 +20,8 @@ from dyno_proxy.http.sse import SseScanner
 HELD_BYTES: Final = 16 * 1024  # a usage chunk has some 300; what is longer passes
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-# How an event begins that can't be it: with data that is no object, or with an object whose `choices`, after members
-# that are neither objects nor arrays, hold something.
+# The beginning of an event that can't be the usage chunk. Either its data is no object, or the object's `choices` hold
+# something and only members that are neither objects nor arrays come before them.
 _ANOTHER: Final = re.compile(
     rb"""
     data: \x20? (?:
@@ -48,7 +49,7 @@ class UsageChunkFilter:
         self._cr_passed: bool | None = None  # whether the CR passed that ended an event and may be half a CRLF
 
     def feed(self, data: bytes) -> bytes:
-        """What of the stream may pass by now."""
+        """Take the stream's next bytes; returns what may pass by now."""
         passed: list[bytes] = []
         if self._cr_passed is not None and data:
             if data.startswith(b"\n"):
@@ -81,13 +82,13 @@ class UsageChunkFilter:
         return b"".join(passed)
 
     def finish(self) -> bytes:
-        """What the end of the body leaves: an event whose empty line is missing."""
+        """The body has ended; returns the event that was held, if any, unless it is the usage chunk."""
         held, self._held = self._held, b""
         return b"" if _is_usage_chunk(held) else held
 
 
 def _is_usage_chunk(event: bytes) -> bool:
-    """Whether it has no choice and a usage. The quick look comes first, and decides as it does for a part of it."""
+    """Whether it has a usage and no choice. _ANOTHER decides first, as for an event that is still incomplete."""
     if len(event) > HELD_BYTES or _ANOTHER.match(event):
         return False
     scanner = SseScanner()

@@ -16,7 +16,8 @@ from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
 from dyno_proxy.http.heads import HeadError, request_head
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
-from dyno_proxy.rewrite.request_body import USAGE_OPTION, asking_usage
+from dyno_proxy.readers import may_ask_usage
+from dyno_proxy.rewrite.request_body import asking_usage
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.relay import UpstreamConnection
@@ -142,7 +143,7 @@ class Handler:
             idle_s=self._limits.client_idle_s,
         )
         upload.take_whole()
-        if endpoint.config.ask_usage and where.rest in USAGE_OPTION and request.method == "POST":
+        if endpoint.config.ask_usage and may_ask_usage(where.rest) and request.method == "POST":
             await _ask_for_usage(upload)
         mirror = endpoint.config.mirror
         other = None if mirror is None else self._endpoints.get(mirror.to)  # a reload may just have taken it away

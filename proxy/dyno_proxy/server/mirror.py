@@ -23,7 +23,8 @@ from dyno_proxy.config.schema import TimeoutsConfig
 from dyno_proxy.errors import RefusedError, UpstreamError
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.http.heads import RawHeaders, connection_options
-from dyno_proxy.rewrite.request_body import USAGE_OPTION, asking_usage, with_model
+from dyno_proxy.readers import may_ask_usage
+from dyno_proxy.rewrite.request_body import asking_usage, with_model
 from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.relay import UpstreamConnection
 from dyno_proxy.upstream.retries import attempt
@@ -111,7 +112,7 @@ class Mirror:
                 result = NOT_JSON
                 return
             exchange = self._exchange(original, other, rest)
-            if other.config.ask_usage and rest in USAGE_OPTION and (asking := asking_usage(edited)) is not None:
+            if other.config.ask_usage and may_ask_usage(rest) and (asking := asking_usage(edited)) is not None:
                 edited, exchange.usage_asked = asking, True
             exchange.request_body.append(edited)
             exchange.request_bytes = len(edited)

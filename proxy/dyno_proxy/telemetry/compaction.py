@@ -1,7 +1,7 @@
-"""Full journals become Parquet: `dyno compact`, a process of its own that lives for some seconds.
+"""Turns full journals into Parquet, by `dyno compact` in a process of its own that lives for some seconds.
 
-DuckDB writes the files, and is no part of a bare proxy: without it the journals stay as they are, and are read all the
-same. Nothing here waits, neither the event loop nor telemetry's thread.
+DuckDB writes the files. A proxy that is installed alone doesn't have it: then the journals stay as they are, and can be
+read all the same. Neither the event loop nor telemetry's thread waits for any of this.
 """
 
 import logging
@@ -16,17 +16,19 @@ from typing import Final
 from dyno_proxy.config.schema import SpansConfig
 
 _JOURNAL: Final = re.compile(r"[A-Za-z0-9_]+-\d{12}\.jsonl")
-_WORTH_BYTES: Final = 1_000_000  # left by earlier proxies; less isn't worth a process beside the first requests
+_WORTH_BYTES: Final = (
+    1_000_000  # of journals that earlier proxies left; for less, no process is started beside the first requests
+)
 _TIME_LIMIT_S: Final = 3600.0
-_MISSING: Final = 2  # its exit code where a package is missing, or where it is called wrongly
-# What a Python needs. The rest is none of its business: tokens may be in there.
+_MISSING: Final = 2  # the command's exit code where a package is missing, or where it is called wrongly
+# What a Python needs. Other variables are kept from it, since they may hold tokens.
 _VARIABLES: Final = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ")
 
 _log = logging.getLogger(__name__)
 
 
 def plain_environment() -> dict[str, str]:
-    """What a program of ours needs that isn't told what this one knows."""
+    """The environment for a program of ours that shall not see this one's tokens."""
     return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
@@ -42,7 +44,7 @@ class Conversion:
         self._failed = False
 
     def start(self) -> None:
-        """Begin, or once more after the one that runs. Any thread may ask."""
+        """Start a conversion; where one runs, start the next when it ends. Any thread may call."""
         if not self.config.compact:
             return
         with self._lock:
@@ -53,7 +55,7 @@ class Conversion:
         threading.Thread(target=self._run, name="dyno-conversion", daemon=True).start()
 
     def start_if_worth(self) -> None:
-        """Begin where earlier proxies have left much."""
+        """Start a conversion if earlier proxies left many journals."""
         try:
             sizes = [each.stat().st_size for each in os.scandir(self._folder) if _JOURNAL.fullmatch(each.name)]
         except OSError as error:

@@ -5,10 +5,11 @@
 A line is `{…,"crc32":N}`: N is zlib.crc32 of the line's bytes before `,"crc32":`. One process writes a file, with one
 `write` a batch and then fdatasync, so a kill or a power cut tears at most the last batch's tail. A writer never uses a
 sequence number twice. What can't be written is counted and given up: the next batch tries a new file.
-A full journal becomes Parquet by `dyno compact` (compaction.py starts it). A writer holds a lock on its file (flock),
-which ends with it whatever ends it, and which processes of other containers see too. Where a file system has no locks,
-whoever converts a journal leaves one that may be another machine's alone for an hour, and makes it read-only first: the
-writer looks before each batch, and goes on in a new file where its own was sealed, or has rested for long.
+`dyno compact` turns a full journal into Parquet (compaction.py starts it). A writer holds a lock on its file (flock).
+The lock ends when the process ends, however that happens, and processes in other containers see it too. Some file
+systems have no locks. There, `dyno compact` leaves a journal that may be another machine's alone for an hour, and makes
+it read-only before converting it. The writer looks before each batch: where its file was made read-only, or hasn't been
+written for long, it goes on in a new one.
 """
 
 import fcntl
@@ -41,9 +42,9 @@ from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, sc
 JOURNAL_BYTES: Final = 19_000_000  # then a new file begins: one becomes Parquet in little memory
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
 
-# Of an hour, after which somebody on another machine may take the writer for dead (`dyno compact`).
+# Half of the hour after which `dyno compact` on another machine may take the writer for dead.
 _RESTED_S: Final = 1800.0
-# Without a row; a person's own DuckDB (docs/spans.md) reads both kinds of files, and wants one of each.
+# Files without a row. A person's own DuckDB (docs/spans.md) reads both kinds of files, and fails where one is missing.
 _SEEDS: Final = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
 
 _KEPT_ITEMS: Final = 64  # of a list or the map, in a line that would be longer
@@ -78,7 +79,7 @@ def check_folder(folder: Path) -> None:
 def _plant(seed: Path) -> None:
     if not seed.exists():
         content = resources.files("dyno_proxy").joinpath(f"seed{seed.suffix}").read_bytes()
-        # Not by its process id alone: several containers may share the folder, each with a process 1.
+        # A process id isn't enough: several containers may share the folder, each with a process 1.
         planted = seed.with_name(f".{seed.name}.{os.getpid()}_{secrets.token_hex(4)}.tmp")
         planted.write_bytes(content)
         planted.replace(seed)
@@ -168,6 +169,7 @@ class JournalExporter(SpanExporter):
             return SpanExportResult.SUCCESS if stored else SpanExportResult.FAILURE
 
     def next_seq(self) -> int:
+        """A sequence number that no other line of this writer has."""
         return next(self._seqs)
 
     def line(self, record: Record, seq: int) -> bytes | None:
@@ -195,6 +197,7 @@ class JournalExporter(SpanExporter):
         return True
 
     def shutdown(self) -> None:
+        """Close the journal."""
         with self._lock:
             self._finish()
 

@@ -1,4 +1,4 @@
-"""Spans by OTLP, where the environment asks for it."""
+"""Sends spans by OTLP, where environment variables configure it."""
 
 import logging
 import threading
@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 class Otlp:
     """Sampled spans to OTLP, by the SDK's exporters, its batch processor and its environment variables.
 
-    The processor's queue drops without a count when it is full, so it is never filled: what it holds is counted here.
+    When its queue is full, the processor drops spans without counting them. So the spans in it are counted here, and
+    the queue is never filled.
     """
 
     def __init__(self, environ: Mapping[str, str], dropped: Callable[[str, int], None]) -> None:
@@ -43,7 +44,7 @@ class Otlp:
         self._processor: BatchSpanProcessor | None = None
 
     def start(self) -> None:
-        """Import and make the exporter. Raises whatever it thinks of its settings; then every span is a drop."""
+        """Import and make the exporter. Raises what that raises for its settings; then every span counts as dropped."""
         exporter: SpanExporter
         if self._protocol == "grpc":
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
@@ -57,6 +58,7 @@ class Otlp:
         self._processor = BatchSpanProcessor(self._exporter, max_queue_size=self._queue_size)
 
     def take(self, spans: Sequence[ReadableSpan]) -> None:
+        """Queue the spans; those that find no room count as dropped."""
         if self._processor is None or self._exporter is None:
             self._dropped(OTLP_FAILED, len(spans))
             return
@@ -68,7 +70,7 @@ class Otlp:
             self._processor.on_end(span)
 
     def close(self, timeout_s: float) -> bool:
-        """Send what waits. A collector that doesn't answer gets no more than the time limit."""
+        """Send what waits, within the time limit. False where the collector didn't take everything in that time."""
         if self._processor is None or self._exporter is None:
             return True
         # The processor's shutdown has a time limit of its own, 30 s, and no parameter for it.
@@ -120,6 +122,7 @@ class CountedExporter(SpanExporter):
 
 
 def otlp_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether the environment names an OTLP endpoint for traces, and nothing in it switches them off."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
         return False
     return bool(environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))

@@ -1,7 +1,7 @@
-"""From the event loop to telemetry's thread: spans' lines side by side, bounded in number and bytes.
+"""The queue of spans' lines from the event loop to telemetry's thread, bounded in number and bytes.
 
-Lines are joined as they come, so that the thread finds a few long texts and not thousands of short ones: walking over
-those would cost it, beside a busy loop, more than making them did.
+Lines are joined as they come, so that the thread finds a few long texts and not thousands of short ones. Beside a busy
+event loop, walking over thousands would cost the thread more than making them did.
 """
 
 import threading
@@ -45,7 +45,7 @@ class SpanQueue:
 
     @property
     def full(self) -> bool:
-        """One more is always taken where there is nothing, however long it is."""
+        """Whether no more is taken. An empty queue takes any line, however long it is."""
         return self.put - self.done >= self._max_records or self._bytes >= self._max_bytes
 
     def add(self, seq: int, line: bytes, record: Record | None) -> None:
@@ -69,7 +69,7 @@ class SpanQueue:
             self.put += 1
 
     def take(self) -> Sequence[Segment]:
-        """Everything that waits, in its order."""
+        """Take everything that waits, in its order."""
         with self._lock:
             segments, self._segments = self._segments, []
             self._taken_since_ns, self._since_ns = self._since_ns, None
@@ -77,11 +77,11 @@ class SpanQueue:
         return segments
 
     def finished(self, segment: Segment) -> None:
-        """It is on disk, or given up."""
+        """Tell that a segment is on disk, or given up."""
         self.done += segment.count
 
     def rest(self) -> None:
-        """All that was taken is finished."""
+        """Tell that all that was taken is finished."""
         self._taken_since_ns = None
 
     def lag_s(self) -> float:

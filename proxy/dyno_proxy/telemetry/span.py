@@ -52,37 +52,11 @@ COLUMNS: Final[tuple[tuple[str, str], ...]] = (
     ("attributes", "map"),
 )
 
-# Clients and endpoints write these texts: a model's name of some megabytes must not become a span of that size.
+# Clients and endpoints write these texts. A model's name of some megabytes must not make a span of that size.
 TEXT_CHARACTERS: Final = 4096
 
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 _FIRST_EVENT: Final = "dyno.event.first_event_us"
-
-# Attribute -> the field of Record that it is taken from. Most fields bear their column's name.
-_FIELDS: Final[dict[str, str]] = {
-    **{a.name: a.column for a in ATTRIBUTES if a.column is not None and a.column in Record.__struct_fields__},
-    "gen_ai.request.stream": "request_stream",
-    "gen_ai.request.max_tokens": "max_tokens",
-    "gen_ai.request.temperature": "temperature",
-    "gen_ai.request.top_p": "top_p",
-    "gen_ai.request.seed": "seed",
-    "server.address": "server_address",
-    "server.port": "server_port",
-    "dyno.retries": "retries",
-    "dyno.usage.asked": "usage_asked",
-    "dyno.reasoning.hidden": "reasoning_hidden",
-    "dyno.chunk.cadence": "cadence",
-    "dyno.unread": "unread",
-    "dyno.sse.unreadable_events": "unreadable_events",
-    "dyno.mirror": "mirror",
-    "dyno.mirror.trace_id": "mirror_trace_id",
-    "dyno.mirror.span_id": "mirror_span_id",
-    "dyno.gc_pause_us": "gc_pause_us",
-    "dyno.retry_after_s": "retry_after_s",
-    "dyno.server.prefill_s": "server_prefill_s",
-    "dyno.server.decode_s": "server_decode_s",
-    "dyno.chunk.count": "streamed",  # holds the place; the number comes later
-}
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
@@ -112,7 +86,7 @@ def span_name(record: Record) -> str:
 
 
 def record_span(record: Record, *, resource: Resource, scope: InstrumentationScope, sampled: bool) -> ReadableSpan:
-    """The record's span. OTLP and JSON can hold its values; what is unknown has no attribute."""
+    """The record's span. OTLP and JSON can hold every value in it. What is unknown has no attribute."""
     span = RecordSpan(record, resource=resource, scope=scope, sampled=sampled)
     if _is_plain(record):
         return span
@@ -134,7 +108,7 @@ def record_span(record: Record, *, resource: Resource, scope: InstrumentationSco
 class RecordSpan(ReadableSpan):
     """The span of a record that needs no mending.
 
-    Its row is made of the record itself, and what only OTLP asks for is made when asked.
+    Its row is made from the record itself; what only OTLP reads is made when it is read.
     """
 
     def __init__(self, record: Record, *, resource: Resource, scope: InstrumentationScope, sampled: bool) -> None:
@@ -219,7 +193,7 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
 
 
 def record_row_json(record: Record, seq: int) -> bytes | None:
-    """The row of the record's span as JSON, at once: every request pays it. None for a record that needs mending."""
+    """The row of the record's span as JSON, made directly: every request pays for it. None where it needs mending."""
     if not _is_plain(record):
         return None
     return _JSON.encode(_record_row(record, span_name(record), seq))
@@ -251,7 +225,7 @@ def mended_text(text: str) -> str:
 
 
 def _is_plain(record: Record) -> bool:
-    """Nothing to mend: the texts are short and of ASCII, every number fits its column."""
+    """Whether nothing needs mending: the texts are short and ASCII, and every number fits its column."""
     texts = "".join(filter(None, _TEXTS(record) + record.finish_reasons))
     if len(texts) > TEXT_CHARACTERS or not texts.isascii():
         return False
@@ -297,7 +271,9 @@ def _record_row(record: Record, name: str, seq: int) -> Any:
 
 def _attributes(record: Record) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
-        name: value for name, value in zip(_FIELDS, _VALUES(record), strict=True) if value is not None and value != ()
+        name: value
+        for name, value in zip(_TAKEN_NAMES, _VALUES(record), strict=True)
+        if value is not None and value != ()
     }
     if record.outcome != "ok" and record.error_type is None:
         attributes["error.type"] = record.outcome
@@ -313,7 +289,7 @@ def _attributes(record: Record) -> dict[str, AttributeValue]:
 
 
 def _mended_attributes(record: Record) -> dict[str, AttributeValue]:
-    """Texts bounded and valid; an integer that 64 bits can't hold as text."""
+    """The attributes with texts bounded and valid; an integer that 64 bits can't hold becomes a text."""
     mended: dict[str, AttributeValue] = {}
     for name, value in _attributes(record).items():
         if isinstance(value, str):
@@ -404,20 +380,24 @@ _FITTED_COLUMNS: Final = tuple((a.name, a.column, _FITTED[a.type]) for a in ATTR
 _BAGGAGE_FITTED: Final = {a.name: _FITTED[a.type] for a in ATTRIBUTES if a.name in BAGGAGE}
 _BAGGAGE_COLUMNS: Final = {a.name: a.column for a in ATTRIBUTES if a.name in BAGGAGE and a.column is not None}
 
-# Many fields at once, in C
-_VALUES: Final[Callable[[Record], tuple[AttributeValue | None, ...]]] = attrgetter(*_FIELDS.values())
-_COLUMN_NAMES: Final = tuple(a.column for a in ATTRIBUTES if a.column is not None and a.name in _FIELDS)
+# The attributes that a record has a field for. Baggage is one field with attributes of its own.
+_TAKEN: Final = tuple(a for a in ATTRIBUTES if a.source in Record.__struct_fields__ and a.name not in BAGGAGE)
+_TAKEN_NAMES: Final = tuple(a.name for a in _TAKEN)
+_OTHER_NAMES: Final = tuple(a.name for a in _TAKEN if a.column is None)
+# Their values, in C
+_VALUES: Final[Callable[[Record], tuple[Any, ...]]] = attrgetter(*(a.source for a in _TAKEN))
 _COLUMN_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(
-    *(_FIELDS[a.name] for a in ATTRIBUTES if a.column is not None and a.name in _FIELDS)
+    *(a.source for a in _TAKEN if a.column is not None)
+)
+_OTHER_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(
+    *(a.source for a in _TAKEN if a.column is None)
 )
 # A row without what is unknown, written as JSON in C: its fields are the columns, the leading ones by position.
 _RecordRow: Final = msgspec.defstruct(
     "_RecordRow", [(column, Any, None) for column, _ in COLUMNS], omit_defaults=True, gc=False
 )
 _JSON: Final = msgspec.json.Encoder()
-_OTHER_NAMES: Final = tuple(a.name for a in ATTRIBUTES if a.column is None and a.name in _FIELDS)
-_OTHER_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(*(_FIELDS[name] for name in _OTHER_NAMES))
-# What others write; everything else in a record is ours, and plain.
+# The fields that clients and endpoints write; everything else in a record is the proxy's own, and plain.
 _TEXTS: Final[Callable[[Record], tuple[str | None, ...]]] = attrgetter(
     "model", "response_model", "response_id", "method", "path", "error_type"
 )

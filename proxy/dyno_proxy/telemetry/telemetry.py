@@ -1,12 +1,12 @@
-"""Between traffic and everything that is told of it: a bounded queue, and one thread that writes.
+"""Records finished requests without holding up traffic: a bounded queue, and one thread that writes.
 
     event loop ──started, record──▶ counts, histograms, the span's line, at once
                      └──▶ queue ──▶ thread, every 200 ms ─┬─▶ journal (every span)
                         (full: dropped, counted)          └─▶ spans ──▶ OTLP (sampled ones, if configured)
 
-A line and its figures are made on the loop, though a thread could: it takes 10 µs there, and some 40 in a thread that
-has to win the interpreter's lock from a busy loop. Only a long stream's, which takes longer, are the thread's work.
-Nothing here may reach traffic: an exception ends in `_Contained`, counted and logged, and the thread goes on.
+A span's line and its figures are made on the event loop. That takes 10 µs; in a thread, which has to get the GIL from
+a busy loop, it takes some 40. Only a long stream's line takes longer, and is left to the thread.
+No failure here may reach traffic: an exception ends in `_Contained`, counted and logged, and the thread goes on.
 """
 
 import logging
@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-# 45 ms of the proxy's start, beside aiohttp's 300. In the thread it would cost the same, at the first requests'
-# expense. The OTLP exporters (350 to 500 ms) are imported there all the same, and only where one is configured.
+# These imports take 45 ms of the proxy's start, beside aiohttp's 300. In the thread they would take as long, and slow
+# down the first requests. The OTLP exporters (350 to 500 ms) are imported there all the same, where one is configured.
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -37,9 +37,9 @@ from .span import parent_context, record_span, scope, span_name
 QUEUE_RECORDS: Final = 20_000
 QUEUE_BYTES: Final = 64_000_000  # of lines that wait
 LONG_CHUNKS: Final = 500  # a stream of more is the thread's work: 50 µs
-PERIOD_S: Final = 0.2  # with the write itself, a span is on disk 250 ms after its end
+PERIOD_S: Final = 0.2  # a span is on disk 250 ms after its end, the write included
 _LEAST_REST_S: Final = 0.02  # where a write takes longer than the period
-_PAUSE_S: Final = 0.0001  # after each piece of work the thread lets the event loop have the interpreter's lock
+_PAUSE_S: Final = 0.0001  # after each piece of work the thread yields the GIL to the event loop for so long
 _SPANS_A_STRETCH: Final = 4  # some 0.1 ms
 _LOG_AGAIN_S: Final = 60.0
 
@@ -97,7 +97,7 @@ class Telemetry:
             self._on_loop.catch(error, 0)
 
     def record(self, record: Record) -> None:
-        """It is over: its figures, and its line in the queue or a counted drop. Some 10 µs, however long it was."""
+        """A request is over: count its figures, and queue its line or count it as dropped. Takes some 10 µs."""
         lost = 1
         try:
             self._metrics.finished(record)
@@ -168,7 +168,7 @@ class Telemetry:
             self._journal.shutdown()
 
     def _empty_queue(self) -> None:
-        """What waits by now. What comes meanwhile has a turn of its own."""
+        """Write what waits now. What comes meanwhile is written the next time."""
         for segment in self._queue.take():
             try:
                 self._write(segment)
@@ -189,7 +189,7 @@ class Telemetry:
                 self._send(segment.records if segment.late is None else [segment.late], self._otlp)
 
     def _late_line(self, record: Record, seq: int) -> bytes | None:
-        """A long stream's line; its figures too."""
+        """Make a long stream's line, and count its figures. None where the line can't be stored."""
         line, lost = None, 1
         try:
             line = self._journal.line(record, seq)
@@ -226,7 +226,7 @@ class _Contained:
         self._quiet_until_s: dict[type[Exception], float] = {}
 
     def losing(self, spans: int) -> "_Contained":
-        """So many spans are lost if the block fails."""
+        """A `with` block whose failure costs this many spans."""
         self._lost = spans
         return self
 
@@ -242,7 +242,7 @@ class _Contained:
         return True
 
     def catch(self, error: Exception, lost: int) -> None:
-        """Without the `with`, which costs half a µs."""
+        """Count and log an exception; as the `with` block does, but half a µs faster."""
         if lost:
             self._dropped(INTERNAL_ERROR, lost)
         now_s = time.monotonic()
@@ -253,7 +253,7 @@ class _Contained:
 
 
 def _resource(version: str) -> Resource:
-    """Who we are: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES first, then our own name and version."""
+    """The spans' resource: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, and our name and version where they lack."""
     given = Resource.create()
     ours: dict[str, str] = {}
     if str(given.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):  # the SDK's own default

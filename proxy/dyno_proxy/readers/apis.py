@@ -1,0 +1,32 @@
+"""The APIs that Dyno can read: the one place that lists them. Pure."""
+
+from typing import Final, NamedTuple
+
+from . import chat, embeddings, messages, responses
+from .content import Reader
+
+
+class Api(NamedTuple):
+    """One API: what it is called, how it is read, and what may be changed in its requests."""
+
+    operation: str  # by OpenTelemetry's GenAI conventions
+    reader: Reader
+    may_ask_usage: bool = False  # its streams take `stream_options.include_usage`; the other APIs refuse it
+
+
+_CHAT: Final = Reader(chat.read_event, chat.read_body)
+
+# By the path after /v1
+APIS: Final = {
+    "/chat/completions": Api("chat", _CHAT, may_ask_usage=True),
+    "/completions": Api("text_completion", _CHAT, may_ask_usage=True),
+    "/responses": Api("chat", Reader(responses.read_event, responses.read_body)),
+    "/messages": Api("chat", Reader(messages.read_event, messages.read_body)),
+    "/embeddings": Api("embeddings", Reader(embeddings.read_event, embeddings.read_body)),
+}
+
+
+def may_ask_usage(rest: str) -> bool:
+    """Whether a request to this path, which begins after /v1, may ask for its usage."""
+    api = APIS.get(rest)
+    return api is not None and api.may_ask_usage
