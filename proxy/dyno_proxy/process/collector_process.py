@@ -19,11 +19,9 @@ from typing import Final
 from dyno_proxy.config.schema import Config
 from dyno_proxy.telemetry.compaction import plain_environment
 
+from .backoff import Backoff
 from .sockets import bind, url_of
 
-_STEADY_S: Final = 10.0  # who lived so long is started again soon
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 10.0
 _END_LIMIT_S: Final = 20.0  # to write what it has taken; then it is killed
 
 _LOG: Final = logging.getLogger("dyno.proxy")
@@ -78,17 +76,14 @@ class _CollectorProcess:
             self._process.kill()
 
     def _keep(self) -> None:
-        pause_s = _FIRST_PAUSE_S
+        backoff = Backoff()
         while not self._stopping.is_set():
             started_s = time.monotonic()
             why = self._run()
             if self._stopping.is_set():
                 return
-            if time.monotonic() - started_s >= _STEADY_S:
-                pause_s = _FIRST_PAUSE_S
             _LOG.error("the collector ended: %s; it is started again", why)
-            self._stopping.wait(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            self._stopping.wait(backoff.pause_s(time.monotonic() - started_s))
 
     def _run(self) -> str:
         """From its start to its end; returns how it ended."""

@@ -24,15 +24,13 @@ from typing import Final
 from dyno_proxy.config.schema import Config, ConfigError
 from dyno_proxy.metrics.multiprocess import Shared
 
+from .backoff import Backoff
 from .collector_process import collecting
 from .messages import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .reload import reload_on
 from .signals import Signals
 from .sockets import bind, url_of
 
-_STEADY_S: Final = 10.0  # who lived so long is started again at once
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 10.0
 _GRACE_S: Final = 15.0  # beyond the drain, for spans to be written; then a worker is killed
 
 _LOG: Final = logging.getLogger("dyno.proxy")
@@ -131,27 +129,32 @@ class _Workers:
             return
         if not served.done():
             served.set_result(None)
-        pause_s = _FIRST_PAUSE_S
+        backoff = Backoff()
         while True:
             code = await worker.process.wait()
             self._gone(worker)
             if self._signals.stop.is_set():
                 self._in_order &= code == 0
                 return
-            if asyncio.get_running_loop().time() - worker.started_s >= _STEADY_S:
-                pause_s = _FIRST_PAUSE_S
             _LOG.error("%s ended %s; it is started again", worker, _how(code))
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._signals.stop.wait(), pause_s)
-                if self._signals.stop.is_set():
-                    return
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-                try:
-                    worker = await self._start(slot)
-                    break
-                except (ConfigError, _StartError) as error:
-                    _LOG.error("worker %d can't be started: %s; the next try is in %g s", slot + 1, error, pause_s)
+            again = await self._start_again(slot, backoff, asyncio.get_running_loop().time() - worker.started_s)
+            if again is None:
+                return
+            worker = again
+
+    async def _start_again(self, slot: int, backoff: Backoff, lived_s: float) -> _Worker | None:
+        """Try until a worker serves; None where the proxy is to end meanwhile. `lived_s`: how long the last one did."""
+        pause_s = backoff.pause_s(lived_s)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._signals.stop.wait(), pause_s)
+            if self._signals.stop.is_set():
+                return None
+            try:
+                return await self._start(slot)
+            except (ConfigError, _StartError) as error:
+                pause_s = backoff.pause_s(lived_s=0.0)
+                _LOG.error("worker %d can't be started: %s; the next try is in %g s", slot + 1, error, pause_s)
 
     async def _start(self, slot: int) -> _Worker:
         """Returns when it serves. Raises ConfigError where it refuses the configuration, _StartError where it ends."""
