@@ -23,7 +23,7 @@ define install
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
 endef
 
-.PHONY: demo demo-real test test-real otelcol bench bench-analysis soak lint format sql lock clean check full
+.PHONY: demo demo-real test test-real otelcol bench bench-analysis soak lint format sql docs lock clean check full
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -89,6 +89,10 @@ format: $(DEV)
 # The columns of the span files in analysis/: written from proxy/dyno_proxy/attributes.py. A test says where this is due.
 sql: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m contract.stored_columns
+
+# docs/proxy.md's tables of outcomes and errors, from the proxy's outcomes.py
+docs: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m contract.outcome_tables
 
 $(TOOLS): deploy/installer.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -122,16 +122,3 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
 # fmt: on
 
 BAGGAGE: Final = tuple(attribute.name for attribute in ATTRIBUTES if attribute.field == _BAGGAGE)
-
-OUTCOMES: Final = (
-    "ok",
-    "http_error",
-    "rate_limited",
-    "auth",
-    "upstream_unreachable",
-    "upstream_timeout",
-    "truncated",
-    "stream_error",
-    "client_cancelled",
-    "rejected",
-)

@@ -1,32 +1,28 @@
-"""Faults: each exception's outcome and error.type in one table, and the answer that a client gets for it."""
+"""What keeps a request from its answer: our refusals, and failed connections with the ending that each is."""
 
 import asyncio
 import socket
 import ssl
-from typing import Final, NamedTuple
+from typing import Final
+
+from .outcomes import REFUSALS, Ending, Refusal
 
 
 class RefusedError(Exception):
     """We refuse the request: a client fault, or a fault of our configuration."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, code: Refusal, message: str) -> None:
         super().__init__(message)
-        self.status = status
-        self.code = code
-
-
-class Fault(NamedTuple):
-    outcome: str
-    error_type: str
-    status: int
+        self.status = REFUSALS[code].status or 500
+        self.code: Refusal = code
 
 
 class UpstreamError(Exception):
     """The upstream, or the way to it, failed before there was a response."""
 
-    def __init__(self, fault: Fault, message: str) -> None:
+    def __init__(self, ending: Ending, message: str) -> None:
         super().__init__(message)
-        self.fault = fault
+        self.ending = ending
 
 
 class ProxyError(OSError):
@@ -50,26 +46,31 @@ class ProxyProtocolError(ProxyError):
 
 
 # First match counts: a class stands before its bases.
-_CONNECT_FAULTS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
-    (asyncio.TimeoutError, Fault("upstream_timeout", "connect_timeout", 504)),
-    (ssl.SSLCertVerificationError, Fault("upstream_unreachable", "tls_certificate", 502)),
-    (ssl.SSLError, Fault("upstream_unreachable", "tls", 502)),
-    (socket.gaierror, Fault("upstream_unreachable", "name_not_resolved", 502)),
-    (ConnectionRefusedError, Fault("upstream_unreachable", "connection_refused", 502)),
-    (ConnectionResetError, Fault("upstream_unreachable", "connection_reset", 502)),
-    (ProxyUnreachableError, Fault("upstream_unreachable", "proxy_unreachable", 502)),
-    (ProxyAuthenticationError, Fault("upstream_unreachable", "proxy_authentication", 502)),
-    (ProxyRefusedError, Fault("upstream_unreachable", "proxy_refused", 502)),
-    (ProxyProtocolError, Fault("upstream_unreachable", "proxy_protocol_error", 502)),
-    (OSError, Fault("upstream_unreachable", "connect_failed", 502)),
+_CONNECT_ENDINGS: Final[tuple[tuple[type[BaseException], Ending], ...]] = (
+    (asyncio.TimeoutError, ("upstream_timeout", "connect_timeout")),
+    (ssl.SSLCertVerificationError, ("upstream_unreachable", "tls_certificate")),
+    (ssl.SSLError, ("upstream_unreachable", "tls")),
+    (socket.gaierror, ("upstream_unreachable", "name_not_resolved")),
+    (ConnectionRefusedError, ("upstream_unreachable", "connection_refused")),
+    (ConnectionResetError, ("upstream_unreachable", "connection_reset")),
+    (ProxyUnreachableError, ("upstream_unreachable", "proxy_unreachable")),
+    (ProxyAuthenticationError, ("upstream_unreachable", "proxy_authentication")),
+    (ProxyRefusedError, ("upstream_unreachable", "proxy_refused")),
+    (ProxyProtocolError, ("upstream_unreachable", "proxy_protocol_error")),
+    (OSError, ("upstream_unreachable", "connect_failed")),
 )
 
 
-def connect_fault(error: BaseException) -> Fault | None:
-    """The fault of an attempt to connect; None for an exception that isn't one."""
-    return next((fault for kind, fault in _CONNECT_FAULTS if isinstance(error, kind)), None)
+def connect_ending(error: BaseException) -> Ending | None:
+    """How a failed attempt to connect ends the exchange; None for an exception that isn't one."""
+    return next((ending for kind, ending in _CONNECT_ENDINGS if isinstance(error, kind)), None)
 
 
-def connect_message(error: BaseException, fault: Fault, address: str) -> str:
+def connect_message(error: BaseException, ending: Ending, address: str) -> str:
     """What a client is told of a failed attempt to connect to `address`."""
-    return str(error) if isinstance(error, ProxyError) else f"{fault.error_type.replace('_', ' ')} at {address}"
+    return str(error) if isinstance(error, ProxyError) else f"{in_words(ending)} at {address}"
+
+
+def in_words(ending: Ending) -> str:
+    """The ending's error.type as a person would write it."""
+    return (ending[1] or ending[0]).replace("_", " ")

@@ -23,8 +23,8 @@ from dyno_analysis.errors import InputError
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.selection import Selection, select
-from dyno_proxy.attributes import OUTCOMES
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.outcomes import OUTCOMES
 from dyno_proxy.telemetry.span import record_span, scope, span_row
 from rigs import clickhouse_server
 from rigs.otel_traces import TABLE, insert_sql

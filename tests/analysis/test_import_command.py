@@ -14,7 +14,7 @@ from dyno_analysis.ingest.journal import LEADING_KEYS, journal_line
 from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_analysis.spans import folder as span_folder
 from dyno_driver import run_record
-from dyno_proxy import attributes
+from dyno_proxy import attributes, outcomes
 from dyno_proxy.telemetry import journal
 from dyno_proxy.telemetry.span import COLUMNS
 from rigs.dyno_command import dyno, refusal
@@ -254,7 +254,7 @@ def test_lines_are_as_the_proxy_writes_them() -> None:
 
 def test_names_are_the_proxys() -> None:
     """Outcomes, and the attributes that become columns again, are spelt as the proxy spells them."""
-    assert OUTCOMES == attributes.OUTCOMES
+    assert OUTCOMES == outcomes.OUTCOMES
     columns = {attribute.name: attribute.column for attribute in attributes.ATTRIBUTES}
     assert {name: column for name, (column, _) in OWN_COLUMNS.items()} == {name: columns[name] for name in OWN_COLUMNS}
     assert {f"dyno.event.{event}_us": f"{event}_us" for event in EVENTS}.items() <= columns.items()

@@ -16,10 +16,11 @@ from opentelemetry.semconv._incubating.attributes import (
 )
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
-from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, Attribute
+from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, SCHEMA_URL, Attribute
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.record import AS_CONTENT, AS_EXCHANGE, STAMPED, Record
 from dyno_proxy.metrics.metrics import Metrics
+from dyno_proxy.outcomes import OUTCOMES
 from dyno_proxy.readers import Content
 from dyno_proxy.telemetry.span import COLUMNS
 

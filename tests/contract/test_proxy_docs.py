@@ -1,9 +1,6 @@
-"""docs/proxy.md is what the code is: every key with its default, every outcome, every error, every metric."""
+"""docs/proxy.md is what the code is: every key with its default, every metric, every tag."""
 
-import ast
 import re
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -11,11 +8,10 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dyno_proxy.attributes import BAGGAGE, OUTCOMES
+from dyno_proxy.attributes import BAGGAGE
 from dyno_proxy.config.schema import CollectorConfig, EndpointConfig, ProxyConfig, SpansConfig
 from dyno_proxy.metrics.metrics import MODELS_LIMIT, Metrics
 from dyno_proxy.process.proxy import NEEDS_RESTART
-from dyno_proxy.readers import content
 from dyno_proxy.server import mirror
 from dyno_proxy.telemetry import telemetry
 from dyno_proxy.telemetry.journal import DISK, NOT_STORABLE
@@ -24,7 +20,6 @@ from rigs.records import record
 
 REPOSITORY: Final = Path(__file__).parents[2]
 TEXT: Final = (REPOSITORY / "docs" / "proxy.md").read_text(encoding="utf-8")
-SOURCES: Final = sorted((REPOSITORY / "proxy" / "dyno_proxy").rglob("*.py"))
 
 
 def section(title: str) -> str:
@@ -115,67 +110,3 @@ def test_why_spans_are_dropped_and_copies_not_sent() -> None:
 
 def test_the_tags_of_a_baggage() -> None:
     assert [name for name in named(section("Traces")) if name.startswith("dyno.")] == list(BAGGAGE)
-
-
-def test_every_outcome() -> None:
-    assert [named(outcome)[0] for outcome, _, _ in table("Outcomes")] == list(OUTCOMES)
-
-
-def test_every_error_type() -> None:
-    """What the sources say is in the table, where they say it beside its outcome; and nothing else is."""
-    documented = {named(outcome)[0]: set(named(types)) for outcome, _, types in table("Outcomes")}
-    refused = {named(code)[0] for _, code, _ in table("Outcomes", 1)} | {"client_too_slow"}
-    pairs = set(said_with_their_outcome())
-    for outcome, error_type in pairs:
-        assert error_type in (refused if outcome == "rejected" else documented[outcome])
-    of_others = set().union(*documented.values()) - {"429", "client_cancelled"}  # a status, an outcome's own name
-    assert of_others == {each for outcome, each in pairs if outcome != "rejected"} | set(said_alone())
-
-
-def test_every_refusal() -> None:
-    """Each with its status."""
-    assert sorted((int(status), named(code)[0]) for status, code, _ in table("Outcomes", 1)) == sorted(set(refusals()))
-
-
-def said_with_their_outcome() -> Iterator[tuple[str, str]]:
-    """Wherever two strings stand side by side of which the first is an outcome's name."""
-    for node in nodes():
-        texts = [each.value if isinstance(each, ast.Constant) else None for each in arguments(node)]
-        for outcome, error_type in pairwise(texts):
-            if outcome in OUTCOMES and isinstance(error_type, str) and error_type not in OUTCOMES:
-                yield str(outcome), error_type
-
-
-def said_alone() -> Iterator[str]:
-    """Beside an outcome that a variable holds, as the end of a time limit's tuple, in a variable, by a reader."""
-    for node in nodes():
-        match node:
-            case ast.Tuple(elts=[ast.Name("outcome"), ast.Constant(str(error_type))]):
-                yield error_type
-            case ast.Tuple(elts=[*_, ast.Constant(str(error_type))]) if error_type.endswith("_timeout"):
-                yield error_type
-            case ast.Assign(targets=[ast.Name("lost")], value=value):
-                texts = [each.value for each in ast.walk(value) if isinstance(each, ast.Constant)]
-                yield from (text for text in texts if isinstance(text, str))
-            case ast.Call(func=ast.Attribute(attr="refuse"), args=[ast.Name(name)]):
-                yield getattr(content, name)
-
-
-def refusals() -> Iterator[tuple[int, str]]:
-    for node in nodes():
-        match node:
-            case ast.Call(
-                func=ast.Name("RefusedError") | ast.Attribute(attr="_refuse_head"),
-                args=[ast.Constant(int(status)), ast.Constant(str(code)), *_],
-            ):
-                yield status, code
-
-
-def nodes() -> Iterator[ast.AST]:
-    for path in SOURCES:
-        yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-
-
-def arguments(node: ast.AST) -> list[ast.expr]:
-    """A tuple's elements, a call's positional arguments."""
-    return node.elts if isinstance(node, ast.Tuple) else node.args if isinstance(node, ast.Call) else []

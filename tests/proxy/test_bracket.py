@@ -6,11 +6,12 @@ from typing import Any, cast
 
 import pytest
 
-from dyno_proxy.errors import Fault, RefusedError, UpstreamError
+from dyno_proxy.errors import RefusedError, UpstreamError
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
+from dyno_proxy.outcomes import Ending
 from dyno_proxy.server.bracket import Bracket, Requests
 from dyno_proxy.server.deferred import EndedRequests
 
@@ -51,10 +52,10 @@ HERE = Client(Connection(closing=False))
 LEAVING = Client(Connection(closing=True))
 GONE = Client(None)
 
-FAULT = Fault("upstream_unreachable", "connection_refused", 502)
+REFUSED: Ending = ("upstream_unreachable", "connection_refused")
 ENDS: list[tuple[Any, Client | None, bool, tuple[str, str]]] = [
-    (RefusedError(413, "body_too_long", "too long"), HERE, False, ("rejected", "body_too_long")),
-    (UpstreamError(FAULT, "refused"), HERE, False, ("upstream_unreachable", "connection_refused")),
+    (RefusedError("body_too_long", "too long"), HERE, False, ("rejected", "body_too_long")),
+    (UpstreamError(REFUSED, "refused"), HERE, False, ("upstream_unreachable", "connection_refused")),
     (asyncio.CancelledError(), GONE, False, ("client_cancelled", "client_cancelled")),
     (asyncio.CancelledError(), LEAVING, False, ("client_cancelled", "client_cancelled")),
     (asyncio.CancelledError(), HERE, False, ("truncated", "proxy_shutdown")),
@@ -119,7 +120,7 @@ async def test_a_refusal_has_the_status_of_its_answer() -> None:
     """The row of a refused request has the status that the client got."""
     rig = Rig()
     with pytest.raises(RefusedError), Bracket(rig.requests, exchange(), HERE):
-        raise RefusedError(404, "unknown_path", "no such path")
+        raise RefusedError("unknown_path", "no such path")
     assert [record.status for record in rig.now()] == [404]
 
 

@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 
-from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, OUTCOMES, SCHEMA_URL, SCOPE_NAME, Attribute
+from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, SCHEMA_URL, SCOPE_NAME, Attribute
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.outcomes import OUTCOMES
 from dyno_proxy.telemetry import span as span_module
 from dyno_proxy.telemetry.journal import journal_line
 from dyno_proxy.telemetry.span import (

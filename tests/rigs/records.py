@@ -5,8 +5,8 @@ from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
 
-from dyno_proxy.attributes import OUTCOMES
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.outcomes import OUTCOMES
 
 RUN_ID = "20261123_215900_0a1b"
 

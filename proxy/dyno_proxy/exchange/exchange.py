@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, content_codings
 from dyno_proxy.http.sse import SseScanner
+from dyno_proxy.outcomes import Ending
 from dyno_proxy.readers import (
     ANSWER,
     DONE,
@@ -86,7 +87,7 @@ class Exchange:
     retry_after_s: float | None = None
     response_bytes: int = 0
     complete: bool = False  # the body reached its end by HTTP's rules
-    broken: tuple[str, str] | None = None  # (outcome, error.type) of whatever ended it early
+    broken: Ending | None = None  # what ended it early
     end_ns: int | None = None  # the read that completed the body
 
     first_event_ns: int | None = None
@@ -261,7 +262,7 @@ class Exchange:
             self._decompressor = None
             return b""
 
-    def _outcome(self) -> tuple[str, str | None]:
+    def _outcome(self) -> Ending:
         return exchange_outcome(
             self._content,
             self.status,

@@ -1,23 +1,26 @@
-"""How an exchange ended: MEASURING.md's outcomes, one an exchange, and an error.type of few values. Pure."""
+"""Decides how an exchange ended, from what broke it and what the response said. Pure."""
 
-from typing import Final
+from typing import Final, Literal
 
+from dyno_proxy.outcomes import Ending, OtherName
 from dyno_proxy.readers import Content
 
-_OF_STATUS: Final = {401: "auth", 403: "auth", 429: "rate_limited"}
+_StatusOutcome = Literal["http_error", "rate_limited", "auth"]
+
+_OF_STATUS: Final[dict[int, _StatusOutcome]] = {401: "auth", 403: "auth", 429: "rate_limited"}
 _OURS_TO_SAY: Final = ("client_cancelled", "rejected")  # whatever the status
 
 
 def exchange_outcome(
     content: Content,
     status: int | None,
-    broken: tuple[str, str] | None,
+    broken: Ending | None,
     *,
     complete: bool,
     done: bool,
     judged: bool,
     strange: bool,
-) -> tuple[str, str | None]:
+) -> Ending:
     """The outcome, and its error.type.
 
     `broken`: what ended it early; `complete`: the body ended by HTTP's rules; `done`: its `[DONE]` came, or what the
@@ -34,7 +37,8 @@ def exchange_outcome(
     elif status is None:
         return "truncated", "no_response"
     elif status >= 400:
-        return _OF_STATUS.get(status, "http_error"), str(status)
+        of_status: _StatusOutcome = _OF_STATUS.get(status, "http_error")
+        return of_status, OtherName(str(status))
     elif not complete and content.error_type is None:
         return "truncated", "connection_closed"
     if content.error_type is not None:
@@ -43,7 +47,7 @@ def exchange_outcome(
         return "ok", None
     if content.broken_off:
         return "truncated", "json_broken_off"
-    # Silence, pings and `[DONE]` alone are the beginning of an answer, if of none in particular.
+    # A stream of nothing but pings and `[DONE]` counts as a cut-off answer.
     if strange and not content.readable:
         return "stream_error", "not_the_api"
     return "truncated", "no_finish_reason"

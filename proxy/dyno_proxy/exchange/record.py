@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from dyno_proxy.outcomes import Outcome
+
 
 class Record(msgspec.Struct, gc=False):
     """One request, from received to its end. Offsets are microseconds after `received`; None is 'not known'."""
@@ -80,7 +82,7 @@ class Record(msgspec.Struct, gc=False):
 
     # As `Exchange.finish` works them out
     duration_us: int
-    outcome: str
+    outcome: Outcome
     error_type: str | None
     output_tokens: int | None
     usage_source: str | None

@@ -194,7 +194,7 @@ class Proxy:
         self._handler.cut()
         for connection in list(server.connections):
             if isinstance(connection, MeasuredProtocol) and connection.upstream is not None:
-                connection.upstream.cut("truncated", "proxy_shutdown")
+                connection.upstream.cut(("truncated", "proxy_shutdown"))
         await server.shutdown(_SHUTDOWN_S)  # cancels those that have no upstream yet
         await self._handler.drain(_SHUTDOWN_S)
 

@@ -6,6 +6,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from dyno_proxy.outcomes import StreamError
+
 # What one SSE event was: a sum of these
 EVENT: Final = 1  # it belongs to the output, if only by naming a role or opening an item
 REASONING: Final = 2  # carried reasoning
@@ -16,9 +18,9 @@ OUTPUT: Final = REASONING | ANSWER
 DONE_DATA: Final = b"[DONE]"
 
 # The error.type of an error inside a 200. The endpoint's own text is never stored.
-ERROR_EVENT: Final = "error_event"
-RESPONSE_FAILED: Final = "response_failed"
-GATEWAY_ERROR_TEXT: Final = "gateway_error_text"
+ERROR_EVENT: Final[StreamError] = "error_event"
+RESPONSE_FAILED: Final[StreamError] = "response_failed"
+GATEWAY_ERROR_TEXT: Final[StreamError] = "gateway_error_text"
 
 # ALCF's gateway to Metis dresses an error as an answer: this id, this text, finish_reason "stop". Where Metis broke off
 # within an event, the two stand in one line, which isn't JSON any more.
@@ -37,7 +39,7 @@ class Content:
     readable: bool = False  # at least one event, or the body, was of the API's shape
     broken_off: bool = False  # the body is the beginning of JSON
     unreadable_events: int = 0
-    error_type: str | None = None  # an error inside a 200
+    error_type: StreamError | None = None  # an error inside a 200
     ended: bool = False  # the API's own end came; chat has one for each choice instead
     choices: dict[int, str | None] = field(default_factory=dict)  # index -> finish_reason, None until it comes
     stop_reason: str | None = None  # where the API has no choices
@@ -84,7 +86,7 @@ class Content:
         silent_tokens = SILENT_TOKENS * max(1, len(self.choices))
         return self.output_tokens is not None and self.output_tokens > self.output_bytes + silent_tokens
 
-    def refuse(self, error_type: str) -> None:
+    def refuse(self, error_type: StreamError) -> None:
         """Note an error, by its error.type. Only the first one counts."""
         self.readable = True
         if self.error_type is None:

@@ -18,6 +18,7 @@ from dyno_proxy.errors import RefusedError, UpstreamError
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
+from dyno_proxy.outcomes import OtherName
 
 from .deferred import EndedRequests
 
@@ -87,9 +88,9 @@ class Bracket:
             exchange.broken = ("rejected", error.code)
             exchange.status = error.status
         elif isinstance(error, UpstreamError):
-            exchange.broken = (error.fault.outcome, error.fault.error_type)
+            exchange.broken = error.ending
         elif isinstance(error, Exception):
-            exchange.broken = ("rejected", f"proxy_{type(error).__name__}")  # a fault of our own
+            exchange.broken = ("rejected", OtherName(f"proxy_{type(error).__name__}"))  # a fault of our own
         elif isinstance(error, asyncio.CancelledError) and exchange.broken is None:  # else we cut it off before
             left = self._client_has_left()
             exchange.broken = ("client_cancelled", "client_cancelled") if left else ("truncated", "proxy_shutdown")

@@ -20,11 +20,12 @@ from aiohttp.web_server import Server
 
 from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.errors import RefusedError
+from dyno_proxy.outcomes import OtherName, Refusal
 from dyno_proxy.upstream.relay import UpstreamConnection
 
 from .answers import error_response, raw_error
 
-Refused = Callable[[int, str, int, int], None]
+Refused = Callable[[int, Refusal | OtherName, int, int], None]
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -150,7 +151,7 @@ class MeasuredProtocol(RequestHandler):
             return refusal
         if isinstance(exc, LineTooLong):
             status = 431
-        self._measured.refused(status, type(exc).__name__, *self.take_stamp())
+        self._measured.refused(status, OtherName(type(exc).__name__), *self.take_stamp())
         response = web.Response(status=status, text=f"{status}: the request is malformed\n")
         response.force_close()
         return response
@@ -191,7 +192,7 @@ class MeasuredProtocol(RequestHandler):
             self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
         self._head_bytes += len(data)
         if self._head_bytes > self._measured.limits.max_head_bytes:
-            self._refuse_head(431, "head_too_long", "the request's head is too long")
+            self._refuse_head("head_too_long", "the request's head is too long")
 
     def _go_on_with_body(self, data: bytes) -> None:
         """Chunk extensions and trailers hold no data; the parser keeps some of them, and has no limit for all."""
@@ -214,16 +215,17 @@ class MeasuredProtocol(RequestHandler):
         elif self._answering():
             self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
         else:
-            self._refuse_head(408, "head_timeout", "the request's head didn't come in time")
+            self._refuse_head("head_timeout", "the request's head didn't come in time")
 
-    def _refuse_head(self, status: int, code: str, message: str) -> None:
-        self._measured.refused(status, code, *self._head_begun)
+    def _refuse_head(self, code: Refusal, message: str) -> None:
+        refusal = RefusedError(code, message)
+        self._measured.refused(refusal.status, code, *self._head_begun)
         self._head_bytes = 0
         if self._answering():
             self.close()  # after the answers to those before it
             return
         if self.transport is not None:
-            self.transport.write(raw_error(status, code, message))
+            self.transport.write(raw_error(refusal.status, code, message))
         self.force_close()
 
     def _answering(self) -> bool:
@@ -242,7 +244,7 @@ class MeasuredProtocol(RequestHandler):
             self._look_after_reader()
             return
         if self.upstream is not None:
-            self.upstream.cut("rejected", "client_too_slow")
+            self.upstream.cut(("rejected", "client_too_slow"))
         self.transport.abort()
 
 
@@ -301,7 +303,7 @@ def _behind(data: bytes, body: StreamReader) -> bytes:
 
 
 def _refusal(message: str) -> _ErrInfo:
-    return _ErrInfo(400, RefusedError(400, "malformed_head", message), message)
+    return _ErrInfo(400, RefusedError("malformed_head", message), message)
 
 
 class Relayed(web.StreamResponse):

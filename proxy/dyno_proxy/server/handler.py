@@ -9,13 +9,14 @@ from typing import cast
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from dyno_proxy.config.schema import ProxyConfig
-from dyno_proxy.errors import RefusedError, UpstreamError
+from dyno_proxy.errors import RefusedError, UpstreamError, in_words
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.route import Route, route
 from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
 from dyno_proxy.http.heads import HeadError, request_head
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
+from dyno_proxy.outcomes import Ending, OtherName, Refusal
 from dyno_proxy.readers import may_ask_usage
 from dyno_proxy.rewrite.request_body import asking_usage
 from dyno_proxy.telemetry.telemetry import Telemetry
@@ -86,8 +87,7 @@ class Handler:
         except RefusedError as refusal:
             return _refused(request, protocol, refusal)
         except UpstreamError as error:
-            fault = error.fault
-            return error_response(fault.status, fault.error_type, f"endpoint '{exchange.endpoint}': {error}")
+            return _unanswered(error.ending, f"endpoint '{exchange.endpoint}': {error}")
         except Exception:
             # After raw writes aiohttp must not hear of it: it would write a 500 into the stream.
             if protocol.upstream is None or not protocol.upstream.head_written:
@@ -115,7 +115,7 @@ class Handler:
         """Send no copies from now on, and cut off those under way. Before telemetry closes."""
         await self._mirror.close()
 
-    def refused(self, status: int, why: str, received_ns: int, started_at_unix_us: int) -> None:
+    def refused(self, status: int, why: Refusal | OtherName, received_ns: int, started_at_unix_us: int) -> None:
         """A request that aiohttp's parser refused: it makes a row as any other."""
         exchange = Exchange(received_ns, started_at_unix_us, "", "")
         exchange.trace_id, exchange.span_id = _IDS.getrandbits(128), _IDS.getrandbits(64)
@@ -166,22 +166,20 @@ class Handler:
     ) -> tuple[Route, Endpoint]:
         """Where the request goes. Raises RefusedError where it may not, or goes nowhere."""
         if self._pages.draining:
-            raise RefusedError(503, "draining", "the proxy is shutting down")
+            raise RefusedError("draining", "the proxy is shutting down")
         if self._requests.active > self._limits.max_requests:
-            raise RefusedError(503, "too_many_requests", "the proxy has as many requests as it may; try again")
+            raise RefusedError("too_many_requests", "the proxy has as many requests as it may; try again")
         if request.version not in _VERSIONS:
-            raise RefusedError(505, "http_version", "the proxy speaks HTTP/1.0 and HTTP/1.1")
+            raise RefusedError("http_version", "the proxy speaks HTTP/1.0 and HTTP/1.1")
         if protocol.long_read and _head_bytes(request) > self._limits.max_head_bytes:
-            raise RefusedError(431, "head_too_long", "the request's head is too long")
+            raise RefusedError("head_too_long", "the request's head is too long")
         if self._keys is not None:
             self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
         if where is None:
-            raise RefusedError(404, "unknown_path", "no such path; requests go to /{endpoint}/v1/…")
+            raise RefusedError("unknown_path", "no such path; requests go to /{endpoint}/v1/…")
         if endpoint is None:
             known = ", ".join(self._endpoints)
-            raise RefusedError(
-                404, "unknown_endpoint", f"no endpoint '{where.endpoint}' is configured; there is: {known}"
-            )
+            raise RefusedError("unknown_endpoint", f"no endpoint '{where.endpoint}'; configured endpoints: {known}")
         return where, endpoint
 
     def _head(
@@ -209,7 +207,7 @@ class Handler:
                 replaced_bytes=None if replaced is None else len(replaced),
             )
         except HeadError as error:
-            raise RefusedError(400, "malformed_head", str(error)) from error
+            raise RefusedError("malformed_head", str(error)) from error
 
 
 def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: RefusedError) -> web.StreamResponse:
@@ -231,9 +229,14 @@ def _ending(exchange: Exchange, connection: UpstreamConnection) -> web.StreamRes
         if exchange.broken is not None and connection.unframed:
             connection.reset_client()
         return CLOSE if connection.client_close or exchange.broken is not None else KEEP
-    outcome, error_type = exchange.broken or ("", "no_response")
-    status = 504 if outcome == "upstream_timeout" else 502
-    return error_response(status, error_type, f"endpoint '{exchange.endpoint}': {error_type.replace('_', ' ')}")
+    ending = exchange.broken or ("truncated", "no_response")
+    return _unanswered(ending, f"endpoint '{exchange.endpoint}': {in_words(ending)}")
+
+
+def _unanswered(ending: Ending, message: str) -> web.Response:
+    """What the client gets where the endpoint gave no answer."""
+    outcome, error_type = ending
+    return error_response(504 if outcome == "upstream_timeout" else 502, error_type or outcome, message)
 
 
 async def _ask_for_usage(upload: Upload) -> None:

@@ -52,7 +52,7 @@ class ClientKeys:
         known = scheme.lower() == "bearer" and self._is_known(bearer)
         if not known and not (api_key is not None and self._is_known(api_key)):
             asked = "this proxy asks for a client key: Authorization: Bearer KEY, or X-Api-Key: KEY"
-            raise RefusedError(401, "invalid_client_key", asked)
+            raise RefusedError("invalid_client_key", asked)
 
     def _is_known(self, shown: str) -> bool:
         digest = self._digest(shown.strip().encode("utf-8", "surrogateescape"))

@@ -153,7 +153,7 @@ class Mirror:
         except RefusedError as refusal:
             self._log(f"{other.name}: {refusal.code}", f"no copies to '{other.name}': {refusal}")
         except UpstreamError as error:
-            self._log(f"{other.name}: {error.fault.error_type}", f"no copies to '{other.name}': {error}")
+            self._log(f"{other.name}: {error.ending[1]}", f"no copies to '{other.name}': {error}")
 
     def _log(self, kind: str, message: str, error: Exception | None = None) -> None:
         """Once a kind and minute: a dead endpoint would write a line for every copy."""

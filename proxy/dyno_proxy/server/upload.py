@@ -143,11 +143,11 @@ class Upload:
         if not reading.done() or reading.cancelled():
             if ended is not None and ended.done():
                 return None
-            raise RefusedError(408, "client_idle", "the request's body didn't come in time")
+            raise RefusedError("client_idle", "the request's body didn't come in time")
         try:
             piece = self._take(reading.result())
         except web.RequestPayloadError as error:
-            raise RefusedError(400, "malformed_body", "the request's body is malformed") from error
+            raise RefusedError("malformed_body", "the request's body is malformed") from error
         except ConnectionError as error:
             raise asyncio.CancelledError from error  # the client left; its cancellation is on the way too
         if self._content.at_eof():
@@ -164,7 +164,7 @@ class Upload:
         return piece
 
     def _too_long(self) -> RefusedError:
-        return RefusedError(413, "body_too_long", f"the request's body is longer than {self._max_bytes} bytes")
+        return RefusedError("body_too_long", f"the request's body is longer than {self._max_bytes} bytes")
 
     def _framed(self, piece: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked and piece else piece

@@ -5,7 +5,7 @@ import socket
 import ssl
 from typing import Final
 
-from dyno_proxy.errors import ProxyUnreachableError, connect_fault
+from dyno_proxy.errors import ProxyUnreachableError, connect_ending, in_words
 
 from .dial import Resolve, dial, look_up
 from .relay import UpstreamConnection
@@ -101,11 +101,10 @@ class Pool:
         try:
             return await dial(await self._addresses(), self._connect_s)
         except OSError as error:
-            fault = connect_fault(error)
-            if self._proxy is None or fault is None or fault.outcome == "upstream_timeout":
+            ending = connect_ending(error)
+            if self._proxy is None or ending is None or ending[0] == "upstream_timeout":
                 raise
-            why = fault.error_type.replace("_", " ")
-            raise ProxyUnreachableError(f"the HTTP proxy at {self._proxy.address}: {why}") from error
+            raise ProxyUnreachableError(f"the HTTP proxy at {self._proxy.address}: {in_words(ending)}") from error
 
     def _age(self) -> None:
         """Close what has rested too long, also where no request comes by."""

@@ -18,6 +18,7 @@ from typing import Final, cast
 
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.http.response import MALFORMED, Headers, Response
+from dyno_proxy.outcomes import ConnectionLost, Ending
 from dyno_proxy.rewrite.usage_chunk import UsageChunkFilter
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # lingering on, for 0 s: what isn't sent is dropped, a reset is
@@ -95,8 +96,10 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             out = response.feed(data)
         except MALFORMED:
-            outcome = "upstream_unreachable" if exchange.status is None else "truncated"
-            self._end(exchange, (outcome, "upstream_protocol_error"))
+            if exchange.status is None:
+                self._end(exchange, ("upstream_unreachable", "upstream_protocol_error"))
+            else:
+                self._end(exchange, ("truncated", "upstream_protocol_error"))
             return
         if out:
             self._client.write(out)
@@ -140,6 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or self.ended.done():
             return
+        lost: ConnectionLost
         lost = "connection_closed" if exc is None else "tls" if isinstance(exc, ssl.SSLError) else "connection_reset"
         response = self._response
         if not self.responded or not response.in_body:
@@ -152,12 +156,12 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._end(exchange, ("truncated", lost))
 
-    def cut(self, outcome: str, error_type: str) -> None:
+    def cut(self, ending: Ending) -> None:
         """End the exchange from outside: a time limit has passed."""
         if self._exchange is not None and not self.ended.done():
-            self._end(self._exchange, (outcome, error_type))
+            self._end(self._exchange, ending)
 
-    def _end(self, exchange: Exchange, broken: tuple[str, str] | None) -> None:
+    def _end(self, exchange: Exchange, broken: Ending | None) -> None:
         if broken is not None:
             exchange.broken = broken
             self.abort()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from dyno_proxy.errors import UpstreamError, connect_fault, connect_message
+from dyno_proxy.errors import UpstreamError, connect_ending, connect_message
 from dyno_proxy.exchange.exchange import Exchange
 
 from .endpoint import Endpoint
@@ -36,7 +36,7 @@ async def attempt(
             try:
                 connection = await _connect(endpoint)
             except UpstreamError as error:
-                late = error.fault.outcome == "upstream_timeout"
+                late = error.ending[0] == "upstream_timeout"
                 if late or not replayable() or not await _may_retry(exchange, retries):
                     raise
                 continue
@@ -73,7 +73,7 @@ async def _connect(endpoint: Endpoint) -> UpstreamConnection:
     try:
         return await endpoint.pool.connect()
     except Exception as error:
-        fault = connect_fault(error)
-        if fault is None:
+        ending = connect_ending(error)
+        if ending is None:
             raise
-        raise UpstreamError(fault, connect_message(error, fault, f"{endpoint.host}:{endpoint.port}")) from error
+        raise UpstreamError(ending, connect_message(error, ending, f"{endpoint.host}:{endpoint.port}")) from error

@@ -6,6 +6,7 @@ from typing import Final
 
 from dyno_proxy.config.schema import TimeoutsConfig
 from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.outcomes import TimedOut
 
 from .relay import UpstreamConnection
 
@@ -41,14 +42,14 @@ class TimeLimits:
             return  # the first byte's was the only one, and it came
         next_ns, error_type = min(limits)
         if next_ns <= now_ns:
-            self._connection.cut("upstream_timeout", error_type)
+            self._connection.cut(("upstream_timeout", error_type))
         else:
             self._timer = self._loop.call_later((next_ns - now_ns) / _NS + 0.001, self._look)
 
-    def _limits(self, now_ns: int) -> list[tuple[int, str]]:
+    def _limits(self, now_ns: int) -> list[tuple[int, TimedOut]]:
         """(when it passes on the monotonic clock in ns, the error.type it would be) of each limit."""
         timeouts, connection, exchange = self._timeouts, self._connection, self._exchange
-        limits: list[tuple[int, str]] = []
+        limits: list[tuple[int, TimedOut]] = []
         if timeouts.total_s is not None:
             limits.append((exchange.received_ns + int(timeouts.total_s * _NS), "total_timeout"))
         if timeouts.first_byte_s is not None and not connection.responded:

@@ -93,7 +93,7 @@ class Token:
                 else:
                     self._fetching.start()  # while the source fails, nobody waits for it again
         if self._value is None or (self._failure is not None and self._expired()):
-            raise RefusedError(502, "token_unavailable", f"endpoint '{self._endpoint}': {self._failure}")
+            raise RefusedError("token_unavailable", f"endpoint '{self._endpoint}': {self._failure}")
         return self._value
 
     def prefetch(self) -> None:

@@ -1,0 +1,55 @@
+"""The outcomes and error types of outcomes.py are complete, are in use, and are what docs/proxy.md lists."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, get_args
+
+import pytest
+
+from contract import outcome_tables
+from dyno_proxy import outcomes
+from dyno_proxy.outcomes import ERROR_TYPES, MEANINGS, OUTCOMES, REFUSALS, Ending, Refusal
+
+SOURCES: Final = Path(outcomes.__file__).parent
+
+
+def test_the_page_has_the_tables() -> None:
+    """`make docs` was run after the last change of outcomes.py."""
+    page = outcome_tables.PAGE.read_text(encoding="utf-8")
+    assert page == outcome_tables.written(page), "docs/proxy.md is out of date: run `make docs`"
+
+
+def test_a_page_without_its_block_is_refused() -> None:
+    """A table isn't left out silently."""
+    with pytest.raises(ValueError, match="0 blocks of outcomes"):
+        outcome_tables.written("# A page\n")
+
+
+def test_each_outcome_has_its_endings_and_its_meaning() -> None:
+    """Nothing is listed twice, and nothing is missing."""
+    of_endings = [outcome for pair in get_args(Ending) for outcome in get_args(get_args(pair)[0])]
+    assert of_endings == list(OUTCOMES) == list(MEANINGS)
+
+
+def test_each_error_type_has_its_meaning() -> None:
+    """One meaning each, for the types of every list."""
+    listed = {name for names in outcome_tables.error_types().values() for name in names} - {"client_cancelled"}
+    assert listed == set(ERROR_TYPES)
+    assert set(get_args(Refusal)) == set(REFUSALS)
+    assert all([*ERROR_TYPES.values(), *MEANINGS.values(), *(refused.why for refused in REFUSALS.values())])
+
+
+def test_each_error_type_is_in_use() -> None:
+    """The page names nothing that no request can have. That each use is of its outcome, mypy sees."""
+    used = set(_texts())
+    assert {*ERROR_TYPES, *REFUSALS} - used == set()
+
+
+def _texts() -> Iterator[str]:
+    """Every text in the proxy's sources but for outcomes.py."""
+    for path in SOURCES.rglob("*.py"):
+        if path != SOURCES / "outcomes.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
