@@ -210,7 +210,10 @@ def _is_compacted(spans: Path, wanted: int) -> bool:
     """Only Parquet counts, with so many rows, and nobody is at work."""
     files = span_folder.span_files(spans)
     with span_folder.connect(spans, files) as connection:
-        found = connection.execute("SELECT count(*) FROM spans").fetchall()
+        try:
+            found = connection.execute("SELECT count(*) FROM spans").fetchall()
+        except duckdb.Error:  # a file was emptied between its listing and its reading: somebody is at work
+            return False
     if found != [(wanted,)] or {path.suffix for path in files} != {".parquet"}:
         return False
     with alone(spans) as nobody:
