@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from .multiprocess import Shared, _keep_values
 from .tallies import TallyHistogram
 
-# Bounds in seconds and tokens: the conventions' (gen-ai-metrics.md), finer ones for fast machines, longer ones for queues.
+# Bounds in seconds and tokens: the conventions' (gen-ai-metrics.md), and finer and longer ones for what is faster and
+# slower than these.
 _CONVENTIONAL_S: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _FINER_S: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005)
 DURATION_BOUNDS_S: Final = (*_CONVENTIONAL_S, 163.84, 327.68, 655.36)
