@@ -1,6 +1,6 @@
-"""aiohttp's server, bent in one place: everything here leans on what aiohttp doesn't promise to keep.
+"""aiohttp's server, changed in one place: everything here leans on what aiohttp doesn't promise to keep.
 
-`tests/contract/test_aiohttp.py` holds each assumption; pyproject.toml pins the minor version.
+leanings.py lists each assumption, and says why the server is aiohttp's all the same.
 """
 
 import asyncio
