@@ -33,7 +33,7 @@ demo-real: $(REAL)
 	PYTHONPATH=tests $(BIN)/python -m real.demo_real
 
 # Linters, the contracts between the programs, and what is pure: no program is started, so it takes under two minutes.
-QUICK := tests/contract tests/analysis/test_purity.py \
+QUICK := tests/contract \
     $(addprefix tests/proxy/test_,$(addsuffix .py,cadence config context decompress exchange headers keys readers \
         readers_apis request_edit span sse usage_chunk)) \
     $(addprefix tests/driver/test_,$(addsuffix .py,baggage response schedule simulated_answers simulated_shapes)) \

@@ -1,15 +1,12 @@
 """The simulator's draws and texts: pure, reproducible, and of the stated means."""
 
-import ast
 import statistics
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dyno_driver.simulation
 from dyno_driver.simulation.answer import best_sentence, count_prompt_tokens, split_tokens, write_answer
 from dyno_driver.simulation.asked import Asked, RequestError, read_request
 from dyno_driver.simulation.draws import (
@@ -163,17 +160,3 @@ def test_a_prompt_may_come_in_parts_or_as_plain_text() -> None:
     assert read_request(b'{"prompt": ["x"]}', chat=False).prompt == "x"
     with pytest.raises(RequestError, match="prompt"):
         read_request(b'{"prompt": [1, 2]}', chat=False)
-
-
-def test_only_the_server_does_io() -> None:
-    """Everything but server.py is pure: times and ids are arguments, nothing is awaited, no clock is read."""
-    impure = {"asyncio", "aiohttp", "time", "socket", "datetime", "os", "pathlib"}
-    (folder,) = dyno_driver.simulation.__path__
-    checked = 0
-    for path in Path(folder).glob("*.py"):
-        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-        names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
-        assert path.name == "server.py" or not names & impure, path.name
-        checked += 1
-    assert checked > 8

@@ -1,4 +1,3 @@
-import ast
 import contextlib
 import gzip
 import resource
@@ -8,14 +7,12 @@ import time
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import brotli  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno_proxy.http import content_coding
 from dyno_proxy.http.content_coding import MAX_MEMBERS, Decompressor, UndecodableError, content_codings
 
 if sys.version_info >= (3, 14):
@@ -197,11 +194,3 @@ def test_libraries_are_imported_when_needed() -> None:
         "import sys, dyno_proxy.exchange.exchange; print([m for m in ('brotli', 'backports.zstd') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
-
-
-def test_it_is_pure() -> None:
-    """No clock, no files, no loop."""
-    tree = ast.parse(Path(content_coding.__file__).read_text())
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported <= {"sys", "zlib", "brotli", "collections.abc", "typing", "compression", "backports"}

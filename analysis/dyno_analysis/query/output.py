@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.render.table import Table
-from dyno_analysis.render.terminal import widths
+from dyno_analysis.render.table import Table, widths
 
 from .statement import Statement
 

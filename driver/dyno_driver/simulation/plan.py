@@ -4,7 +4,7 @@ Simulated answers and scripts both become a `Plan`; `frame` turns it into the by
 decides about everything that HTTP can say, and about what it shouldn't.
 """
 
-from http.client import responses
+from http import HTTPStatus
 from typing import Final, Literal, NamedTuple
 
 # chunked: one HTTP chunk a write. length: Content-Length of all that is sent, unless the headers have one.
@@ -14,6 +14,7 @@ Framing = Literal["chunked", "length", "close", "raw", "bare"]
 End = Literal["complete", "close", "reset", "stall"]
 
 SERVER: Final = "dyno-simulate"
+_PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
 
 
 class Send(NamedTuple):
@@ -78,7 +79,7 @@ def head_bytes(plan: Plan, framing: Framing, *, bodyless: bool) -> bytes:
         headers.append(("Content-Length", str(sum(len(send.data) for send in plan.sends))))
     elif framing == "chunked" and "transfer-encoding" not in given and not bodyless:
         headers.append(("Transfer-Encoding", "chunked"))
-    reason = responses.get(plan.status, "") if plan.reason is None else plan.reason
+    reason = _PHRASES.get(plan.status, "") if plan.reason is None else plan.reason
     lines = [f"HTTP/1.1 {plan.status} {reason}", *(f"{name}: {value}" for name, value in headers)]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
