@@ -7,6 +7,8 @@ from typing import NoReturn
 
 
 class ArgumentParser(argparse.ArgumentParser):
+    """Writes an error as one line, and ends with exit code 2."""
+
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}; see '{self.prog} --help'", file=sys.stderr)
         sys.exit(2)
@@ -16,5 +18,5 @@ def duration_s(text: str) -> float:
     """`30`, `30s`, `1.5m`, `1h` in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is no time; write 30s, 2m or 1h")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a time, such as 30s, 2m or 1h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

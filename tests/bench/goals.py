@@ -1,4 +1,4 @@
-"""DESIGN.md's figures of the proxy, beside what was measured."""
+"""The goals for the proxy's speed, beside what was measured."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple

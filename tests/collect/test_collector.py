@@ -66,8 +66,8 @@ async def test_rejected_spans_are_a_partial_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "content_type", "headers", "said"),
     [
-        (400, b"\xff", PROTOBUF, {}, "no ExportTraceServiceRequest"),
-        (400, b"{", JSON, {}, "no ExportTraceServiceRequest"),
+        (400, b"\xff", PROTOBUF, {}, "not an ExportTraceServiceRequest"),
+        (400, b"{", JSON, {}, "not an ExportTraceServiceRequest"),
         (400, b"no gzip", JSON, {"Content_Encoding": "gzip"}, "isn't gzip"),
         (400, gzip.compress(message({}))[:-1], PROTOBUF, {"Content_Encoding": "gzip"}, "broken off"),
         (413, bytes(collect_server.MAX_BODY_BYTES + 1), PROTOBUF, {}, "send smaller batches"),

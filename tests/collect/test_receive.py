@@ -154,7 +154,7 @@ def test_kinds_and_what_newer_senders_add() -> None:
     ],
 )
 def test_json_that_is_none_of_otlps(body: bytes) -> None:
-    with pytest.raises(BadMessageError, match="no ExportTraceServiceRequest") as refused:
+    with pytest.raises(BadMessageError, match="not an ExportTraceServiceRequest") as refused:
         spans_of(body, JSON)
     assert refused.value.status == 400
 

@@ -1,7 +1,7 @@
 """The messages of msgspec that the proxy reads: it promises none of them.
 
-When a test here fails, a new msgspec words it otherwise. Then dyno.toml's errors would lose their key, or an answer that
-breaks off would be taken for one that isn't JSON.
+When a test here fails, a new msgspec words it otherwise. Then dyno.toml's errors would lose their key, or an answer
+that breaks off would be taken for one that isn't JSON.
 """
 
 import re
@@ -42,7 +42,10 @@ def test_each_beginning_of_json_is_truncated_input() -> None:
     [
         ({"colour": 1}, r"Object contains unknown field `colour`"),
         ({"proxy": {"colour": 1}}, r"Object contains unknown field `colour` - at `\$\.proxy`"),
-        ({"endpoints": {"a": {"url": "u", "x": 1}}}, r"Object contains unknown field `x` - at `\$\.endpoints\[\.\.\.\]`"),
+        (
+            {"endpoints": {"a": {"url": "u", "x": 1}}},
+            r"Object contains unknown field `x` - at `\$\.endpoints\[\.\.\.\]`",
+        ),
         ({"endpoints": {"a": {"url": "u", "timeouts": {"x": 1}}}},
          r"Object contains unknown field `x` - at `\$\.endpoints\[\.\.\.\]\.timeouts`"),
         ({"endpoints": {"a": {}}}, r"Object missing required field `url` - at `\$\.endpoints\[\.\.\.\]`"),

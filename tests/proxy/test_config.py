@@ -25,7 +25,7 @@ def load(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -
 
 
 def test_a_good_file(tmp_path: Path) -> None:
-    """DESIGN.md's keys are read, in their types."""
+    """Every key is read, in its type."""
     path = tmp_path / "dyno.toml"
     path.write_text(GOOD, encoding="utf-8")
     config = load_config(path, {"DYNO_PROXY_SPANS": "elsewhere", "OTHER": "x"}, {"listen": "127.0.0.1:0"})
@@ -94,7 +94,7 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     ("variable", "message"),
     [
         ("DYNO_PROXY_LISEN", "DYNO_PROXY_LISTEN"),
-        ("DYNO_ENDPOINTS_METIS_URI", "ends in no key of an endpoint"),
+        ("DYNO_ENDPOINTS_METIS_URI", "must end in a key of an endpoint"),
     ],
 )
 def test_a_mistyped_variable(tmp_path: Path, variable: str, message: str) -> None:

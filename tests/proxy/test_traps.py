@@ -1,4 +1,4 @@
-"""Each trap of ENDPOINTS.md, played by a scripted upstream through the proxy: the row says what MEASURING.md names."""
+"""Each known trap of real endpoints, played by a scripted upstream through the proxy, and what its row must say."""
 
 import asyncio
 import base64

@@ -2,8 +2,8 @@
 
     offer ──body──▶ queue ──▶ decompress, decode ──▶ lines ──▶ journals, synced ──▶ the sender's future
 
-A sender hears that its spans are stored once they are on disk, and not before. What is sent again, since its answer was
-late or lost, is known by its ids for a while.
+A sender gets its answer once its spans are on disk, and not before. A sender that had no answer in time sends the same
+spans again. For a while they are known by their ids, and not stored twice.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from dyno_proxy.telemetry.journal import JournalExporter, check_folder
 
 from .otlp import BadMessageError, Received, plain_body, read_message, received_spans
 
-COLLECTED: Final = "collected"  # the sub-folder of spans that are no requests of a Dyno proxy
+COLLECTED: Final = "collected"  # the sub-folder of spans that aren't a Dyno proxy's requests
 QUEUE_BYTES: Final = 64_000_000
-PLAIN_BYTES: Final = 64_000_000  # of one body, once decompressed
-REMEMBERED: Final = 50_000  # spans: some 10 MB
+PLAIN_BYTES: Final = 64_000_000  # of one decompressed body
+REMEMBERED: Final = 50_000  # spans whose ids are kept: some 10 MB
 _TOGETHER: Final = 64  # bodies that share a write and its sync
-_SEGMENT_BYTES: Final = 4_000_000  # one write's
+_SEGMENT_BYTES: Final = 4_000_000  # of one write
 
 # What became of a span
 WRITTEN: Final = "written"
@@ -42,6 +42,8 @@ class UnwrittenError(Exception):
 
 
 class Body(NamedTuple):
+    """A request's body as it came."""
+
     data: bytes
     content_type: str
     encoding: str  # one of ENCODINGS
@@ -51,11 +53,11 @@ class Taken(NamedTuple):
     """What became of a body's spans: all but `rejected` are on disk."""
 
     rejected: int
-    reason: str  # of the first that was rejected
+    reason: str  # why the first of these was rejected
 
 
 class Intake:
-    """`offer` belongs on the event loop; `counted(what, spans)` hears, in the thread, what became of spans."""
+    """Takes bodies on the event loop, by `offer`. Its thread calls `counted(what, spans)` for what became of spans."""
 
     def __init__(
         self,
@@ -86,13 +88,16 @@ class Intake:
 
     @property
     def waiting_bytes(self) -> int:
-        """Of bodies that aren't on disk yet, as they came."""
+        """The bytes of bodies that aren't on disk yet, as they were sent."""
         return self._waiting_bytes
 
     def offer(self, body: Body) -> "asyncio.Future[Taken]":
-        """Done once the spans are on disk. Raises FullError; the future raises BadMessageError or UnwrittenError."""
+        """Returns a future that is done once the spans are on disk, or raises BadMessageError or UnwrittenError.
+
+        Raises FullError where the queue has no room.
+        """
         with self._changed:
-            # One body finds room in any case: it has a limit of its own.
+            # An empty queue takes any body, whose length has a limit of its own.
             if self._stopping or (self._waiting and self._waiting_bytes + len(body.data) > self._queue_bytes):
                 raise FullError
             taken: asyncio.Future[Taken] = self._loop.create_future()
@@ -102,7 +107,7 @@ class Intake:
         return taken
 
     def close(self) -> None:
-        """What waits is written first. Not on the loop, which has to hear of it."""
+        """Write what waits, and end the thread. Not to be called on the event loop, which the thread still needs."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -114,7 +119,7 @@ class Intake:
         while bodies := self._next():
             try:
                 self._take(bodies)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the senders hear of it, and the next are served
+            except Exception as error:  # noqa: BLE001  # whatever failed, its senders are told, and the next are served
                 _log.exception("spans that were received can't be stored")
                 for _, taken in bodies:
                     self._tell(taken, error)
@@ -124,7 +129,7 @@ class Intake:
             journal.shutdown()
 
     def _next(self) -> "list[tuple[Body, asyncio.Future[Taken]]]":
-        """Bodies to be written together; none at the end."""
+        """The bodies to write together; empty at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
@@ -147,7 +152,7 @@ class Intake:
             self._tell(taken, outcome if stored else UnwrittenError())
 
     def _store(self, spans: Iterable[Received]) -> bool:
-        """Lines of the spans that aren't known yet, to their journals. False where the disk took not all."""
+        """Write spans that aren't known yet to their journals. False where the disk didn't take all."""
         fresh: dict[bytes, Received] = {}
         repeated = 0
         for each in spans:
@@ -169,7 +174,7 @@ class Intake:
         for position, each in enumerate(spans, start=1):
             seq = journal.next_seq()
             line = journal.span_line(each.span, seq)
-            if line is not None:  # else it is counted as dropped, and no other try would store it
+            if line is not None:  # else it counts as dropped, since another try wouldn't store it either
                 first_seq = first_seq if ids else seq
                 lines += line
                 ids.append(each.ids)
@@ -190,7 +195,7 @@ class Intake:
     def _tell(self, taken: "asyncio.Future[Taken]", outcome: Taken | Exception) -> None:
         def tell() -> None:
             if taken.cancelled():
-                return  # its sender has left
+                return  # the sender has left
             if isinstance(outcome, Exception):
                 taken.set_exception(outcome)
             else:

@@ -1,4 +1,4 @@
-"""`dyno collect` as a server: OTLP/HTTP in, span files out. `docs/collect.md` has its answers."""
+"""`dyno collect` as a server: it takes OTLP/HTTP and writes span files. docs/collect.md lists its answers."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from .intake import QUEUE_BYTES, Body, FullError, Intake, UnwrittenError
 from .otlp import ENCODINGS, JSON, PROTOBUF, BadMessageError, answer, refusal
 
 TRACES: Final = "/v1/traces"
-MAX_BODY_BYTES: Final = 16_000_000  # as it comes
+MAX_BODY_BYTES: Final = 16_000_000  # as sent, perhaps compressed
 BODY_LIMIT_S: Final = 30.0
 RETRY_AFTER_S: Final = 1
 
@@ -39,7 +39,7 @@ class _RefusalError(Exception):
 
 
 class Collector:
-    """Made on the event loop that it serves on. Raises SetupError for a folder that can't be written."""
+    """The collector, made on the event loop that it serves on. Raises SetupError where the folder can't be written."""
 
     def __init__(
         self, spans: Path, keys: ClientKeys | None, config: SpansConfig, *, queue_bytes: int = QUEUE_BYTES
@@ -60,7 +60,7 @@ class Collector:
         application.router.add_get("/healthz", _healthy)
         application.router.add_get("/readyz", self._ready)
         application.router.add_get("/metrics", self._metrics)
-        # What is compressed is bounded here; and who leaves early has his spans stored all the same.
+        # Bodies are decompressed here, within bounds. The spans of a sender that leaves early are stored all the same.
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -71,13 +71,14 @@ class Collector:
         self._stopping = False
 
     async def listen(self, sockets: list[socket.socket]) -> None:
+        """Serve on these bound sockets."""
         await self._runner.setup()
         for each in sockets:
             await web.SockSite(self._runner, each, backlog=BACKLOG).start()
         self._conversion.start_if_worth()
 
     async def stop(self) -> None:
-        """Take no more; what was taken is answered and on disk."""
+        """Take no more spans. Everything taken is answered and on disk afterwards."""
         self._stopping = True
         await self._runner.cleanup()
         await asyncio.to_thread(self._intake.close)
@@ -106,7 +107,7 @@ class Collector:
     async def _contained(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Every answer counted, and every refusal a Status in the encoding of the request."""
+        """Count every answer, and make every refusal a Status in the request's encoding."""
         try:
             if self._keys is not None and request.path not in ("/healthz", "/readyz"):
                 self._keys.check(request.headers.get("Authorization"))
@@ -135,7 +136,7 @@ class Collector:
 
 
 class _Figures:
-    """What the collector tells of itself."""
+    """The collector's own metrics."""
 
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, unused
@@ -186,7 +187,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _content_type(request: web.Request) -> str:
-    """Raises _RefusalError for others than OTLP's two."""
+    """The request's content type. Raises _RefusalError for any other than OTLP's two."""
     if request.content_type not in (PROTOBUF, JSON):
         raise _RefusalError(415, f"Content-Type '{request.content_type[:80]}'; send {PROTOBUF} or {JSON}")
     return request.content_type

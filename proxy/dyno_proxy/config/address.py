@@ -1,4 +1,4 @@
-"""HOST:PORT, read."""
+"""Reads HOST:PORT."""
 
 import ipaddress
 
@@ -7,11 +7,12 @@ def split_address(address: str) -> tuple[str, int]:
     """`host:port`, `[::1]:port`, `:port` (loopback) as (host, port). Raises ValueError."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"'{address}' is no HOST:PORT")
+        raise ValueError(f"'{address}' must be HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""From dyno.toml, variables and flags to a checked Config."""
+"""Makes a checked Config of dyno.toml, environment variables and flags."""
 
 import difflib
 import re
@@ -47,7 +47,7 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 def load_config(
     path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str], *, need_endpoints: bool = True
 ) -> Config:
-    """The file, overridden by the environment, overridden by the flags (keys of `[proxy]`, or `section.key`).
+    """The file; variables override it, and flags (keys of `[proxy]`, or `section.key`) override both.
 
     Raises ConfigError.
     """
@@ -89,14 +89,14 @@ def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
     check_proxy(where, config.proxy)
     check_collector(where, config)
     if config.spans.keep is not None and not KEEP.fullmatch(config.spans.keep):
-        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' is no age or size, as in 30d or 10GB")
+        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' must be an age or a size, such as 30d or 10GB")
     return config
 
 
 def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables of known keys go into the tree; others that begin as those of a section do are typos.
+    """Put variables of known keys into the tree. Another variable that begins like a section's is a typo.
 
-    Returns which variable a key comes from.
+    Returns the variable that each key comes from.
     """
     origins: dict[str, str] = {}
     known = {
@@ -118,7 +118,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str,
             rest = variable.removeprefix(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_")
             suffix = next((suffix for suffix in suffixes if rest.endswith(f"_{suffix}")), None)
             if suffix is None:
-                raise ConfigError(f"{variable}: it ends in no key of an endpoint; there is: {', '.join(suffixes)}")
+                raise ConfigError(f"{variable}: it must end in a key of an endpoint: {', '.join(suffixes)}")
             shouted = rest.removesuffix(f"_{suffix}")
             name = names.get(shouted, shouted.lower())
             table = _table(_table(tree, "endpoints"), name)
@@ -156,7 +156,7 @@ def _shout(name: str) -> str:
 def _explain(message: str, tree: dict[str, Any]) -> str:
     """msgspec's message with TOML's words: the key's path, and the nearest key that exists."""
     text, _, path = message.partition(" - at `$")
-    # A map's key is `[...]` in msgspec's path: which endpoint it was has to be found again.
+    # msgspec's path has `[...]` for a map's key, so the endpoint has to be found again.
     keys = path.rstrip("`").removeprefix(".")
     if keys.startswith("endpoints[...]"):
         for name, table in tree.get("endpoints", {}).items():
@@ -189,4 +189,4 @@ def _fields(keys: str) -> tuple[str, ...]:
 
 def _nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; there is: {', '.join(known)}"
+    return f"; did you mean '{near[0]}'?" if near else f"; possible keys: {', '.join(known)}"

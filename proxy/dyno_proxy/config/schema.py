@@ -1,7 +1,7 @@
-"""`dyno.toml`, with every key also as a `DYNO_…` variable; checked whole before anything starts.
+"""The keys of `dyno.toml`. Each is a `DYNO_…` variable too, and all are checked before anything starts.
 
 DYNO_PROXY_LISTEN overrides `[proxy] listen`, DYNO_ENDPOINTS_METIS_URL `[endpoints.metis] url`,
-DYNO_ENDPOINTS_METIS_TOKEN_ENV its `token.env`, and so on; an endpoint may stand in the environment alone.
+DYNO_ENDPOINTS_METIS_TOKEN_ENV its `token.env`, and so on. An endpoint may be configured by variables alone.
 """
 
 import msgspec
@@ -28,7 +28,7 @@ class PriceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class TimeoutsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Limits in seconds; None is none, since a model may think for long."""
+    """Limits in seconds. None is no limit, since a model may think for long."""
 
     connect_s: float = 30.0  # to a connection, TLS and an HTTP proxy's CONNECT included
     first_byte_s: float | None = None  # from the request's last byte to the first of the response
@@ -41,10 +41,12 @@ class MirrorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     to: str
     share: float
-    max_requests: int = 4  # copies under way; beyond it none is sent, and that is counted
+    max_requests: int = 4  # at once; a copy beyond that isn't sent, but counted
 
 
 class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[endpoints.NAME]`: an OpenAI-compatible server, how to reach it, and what is known of it."""
+
     url: str
     model: str | None = None
     provider: str | None = None
@@ -60,11 +62,13 @@ class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     timeouts: TimeoutsConfig = TimeoutsConfig()
     retries: int = 0  # how often a request is sent again while no byte of a response came
     ask_usage: bool = False
-    hidden_reasoning: bool = False  # it reasons, and shows neither the text nor the count
+    hidden_reasoning: bool = False  # the model reasons, and neither the text nor the token count is shown
     mirror: MirrorConfig | None = None
 
 
 class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[proxy]`: where it listens and writes, and what it bears from clients."""
+
     listen: str = "127.0.0.1:8080"
     spans: str = "spans"
     metrics_listen: str | None = None
@@ -75,19 +79,25 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     max_head_bytes: int = 65_536
     max_body_bytes: int | None = None  # of requests with an operation (chat, …); uploads have no limit
     head_timeout_s: float = 15.0  # from a request's first byte to the end of its head
-    client_idle_s: float = 120.0  # a client that neither sends the body it owes nor reads the answer
+    client_idle_s: float = 120.0  # how long a client may neither send the rest of its body nor read its answer
 
 
 class SpansConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    compact: bool = True  # full journals become Parquet, by `dyno compact`
-    keep: str | None = None  # how long, or how much: older spans go
+    """`[spans]`: what happens to span files as they grow old."""
+
+    compact: bool = True  # `dyno compact` turns full journals into Parquet
+    keep: str | None = None  # an age or a size; spans beyond it are deleted, the oldest first
 
 
 class CollectorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    listen: str | None = None  # where `dyno proxy` has a collector beside it; none, and there is none
+    """`[collector]`: the OTLP receiver."""
+
+    listen: str | None = None  # where `dyno proxy` runs a collector beside it; None: it runs none
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The whole configuration."""
+
     proxy: ProxyConfig = ProxyConfig()
     spans: SpansConfig = SpansConfig()
     collector: CollectorConfig = CollectorConfig()

@@ -1,7 +1,7 @@
-"""Content codings undone, for the meter's own copy of a response: streaming, and never more than was agreed. Pure.
+"""Undoes content codings on the proxy's own copy of a response, as it streams, within bounds. Pure.
 
-gzip, deflate (with zlib's frame, and bare), br, zstd, and several one upon another. A response may be made to expand a
-millionfold: so each coding's output is bounded before it is made, and what goes beyond is an error.
+It knows gzip, deflate (with zlib's frame and without), br, zstd, and several codings one upon another. A hostile
+response may expand a millionfold. So each coding's output is bounded before it is made, and more is an error.
 """
 
 import sys
@@ -15,7 +15,7 @@ TOO_LONG: Final = "too_long"
 MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames; each costs some µs, and needs 20 bytes
 MAX_CODINGS: Final = 3
 _ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the most that RFC 9659 lets a server ask of a client
-_SLICE_BYTES: Final = 16 * 1024  # at the end of a member the rest of the input is copied: of a slice only
+_SLICE_BYTES: Final = 16 * 1024  # zlib copies the rest of its input at the end of a member; of a slice that is little
 
 
 class UndecodableError(Exception):
@@ -33,9 +33,10 @@ def content_codings(value: bytes) -> tuple[bytes, ...]:
 
 
 class Decompressor:
-    """Undoes `codings`, which were applied in this order, up to `base_bytes` and `ratio` bytes more for each received.
+    """Undoes `codings`, which were applied in this order.
 
-    Raises UndecodableError: at once where a coding isn't known.
+    The output may have `base_bytes`, and `ratio` more for each byte received. Raises UndecodableError where a coding
+    isn't known.
     """
 
     def __init__(self, codings: Iterable[bytes], base_bytes: int, ratio: int = 0) -> None:
@@ -44,12 +45,12 @@ class Decompressor:
             raise UndecodableError(ENCODING)
         self._decoders: list[_Decoder] = [_DECODERS[coding]() for coding in outermost_first]
         inner = len(self._decoders) - 1
-        # Bytes that each may still put out. What is compressed already doesn't shrink much by another coding.
+        # The bytes that each coding may still put out. Compressed bytes don't shrink much by another coding.
         self._left = [*[_SLICE_BYTES] * inner, base_bytes]
         self._ratios = [*[2] * inner, ratio]
 
     def feed(self, data: bytes) -> bytes:
-        """The plain bytes that these complete. Raises UndecodableError."""
+        """The plain bytes that the data completes. Raises UndecodableError."""
         received_bytes = len(data)
         for level, decoder in enumerate(self._decoders):
             self._left[level] += self._ratios[level] * received_bytes
@@ -62,12 +63,12 @@ class Decompressor:
 
 class _Decoder(Protocol):
     def decode(self, data: bytes, max_bytes: int) -> bytes:
-        """What the data completes: all of it, or more than `max_bytes` by not much. Raises UndecodableError."""
+        """The output of the data, cut off a little beyond `max_bytes`. Raises UndecodableError."""
         ...
 
 
 class _Stream(Protocol):
-    """One member, frame or stream, as zlib and zstd both have it."""
+    """One member, frame or stream; zlib's and zstd's objects both have this interface."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
@@ -79,7 +80,7 @@ class _Stream(Protocol):
 
 
 class _Members:
-    """gzip's members or zstd's frames, one after another; what follows them and is none is padding."""
+    """gzip's members or zstd's frames, one after another. Bytes behind them that begin no other one are padding."""
 
     def __init__(self, begin: Callable[[], _Stream], first_bytes: bytes, error: type[Exception]) -> None:
         self._begin = begin
@@ -127,7 +128,7 @@ def _zstd() -> _Decoder:
 
 
 class _Deflate:
-    """With zlib's frame, as the standard has it, or without, as some servers do."""
+    """Deflate with zlib's frame, as the standard demands, or without it, as some servers send it."""
 
     def __init__(self) -> None:
         self._start = b""

@@ -1,4 +1,4 @@
-"""The families that `/metrics` is made of: names, labels, bounds; and where prometheus-client keeps their values."""
+"""The families of `/metrics`: their names, labels and bounds."""
 
 from typing import Final, Literal
 
@@ -27,7 +27,7 @@ GC_BOUNDS_S: Final = (5e-5, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0
 
 
 class Families:
-    """Every family, in a registry. One set at a time where workers share their figures."""
+    """Every family, in a registry. A process has one set at a time where workers share their figures."""
 
     def __init__(self, registry: CollectorRegistry, shared: Shared | None) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, unused

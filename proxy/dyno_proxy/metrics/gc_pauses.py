@@ -1,4 +1,4 @@
-"""Time that the garbage collector takes: nothing else runs in this process meanwhile."""
+"""Measures the garbage collector's time, in which nothing else runs in this process."""
 
 import gc
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class GcPauses:
-    """Sums the collections' time from `start()` on."""
+    """Sums the time of collections from `start()` to `stop()`, and calls `on_pause(ns)` after each."""
 
     def __init__(self, on_pause: Callable[[int], None] = lambda _pause_ns: None) -> None:
         self.total_ns = 0

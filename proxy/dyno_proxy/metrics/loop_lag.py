@@ -14,13 +14,13 @@ _LOG = logging.getLogger("dyno.proxy")
 
 
 class LoopLag:
-    """Asks the loop from a thread, ten times a second, and times the answer.
+    """A thread asks the loop ten times a second, and times the answer.
 
-    A timer on the loop itself would do with less, but uvloop's timers tick in milliseconds, and so would the reading.
+    A timer on the loop itself would be simpler. But uvloop's timers tick in milliseconds, and so would the readings.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, each_time: Callable[[], None] | None = None) -> None:
-        """`each_time` is called at each asking, in the thread."""
+        """The thread also calls `each_time` whenever it asks."""
         self._loop = loop
         self._each_time = each_time
         self._failing = False
@@ -38,7 +38,7 @@ class LoopLag:
         self._thread.join()
 
     def worst_us(self) -> int:
-        """The largest lag of the last second in µs, a question still open included."""
+        """The largest lag of the last second in µs. A question that is still open counts."""
         asked_ns = self._asked_ns
         if asked_ns is None:
             return self._worst_us
@@ -59,7 +59,7 @@ class LoopLag:
         try:
             each_time()
             self._failing = False
-        except Exception:  # noqa: BLE001  # whatever it is, the lag must still be measured
+        except Exception:  # noqa: BLE001  # whatever failed, the lag must still be measured
             if not self._failing:
                 _LOG.exception("the figures for the other workers can't be written")
             self._failing = True

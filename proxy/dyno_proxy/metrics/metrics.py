@@ -1,11 +1,11 @@
-"""What `/metrics` shows: the GenAI conventions' histograms, and ours for what they lack.
+"""What `/metrics` shows: the GenAI conventions' histograms, and our own for what they lack.
 
     event loop ──started, finished──▶ plain numbers ─┐
                ──observe────────────▶ tallies ───────┴──publish──▶ prometheus-client ──render──▶ text
 
-Nothing on the event loop meets prometheus-client: `publish` hands it what came since, before each text is made, and
-ten times a second where several workers share their figures (one worker's text holds the sum of all).
-What isn't known is an empty label, which Prometheus takes as none.
+The event loop never calls prometheus-client. `publish` hands over what came since the last time: before each text is
+made, and ten times a second where workers share their figures (one worker's text then holds the sum of all).
+An unknown value is an empty label, which Prometheus treats as no label.
 """
 
 import threading
@@ -24,19 +24,19 @@ from .scrape import CollectedRegistry, Unhurried, unhurried
 from .series import EndpointNumbers, Figures, Series, in_us
 from .tallies import Counted, Mark, Tally
 
-MODELS_LIMIT: Final = 100  # distinct values of the label `model`; those beyond are OTHER
+MODELS_LIMIT: Final = 100  # distinct values of the label `model`; further ones become OTHER
 OTHER: Final = "other"
 _MODEL_CHARACTERS: Final = 128
 
 _SORTED_GAPS: Final = 10_000  # 0.6 ms
 
-_COUNT_LIMIT: Final = 2**63  # what a server reports beyond it is no count
+_COUNT_LIMIT: Final = 2**63  # a server's count beyond this is ignored
 
 
 class Metrics:
     """The proxy's metrics, in a registry of their own.
 
-    `started`, `finished` and `mirrored` belong on one thread, the event loop's; `observe` may be called by any.
+    Only the event loop's thread calls `started`, `finished` and `mirrored`. Any thread may call `observe`.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class Metrics:
         self.registry: CollectorRegistry = CollectedRegistry(self._collected)
         self._families = Families(self.registry, shared)
         self._families.build_info.labels(version).set(1)
-        # Of several workers' figures the text holds no exemplars: the library's files have no place for them.
+        # With several workers there are no exemplars: the library's files have no place for them.
         self._exemplars = shared is None
         self._shown = None if shared is None else shared_registry(shared)
-        self._lock = threading.Lock()  # for a new series: loop and thread may both meet it
+        self._lock = threading.Lock()  # held to make a series: the loop and a thread may both need a new one
         self._publishing = threading.Lock()
-        self._observing = threading.Lock()  # nearly always free: only a long stream's figures come from another thread
+        self._observing = (
+            threading.Lock()
+        )  # nearly always free, since only a long stream's figures come from another thread
         self._models: set[str] = set()
         self._endpoints: dict[str, EndpointNumbers] = {}
         self._series: dict[tuple[str | None, str | None, str | None], Series] = {}
@@ -66,7 +68,7 @@ class Metrics:
         self.expect(endpoints, models)
 
     def expect(self, endpoints: Iterable[str], models: Iterable[str]) -> None:
-        """`endpoints` show up with zeros from now on; `models`, the configured ones, never become OTHER."""
+        """`endpoints` are shown from now on, with zeros at first. `models`, the configured ones, never become OTHER."""
         with self._lock:
             self._models.update(filter(_is_label, models))
             for endpoint in endpoints:
@@ -81,7 +83,7 @@ class Metrics:
         numbers.started += 1
 
     def finished(self, record: Record) -> None:
-        """It is over: its outcome counts at once, so that started = active + the sum of outcomes."""
+        """A request is over. Its outcome counts at once, so that started = active + the sum of outcomes."""
         series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
         outcomes, outcome = series.outcomes, record.outcome
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
@@ -99,10 +101,10 @@ class Metrics:
         self._mirrored[key] = self._mirrored.get(key, 0) + 1
 
     def observe(self, record: Record) -> None:
-        """Its durations and tokens, into the histograms.
+        """Put a request's durations and tokens into the histograms.
 
-        Duration bears the outcome; the other times are those of `ok` requests, as in the tables. Tokens are the
-        server's count, never a guess.
+        The duration has the outcome as a label. The other times are those of `ok` requests alone, as in reports.
+        Tokens are the server's count, never a guess.
         """
         series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
         mark: Mark | None = None
@@ -117,17 +119,18 @@ class Metrics:
                 if series.figures is not None:
                     _observe_figures(series.figures, record, gaps, mark)
             finally:
-                series.observed += 1  # at last: `publish` looks at nothing before
+                series.observed += 1  # last: `publish` skips a series until this has changed
 
     def spans_written(self, count: int) -> None:
+        """So many spans are in the span files now."""
         self._families.spans_written.inc(count)
 
     def spans_dropped(self, reason: str, count: int) -> None:
-        """`reason` is one of telemetry's few; OTLP's begin with `otlp_`, and are in the span files all the same."""
+        """`reason` is one of telemetry's few. If it begins with `otlp_`, the span files have the spans all the same."""
         self._families.spans_dropped.labels(reason).inc(count)
 
     def gc_paused(self, pause_ns: int) -> None:
-        """A garbage collection took so long. Called in the middle of anything, so it takes no lock."""
+        """A garbage collection took so long. It may interrupt any code, so this takes no lock."""
         self._gc_pauses.observe(pause_ns // 1000)
 
     def follow_loop_lag(self, worst_us: Callable[[], int]) -> None:
@@ -145,14 +148,14 @@ class Metrics:
         )
 
     def publish(self) -> None:
-        """Hand what came since the last time to prometheus-client; where workers share figures, to the others too."""
+        """Hand what is new to prometheus-client, and so to the other workers where figures are shared."""
         with self._publishing:
             self._publish()
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The text of `/metrics` and its content type, as the request's Accept header asks.
 
-        Takes about 10 µs a line, a few ms with few models: for a thread beside the loop, which it lets go first.
+        Takes about 10 µs a line, a few ms with few models. So a thread calls it, and gives way to the event loop.
         """
         encode, content_type = choose_encoder(accept)
         if self._shown is None:
@@ -161,7 +164,7 @@ class Metrics:
         return encode(Unhurried(self._shown)), content_type
 
     def _collected(self, collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
-        """Up to date and of one moment, also while another scrape runs."""
+        """All families, up to date and of one moment, even while another scrape runs."""
         with self._publishing:
             self._publish()
             return list(unhurried(collect()))
@@ -173,7 +176,7 @@ class Metrics:
         self._gc_pauses.publish(families.gc_pause, ())
         for key, count in self._mirrored.copy().items():
             self._counters.publish(families.mirrored, key, count)
-        # Outcomes first: whoever has one has started before, so what is left of those started later are active.
+        # Outcomes are read first, then starts: so the difference is never less than the requests that run.
         ended: dict[str, int] = {}
         for series in list(self._series.values()):
             name = series.endpoint.name
@@ -182,10 +185,10 @@ class Metrics:
             numbers.publish(families, ended.get(numbers.name, 0))
 
     def _series_of(self, record: Record) -> Series:
-        """For the first time, or under OTHER.
+        """The record's series: a new one, or that of OTHER.
 
-        Clients write models' names, so the label is bounded in number and length, and a name earns one of its own only
-        where an endpoint answered it with success: who makes names up is told 404.
+        Clients write models' names. So the label is bounded in number and length, and a name gets a value of its own
+        only after an endpoint answered it with success. A name that a client made up gets a 404.
         """
         model = record.model
         earned = record.status is not None and 200 <= record.status < 300
@@ -210,7 +213,7 @@ class Metrics:
 
 
 def _sorted_gaps(record: Record) -> list[list[int]]:
-    """The µs between chunks, each list sorted; several for a long stream: a sort lets no other thread compute."""
+    """The µs between chunks, in sorted lists. A long stream has several: no other thread runs during a sort."""
     offsets = record.chunk_offsets_us
     if record.outcome != "ok" or len(offsets) < 2:
         return []
@@ -242,11 +245,12 @@ def _observe_figures(figures: Figures, record: Record, gaps: list[list[int]], ma
 
 
 def tpot_s(record: Record) -> float | None:
-    """Time per output token in s, as MEASURING.md defines it; None where it can't be known.
+    """Time per output token in s, as docs/spans.md defines it; None where it can't be known.
 
-    (last_token - first_token) / (N_out - n_first): n_first is the first chunk's tokens, 1 if unknown; reasoning that
-    was counted but not streamed is taken off N_out. Where reasoning is hidden and not counted, nobody knows how many
-    tokens came between the first and the last; where all came in one read, nobody knows how far apart they were.
+    (last_token - first_token) / (N_out - n_first), where n_first is the first chunk's tokens, or 1 if unknown.
+    Reasoning that was counted but not streamed is subtracted from N_out. With hidden reasoning that isn't counted,
+    nobody knows how many tokens came between the first and the last. With all tokens in one read, nobody knows how
+    far apart they were.
     """
     tokens, first_us, last_us = record.output_tokens, record.first_token_us, record.last_token_us
     if not record.streamed or tokens is None or first_us is None or last_us is None or record.reasoning_hidden:
@@ -260,5 +264,5 @@ def tpot_s(record: Record) -> float | None:
 
 
 def _is_label(model: str) -> bool:
-    """Short enough, and UTF-8 can hold it: one lone surrogate would break all of `/metrics`."""
+    """Whether it may be a label: short, and without lone surrogates, one of which would break all of `/metrics`."""
     return len(model) <= _MODEL_CHARACTERS and not any("\ud800" <= character <= "\udfff" for character in model)

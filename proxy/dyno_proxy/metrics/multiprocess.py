@@ -1,4 +1,4 @@
-"""Figures of several workers, shared through files in memory."""
+"""How several workers share their figures: through files in memory."""
 
 import os
 from pathlib import Path
@@ -9,16 +9,16 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 
 class Shared(NamedTuple):
-    """Where workers keep their figures for one another.
+    """Where workers keep their figures for each other.
 
-    A slot's files outlive its process, and the next one in the slot counts on from them: no counter ever falls.
+    A slot's files outlive its process. The next process in the slot counts on from them, so no counter ever falls.
     """
 
     folder: Path
     slot: int
 
     def forget_live(self) -> None:
-        """The slot's process is gone: what is true only of a living one, as its running requests, goes with it."""
+        """The slot's process has ended: remove what is true only of a living one, such as its running requests."""
         for path in self.folder.glob(f"gauge_live*_{self.slot}.db"):
             path.unlink(missing_ok=True)
 
@@ -31,7 +31,7 @@ def shared_registry(shared: Shared) -> CollectorRegistry:
 
 
 def _keep_values(shared: Shared | None) -> None:
-    """The library decides when it is imported, by an environment variable that may be meant for another program."""
+    """Tell prometheus-client where values live. It would follow a variable that may be meant for another program."""
     if shared is None:
         values.ValueClass = values.MutexValue
         return

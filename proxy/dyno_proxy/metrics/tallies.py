@@ -1,8 +1,9 @@
-"""Counts as plain numbers while traffic runs; prometheus-client hears of them when somebody looks.
+"""Keeps counts as plain numbers while traffic runs, and hands them to prometheus-client when somebody looks.
 
-One of its counters takes 0.3 µs and a lock a step, one of its histograms 1 µs an observation; a tally takes 0.2 µs and
-none. Each tally has one writer, and its numbers only grow, so another thread may read them at any time and hand on what
-came since, to children that are the library's own: so are the text that they make and their files for several workers.
+A counter of prometheus-client takes 0.3 µs and a lock for each step, a histogram 1 µs for each observation. A tally
+takes 0.2 µs and no lock. Each tally has one writer, and its numbers only grow. So another thread may read them at any
+time, and hand on what came since the last time. The text of /metrics and the files for several workers stay the
+library's own.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,10 +17,10 @@ Mark = tuple[int, int, int]
 
 
 class TallyHistogram(Histogram):
-    """A histogram that takes many observations at once: the one place that leans on how the library keeps them."""
+    """A histogram that takes many observations at once. Only this class leans on how the library keeps them."""
 
     def add(self, counts: Sequence[int], total: float, exemplars: Mapping[int, Exemplar]) -> None:
-        """`counts`: how many fell into each bucket, not cumulated; `total`: the sum of their values."""
+        """`counts`: how many fell into each bucket, not cumulated. `total`: the sum of their values."""
         self._sum.inc(total)
         for position, count in enumerate(counts):
             if count:
@@ -29,7 +30,7 @@ class TallyHistogram(Histogram):
 
 
 class Tally:
-    """The observations of one series of a histogram, whose unit is `per_unit` of the tally's own (µs to s: 1e6)."""
+    """The observations of one series. `per_unit` of its units are one of the histogram's (µs and s: 1e6)."""
 
     __slots__ = ("_bounds", "_child", "_counts", "_exemplars", "_per_unit", "_published", "_published_total", "_total")
 
@@ -47,7 +48,7 @@ class Tally:
 
     def observe(self, value: float, mark: Mark | None = None) -> None:
         if value < 0:
-            return  # a server's nonsense; OpenMetrics takes no sum below zero, and with it none of the text
+            return  # a server's nonsense. OpenMetrics allows no negative sum: a scrape would refuse the whole text
         bucket = bisect_left(self._bounds, value)
         self._counts[bucket] += 1
         self._total += value
@@ -55,7 +56,7 @@ class Tally:
             self._exemplars[bucket] = (value, mark)
 
     def observe_sorted(self, values: Sequence[float], mark: Mark | None = None) -> None:
-        """Many at once, none negative; the exemplar is the largest. A thousand cost 20 searches and not a thousand."""
+        """Many at once, none negative. The exemplar is the largest. A thousand values take 20 searches, not 1,000."""
         if not values:
             return
         bounds, counts, count = self._bounds, self._counts, len(values)
@@ -88,7 +89,7 @@ class Tally:
 
 
 class Counted:
-    """Counters' children, fed by numbers that only grow."""
+    """Feeds counters from numbers that only grow."""
 
     __slots__ = ("_children",)
 
@@ -96,7 +97,7 @@ class Counted:
         self._children: dict[tuple[Counter, tuple[str, ...]], tuple[Counter, int]] = {}  # with what each has by now
 
     def publish(self, family: Counter, labels: tuple[str, ...], count: int) -> None:
-        """The first time makes the child, so that a series begins with its zero. One thread at a time."""
+        """Add what is new. The first call makes the series, so that it begins with 0. One thread at a time."""
         key = (family, labels)
         child, published = self._children.get(key) or (family.labels(*labels), 0)
         if count > published:

@@ -1,1 +1,1 @@
-"""Processes, sockets, signals, reload."""
+"""The proxy's processes: their sockets, their signals, and how they take on a new configuration."""

@@ -1,4 +1,4 @@
-"""What the parent of workers and a worker tell each other, over a socket that both hold while they live."""
+"""The messages between a worker and its parent, over a socket that both hold open while they live."""
 
 import asyncio
 import socket
@@ -22,23 +22,25 @@ class Serve(msgspec.Struct, tag=True):
 
 
 class Reload(msgspec.Struct, tag=True):
+    """Take on this configuration."""
+
     config: Config
 
 
 class Listen(msgspec.Struct, tag=True):
-    """Accept connections of this slot too: its own worker is gone."""
+    """Accept this slot's connections too: its own worker has ended."""
 
     slot: int
 
 
 class Release(msgspec.Struct, tag=True):
-    """Accept no more of them: its worker is back."""
+    """Accept this slot's connections no longer: it has a worker again."""
 
     slot: int
 
 
 class Stop(msgspec.Struct, tag=True):
-    """Drain and end; where `at_once`, without waiting for what runs."""
+    """Drain and end. `at_once`: don't wait for running requests."""
 
     at_once: bool
 
@@ -48,7 +50,7 @@ class Ready(msgspec.Struct, tag=True):
 
 
 class Taken(msgspec.Struct, tag=True):
-    """A new configuration is in force: this one, but for `waiting`, keys that need a restart."""
+    """This configuration is in force, but for the keys `waiting`, which need a restart."""
 
     config: Config
     waiting: list[str]
@@ -65,7 +67,7 @@ Answer = Ready | Taken | Refused
 
 
 class Link:
-    """One end of the socket."""
+    """One end of the socket between a worker and its parent."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -73,26 +75,28 @@ class Link:
 
     @classmethod
     async def over(cls, end: socket.socket) -> "Link":
+        """The link over this end of a socket pair."""
         end.setblocking(False)
         return cls(*await asyncio.open_connection(sock=end))
 
     def tell(self, message: Order | Answer) -> None:
-        """Never waits, and never fails: a worker that is gone is noticed by its end, a parent by `order`'s None."""
+        """Send a message. Never waits or fails: a worker's end, or None from `order()`, tells that it is gone."""
         if not self._writer.is_closing():
             body = msgspec.msgpack.encode(message)
             self._writer.write(len(body).to_bytes(_LENGTH_BYTES) + body)
 
     async def order(self) -> Order | None:
-        """The next one from the parent; None when it is gone."""
+        """The parent's next order; None when the parent is gone."""
         body = await self._message()
         return None if body is None else _ORDER.decode(body)
 
     async def answer(self) -> Answer | None:
-        """The next one from the worker; None when it is gone."""
+        """The worker's next answer; None when the worker is gone."""
         body = await self._message()
         return None if body is None else _ANSWER.decode(body)
 
     def close(self) -> None:
+        """Close this end."""
         self._writer.close()
 
     async def _message(self) -> bytes | None:

@@ -1,4 +1,4 @@
-"""One process's proxy: made, serving, taking on another configuration, drained, stopped."""
+"""The proxy of one process: how it is made, serves, takes on another configuration, drains and stops."""
 
 import asyncio
 import gc
@@ -28,36 +28,38 @@ from dyno_proxy.upstream.endpoint import Endpoint
 
 from .sockets import BACKLOG
 
-# What a running proxy can't change: other sockets, another folder, another number of processes, what its server has
-# been made with.
+# What a running proxy can't change: its sockets, its folder, its number of processes, and what its server was made
+# with.
 NEEDS_RESTART: Final = ("listen", "metrics_listen", "spans", "workers", "max_head_bytes", "head_timeout_s")
 
-# The first: objects that came to be, less those that went, between two collections of the young ones. Three times 500
-# streams that begin together meet 320 pauses with Python's 700, the longest over 10 ms; with these 19, all under 5 ms;
-# with 50,000 there are 3, the longest over 10 ms again. Memory is the same with all.
+# The first number is how many more objects are made than freed before the young ones are collected. Three times 500
+# streams that begin together meet 320 pauses with Python's 700, the longest over 10 ms. With 10,000 they meet 19, all
+# under 5 ms. With 50,000 they meet 3, the longest over 10 ms again. The memory in use is the same with each.
 _GC_THRESHOLDS: Final = (10_000, 20, 50)
 
-# For so long the event loop may wait for the interpreter while another thread computes: a text of /metrics, OTLP.
-# Python's 5 ms would be in the timing of every tenth read then. It also works the other way round: uvloop lets the lock
-# go at each callback and has it back before the waiting thread is awake, so that for as long all those wake-ups are in
-# vain; with 500 µs a busy loop paid 15 % for a thread that writes five times a second, with 30 nothing to be seen.
+# How long the event loop waits for the interpreter's lock while another thread computes (/metrics, OTLP). Python's 5 ms
+# would then show in the timing of every tenth read. A short time also helps the other thread: uvloop releases the lock
+# at each callback and has it back before a waiting thread is awake, so that thread wakes up in vain until this time is
+# over. With 500 µs a busy loop lost 15 % to a thread that writes five times a second; with 30 µs, nothing measurable.
 _SWITCH_S: Final = 0.00003
 
-_SHUTDOWN_S: Final = 0.5  # for connections to end what is nothing but their closing
+_SHUTDOWN_S: Final = 0.5  # for connections without a request to close
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class Reloaded(NamedTuple):
-    config: Config  # what is in force now: what needs a restart is as it was
-    waiting: list[str]  # keys that changed, and need a restart
+    """What became of a new configuration."""
+
+    config: Config  # in force now; keys that need a restart have their old values
+    waiting: list[str]  # the keys that changed and need a restart
 
 
 class Proxy:
-    """Made on the event loop that it serves on. Raises ConfigError or SetupError for what can't be served."""
+    """A proxy, made on the event loop that it serves on. Raises ConfigError or SetupError where it can't serve."""
 
     def __init__(self, config: Config, shared: Shared | None = None) -> None:
-        """`shared`: where this process's figures meet those of other workers; None for the only process."""
+        """`shared`: where the workers share their figures; None where this process is the only one."""
         version = metadata.version("inference-dyno")
         keys = client_keys(config.proxy.keys_file)
         self._config = config
@@ -73,7 +75,7 @@ class Proxy:
         pages = process_pages(
             lambda: self._handler.finish_ended(), self._metrics.render, lambda: self._endpoints.values(), version
         )
-        # Off loopback the figures have a listener of their own: clients' keys don't open them.
+        # On an address beyond loopback the clients' listener has no /metrics: it has a listener of its own.
         public = not is_loopback(split_address(config.proxy.listen)[0])
         clients_pages = {path: page for path, page in pages.items() if not (public and path == METRICS)}
         self._handler = Handler(
@@ -91,21 +93,21 @@ class Proxy:
         self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # of each server, by the slot of the sockets
 
     async def listen(self, sockets: list[socket.socket], metrics_sockets: list[socket.socket], slot: int = 0) -> None:
-        """Accept connections of a slot's listening sockets; the caller keeps them."""
+        """Accept connections on a slot's listening sockets, which stay the caller's."""
         loop = asyncio.get_running_loop()
         for server, bound, listeners in zip(self._servers, (sockets, metrics_sockets), self._open, strict=True):
             listeners[slot] = [await loop.create_server(server, sock=each.dup(), backlog=BACKLOG) for each in bound]
 
     def release(self, slot: int) -> None:
-        """Accept no more connections of this slot's sockets; those accepted stay."""
+        """Accept no more connections on this slot's sockets. Accepted ones stay."""
         for listeners in self._open:
             for each in listeners.pop(slot, []):
                 each.close()
 
     def begin(self) -> None:
-        """All is made: begin to measure the process itself."""
+        """Everything is made: begin to serve, and to measure the process itself."""
         self._lag.start()
-        # What start-up made stays for good: the collector need not walk it during measurements.
+        # What was made so far lives as long as the process. The garbage collector need not walk it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -116,7 +118,7 @@ class Proxy:
         self._conversion.start_if_worth()
 
     async def reload(self, config: Config) -> Reloaded:
-        """Take on another configuration, for requests from now on; those that run end with the old one.
+        """Take on another configuration for requests from now on. Running ones end with the old one.
 
         Raises ConfigError, and changes nothing, where it can't be served.
         """
@@ -138,7 +140,7 @@ class Proxy:
             for name, endpoint in self._endpoints.items()
             if config.endpoints.get(name) == endpoint.config and not _has_files(endpoint.config)
         }
-        # In a thread: a TLS context alone takes some 20 ms.
+        # In a thread, since a TLS context alone takes some 20 ms.
         made = await asyncio.to_thread(
             lambda: {name: Endpoint(name, each) for name, each in config.endpoints.items() if name not in kept}
         )
@@ -152,7 +154,7 @@ class Proxy:
             server.limits = config.proxy
         self._prefetch_tokens()
         for endpoint in replaced:
-            endpoint.pool.close()  # its connections under way serve their exchange to the end
+            endpoint.pool.close()  # connections in use serve their exchange to its end
         return Reloaded(config, waiting)
 
     async def stop(self, at_once: asyncio.Event) -> bool:
@@ -162,14 +164,16 @@ class Proxy:
         """
         clients, own = self._open
         _close(clients)
-        # The listener for metrics stays meanwhile: who looks there hears that we aren't ready, and the last figures.
+        # The listener for metrics stays open meanwhile. It says that we aren't ready, and shows the last figures.
         await self._own.drain(0.0)
         draining = asyncio.create_task(self._handler.drain(self._config.proxy.drain_s))
         hurried = asyncio.create_task(at_once.wait())
         await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
         for task in (draining, hurried):
             task.cancel()
-        await self._handler.close_mirror()  # copies are worth no wait, and aren't among those that are cut off
+        await (
+            self._handler.close_mirror()
+        )  # nobody waits for copies, and they don't count as requests that were cut off
         self._handler.finish_ended()
         cut = self._metrics.active()
         if cut:
@@ -189,7 +193,7 @@ class Proxy:
         return written and not cut
 
     async def _cut(self) -> None:
-        """End what runs, and wait until each request has its outcome."""
+        """Cut off running requests, and wait until each has its outcome."""
         server = self._servers[0]
         self._handler.cut()
         for connection in list(server.connections):
@@ -205,7 +209,7 @@ class Proxy:
 
 
 def _allow_many_sockets() -> None:
-    """As many files as the system lets this user have: each stream takes two, and the usual soft limit is 1,024."""
+    """Raise the limit on open files to the hard one: each stream takes two files, and the soft limit is often 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -218,7 +222,7 @@ def _models(config: Config) -> list[str]:
 
 
 def _has_files(config: EndpointConfig) -> bool:
-    """Its TLS files may have changed where their names have not."""
+    """Whether it has TLS files, which may have changed although their names haven't."""
     return any((config.ca_file, config.client_cert_file, config.client_key_file))
 
 

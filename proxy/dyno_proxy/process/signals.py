@@ -1,24 +1,26 @@
-"""What the signals ask of the process that runs: to end in order, to end at once, to read its configuration again."""
+"""The signals to a running process: end in order, end at once, read the configuration again."""
 
 import asyncio
 import signal
 
 
 class Signals:
+    """Events that signals set: `stop`, `at_once` (with `stop`), and `reload`, which its reader clears."""
+
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.at_once = asyncio.Event()
         self.reload = asyncio.Event()
 
     def listen(self) -> None:
-        """SIGTERM and SIGINT ask for an end, twice for one at once; SIGHUP for the configuration."""
+        """The first SIGTERM or SIGINT sets `stop`, the second `at_once` too. SIGHUP sets `reload`."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
     def listen_as_worker(self) -> None:
-        """A worker's parent tells it what to do. A signal to all processes reaches both: it must not count twice."""
+        """A worker takes orders from its parent. A signal that reaches both must not count twice."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop.set)

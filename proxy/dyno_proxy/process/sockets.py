@@ -1,4 +1,4 @@
-"""The sockets that the proxy listens on, bound before anything else starts: a port in use is a start's error."""
+"""Binds the sockets that the proxy listens on, before anything else: a port in use is an error at the start."""
 
 import errno
 import socket
@@ -11,18 +11,18 @@ BACKLOG = 1024
 
 
 def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> list[list[socket.socket]]:
-    """Listening sockets for each of an address's `copies`: one for each IP address that its host's name stands for.
+    """`copies` sets of listening sockets. A set has one for each IP address that the host's name stands for.
 
-    Among copies the kernel spreads connections (SO_REUSEPORT). Raises ConfigError, naming key and flag.
+    The kernel spreads connections among the sets (SO_REUSEPORT). Raises ConfigError, naming key and flag.
     """
     host, port = split_address(address)
     bound: list[list[socket.socket]] = []
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # `localhost` stands for ::1 too, also where the machine has no IPv6.
+        # `localhost` stands for ::1 too, even on a machine without IPv6.
         possible = [each for each in found if each[0] != socket.AF_INET6 or _has_ipv6()] or found
         places: list[tuple[int, Any]] = list(dict.fromkeys((each[0], each[4]) for each in possible))
-        # Plain sockets first: with SO_REUSEPORT alone nobody would notice that another program has the port.
+        # Sockets without SO_REUSEPORT first: with it nobody would notice that another program has the port.
         bound.append([])
         for family, place in places:
             bound[0].append(_listening(family, place))
@@ -42,6 +42,7 @@ def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> 
 
 
 def url_of(bound: socket.socket) -> str:
+    """The URL that reaches a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

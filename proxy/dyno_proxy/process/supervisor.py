@@ -1,9 +1,9 @@
-"""The parent of `--workers N`: it holds the port, starts the workers, starts one again that dies, and ends them all.
+"""The parent of `--workers N`. It holds the port, starts the workers, starts a worker again that died, and ends them.
 
-Each worker has a slot: listening sockets among which the kernel spreads connections (SO_REUSEPORT; of one socket that
-all share, a burst of connections goes to whoever wakes first). The parent keeps all slots' sockets open, so what waits
-in a dead worker's queue isn't lost: another worker accepts it until the dead one's successor does. Workers are new
-interpreters and not forks: nothing that was seeded, opened or started before is shared by accident.
+Each worker has a slot: listening sockets of its own (SO_REUSEPORT), among which the kernel spreads connections. With
+one shared socket, a burst of connections would go to the worker that wakes first. The parent keeps all slots' sockets
+open, so connections in a dead worker's queue aren't lost: another worker accepts them until the slot has its own again.
+Workers are new interpreters and not forks, so they share nothing by accident that was seeded, opened or started before.
 """
 
 import asyncio
@@ -31,17 +31,20 @@ from .reload import reload_on
 from .signals import Signals
 from .sockets import bind, url_of
 
-_GRACE_S: Final = 15.0  # beyond the drain, for spans to be written; then a worker is killed
+_GRACE_S: Final = 15.0  # after the drain, to write spans; then a worker is killed
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class _StartError(Exception):
-    """A worker ended before it served, and not over its configuration."""
+    """A worker ended before it served, for another reason than its configuration."""
 
 
 async def supervise(config: Config, load: Callable[[], Config]) -> int:
-    """As app.run. Raises ConfigError where a worker can't serve the configuration."""
+    """Run the workers until a signal ends them. Returns the exit code, as `run.run` does.
+
+    Raises ConfigError where a worker can't serve the configuration.
+    """
     signals = Signals()
     signals.listen()
     count = config.proxy.workers
@@ -49,7 +52,7 @@ async def supervise(config: Config, load: Callable[[], Config]) -> int:
     metrics_sockets: list[list[socket.socket]] = [[] for _ in range(count)]
     if config.proxy.metrics_listen is not None:
         metrics_sockets = bind(config.proxy.metrics_listen, "proxy.metrics_listen", count, flag="--metrics-listen")
-    # In memory: figures are written ten times a second, and must not wait for a disk.
+    # In memory, since figures are written ten times a second and must not wait for a disk.
     memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     place = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dyno-figures-", dir=place, ignore_cleanup_errors=True) as figures:
@@ -90,15 +93,17 @@ class _Workers:
         self._alive: set[_Worker] = set()
         self._ready: dict[int, _Worker] = {}  # by slot
         self._accepting: dict[int, _Worker] = {}  # who accepts a slot's connections
-        self._reloading = asyncio.Lock()  # a worker that starts meanwhile must not miss it
-        self._in_order = True  # so far, all that were told to end did so as they should
+        self._reloading = (
+            asyncio.Lock()
+        )  # held while a configuration is handed out: a worker that starts must not miss it
+        self._in_order = True  # every worker that was told to end did so with exit code 0
 
     async def run(self, load: Callable[[], Config]) -> int:
         slots = range(len(self._sockets))
         stopping = asyncio.create_task(self._signals.stop.wait())
         keepers: list[asyncio.Task[None]] = []
         try:
-            for group in (slots[:1], slots[1:]):  # one first: what can't be served is said once
+            for group in (slots[:1], slots[1:]):  # one worker first, so that a faulty configuration is reported once
                 served = [asyncio.get_running_loop().create_future() for _ in group]
                 keepers += [asyncio.create_task(self._keep(*each)) for each in zip(group, served, strict=True)]
                 starting = asyncio.gather(*served)
@@ -120,7 +125,7 @@ class _Workers:
         return 0 if self._in_order else 1
 
     async def _keep(self, slot: int, served: "asyncio.Future[None]") -> None:
-        """Keep a worker in the slot until the end. `served` hears how the first start went."""
+        """Keep a worker in the slot until the end. `served` gets the result of the first start."""
         try:
             worker = await self._start(slot)
         except (ConfigError, _StartError) as error:
@@ -143,7 +148,7 @@ class _Workers:
             worker = again
 
     async def _start_again(self, slot: int, backoff: Backoff, lived_s: float) -> _Worker | None:
-        """Try until a worker serves; None where the proxy is to end meanwhile. `lived_s`: how long the last one did."""
+        """Try until a worker serves; None if the proxy is told to end. `lived_s`: how long the last worker lived."""
         pause_s = backoff.pause_s(lived_s)
         while True:
             with contextlib.suppress(TimeoutError):
@@ -157,7 +162,10 @@ class _Workers:
                 _LOG.error("worker %d can't be started: %s; the next try is in %g s", slot + 1, error, pause_s)
 
     async def _start(self, slot: int) -> _Worker:
-        """Returns when it serves. Raises ConfigError where it refuses the configuration, _StartError where it ends."""
+        """Start a worker and return once it serves.
+
+        Raises ConfigError where it refuses the configuration, _StartError where it ends before it serves.
+        """
         own_end, workers_end = socket.socketpair()
         descriptors = [[each.fileno() for each in bound] for bound in self._sockets]
         metrics_descriptors = [[each.fileno() for each in bound] for bound in self._metrics_sockets]
@@ -211,14 +219,17 @@ class _Workers:
             self._hand_over(slot)
 
     def _hand_over(self, slot: int) -> None:
-        """Have another worker accept the slot's connections until its own is there."""
+        """Have another worker accept the slot's connections until the slot has its own again."""
         for other in self._ready.values():
             other.link.tell(Listen(slot))
             self._accepting[slot] = other
             return
 
     async def _reload(self, config: Config) -> list[str]:
-        """Raises ConfigError where a worker refuses it; the first is asked alone, so that all have the same."""
+        """Hand the configuration to every worker. The first is asked alone: if it refuses, none has changed.
+
+        Returns the keys that need a restart. Raises ConfigError where the first refuses.
+        """
         async with self._reloading:
             taken: Taken | None = None
             for worker in list(self._ready.values()):
@@ -234,7 +245,7 @@ class _Workers:
             return taken.waiting
 
     async def _hand_config(self, worker: _Worker, config: Config) -> Taken | Refused | None:
-        """The worker's answer; None if it ended instead."""
+        """The worker's answer; None if the worker ended instead."""
         worker.link.tell(Reload(config))
         answer = await worker.link.answer()
         return None if isinstance(answer, Ready) else answer
@@ -245,7 +256,7 @@ class _Workers:
             _LOG.error("%s keeps its old configuration: %s", worker, answer.why)
 
     async def _end(self, keepers: list["asyncio.Task[None]"]) -> None:
-        """Let all drain; end them at once where a second signal asks for it; kill who doesn't end."""
+        """Let all drain. End them at once after a second signal. Kill a worker that doesn't end."""
         for bound in chain(*self._sockets, *self._metrics_sockets):
             bound.close()
         self._tell_all(Stop(at_once=False))

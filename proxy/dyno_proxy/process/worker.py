@@ -69,7 +69,7 @@ async def _work(control: socket.socket) -> int:
         while (order := await parent.order()) is not None:
             try:
                 await obey(order)
-            except Exception as error:  # noqa: BLE001  # a fault of ours: the next order must still be heard
+            except Exception as error:  # noqa: BLE001  # a fault of ours must not keep the next order from being read
                 _LOG.exception("an order from the parent failed")
                 if isinstance(order, Reload):
                     parent.tell(Refused(f"{type(error).__name__}: {error}"))

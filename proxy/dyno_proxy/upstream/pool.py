@@ -1,4 +1,4 @@
-"""Connections to one endpoint: opened, kept while they rest, handed out again."""
+"""The connections to one endpoint: they are opened, kept while idle, and used again."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ MAX_IDLE: Final = 128
 
 
 class Pool:
-    """The connections to one host and port; newest first, so that the rest ages out."""
+    """The connections to one host and port. The one that was used last is used next, so that the others age out."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Pool:
         idle_s: float = IDLE_TIMEOUT_S,
         resolve: Resolve = look_up,
     ) -> None:
-        """Through `proxy`, if there is one: with `tls` by a tunnel, else its user writes requests in absolute form."""
+        """`proxy`: the HTTP proxy on the way. With `tls` a tunnel leads through it, else requests name whole URLs."""
         self._host = host
         self._port = port
         self._tls = tls
@@ -38,14 +38,14 @@ class Pool:
         self._connect_s = connect_s
         self._idle_s = idle_s
         peer = (host, port) if proxy is None else (proxy.host, proxy.port)
-        # Shared, so that a name server that hangs holds one of the resolver's few threads and not all of them.
+        # Shared, so that a name server that hangs blocks one of the resolver's few threads, not all of them.
         self._addresses = SharedCall(lambda: resolve(*peer))
         self._idle: list[UpstreamConnection] = []  # the longest idle first
         self._ageing: asyncio.TimerHandle | None = None
         self._closed = False
 
     def resting(self) -> UpstreamConnection | None:
-        """A connection that is open and unused, or None."""
+        """An idle connection that is still open, or None."""
         now_s = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
@@ -90,7 +90,7 @@ class Pool:
             self._ageing = asyncio.get_running_loop().call_later(self._idle_s, self._age)
 
     def close(self) -> None:
-        """Keep no connection from now on; those under way serve their exchange to its end."""
+        """Keep no connection from now on. Those in use serve their exchange to its end."""
         self._closed = True
         if self._ageing is not None:
             self._ageing.cancel()
@@ -107,7 +107,7 @@ class Pool:
             raise ProxyUnreachableError(f"the HTTP proxy at {self._proxy.address}: {in_words(ending)}") from error
 
     def _age(self) -> None:
-        """Close what has rested too long, also where no request comes by."""
+        """Close the connections that have been idle too long, even if no request comes."""
         loop = asyncio.get_running_loop()
         oldest_s = loop.time() - self._idle_s
         for connection in self._idle:

@@ -1,4 +1,4 @@
-"""A request's attempts: a connection that rests or a new one, the exchange on it, and whether there is another try."""
+"""A request's attempts: on an idle connection or a new one, and once more where that is allowed."""
 
 import asyncio
 import time
@@ -23,10 +23,10 @@ async def attempt(
     replayable: Callable[[], bool],
     retries: int,
 ) -> UpstreamConnection:
-    """Have the request sent, and its response's end waited for; returns the connection that served it last.
+    """Send the request and wait for its response's end; returns the connection that served it last.
 
-    `send` does both on a connection; `replayable` says whether it could do so again. Of `retries` there may be so many,
-    each before the first byte of a response. Raises UpstreamError where no connection could be had.
+    `send` does both on a given connection, and `replayable` says whether it could do so once more. A retry happens only
+    before the first byte of a response, `retries` times at most. Raises UpstreamError where no connection could be had.
     """
     connection = endpoint.pool.resting()
     exchange.connection_reused = connection is not None
@@ -51,8 +51,8 @@ async def attempt(
         failed = exchange.broken is not None and exchange.broken[0] == "upstream_unreachable"
         if not failed or connection.responded or not replayable():
             return connection
-        # The endpoint closed a resting connection just as we took it, and has seen nothing or thrown it away: that is
-        # no retry. Any other is, and only the configuration may want it.
+        # The endpoint may have closed an idle connection just as we took it. It has then ignored the request, so
+        # sending it again isn't a retry. Any other repetition is one, and needs the configuration's leave.
         if not exchange.connection_reused and not await _may_retry(exchange, retries):
             return connection
         exchange.connection_reused = False
@@ -61,7 +61,7 @@ async def attempt(
 
 
 async def _may_retry(exchange: Exchange, retries: int) -> bool:
-    """Count another attempt and wait a little before it; False where there is none left."""
+    """Count a retry and wait a little before it; False where none is left."""
     if exchange.retries is None or exchange.retries >= retries:
         return False
     await asyncio.sleep(min(_FIRST_RETRY_S * 2**exchange.retries, _LONGEST_RETRY_S))

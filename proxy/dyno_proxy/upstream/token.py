@@ -22,8 +22,8 @@ from .single_flight import SharedCall
 
 COMMAND_TIMEOUT_S: Final = 60.0
 FILE_TIMEOUT_S: Final = 5.0
-FILE_REFRESH_S: Final = 5.0  # a file is read again so soon, and while there is traffic each second in the background
-COMMAND_REST_S: Final = 5.0  # between two fetches where one failed, or the endpoint refused its token
+FILE_REFRESH_S: Final = 5.0  # a token that was read so long ago is waited for; traffic has it read again each second
+COMMAND_REST_S: Final = 5.0  # until the next fetch after one that failed, or whose token the endpoint refused
 FILE_REST_S: Final = 1.0
 
 _MAX_TOKEN_BYTES: Final = 32 * 1024
@@ -33,11 +33,11 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class Token:
-    """A token that is fetched once for all requests that wait, kept, and fetched anew before its time is over.
+    """A token that is fetched once for all requests that wait, kept, and fetched again before it expires.
 
-    Its time is that of its `exp` claim where a command's token is a JWT that has one, else `refresh_s`. In the last
-    quarter of it (10 minutes at most) requests go on with the token they have while another is fetched. One that could
-    not be replaced serves on, unless its `exp` has passed.
+    A command's token expires at its `exp` claim, if it is a JWT that has one; any other lives for `refresh_s`. In the
+    last quarter of that time (10 minutes at most) the next token is fetched, and requests go on with the one at hand.
+    A token that could not be replaced stays in use, unless its `exp` has passed.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Token:
         command_timeout_s: float = COMMAND_TIMEOUT_S,
         command_rest_s: float = COMMAND_REST_S,
     ) -> None:
-        """Exactly one of `env`, `file`, `command`. Raises ValueError where it can't work, before any request."""
+        """Takes exactly one of `env`, `file` and `command`. Raises ValueError where that one can't work."""
         if not refresh_s > 0:
             raise ValueError("refresh_s must be more than 0 seconds")
         self._endpoint = endpoint
@@ -102,7 +102,7 @@ class Token:
             self._fetching.start()
 
     def expire(self, used: bytes) -> None:
-        """The endpoint refused `used`, as `authorization()` gave it: if it is still the one in use, it is replaced."""
+        """The endpoint refused `used`, which `authorization()` gave out. If it is still in use, it is replaced."""
         if used == self._value and (self._command is not None or self._file is not None):
             self._refused = True
 
@@ -135,7 +135,7 @@ class Token:
             self._expires_unix_s = math.inf
             lasts_s = self._refresh_s
         else:
-            # One that has just been fetched is tried, whatever it says: it may be our clock that is wrong.
+            # A token that was just fetched is tried even if it says that it has expired: our clock may be wrong.
             self._expires_unix_s = max(expires_unix_s, now_unix_s + self._rest_s)
             lasts_s = self._expires_unix_s - now_unix_s
         self._fresh_until_s = now_s + lasts_s
@@ -152,7 +152,7 @@ class Token:
     async def _read(self) -> bytes:
         try:
             async with asyncio.timeout(FILE_TIMEOUT_S):
-                return await self._reading()  # on a stalled disk one thread hangs, and no more
+                return await self._reading()  # shared: a stalled disk blocks one thread, no more
         except TimeoutError as error:
             raise ValueError(f"the token file can't be read within {FILE_TIMEOUT_S:.0f} s") from error
         except OSError as error:
@@ -168,14 +168,16 @@ def _read(file: Path) -> bytes:
 
 
 def _checked(text: bytes, source: str) -> bytes:
-    """The token in `text`, which may stand between blanks. Raises ValueError, without the text."""
+    """The token in `text`, without the blanks around it. Raises ValueError, whose message doesn't repeat the text."""
     token = text.strip()
     if not token:
         raise ValueError(f"{source} is empty")
     if len(token) > _MAX_TOKEN_BYTES:
         raise ValueError(f"{source} is too long for a token")
     if not _TOKEN.fullmatch(token):
-        raise ValueError(f"{source} is no bare token: it has a space, a line break or another control character in it")
+        raise ValueError(
+            f"{source} must be a bare token: it has a space, a line break or another control character in it"
+        )
     return token
 
 
@@ -184,7 +186,7 @@ class _Claims(msgspec.Struct):
 
 
 def _expiry(token: bytes) -> float | None:
-    """When a JWT ends, in Unix seconds; None where the token isn't one, or doesn't say."""
+    """When a JWT expires, in Unix seconds; None where the token isn't a JWT, or doesn't say when."""
     parts = token.split(b".")
     if len(parts) != 3:
         return None

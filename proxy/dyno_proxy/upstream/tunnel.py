@@ -18,6 +18,8 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 
 @dataclass(frozen=True)
 class HttpProxy:
+    """An HTTP proxy between us and an endpoint: where it is, and our credentials for it."""
+
     host: str
     port: int
     authorization: bytes | None = field(repr=False)  # the value of Proxy-Authorization
@@ -26,11 +28,11 @@ class HttpProxy:
     def of_url(cls, url: str) -> "HttpProxy":
         """From `http://[USER:PASSWORD@]HOST:PORT`, user and password percent-encoded where they need it.
 
-        Raises ValueError where the URL is no such thing; the message doesn't repeat it.
+        Raises ValueError where the URL has another form. The message doesn't repeat the URL.
         """
         parts = urlsplit(url)
         if not parts.hostname or parts.port is None:
-            raise ValueError("no http://HOST:PORT")
+            raise ValueError("must be http://HOST:PORT")
         parts.hostname.encode("idna")  # as the resolver will
         authorization = None
         if parts.username is not None:
@@ -51,7 +53,7 @@ def address(host: str, port: int) -> str:
 async def open_tunnel(connected: socket.socket, host: str, port: int, proxy: HttpProxy) -> None:
     """Ask the proxy at the socket's other end for a tunnel; afterwards the socket's next byte is the endpoint's.
 
-    Raises ProxyError. There is no time limit: the caller's covers the whole way.
+    Raises ProxyError. It has no time limit of its own: the caller's covers connecting as a whole.
     """
     loop = asyncio.get_running_loop()
     to = address(host, port).encode("ascii")
@@ -80,10 +82,10 @@ async def _read_status(connected: socket.socket, proxy: HttpProxy) -> int:
             raise ProxyProtocolError(f"the HTTP proxy at {proxy.address} closed the connection during CONNECT")
         head += data
         if not head.startswith(_BEGIN[: len(head)]) or len(head) > _MAX_HEAD_BYTES:
-            raise ProxyProtocolError(f"what answers at {proxy.address} is no HTTP proxy")
+            raise ProxyProtocolError(f"what answers at {proxy.address} isn't an HTTP proxy")
     match = _STATUS.match(head)
     if match is None:
-        raise ProxyProtocolError(f"what answers at {proxy.address} is no HTTP proxy")
+        raise ProxyProtocolError(f"what answers at {proxy.address} isn't an HTTP proxy")
     status = int(match.group(1))
     # In TLS the client speaks first: bytes behind a success can't be the endpoint's. A refusal may have a body.
     if 200 <= status < 300 and not head.endswith(_HEAD_END):
