@@ -1,4 +1,4 @@
-"""Training logs of Cerebras' model zoo as the table `training`: the published benchmark's second table comes out of it."""
+"""Training logs of Cerebras' model zoo as the table `training`: the published second table comes out of it."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rigs.imports import imported
 from rigs.shared_data import SHARED, needs_shared
 
 LOG = SHARED / "data" / "cerebras_llama2_7b_train.log"
-# The published table: batch size, global rate, total seconds, samples/s over the total, final loss, seconds outside training.
+# As published: batch size, global rate, total seconds, samples/s over the total, final loss, seconds outside training.
 PUBLISHED = [
     (256, 32.86, 8615, 5.94, 5.87924, 7057),
     (512, 33.27, 4151, 24.67, 6.32152, 1073),

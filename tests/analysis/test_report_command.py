@@ -33,7 +33,7 @@ def test_published_file(tmp_path: Path) -> None:
     assert cells(out, "avg response length, tokens")[:4] == ["326.0", "79.1", "330.7", "81.8"]
     assert cells(out, "success rate")[:5] == ["10/10", "10/10", "10/10", "10/10", "equal"]
     assert cells(out, "latency metis : sophia")[2] == "3.08"
-    # The published benchmark: 5.01 s - 0.2 ms a token, 1.06 s + 6.8 ms; Theil-Sen's slopes -5 to 8 and -7 to 19 ms; undecided.
+    # As published: 5.01 s - 0.2 ms a token, 1.06 s + 6.8 ms; Theil-Sen's slopes -5 to 8 and -7 to 19 ms; undecided.
     undecided = "undecided, more lengths needed"
     assert cells(out, "metis", "least squares", "10", "30 to 132", "5.006")[1::2] == ["-0.24", undecided]
     assert cells(out, "sophia", "least squares", "10", "41 to 146", "1.064")[1::2] == ["6.82", undecided]

@@ -1,4 +1,4 @@
-"""The rows of a folder's journals, read by the format's own words (docs/spans.md) and no code of ours."""
+"""The rows of a folder's journals, read as docs/spans.md describes the format, without any code of Dyno."""
 
 import json
 import zlib
