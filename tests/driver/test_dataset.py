@@ -169,25 +169,25 @@ def test_a_lone_surrogate_is_mended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("p.json", "[]", "no questions in it"),
-        ("p.json", "", "no questions in it"),
-        ("p.jsonl", "\n\n", "no questions in it"),
-        ("p.csv", "", "no questions in it"),
-        ("p.csv", "question,context\n", "no questions in it"),
-        ("p.json", '{"version": "1.1", "data": []}', "no questions in it"),
+        ("p.json", "[]", "has no questions"),
+        ("p.json", "", "has no questions"),
+        ("p.jsonl", "\n\n", "has no questions"),
+        ("p.csv", "", "has no questions"),
+        ("p.csv", "question,context\n", "has no questions"),
+        ("p.json", '{"version": "1.1", "data": []}', "has no questions"),
         ("p.json", '[{"text": "x", "label": 1}]', "record 1 has no question"),
-        ("p.csv", "text,label\nx,1\n", "(text, label)"),
+        ("p.csv", "text,label\nx,1\n", "(its columns: text, label)"),
         ("p.jsonl", '{"question": "a"}\n{"question": " "}\n', "record 2 has no question"),
         ("p.json", '{"question": "a"', "not JSON"),
-        ("p.json", '["a"]', "record 1 is no object"),
-        ("p.json", "7", "neither a list of records nor SQuAD's shape"),
-        ("p.json", '{"data": [{"title": "t", "paragraphs": [{"qas": [{}]}]}]}', "article 1 isn't of SQuAD's shape"),
+        ("p.json", '["a"]', "record 1 must be an object"),
+        ("p.json", "7", "must be a list of records, or have SQuAD's shape"),
+        ("p.json", '{"data": [{"title": "t", "paragraphs": [{"qas": [{}]}]}]}', "article 1 doesn't have SQuAD's shape"),
         ("p.jsonl", '{"question": "a"}\n{"question":\n', "line 2 is not JSON"),
-        ("p.jsonl", "[1]\n", "line 1 is no object"),
-        ("p.json", '[{"question": "a", "id": 1}, {"question": "b", "id": "1"}]', "the id '1' stands twice"),
+        ("p.jsonl", "[1]\n", "line 1 must be an object"),
+        ("p.json", '[{"question": "a", "id": 1}, {"question": "b", "id": "1"}]', "two records have the id '1'"),
         ("p.json", '[{"question": "a", "id": "' + "x" * 201 + '"}]', "an id of over 200 characters"),
-        ("p.json", '[{"question": "a", "answers": [["b"]]}]', "answers of no known shape"),
-        ("p.csv", "question,question\na,b\n", "the column 'question' stands twice"),
+        ("p.json", '[{"question": "a", "answers": [["b"]]}]', "answers of an unknown shape"),
+        ("p.csv", "question,question\na,b\n", "the column 'question' is there twice"),
         ("p.csv", 'question\n"a\n', "not readable as csv"),
         ("p.parquet", "no parquet", "not readable as parquet"),
         ("p.txt", "question", "a file must end in .json"),
@@ -208,7 +208,7 @@ def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
     """Columns alone are no questions."""
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"question": pa.array([], pa.string())}), path)
-    with pytest.raises(WrongUseError, match="no questions in it"):
+    with pytest.raises(WrongUseError, match="has no questions"):
         load_prompts(str(path), 1)
 
 

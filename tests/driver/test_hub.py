@@ -129,4 +129,4 @@ async def test_a_set_without_questions(tmp_path: Path) -> None:
     async with fake_hub("me/labels", {"README.md": b"", "validation.parquet": sink.getvalue()}, []) as url:
         code, _, err = await load("me/labels", environment(tmp_path, HF_ENDPOINT=url))
     assert code == 1
-    assert "(text, label)" in err
+    assert "(its columns: text, label)" in err

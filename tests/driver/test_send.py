@@ -136,7 +136,7 @@ async def test_an_answer_that_takes_too_long() -> None:
 
     async with fake_proxy({"metis": script}) as proxy:
         answer = await ask(proxy, Parameters(None, None, None, True, timeout_s=0.2))
-    assert answer.error == "no whole answer within 0.2 s"
+    assert answer.error == "no complete answer within 0.2 s"
     assert answer.latency_s is not None
     assert 0.2 <= answer.latency_s < 20
 
@@ -155,7 +155,7 @@ async def test_an_answer_without_end() -> None:
 
     async with fake_proxy({"metis": script}) as proxy:
         answer = await ask(proxy)
-    assert answer.error == "an answer of over 64 MiB, not read further"
+    assert answer.error == "the answer is over 64 MiB; the rest was not read"
     assert written < 2 * 64 * 2**20
 
 
@@ -204,7 +204,7 @@ async def test_another_server_is_no_proxy(document: Any) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with ProxyClient(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
-        with pytest.raises(WrongUseError, match="not as Dyno's proxy does"):
+        with pytest.raises(WrongUseError, match="isn't a Dyno proxy"):
             await client.endpoints()
     await runner.cleanup()
 
@@ -213,9 +213,9 @@ async def test_another_server_is_no_proxy(document: Any) -> None:
     ("models", "model", "says"),
     [
         (["only"], "only", None),
-        (["a", "b"], None, "endpoint 'metis' has no model, and offers a, b; set 'model' in"),
-        ([], None, "offers none"),
-        (None, None, "doesn't tell one"),
+        (["a", "b"], None, "endpoint 'metis' has no model configured, and its /v1/models lists a, b; set 'model' in"),
+        ([], None, "lists none"),
+        (None, None, "names none"),
     ],
 )
 async def test_the_model_of_an_endpoint_without_one(
@@ -240,7 +240,9 @@ def test_select_keeps_the_order_asked_for() -> None:
     metis, sophia = (Endpoint(name, "http://x/v1", "m", None, None, None, None) for name in ("metis", "sophia"))
     assert select([metis, sophia], ("sophia", "metis")) == [sophia, metis]
     assert select([metis, sophia], None) == [metis, sophia]
-    with pytest.raises(WrongUseError, match=r"no endpoint 'sofia'; did you mean 'sophia'\? configured: metis, sophia"):
+    with pytest.raises(
+        WrongUseError, match=r"no endpoint 'sofia'; did you mean 'sophia'\? configured endpoints: metis, sophia"
+    ):
         select([metis, sophia], ("sofia",))
     with pytest.raises(WrongUseError, match="the proxy has no endpoints"):
         select([], None)

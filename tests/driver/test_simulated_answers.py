@@ -145,7 +145,7 @@ def test_sophia_counts_two_prompt_tokens_more() -> None:
         (b'{"messages": [{"role": "user", "content": 3}]}', "content"),
         (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}', "max_tokens"),
         (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": true}', "max_tokens"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', "n:"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', "n must be 1"),
     ],
 )
 def test_a_wrong_body_is_named(body: bytes, message: str) -> None:
