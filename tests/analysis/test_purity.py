@@ -18,7 +18,7 @@ PURE = sorted(
 
 
 def test_the_pure_modules_are_these() -> None:
-    """The modules that promise it, so that none loses the promise unseen."""
+    """The modules whose docstrings say 'Pure' are those listed, so that none loses the word unnoticed."""
     assert PURE == [
         "compaction.retention",
         "ingest.failures",
@@ -52,7 +52,7 @@ def test_the_pure_modules_are_these() -> None:
 
 
 def test_pure_modules_import_no_io() -> None:
-    """In a process of their own they bring in no duckdb, no asyncio, no aiohttp, no rich."""
+    """Imported in a fresh process, they import no duckdb, asyncio, aiohttp or rich."""
     names = ", ".join(f"dyno_analysis.{name}" for name in PURE)
     code = f"import sys, {names}; print(sorted({{'duckdb', 'asyncio', 'aiohttp', 'rich'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
@@ -61,7 +61,7 @@ def test_pure_modules_import_no_io() -> None:
 
 @pytest.mark.parametrize("name", PURE)
 def test_pure_modules_read_no_clock_and_no_file(name: str) -> None:
-    """Time is an argument, and so is whatever was read."""
+    """They neither read a clock nor open a file: times and contents are arguments."""
     tree = ast.parse((PACKAGE / f"{name.replace('.', '/')}.py").read_text("utf-8"))
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
