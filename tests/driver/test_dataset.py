@@ -48,7 +48,7 @@ def test_science_covers_its_domains() -> None:
 
 @pytest.mark.parametrize("prompt", load_prompts("science", 1000).prompts, ids=lambda prompt: prompt.prompt_id)
 def test_science_can_be_scored(prompt: Prompt) -> None:
-    """Each passage has 60 to 140 words, and holds every reference answer, which is short."""
+    """Each passage has 60 to 140 words and contains every reference answer; the answers are short."""
     assert prompt.context is not None
     assert 60 <= len(prompt.context.split()) <= 140
     assert prompt.reference_answers
@@ -65,7 +65,7 @@ def test_the_published_prompt() -> None:
 
 @pytest.mark.parametrize("shape", ["json", "data.json", "jsonl", "lines.json", "csv", "parquet"])
 def test_the_same_records_from_every_format(tmp_path: Path, shape: str) -> None:
-    """A record reads the same from each format: ids keep their zeros, dates stay text, the order stays."""
+    """A record is the same from each format: ids keep their zeros, dates stay text, and the order is kept."""
     second = {
         "id": "008",
         "question": "NA",
@@ -161,7 +161,7 @@ def test_a_prompt_is_sent_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_lone_surrogate_is_mended(tmp_path: Path) -> None:
-    """What JSON can spell and UTF-8 can't is replaced on reading, so what is stored is what was sent."""
+    """A text that JSON can spell but UTF-8 can't hold is replaced on reading, so what is stored is what was sent."""
     [prompt] = load_prompts(saved(tmp_path, "p.json", '[{"prompt": "a\\ud800b"}]'), 1).prompts
     assert prompt.prompt == "a?b"
 
@@ -194,7 +194,7 @@ def test_a_lone_surrogate_is_mended(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_wont_do(tmp_path: Path, name: str, content: str, says: str) -> None:
-    """A file without questions, or not what its name says, is one line that names the file and what is wrong."""
+    """For a file without questions, or whose content doesn't fit its name, one line names it and what is wrong."""
     path = saved(tmp_path, name, content)
     with pytest.raises(WrongUseError) as raised:
         load_prompts(path, 10)
@@ -205,7 +205,7 @@ def test_a_file_that_wont_do(tmp_path: Path, name: str, content: str, says: str)
 
 
 def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
-    """Columns alone are no questions."""
+    """A file with columns but no rows has no questions."""
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"question": pa.array([], pa.string())}), path)
     with pytest.raises(WrongUseError, match="has no questions"):
@@ -222,7 +222,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["missing.json", "no/such/missing.csv", "./missing", "sciense"])
 def test_a_missing_file_names_the_ready_set(spec: str) -> None:
-    """A path that isn't there, or a misspelt set, says so and names `science`."""
+    """For a path that doesn't exist, or a misspelt set, the error says so and names `science`."""
     with pytest.raises(WrongUseError, match=r"(no such file|no such set or file).*science"):
         load_prompts(spec, 1)
 

@@ -154,7 +154,7 @@ async def test_an_endpoint_that_is_down(tmp_path: Path) -> None:
 
 
 async def test_a_failed_warm_up_is_no_failure(tmp_path: Path) -> None:
-    """Warm-ups don't count: where they alone fail, the run is a success."""
+    """Warm-ups don't count: if only they fail, the run is a success."""
     answer = answering("x")
 
     async def script(request: web.Request) -> web.StreamResponse:
@@ -197,7 +197,7 @@ async def test_a_signal_keeps_what_was_measured(tmp_path: Path, number: signal.S
 
 
 async def test_a_proxy_that_goes_away(tmp_path: Path) -> None:
-    """Without its proxy a run ends, says so, and keeps what was measured."""
+    """If the proxy disappears, the run ends, says so, and keeps what was measured."""
     answer = answering("x")
     gone = asyncio.Event()
 
@@ -218,7 +218,7 @@ async def test_a_proxy_that_goes_away(tmp_path: Path) -> None:
 
 
 async def test_what_an_endpoint_says_can_be_stored(tmp_path: Path) -> None:
-    """Text that JSON can spell and UTF-8 can't doesn't cost the run its answers."""
+    """The run's answers are kept even if one has text that JSON can spell but UTF-8 can't hold."""
     document = b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "stop"}]}'
 
     async def script(_request: web.Request) -> web.StreamResponse:

@@ -75,7 +75,7 @@ async def test_time_to_first_token_ends_at_output() -> None:
 
 
 async def test_an_answer_in_one_piece() -> None:
-    """Unstreamed there is no time to first token, and no stream options are sent."""
+    """A request that isn't streamed has no time to first token, and sends no stream options."""
     async with fake_proxy({"metis": answering("42", server="dyno-simulate")}) as proxy:
         answer = await ask(proxy, WHOLE)
     assert (answer.text, answer.finish_reason, answer.error, answer.ttft_s) == ("42", "stop", None, None)
@@ -85,7 +85,7 @@ async def test_an_answer_in_one_piece() -> None:
 
 
 async def test_a_server_that_ignores_stream() -> None:
-    """A whole body where a stream was asked for is read all the same; its first token is unknown."""
+    """If a stream was asked for and a whole body comes, the body is read; its time to first token is unknown."""
     document = {"choices": [{"index": 0, "message": {"content": "42"}, "finish_reason": "stop"}]}
     async with fake_proxy({"metis": saying(200, document)}) as proxy:
         answer = await ask(proxy)
@@ -180,7 +180,7 @@ def test_only_what_is_given_is_sent(parameters: Parameters, expected: Mapping[st
 
 
 async def test_no_proxy() -> None:
-    """Where nothing listens, one line says how to start a proxy; once it had been there, it is gone."""
+    """If nothing listens, one line says how to start a proxy; if the proxy answered before, it says that it is gone."""
     async with fake_proxy({"metis": answering("42")}) as proxy:
         url = proxy.url
     async with ProxyClient(url) as client:
@@ -221,7 +221,7 @@ async def test_another_server_is_no_proxy(document: Any) -> None:
 async def test_the_model_of_an_endpoint_without_one(
     models: list[str] | None, model: str | None, says: str | None
 ) -> None:
-    """An endpoint without a configured model is asked which it has; only a single one will do."""
+    """An endpoint without a configured model is asked which models it has; it must have exactly one."""
     document = {"error": {"message": "not here"}} if models is None else {"data": [{"id": name} for name in models]}
     script = saying(404 if models is None else 200, document)
     async with fake_proxy({"metis": script}, {"metis": {"model": None}}) as proxy, ProxyClient(proxy.url) as client:

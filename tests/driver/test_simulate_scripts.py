@@ -198,7 +198,7 @@ async def test_a_stall_ends_when_the_client_leaves() -> None:
 
 
 async def test_bytes_without_a_head() -> None:
-    """`wire` says anything at all in a response's place, and the connection ends."""
+    """`wire` can send any bytes instead of a response, and then the connection ends."""
     async with fake_upstream([{"wire": "HTTP/9.9 hello\r\n"}, {"wire": "\x00"}]) as upstream:
         answer = await exchange(upstream.url, request_bytes("GET", "/v1/any", close=False))
     assert b"".join(data for _, data in answer.reads) == b"HTTP/9.9 hello\r\n\x00"
@@ -282,7 +282,7 @@ def test_a_wrong_script_is_refused_in_one_line(script: str, message: str) -> Non
 
 
 async def test_a_wrong_script_in_a_header_is_a_400() -> None:
-    """The client hears what is wrong with its script."""
+    """The response says what is wrong with the client's script."""
     async with fake_upstream() as upstream:
         answer = await exchange(upstream.url, request_bytes("GET", "/v1/a", ("x-dyno-script", "[{}]")))
     assert answer.status == 400
