@@ -110,11 +110,11 @@ def _constants(attributes: Sequence[Attribute]) -> list[str]:
     """columns.py's constants."""
     of_attributes = {a.column for a in attributes}
     return [
-        "# The columns of a row that are no attribute's, with their types. The map stands last in a row.",
+        "# The columns of a row that don't come from an attribute, with their types. The map is a row's last column.",
         "OWN_COLUMNS: Final = (",
         *(f'    ("{name}", "{kind}"),' for name, kind in _columns(attributes) if name not in of_attributes),
         ")",
-        "# Attribute, its column, the column's type; in the columns' order.",
+        "# An attribute, its column and the column's type, in the order of the columns.",
         "ATTRIBUTE_COLUMNS: Final = (",
         *(f'    ("{a.name}", "{a.column}", "{a.type}"),' for a in attributes if a.column is not None),
         ")",

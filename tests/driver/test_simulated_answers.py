@@ -73,7 +73,7 @@ def test_the_same_request_gives_the_same_reply_in_any_order() -> None:
 
 @given(st.floats(0.01, 100), st.floats(0.001, 10), st.integers(0, 1000))
 def test_the_fixed_part_is_always_positive(fixed_s: float, spread_s: float, seed: int) -> None:
-    """However wide the spread, no time is drawn that couldn't pass."""
+    """However wide the spread is, a drawn time is never negative."""
     assert draw_fixed_s(fixed_s, spread_s, random_stream(seed)) >= 0.3 * fixed_s
 
 
@@ -109,7 +109,7 @@ def test_a_stream_sends_one_token_a_write_on_an_absolute_schedule() -> None:
 
 
 def test_the_answer_is_the_sentence_nearest_to_the_question() -> None:
-    """A passage is answered from, visibly by a simulator, at exactly the length asked for."""
+    """The answer comes from the passage, says that it is simulated, and has exactly the given length."""
     assert best_sentence(PROMPT) == "The stadium stands in Santa Clara."
     assert best_sentence("no passage here") is None
     for tokens in (1, 5, 40, 150):
@@ -142,7 +142,7 @@ def test_sophia_counts_two_prompt_tokens_more() -> None:
         (b'{"messages": [{"role": "user", "content": 3}]}', "content"),
         (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}', "max_tokens"),
         (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": true}', "max_tokens"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', "n:"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', "n must be 1"),
     ],
 )
 def test_a_wrong_body_is_named(body: bytes, message: str) -> None:

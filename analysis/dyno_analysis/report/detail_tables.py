@@ -9,7 +9,7 @@ from .tables import LENGTHS_SAMPLED, titled
 
 
 def failure_table(comparison: Comparison) -> Table | None:
-    """Each endpoint's ends other than ok; None where all was ok."""
+    """How each endpoint's requests ended that weren't ok; None if all were ok."""
     if not comparison.failures:
         return None
     totals = {name: row.requests for name, row in comparison.figures.items()}
@@ -77,7 +77,7 @@ def instrument_table(comparison: Comparison) -> Table:
 
 
 def mirror_table(comparison: Comparison) -> Table | None:
-    """How many requests a mirror sent again, and how many of them make pairs; None where that isn't the question."""
+    """How many requests a mirror sent again, and how many make pairs; None unless pairs are made by mirror."""
     if not comparison.by_mirror:
         return None
     table = []
@@ -102,7 +102,7 @@ def mirror_table(comparison: Comparison) -> Table | None:
 
 
 def quality_table(comparison: Comparison) -> Table | None:
-    """SQuAD's scores; None where no answer has a reference."""
+    """SQuAD's scores; None if no answer has a reference."""
     if not comparison.quality:
         return None
     table = [[q.endpoint, str(q.n), percent(q.exact_match), percent(q.f1)] for q in comparison.quality]
@@ -150,7 +150,7 @@ def distribution_table(comparison: Comparison) -> Table:
 
 
 def throughput_table(comparison: Comparison) -> Table:
-    """How a request's output throughput goes with the lengths of answer and prompt."""
+    """How requests' output throughput varies with the lengths of their answers and prompts."""
     table = []
     for name in comparison.endpoints:
         points, correlations = comparison.lengths[name], comparison.correlations[name]

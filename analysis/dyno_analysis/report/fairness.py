@@ -1,4 +1,4 @@
-"""What makes a comparison less than fair, or a figure less than it seems, found from the data itself. Pure."""
+"""Finds in the data what makes a comparison unfair, or a figure misleading. Pure."""
 
 from dyno_analysis.query.row_types import PairBalanceRow
 from dyno_analysis.render.table import count
@@ -7,7 +7,7 @@ from .comparison import Comparison
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """One sentence each; an empty list means that nothing was found, not that nothing is there."""
+    """One note per finding. An empty list means that nothing was found, not that the comparison is fair."""
     return [
         *_sources(comparison),
         *_prompts(comparison),

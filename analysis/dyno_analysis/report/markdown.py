@@ -1,4 +1,4 @@
-"""The report as Markdown, with every field of the one that the published benchmark wanted. Pure."""
+"""The report as Markdown, with every field that the published benchmark asked for. Pure."""
 
 from collections.abc import Sequence
 
@@ -50,7 +50,7 @@ def markdown(comparison: Comparison, results_name: str) -> str:
 
 
 def caveats(comparison: Comparison) -> list[str]:
-    """Fairness notes, and what an imported file's own figures are."""
+    """The fairness notes, and the figures of an imported file that aren't what their names say."""
     found = [*fairness.notes(comparison), *discrepancies.discrepancies(comparison)]
     return found or ["Nothing found that speaks against the comparison."]
 
