@@ -1,4 +1,4 @@
-"""telemetry.py: nothing is lost without a count, nothing reaches traffic, and OTLP gets what the sampler says."""
+"""telemetry.py: every loss is counted, no fault affects traffic, and OTLP gets the spans that the sampler chooses."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ WAIT_S: Final = 60.0
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_… variables of whoever runs the tests don't count; OTLP's batches don't wait for five seconds."""
+    """OTEL_… variables of the person who runs the tests are removed, and OTLP's batches don't wait for five seconds."""
     for name in ("ENDPOINT", "TRACES_ENDPOINT", "PROTOCOL", "TRACES_PROTOCOL"):
         monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
     for name in ("SERVICE_NAME", "RESOURCE_ATTRIBUTES", "TRACES_SAMPLER", "TRACES_SAMPLER_ARG", "SDK_DISABLED"):
@@ -50,7 +50,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Rig:
-    """Telemetry on a folder."""
+    """Telemetry that writes into a folder."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
@@ -86,7 +86,8 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 
 
 def test_what_is_recorded_is_on_disk_within_a_quarter_second(rig: Callable[..., Rig]) -> None:
-    """Without a flush or an end: so much a kill may lose, and no more (a busy machine is given longer)."""
+    """A span is on disk in time without a flush or an end: a kill loses no more than this (a busy machine gets
+    longer)."""
     each = rig()
     started_s = time.monotonic()
     each.put(record())
@@ -97,7 +98,7 @@ def test_what_is_recorded_is_on_disk_within_a_quarter_second(rig: Callable[..., 
 
 
 def test_flush_and_close_put_everything_on_disk(rig: Callable[..., Rig]) -> None:
-    """More than one write's worth, in order, each once; a second close is no error."""
+    """More records than one write takes are written in order, each once. A second close is no error."""
     each = rig()
     each.put(*(record(span_id=number) for number in range(1, 2501)))
     assert each.telemetry.flush(WAIT_S)
@@ -120,7 +121,7 @@ def test_every_request_has_a_row_whatever_its_flag(rig: Callable[..., Rig], *, s
 
 
 def test_counters_are_right_at_once(rig: Callable[..., Rig]) -> None:
-    """They don't wait for the thread."""
+    """The counters that must be right at once don't wait for the thread."""
     each = rig()
     each.telemetry.started("metis")
     assert each.value("dyno_active_requests", endpoint="metis") == 1
@@ -131,7 +132,7 @@ def test_counters_are_right_at_once(rig: Callable[..., Rig]) -> None:
 
 
 def test_the_journals_lag(rig: Callable[..., Rig]) -> None:
-    """It is the age of the oldest record that isn't on disk yet, and nothing once all are."""
+    """The journal's lag is the age of the oldest record that isn't on disk yet, and 0 once all are."""
     each = rig()
     assert each.telemetry.lag_s() == 0.0
     ages_s = []
@@ -149,7 +150,8 @@ def test_the_journals_lag(rig: Callable[..., Rig]) -> None:
 
 
 def test_a_full_queue_drops_and_counts(rig: Callable[..., Rig]) -> None:
-    """Faster than the thread comes by: memory is bounded, `record` doesn't wait, and written + dropped = recorded."""
+    """If records come faster than they are written, memory is bounded, `record` doesn't wait, and written + dropped =
+    recorded."""
     each = rig(queue_records=10)
     each.put(*(record(span_id=number) for number in range(1, 1001)))
     assert each.telemetry.flush(WAIT_S)
@@ -164,7 +166,7 @@ def test_a_full_queue_drops_and_counts(rig: Callable[..., Rig]) -> None:
 
 
 def test_chunk_times_count_against_the_queue(rig: Callable[..., Rig]) -> None:
-    """A few endless streams can't fill the memory either; one alone is always taken."""
+    """A few endless streams can't fill the memory either. A single one is always taken."""
     each, chunks = rig(), QUEUE_BYTES // 40
     each.put(*(record(span_id=number, chunk_offsets_us=(5,) * chunks) for number in (1, 2)))
     assert each.telemetry.close(WAIT_S)
@@ -173,7 +175,7 @@ def test_chunk_times_count_against_the_queue(rig: Callable[..., Rig]) -> None:
 
 
 def test_after_the_end_records_are_counted_drops(rig: Callable[..., Rig]) -> None:
-    """A request that outlives the drain isn't lost unseen."""
+    """A request that ends after the drain is counted as lost."""
     each = rig()
     each.telemetry.close(WAIT_S)
     each.put(record())
@@ -182,7 +184,10 @@ def test_after_the_end_records_are_counted_drops(rig: Callable[..., Rig]) -> Non
 
 
 def test_an_exception_stays_inside(rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture) -> None:
-    """A record that nobody foresaw costs itself: the caller sees nothing, the thread goes on, the loss is counted."""
+    """If a record raises an exception, only it is lost, and counted.
+
+    The caller sees nothing, and the thread goes on.
+    """
     each = rig()
     unforeseen = [record(baggage=None), record(chunk_offsets_us=None), record(status=object())]
     each.put(record(span_id=1), *unforeseen, *unforeseen, record(span_id=2))
@@ -198,7 +203,10 @@ def test_an_exception_stays_inside(rig: Callable[..., Rig], caplog: pytest.LogCa
 
 
 def test_a_disk_fault_is_counted(rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture) -> None:
-    """The folder becomes a file under the running proxy: drops, one line in the log, and then writing again."""
+    """If the folder becomes a file while the proxy runs, spans are dropped with one line in the log.
+
+    Later they are written.
+    """
     each = rig()
     shutil.rmtree(each.folder)
     each.folder.touch()
@@ -215,7 +223,7 @@ def test_a_disk_fault_is_counted(rig: Callable[..., Rig], caplog: pytest.LogCapt
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path) -> None:
-    """Before any traffic, and no thread is left behind."""
+    """The fault is found before any traffic, and no thread is left behind."""
     (tmp_path / "spans").touch()
     threads = threading.active_count()
     with pytest.raises(SetupError, match="is a file"):
@@ -224,9 +232,9 @@ def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path
 
 
 def test_the_thread_gives_way(rig: Callable[..., Rig]) -> None:
-    """While thousands of spans are built, another thread that needs the interpreter gets it soon, not each 5 ms.
+    """While thousands of spans are built, another thread that needs the GIL gets it soon, not only after 5 ms.
 
-    Beside a thread that never gives way it waits for those 5 ms: measured in turns, a busy machine slows both.
+    Beside a thread that never yields it would wait for 5 ms. Both are measured in turns, as a busy machine slows both.
     """
     each = rig()
 
@@ -245,7 +253,7 @@ def test_the_thread_gives_way(rig: Callable[..., Rig]) -> None:
 
 
 def wait_beside(work: Callable[[], object]) -> float:
-    """How long this thread waits for the interpreter while another one works, in the median."""
+    """The median time for which this thread waits for the GIL while another one works."""
     working = threading.Thread(target=work)
     working.start()
     waits_s = []
@@ -257,7 +265,8 @@ def wait_beside(work: Callable[[], object]) -> float:
 
 
 def test_record_is_cheap(rig: Callable[..., Rig]) -> None:
-    """It runs on the event loop after each request: some 10 µs of CPU (the bound here is a slow machine's)."""
+    """`record` runs on the event loop after each request, and takes some 10 µs of CPU (the limit here is for a slow
+    machine)."""
     each = rig()
     sources = [record(span_id=number) for number in range(1, 5001)]
     best_s = min(timed(each.telemetry.record, sources[first : first + 500]) for first in range(0, 5000, 500))
@@ -275,7 +284,7 @@ def timed(call: Callable[[Record], None], sources: list[Record]) -> float:
 
 
 class Receiver:
-    """A real OTLP receiver: what reached it, decoded."""
+    """A real OTLP receiver, and the decoded messages that reached it."""
 
     def __init__(self) -> None:
         self.resources: list[ResourceSpans] = []
@@ -290,7 +299,7 @@ class Receiver:
 
 @pytest.fixture
 async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
-    """Listens for OTLP over HTTP, and OTEL_EXPORTER_OTLP_ENDPOINT says so."""
+    """Listens for OTLP over HTTP, and sets OTEL_EXPORTER_OTLP_ENDPOINT to its address."""
     each = Receiver()
 
     async def traces(request: web.Request) -> web.Response:
@@ -320,7 +329,8 @@ async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> A
 
 
 async def test_otlp_gets_the_span(rig: Callable[..., Rig], receiver: Receiver) -> None:
-    """Decoded from protobuf: ids, kind, times, attributes, resource, scope and schema, beside the journal's row."""
+    """The span decoded from protobuf agrees with the journal's row: ids, kind, times, attributes, resource, scope,
+    schema."""
     each = rig()
     each.put(record(), record(span_id=2, outcome="http_error", error_type="500", status=500, tracestate="a=1"))
     assert await asyncio.to_thread(each.telemetry.close, WAIT_S)
@@ -372,7 +382,7 @@ async def test_the_sampler_decides_what_otlp_gets(
     argument: str | None,
     sent: set[str],
 ) -> None:
-    """OTEL_TRACES_SAMPLER as in the SDK; all spans are in the journal whatever it says."""
+    """OTEL_TRACES_SAMPLER works as in the SDK. The journal has all spans, whatever it says."""
     for name, value in (("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", argument)):
         if value is not None:
             monkeypatch.setenv(name, value)
@@ -394,7 +404,7 @@ async def test_the_sampler_decides_what_otlp_gets(
 
 
 async def test_a_mended_value_costs_no_batch(rig: Callable[..., Rig], receiver: Receiver) -> None:
-    """Protobuf holds neither 10**30 nor half a surrogate: such a span arrives with the others."""
+    """Protobuf can hold neither 10**30 nor a lone surrogate. A span with such a value still arrives with the others."""
     each = rig()
     each.put(record(span_id=1), record(span_id=2, seed=10**30, model="\ud800"), record(span_id=3))
     assert await asyncio.to_thread(each.telemetry.close, WAIT_S)
@@ -405,7 +415,7 @@ async def test_a_mended_value_costs_no_batch(rig: Callable[..., Rig], receiver: 
 async def test_the_services_name_is_the_users(
     rig: Callable[..., Rig], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come before ours."""
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override our defaults."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "theirs")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.version=9,deployment.environment.name=test")
     each = rig()
@@ -418,7 +428,7 @@ async def test_the_services_name_is_the_users(
 
 
 def test_otlp_over_grpc(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_EXPORTER_OTLP_PROTOCOL=grpc, against a real gRPC server."""
+    """With OTEL_EXPORTER_OTLP_PROTOCOL=grpc, spans reach a real gRPC server."""
     receiver = Receiver()
 
     class Service(TraceServiceServicer):
@@ -444,7 +454,7 @@ def test_otlp_over_grpc(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_collector_that_refuses_is_counted(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its spans are drops of OTLP's own; the journal has them."""
+    """Spans that OTLP loses are counted as OTLP's drops. The journal has them."""
 
     async def refuse(_request: web.Request) -> web.Response:
         return web.Response(status=400)
@@ -459,7 +469,8 @@ async def test_a_collector_that_refuses_is_counted(rig: Callable[..., Rig], monk
 
 
 async def test_a_stalled_collector_holds_nothing_up(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It never answers: the journal is written, OTLP's queue is bounded, its drops counted, the end comes in time."""
+    """If the collector never answers, the journal is written, OTLP's queue is bounded, its drops count, the end is in
+    time."""
 
     async def stall(_request: web.Request) -> web.Response:
         await asyncio.Event().wait()
@@ -494,7 +505,7 @@ async def test_a_stalled_collector_holds_nothing_up(rig: Callable[..., Rig], mon
 def test_a_bad_otlp_setting_is_an_error_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
-    """One line that names the variable."""
+    """The fault is one line that names the variable."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     monkeypatch.setenv(name, value)
     with pytest.raises(SetupError) as raised:
@@ -506,7 +517,7 @@ def test_a_bad_otlp_setting_is_an_error_at_the_start(
 async def test_otlp_can_be_switched_off(
     rig: Callable[..., Rig], receiver: Receiver, monkeypatch: pytest.MonkeyPatch, off: tuple[str, str]
 ) -> None:
-    """By the SDK's own variables; the journal stays."""
+    """The SDK's own variables switch OTLP off. The journal is still written."""
     monkeypatch.setenv(*off)
     each = rig()
     each.put(record())
@@ -516,7 +527,7 @@ async def test_otlp_can_be_switched_off(
 
 
 def test_exporters_are_imported_only_where_configured() -> None:
-    """They take longer than all the rest of the proxy's start."""
+    """Without OTLP its exporters aren't imported. Their import takes longer than the rest of the proxy's start."""
     program = (
         "import sys, dyno_proxy.telemetry.telemetry\n"
         "print([name for name in sys.modules if 'exporter' in name or name in ('grpc', 'requests', 'duckdb')])"
