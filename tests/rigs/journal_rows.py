@@ -47,7 +47,7 @@ def parsed(line: bytes) -> dict[str, Any]:
 
 
 def by_duckdb(*paths: Path) -> list[dict[str, Any]]:
-    """The rows as a plain DuckDB reads them, with the columns named and a torn line passed over."""
+    """The rows as a plain DuckDB reads them, with explicit columns. An incomplete line is ignored."""
     columns = ", ".join(f"{column}: '{_DUCKDB_TYPES[kind]}'" for column, kind in COLUMNS)
     files = ", ".join(f"'{path}'" for path in paths)
     with duckdb.connect() as connection:
