@@ -6,7 +6,6 @@ ClickHouse is the real engine (chdb) behind its HTTP interface (clickhouse_serve
 import math
 import os
 import random
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from dyno_proxy.exchange.record import Record
 from dyno_proxy.outcomes import OUTCOMES
 from dyno_proxy.telemetry.span import record_span, scope, span_row
 from rigs import clickhouse_server
+from rigs.network import refusing_port
 from rigs.otel_traces import TABLE, insert_sql
 from rigs.programs import running
 from rigs.records import record, unstreamed
@@ -232,7 +232,7 @@ def test_refusals_are_one_line_without_the_password(port: int, store: Store) -> 
     """If a store can't be reached, refuses us, or lacks what is asked for: exit code 2, and one line with the mend."""
     there = f"clickhouse://reader@127.0.0.1:{port}/default"
     for arguments, said in (
-        ([f"clickhouse://127.0.0.1:{free_port()}/otel"], "can't reach ClickHouse's HTTP interface at"),
+        ([f"clickhouse://127.0.0.1:{refusing_port()}/otel"], "can't reach ClickHouse's HTTP interface at"),
         ([f"{there}?table=nothing"], "has no table 'nothing'"),
         (["run_z", "--store", there], "no run 'run_z' in"),
         ([there, "--endpoints", "cerebras"], "no request of endpoint 'cerebras'"),
@@ -302,9 +302,3 @@ def dyno(*arguments: str, password: str = PASSWORD) -> "subprocess.CompletedProc
     environment = {**os.environ, clickhouse_store.PASSWORD_VARIABLE: password}
     command = [sys.executable, "-m", "dyno", *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=120, check=False)
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])

@@ -44,8 +44,8 @@ def test_published_file(tmp_path: Path) -> None:
         "sophia counts 2 more in each (10 of 10 pairs differ",
         "Not streamed: metis, sophia",
         "the median is the upper middle value",
-        "the throughput counts prompt tokens in (65.37 tok/s; output alone 15.86)",
-        "the response length counts the prompt in (330.7 tokens = 248.9 of the prompt + 81.8 of output)",
+        "the throughput includes prompt tokens (65.37 tok/s; output only: 15.86)",
+        "the response length includes the prompt (330.7 tokens = 248.9 of the prompt + 81.8 of output)",
         "start times aren't known",
     ):
         assert note in out

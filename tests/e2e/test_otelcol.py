@@ -16,7 +16,7 @@ from dyno_analysis.spans import folder as span_folder
 from rigs.collector_process import collector, needs_collector, to_files
 from rigs.fake_upstream import fake_upstream
 from rigs.imports import imported
-from rigs.network import free_port
+from rigs.network import refusing_port
 from rigs.raw_http import exchange, request_bytes
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
@@ -109,7 +109,7 @@ mirror = {{ to = "copy", share = 1.0 }}
 url = "{upstream.url}"
 model = "another"
 """
-        nobody = {"nobody": f"http://127.0.0.1:{free_port()}/v1"}
+        nobody = {"nobody": f"http://127.0.0.1:{refusing_port()}/v1"}
         async with in_thread(running_proxy(folder, nobody, config, environment)) as proxy:
             yield proxy
 

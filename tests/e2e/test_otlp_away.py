@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from rigs.network import free_port
+from rigs.network import refusing_port
 from rigs.raw_http import exchange
 from rigs.raw_upstream import raw_upstream
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
@@ -42,7 +42,7 @@ async def never(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> 
 async def collector_that_is(state: str) -> AsyncIterator[str]:
     """The Collector's address: either nothing listens there, or a server that never answers."""
     if state == "down":
-        yield f"http://127.0.0.1:{free_port()}"
+        yield f"http://127.0.0.1:{refusing_port()}"
     else:
         async with raw_upstream(never) as url:
             yield url

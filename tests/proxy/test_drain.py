@@ -174,4 +174,4 @@ def test_no_times(text: str, capsys: pytest.CaptureFixture[str]) -> None:
         main([f"--drain={text}"])
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "write 30s, 2m or 1h" in line
+    assert "such as 30s, 2m or 1h" in line

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rigs.both_loops import on_both_loops
-from rigs.network import Authority, ask, blackhole, endpoint, free_port, outcome, upstream
+from rigs.network import Authority, ask, blackhole, endpoint, outcome, refusing_port, upstream
 from rigs.raw_http import exchange, request_bytes
 from rigs.raw_proxy import raw_proxy
 from rigs.running_proxy import in_thread, running_proxy
@@ -142,7 +142,7 @@ async def test_a_proxy_that_cannot_be_reached(tmp_path: Path) -> None:
     The connect limit covers a slow proxy.
     """
     for scheme in ("http", "https"):
-        made = endpoint(f"{scheme}://api.test/v1", proxy=f"http://127.0.0.1:{free_port()}")
+        made = endpoint(f"{scheme}://api.test/v1", proxy=f"http://127.0.0.1:{refusing_port()}")
         answer, row = await ask(made, tmp_path / scheme)
         assert outcome(answer, row) == (502, "upstream_unreachable", "proxy_unreachable")
         assert b"the HTTP proxy at 127.0.0.1:" in answer.body
@@ -162,7 +162,7 @@ async def test_a_proxy_that_cannot_be_reached(tmp_path: Path) -> None:
 async def test_environment_proxies_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the configuration sends an endpoint's requests through a proxy."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{refusing_port()}")
     async with upstream() as seen:
         answer, _ = await ask(endpoint(f"http://127.0.0.1:{seen.port}/v1"), tmp_path)
     assert answer.status == 200

@@ -11,15 +11,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
@@ -32,38 +29,10 @@ from dyno_proxy.telemetry.journal import (
     journal_line,
     writer_name,
 )
-from dyno_proxy.telemetry.span import COLUMNS, record_span, scope
+from dyno_proxy.telemetry.span import COLUMNS
+from rigs.journal_exporter import Journal, span_of
 from rigs.journal_rows import by_duckdb, parsed, stored
 from rigs.records import record, records
-
-RESOURCE: Final = Resource({})
-SCOPE: Final = scope("0.1.0")
-
-
-class Journal:
-    """An exporter that writes to a folder, and what it reported about its spans."""
-
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self.folder = folder
-        self.written = 0
-        self.dropped: Counter[str] = Counter()
-        self.exporter = JournalExporter(folder, written=self._write, dropped=self._drop, **options)
-
-    def _write(self, count: int) -> None:
-        self.written += count
-
-    def _drop(self, reason: str, count: int) -> None:
-        self.dropped[reason] += count
-
-    def put(self, *sources: Record) -> SpanExportResult:
-        return self.exporter.export([span_of(source) for source in sources])
-
-    def files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.jsonl"))
-
-
-def span_of(source: Record) -> ReadableSpan:
-    return record_span(source, resource=RESOURCE, scope=SCOPE, sampled=False)
 
 
 def numbered(first: int, last: int) -> list[Record]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rigs.network import refusing_port
 from rigs.raw_http import exchange
 from rigs.running_proxy import in_thread, running_proxy
 from rigs.scripted_upstream import ANSWER, ASK, EVENT, HEAD, LAST, TARGET, answering, framed, proxied, read_request
@@ -136,10 +137,7 @@ async def test_nothing_is_retried_after_the_first_byte(tmp_path: Path, begun: by
 
 async def test_a_refused_connection_is_retried(tmp_path: Path) -> None:
     """If an endpoint isn't up yet, the request is sent again, and the retries are counted."""
-    unused = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
-    port = unused.sockets[0].getsockname()[1]
-    unused.close()
-    config = f'[endpoints.e]\nurl = "http://127.0.0.1:{port}/v1"\nretries = 2'
+    config = f'[endpoints.e]\nurl = "http://127.0.0.1:{refusing_port()}/v1"\nretries = 2'
     async with in_thread(running_proxy(tmp_path, {}, config)) as proxy:
         assert (await exchange(proxy.url, ASK)).status == 502
         (row,) = await proxy.rows(1)

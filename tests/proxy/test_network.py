@@ -12,7 +12,7 @@ from aiohappyeyeballs import AddrInfoType
 from dyno_proxy.config.schema import ConfigError
 from dyno_proxy.upstream.pool import MAX_IDLE, Pool
 from rigs.both_loops import on_both_loops
-from rigs.network import ASK, ask, at, blackhole, endpoint, free_port, outcome, upstream
+from rigs.network import ASK, ask, at, blackhole, endpoint, outcome, refusing_port, upstream
 from rigs.proxy_in_process import proxy_in_process
 from rigs.raw_http import exchange
 
@@ -23,9 +23,9 @@ async def test_the_next_address_is_tried(tmp_path: Path) -> None:
     async with upstream() as seen:
         with blackhole() as silent:
             cases = [
-                ([at(free_port()), at(seen.port)], 20.0),
+                ([at(refusing_port()), at(seen.port)], 20.0),
                 ([at(silent), at(seen.port)], 20.0),
-                ([at(free_port(), "::1"), at(seen.port)], 20.0),
+                ([at(refusing_port(), "::1"), at(seen.port)], 20.0),
                 ([at(silent), at(silent), at(silent), at(seen.port)], 0.5),  # each has its turn within a short limit
             ]
             for number, (addresses, connect_s) in enumerate(cases):
@@ -41,8 +41,8 @@ async def test_no_address_answers(tmp_path: Path) -> None:
     """If all addresses refuse, the fault is connection_refused. If one doesn't answer, the fault is the time limit."""
     with blackhole() as silent:
         for addresses, expected in (
-            ([at(free_port()), at(free_port(), "::1")], (502, "upstream_unreachable", "connection_refused")),
-            ([at(free_port()), at(silent)], (504, "upstream_timeout", "connect_timeout")),
+            ([at(refusing_port()), at(refusing_port(), "::1")], (502, "upstream_unreachable", "connection_refused")),
+            ([at(refusing_port()), at(silent)], (504, "upstream_timeout", "connect_timeout")),
         ):
             made = endpoint("http://api.test/v1", resolve=addresses, connect_s=0.5)
             answer, row = await ask(made, tmp_path / expected[2])

@@ -190,7 +190,7 @@ async def test_clients_that_do_not_read(tmp_path: Path) -> None:
             sent_bytes += len(_PIECE)
             await writer.drain()
 
-    async with proxied(serve, tmp_path, proxy="client_idle_s = 8") as proxy:
+    async with proxied(serve, tmp_path, proxy="client_idle_s = 20") as proxy:
         memory = memory_of(proxy)
         before_bytes = memory.begin()
         host, port = proxy.url.removeprefix("http://").split(":")

@@ -5,6 +5,7 @@ Names end in .test, which no DNS server knows. The test gives their addresses, o
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 import threading
@@ -178,8 +179,21 @@ def blackhole() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
+@functools.cache
+def _held(host: str) -> socket.socket:
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    held.bind((host, 0))
+    return held
+
+
+def refusing_port(host: str = "127.0.0.1") -> int:
+    """A port that refuses connections. It stays bound, so no other program can listen on it meanwhile."""
+    port: int = _held(host).getsockname()[1]
+    return port
+
+
 def free_port() -> int:
-    """A port that refuses connections."""
+    """A port for a program that is about to start. Another one may take it first, so don't use it as a dead address."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port: int = unused.getsockname()[1]

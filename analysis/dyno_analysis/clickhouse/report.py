@@ -44,7 +44,7 @@ def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
     print()
     if twice := clickhouse_store.stored_twice(store, chosen):
         print(
-            f"- {count(twice, 'span is', 'spans are')} stored twice and counted twice: the Collector sent them again."
+            f"- {count(twice, 'span is', 'spans are')} stored twice, so counted twice: the Collector sent them again."
         )
     print(f"- {_LEFT_OUT}")
     return 1 if comparison.failed else 0

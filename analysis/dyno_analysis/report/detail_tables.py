@@ -25,7 +25,7 @@ def failure_table(comparison: Comparison) -> Table | None:
         for row in comparison.failures
     ]
     columns = ["endpoint", "outcome", "error type", "status", "requests", "share"]
-    notes = ["client_cancelled and rejected are no failures of the endpoint: the success rate leaves them out."]
+    notes = ["client_cancelled and rejected aren't failures of the endpoint: the success rate leaves them out."]
     return Table(titled("Requests that were not ok", comparison), columns, "lllrrr", table, notes)
 
 
@@ -72,7 +72,7 @@ def instrument_table(comparison: Comparison) -> Table:
         columns,
         "l" + "r" * (len(columns) - 1),
         table,
-        ["Overhead: what the proxy added to the first token (of an unstreamed answer: to the end)."],
+        ["Overhead: the time that the proxy added to the first token (if the answer wasn't streamed: to its end)."],
     )
 
 
@@ -92,11 +92,11 @@ def mirror_table(comparison: Comparison) -> Table | None:
         name = f"{row.endpoint}, copied to {row.copied_to}"
         table.append([name, str(row.requests), str(row.mirrored), percent(share), *map(str, counts)])
     notes = [
-        "A pair is of two ok answers. Without the others the ratios flatter an endpoint that fails when it is slow.",
-        "Requests that were chosen and not sent again are in /metrics alone: dyno_mirror_copies_total.",
+        "A pair is two ok answers. Failures aren't in the ratios: that flatters an endpoint which fails when slow.",
+        "Only /metrics counts requests that were chosen but not sent again: dyno_mirror_copies_total.",
     ]
     if alone:
-        notes.append(f"Left out, the other side not being among these spans: {', '.join(alone)}.")
+        notes.append(f"Left out, since their other side isn't among these spans: {', '.join(alone)}.")
     columns = ["", "requests", "mirrored", "share", "both ok", "original not ok", "copy not ok", "neither"]
     return Table(titled("Mirrored requests", comparison), columns, "lrrrrrrr", table, notes)
 

@@ -68,13 +68,13 @@ def _differences(statistics: Mapping[str, Any], points: Lengths) -> list[str]:
     throughput = published_figure(statistics, "output_tokens_per_s")
     if _same(throughput, with_prompt) and not _same(throughput, output_alone):
         found.append(
-            f"the throughput counts prompt tokens in ({with_prompt:.2f} tok/s; output alone {output_alone:.2f})"
+            f"the throughput includes prompt tokens ({with_prompt:.2f} tok/s; output only: {output_alone:.2f})"
         )
     length = published_figure(statistics, "mean_output_tokens")
     prompt, output = float(points.input_tokens.mean()), float(points.output_tokens.mean())
     if _same(length, prompt + output) and not _same(length, output):
         found.append(
-            f"the response length counts the prompt in ({prompt + output:.1f} tokens = "
+            f"the response length includes the prompt ({prompt + output:.1f} tokens = "
             f"{prompt:.1f} of the prompt + {output:.1f} of output)"
         )
     return found

@@ -32,7 +32,7 @@ _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (
     ("input tokens", "input_tokens", tokens, False),
     ("output tokens", "output_tokens", tokens, False),
 )
-LENGTHS_SAMPLED = f"An endpoint's requests beyond {MOST_LENGTHS:,} are a sample, picked by their ids: n says how many."
+LENGTHS_SAMPLED = f"If an endpoint has over {MOST_LENGTHS:,} requests, a sample is picked by their ids; n is its size."
 PAIRED_LABELS = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
@@ -80,14 +80,14 @@ def comparison_table(comparison: Comparison) -> Table:
         row += _success_compared(figures[0], other)
     table.append(row)
     notes = [
-        "Latencies of ok requests alone; standard deviation of the sample.",
-        "Throughput: output tokens / latency, both summed.",
-        "Proxy's own: what of a latency the proxy itself added, measured with each request.",
+        "Latencies are those of ok requests; the standard deviation is the sample's.",
+        "Throughput: the sum of output tokens / the sum of latencies.",
+        "Proxy's own: the part of a latency that the proxy itself added, measured with each request.",
     ]
     if len(names) > 1:
         notes.append(f"Ratio: the larger over the smaller. Difference: from {names[0]}, in percent of it.")
     if published:
-        notes.append("As published: the statistics that the file itself holds; it holds no ratio.")
+        notes.append("As published: the file's own statistics; it has no ratio.")
     notes += _left_out(figures)
     return Table(titled("Comparison", comparison), columns, "l" + "r" * (len(columns) - 1), table, notes)
 
@@ -118,16 +118,16 @@ def percentile_table(comparison: Comparison) -> Table:
                 ]
             )
     notes = [
-        "Percentiles are exact, and printed where n gives them a two-sided 95 % interval.",
-        "Proxy's own: what the proxy itself added to the end and to the first token (median); it is part of them.",
+        "Percentiles are exact, and printed if n is enough for a two-sided 95 % interval.",
+        "Proxy's own: the median time that the proxy itself added to latency or TTFT; the figures include it.",
     ]
     if comparison.gaps:
         notes.append(
-            "Inter-chunk: all streams' gaps, pooled; a chunk is not a token, and a stream's gaps aren't independent."
+            "Inter-chunk: all streams' gaps together; a chunk is not a token, and a stream's gaps aren't independent."
         )
     if comparison.failed:
         table += _adjusted(comparison)
-        notes.append("Failures as infinite: the latency of all requests, where one that failed never ended.")
+        notes.append("Failures as infinite: the latency of all requests; that of a failed one counts as infinite.")
     columns = ["", "endpoint", "n", "mean", "median", "p90", "p95", "p99", "proxy's own, ms"]
     return Table(titled("Figures", comparison), columns, "llrrrrrrr", table, notes)
 
@@ -158,11 +158,11 @@ def paired_table(comparison: Comparison) -> Table | None:
         f"Ratio of means: BCa bootstrap over prompts, {resamples:,} resamples, seed {comparison.seed}.",
         "Median of the prompts' ratios: its interval by order statistics.",
         f"'No difference': the whole interval lies within {comparison.margin * 100:g} %.",
-        "Proxy's own: by how much its overhead differs between the two, or spreads, whichever is more.",
-        "What both share cancels. A verdict is withheld where the proxy's own is as much as the effect.",
+        "Proxy's own: the difference of its overhead between the two, or the overhead's spread if that is larger.",
+        "Overhead that both share cancels out. A verdict is withheld if the proxy's own is as large as the effect.",
     ]
     if any(paired.ratio.prompts > MOST_GROUPS for paired in comparison.paired):
-        notes.append(f"More prompts than {MOST_GROUPS:,} are resampled in that many groups made by chance.")
+        notes.append(f"More prompts than {MOST_GROUPS:,} are put into that many random groups, which are resampled.")
     return Table(
         titled("Paired ratio", comparison),
         [
@@ -192,7 +192,7 @@ def fixed_per_token_table(comparison: Comparison) -> Table:
         for found in comparison.fixed_per_token
         for line in found.lines
     ]
-    notes = ["Over ok requests. The fixed part is where the line meets 0 tokens, mostly beyond the lengths measured."]
+    notes = ["Over ok requests. The fixed part is the line at 0 tokens, which is mostly outside the lengths measured."]
     if comparison.lengths_sampled:
         notes.append(LENGTHS_SAMPLED)
     columns = [

@@ -38,9 +38,9 @@ def library(*, offline: bool) -> Any:
 
 
 def rows(spec: str, name: str, split: str, count: int) -> Iterator[Mapping[str, Any]]:
-    """The first `count` records of one split, in order, from the hub or, where it can't be reached, from its cache.
+    """The first `count` records of one split, in order: from the hub, or from its local cache if it can't be reached.
 
-    Raises WrongUseError, which names `spec` as it was asked for, where neither has it.
+    Raises WrongUseError if neither has the set; the message names it by `spec`, as the user wrote it.
     """
     online = not _told_offline() and _reachable(os.environ.get("HF_ENDPOINT") or DEFAULT_HUB)
     if online:

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 # How the body's end is told.
 # chunked: each write is one HTTP chunk. length: Content-Length counts all that is sent, unless the headers have one.
-# close: the body ends with the connection. raw: nothing is added to the headers and sends. bare: there is no head.
+# close: the body ends with the connection. raw: the plan's own headers and sends say it. bare: there is no head.
 Framing = Literal["chunked", "length", "close", "raw", "bare"]
 # How the response ends.
 # complete: whole. close, reset: the connection ends early, by FIN or by RST. stall: nothing more is sent.

@@ -18,12 +18,12 @@ from dyno_analysis.ingest.run import Ingested, microseconds, number, record, who
 
 KIND: Final = "a GuideLLM report"
 DIFFERENCES: Final = (
-    "TTFT: theirs ends with the first output it recognises: 0.8 knows reasoning, 0.5 doesn't; ours with any output",
-    "start: theirs is the client's, just before it asks for a connection; ours is the proxy's, which has the request",
-    "TPOT: ours is their inter_token_latency_ms; their time_per_output_token_ms counts the first token's time in",
+    "TTFT: theirs ends with the first output that it recognises (0.8 recognises reasoning, 0.5 doesn't); ours with any",
+    "start: theirs is when the client asks for a connection; ours is when the proxy has the request",
+    "TPOT: ours is their inter_token_latency_ms; their time_per_output_token_ms includes the first token's time",
     "clock: theirs is the wall clock, which may be set while a request runs; ours is monotonic",
-    "inter-chunk latency: when each chunk came isn't in the file (its own token times are spaced evenly, not measured)",
-    "output tokens: the server's count, a tokenizer's before 0.3, the number of chunks where there is no other",
+    "inter-chunk latency: the file doesn't say when each chunk came (its token times are spaced evenly, not measured)",
+    "output tokens: the server's count; before 0.3 a tokenizer's; the number of chunks if there is no other",
     "a request that the end of the benchmark cut off (incomplete) is client_cancelled",
 )
 _OUTCOMES: Final = (("successful", "ok"), ("errored", None), ("incomplete", "client_cancelled"))

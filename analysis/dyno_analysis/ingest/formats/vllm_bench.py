@@ -17,13 +17,13 @@ from dyno_analysis.ingest.run import Ingested, number, record, whole
 
 KIND: Final = "a result of vllm bench serve"
 DIFFERENCES: Final = (
-    "TTFT: theirs ends with the first SSE event that has choices, in chat perhaps a role alone; ours with output",
-    "start: theirs is the client's, just before it asks for a connection; ours is the proxy's, which has the request",
-    "latency: theirs ends with the last event that has choices (unknown of a failed request); ours with the response",
+    "TTFT: theirs ends with the first SSE event that has choices (in chat it may only name a role); ours with output",
+    "start: theirs is when the client asks for a connection; ours is when the proxy has the request",
+    "latency: theirs ends with the last event that has choices (unknown if the request failed); ours with the response",
     "inter-chunk latency (ITL): theirs counts every event with choices, the closing one too; ours those with output",
     "TPOT is the same: from the first token to the last, over output tokens - 1",
-    "output tokens: the server's count, or a tokenizer's where the server gave none; the file doesn't say which",
-    "its summary holds successful requests, with standard deviations of the population; ours are of the sample",
+    "output tokens: the server's count, or a tokenizer's if the server gave none; the file doesn't say which",
+    "its summary is over successful requests, with standard deviations of the population; ours are of the sample",
 )
 _OPERATIONS: Final = {"openai-chat": "chat", "openai": "text_completion", "vllm": "text_completion"}
 _PARAMETERS: Final = ("backend", "tokenizer_id", "num_prompts", "request_rate", "burstiness", "max_concurrency")
