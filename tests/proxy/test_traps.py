@@ -1,4 +1,5 @@
-"""Each trap of ENDPOINTS.md, played by a scripted upstream through the proxy: the row says what MEASURING.md names."""
+"""Each known oddity of a real endpoint, played by a scripted upstream through the proxy: the row has the right
+outcome."""
 
 import asyncio
 import base64
