@@ -49,7 +49,7 @@ def test_every_panel_can_be_read(panel: dict[str, Any]) -> None:
 
 
 def test_panels_neither_overlap_nor_share_an_id() -> None:
-    """Grafana's grid is 24 wide; two panels at one place would hide each other."""
+    """Grafana's grid is 24 wide. No two panels overlap, because one would hide the other."""
     places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
     cells = [
         (x, y)

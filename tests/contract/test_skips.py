@@ -1,4 +1,4 @@
-"""What `tests/conftest.py` promises CI."""
+"""`tests/conftest.py` keeps its promise to CI: no test is skipped unnoticed."""
 
 import os
 import shutil

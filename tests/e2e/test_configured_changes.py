@@ -86,7 +86,7 @@ class Scene:
     answer: bytes = OK + b"Content-Length: 0\r\n\r\n"
 
     async def ask(self, *headers: str, body: bytes = BODY) -> bytes:
-        """Send it to endpoint `e`; all that comes back."""
+        """Send the request to endpoint `e`. Returns all that comes back."""
         if "Transfer-Encoding: chunked" not in headers:
             headers += (f"Content-Length: {len(body)}",)
         lines = ("POST /e/v1/chat/completions?a=1 HTTP/1.1", "Host: proxy", *headers, "Connection: close", "", "")

@@ -43,13 +43,13 @@ class Machines:
 
     @contextmanager
     def near(self) -> Iterator[Collector]:
-        """The one that proxies send to; its queue is where it was before."""
+        """The Collector to which proxies send. Its queue is where it was before."""
         with self._running("near", OTLP_HTTP_LISTEN=self.listen, QUEUED_LISTEN="127.0.0.1:0", NEXT=self.queued) as each:
             yield each
 
     @contextmanager
     def far(self) -> Iterator[Collector]:
-        """The one that writes."""
+        """The Collector that writes the files."""
         with self._running("far", OTLP_HTTP_LISTEN="127.0.0.1:0", QUEUED_LISTEN=self.queued) as each:
             yield each
 

@@ -17,10 +17,8 @@ async def test_twenty_seconds_of_soak(tmp_path: Path) -> None:
 
 
 async def test_five_kills_under_load(tmp_path: Path) -> None:
-    """After `kill -9` under load, all rows can be read, and none is there twice.
-
-    Every request that ended well before the kill has its row.
-    """
+    """After `kill -9` of a proxy under load, all rows can be read, none is there twice, and every request that
+    ended well before the kill has its row."""
     found = await kill_often(tmp_path, kills=5)
     assert found.kills == 5
     assert found.answered > 100, found.report()

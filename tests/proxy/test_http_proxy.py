@@ -116,7 +116,10 @@ REFUSALS: list[tuple[str, bytes, bool, str]] = [
 async def test_a_proxy_that_opens_no_tunnel(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: bytes, closes: bool, error_type: str
 ) -> None:
-    """Each way to refuse has its error.type; the password and the proxy's own words are in no answer, row or log."""
+    """Each kind of refusal has its error.type.
+
+    The password and the HTTP proxy's own words are in no answer, row or log.
+    """
     caplog.set_level(logging.DEBUG)
     async with raw_proxy("127.0.0.1", 9, answer=answer, closes=closes) as proxy:
         made = endpoint("https://api.test/v1", proxy=proxy.url(f"user:{PASSWORD}@"))

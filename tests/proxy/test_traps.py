@@ -1,4 +1,5 @@
-"""Each known trap of real endpoints, played by a scripted upstream through the proxy, and what its row must say."""
+"""Each known oddity of a real endpoint, played by a scripted upstream through the proxy: the row has the right
+outcome."""
 
 import asyncio
 import base64
