@@ -1,4 +1,4 @@
-"""Telemetry on a folder in the test's own process, with its metrics: what was written, dropped and why."""
+"""Telemetry in the test's process that writes into a folder, with its metrics: what was written or dropped, and why."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ WAIT_S: Final = 60.0
 
 
 class TelemetryRig:
-    """Telemetry on a folder."""
+    """Telemetry that writes into a folder."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
