@@ -1,4 +1,4 @@
-"""What a response says doesn't depend on where the network cuts it, nor on how it is compressed; junk has an end."""
+"""The content of a response doesn't depend on its cuts or its compression, and junk ends in a bounded way."""
 
 import gzip
 import zlib

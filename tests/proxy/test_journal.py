@@ -269,10 +269,7 @@ def test_a_closed_descriptor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 
 def test_files_and_folder_deleted_under_the_writer(tmp_path: Path) -> None:
-    """If the file was removed, the folder and a new file are made.
-
-    Writing into a file without a name would lose spans.
-    """
+    """If the file was removed, a new one is made, so that no spans go to a file without a name."""
     folder = tmp_path / "spans"
     journal = Journal(folder)
     journal.put(record(span_id=1))
@@ -398,10 +395,7 @@ def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_writer_holds_its_file_while_it_lives(tmp_path: Path) -> None:
-    """A lock, which others can test whatever process numbers they see, shows that a writer lives.
-
-    A full file has no lock.
-    """
+    """A lock, which others can test whatever process numbers they see, shows that a writer lives."""
 
     def held() -> list[bool]:
         found = []

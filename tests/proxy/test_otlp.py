@@ -1,4 +1,4 @@
-"""otlp.py: OTLP gets what the sampler says, and a collector that fails costs nothing but counted spans."""
+"""otlp.py: OTLP gets the spans that the sampler chooses. A collector that fails only costs spans, which are counted."""
 
 import asyncio
 import subprocess
@@ -33,7 +33,7 @@ from rigs.telemetry_rig import WAIT_S, TelemetryRig, forget_otel_settings, telem
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_… variables of whoever runs the tests don't count."""
+    """OTEL_… variables of the person who runs the tests are removed."""
     forget_otel_settings(monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""Telemetry on a folder in the test's own process, with its metrics: what was written, dropped and why."""
+"""Telemetry in the test's process that writes into a folder, with its metrics: what was written or dropped, and why."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
