@@ -1,6 +1,7 @@
 """The content of a response doesn't depend on its cuts or its compression, and junk ends in a bounded way."""
 
 import gzip
+import json
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
@@ -81,3 +82,26 @@ def test_junk_has_a_bounded_end(
     }
     assert record.outcome != "ok" or record.unread == "encoding"
     assert (record.output_tokens, record.chunk_offsets_us) == (None, ())
+
+
+@given(
+    api=st.sampled_from([api for api in STREAMS if api != "/embeddings"]),
+    coding=st.sampled_from([*CODINGS]),
+    kind=st.sampled_from([b"application/json", b"text/plain; charset=utf-8", b"application/octet-stream", b""]),
+    before=st.sampled_from([b"", b": hi\n\n", b"\xef\xbb\xbf", b"\n", b"event: x\n", b"id: 1\n", b"retry: 5\n"]),
+    cuts=st.lists(st.integers(0, 60), max_size=9),
+)
+def test_a_stream_is_known_by_its_content(api: str, coding: bytes, kind: bytes, before: bytes, cuts: list[int]) -> None:
+    """SSE under another content type, or none, gives the same record as under its own, however it is cut."""
+    body = CODINGS[coding](before + STREAMS[api])
+    record = in_pieces(api, coding, kind, body, cuts)
+    assert record.streamed
+    assert record == in_pieces(api, coding, EVENTS, body, [])
+
+
+@given(kind=st.sampled_from([JSON, b"text/plain"]), cuts=st.lists(st.integers(0, 200), max_size=9))
+def test_json_is_no_stream(kind: bytes, cuts: list[int]) -> None:
+    """A body that begins otherwise is read whole, also if SSE's words stand in it."""
+    answer = {"id": "a", "choices": [{"index": 0, "message": {"content": "data: x\n\n"}, "finish_reason": "stop"}]}
+    record = in_pieces("/chat/completions", b"identity", kind, json.dumps(answer).encode(), cuts)
+    assert (record.streamed, record.outcome, record.response_id) == (False, "ok", "a")

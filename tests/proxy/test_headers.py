@@ -80,6 +80,45 @@ def test_connection_cannot_name_what_the_message_needs() -> None:
     assert connection_options([(b"connection", b"X-A , content-length,close")]) == {b"x-a", b"close"}
 
 
+# What some server reads as `../`, once or decoded several times.
+CLIMBS = [
+    *(
+        "..%2f..%2f..%2f",
+        "..%5c",
+        "..\\",
+        "..;/",
+        "..;a=b/",
+        "%2e%2e%2f",
+        "%252e%252e%252f",
+        "%25252e%25252e/",
+        ".%2e/",
+    ),
+    *(
+        "%2e./",
+        "..%252f",
+        "..%255c",
+        "..%3b/",
+        "%c0%ae%c0%ae/",
+        "..%c0%af",
+        "%u002e%u002e/",
+        "..%u2215",
+        "%20../",
+        "..%00/",
+    ),
+    *("..%e0%80%af", "%2e%2e;x/", ".;/", "a/..;/../"),
+]
+HARMLESS = [
+    *("/metis/v1/models/gpt-4.1", "/metis/v1/files/a..b", "/metis/v1/files/...", "/metis/v1/files/.hidden"),
+    *(
+        "/metis/v1/models/openai%2Fgpt-oss-120b",
+        "/metis/v1/models/a%252Fb",
+        "/metis/v1/files/100%25",
+        "/metis/v1/a;b=c/d",
+    ),
+    *("/metis/v1/files/%E2%82%AC.txt", "/metis/v1/files/x%5cy", "/metis/v1/files/v1.2..3"),
+]
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
@@ -92,6 +131,9 @@ def test_connection_cannot_name_what_the_message_needs() -> None:
         ("/metis/v1/../../admin", None),
         ("/metis/v1/%2e%2E/admin", None),
         ("/metis/v1/a/.", None),
+        *((f"/metis/v1/{climb}admin/x", None) for climb in CLIMBS),
+        *((f"/metis/v1/models/{climb}..", None) for climb in ("a%2F", "%252e%252e/", "a%5c")),
+        *((target, Route("metis", target.removeprefix("/metis/v1"), "")) for target in HARMLESS),
         ("/metis/v10/x", None),
         ("/v1/chat/completions", None),
         ("http://elsewhere/metis/v1/x", None),

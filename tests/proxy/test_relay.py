@@ -301,3 +301,17 @@ async def test_a_closed_connection_does_not_wait_for_the_garbage_collector(tmp_p
             )
         finally:
             gc.enable()
+
+
+async def test_two_traceparents_are_none(tmp_path: Path) -> None:
+    """Of two parents neither can be trusted, so the request begins a trace. Its tracestate isn't taken either."""
+    parents = [
+        f"traceparent: 00-{trace:032x}-{trace:016x}-01\r\ntracestate: a={trace}\r\n".encode() for trace in (1, 2)
+    ]
+    async with rig(answering(HEAD + b"Content-Length: 2\r\n\r\n{}"), tmp_path) as proxy:
+        for headers in (parents[0], b"".join(parents)):
+            await proxy.send(b"GET /e/v1/models HTTP/1.1\r\nHost: p\r\nConnection: close\r\n" + headers + b"\r\n")
+        one, two = await proxy.rows(2)
+    assert (one["trace_id"], one["parent_span_id"]) == (f"{1:032x}", f"{1:016x}")
+    assert two["trace_id"] not in (f"{1:032x}", f"{2:032x}")
+    assert "parent_span_id" not in two

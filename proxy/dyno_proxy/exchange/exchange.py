@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, content_codings
-from dyno_proxy.http.sse import SseScanner
+from dyno_proxy.http.sse import SseScanner, is_stream
 from dyno_proxy.outcomes import Ending
 from dyno_proxy.readers import (
     ANSWER,
@@ -98,6 +98,7 @@ class Exchange:
     chunk_offsets_us: MutableSequence[int] | None = None
     last_write_lag_ns: int | None = None
     unread: str | None = None  # why the response isn't looked into
+    _recognised: bool = True  # whether it is known if the response is a stream
     _token_write_lag_ns: int | None = None
     _held: list[tuple[int, int, bytes]] = field(default_factory=list)  # (read, written, bytes), not looked at yet
     _held_bytes: int = 0
@@ -124,8 +125,8 @@ class Exchange:
             elif lowered == b"retry-after":
                 self.retry_after_s = seconds_said(value.decode("latin-1"))
         if self.streamed and self.reader is not None:
-            self._scanner = SseScanner()
-            self.chunk_offsets_us = array("q")
+            self._begin_stream()
+        self._recognised = self.streamed or status != 200  # else the body's first bytes decide whether it is a stream
 
     def read(self, read_ns: int, written_ns: int, body: bytes) -> None:
         """Take the part of the body that one network read brought. It is kept, and looked into later."""
@@ -135,6 +136,8 @@ class Exchange:
             return
         self._held.append((read_ns, written_ns, body))
         self._held_bytes += len(body) + _READ_BYTES
+        if not self._recognised:
+            self._recognise(end=False)
         if self._held_bytes > _DIGEST_BYTES:
             if self.streamed:
                 self._digest(self.reader)
@@ -184,8 +187,36 @@ class Exchange:
         self._held, self.request_body = [], []
         self._scanner = self._decompressor = self.chunk_offsets_us = None
 
+    def _begin_stream(self) -> None:
+        self._scanner = SseScanner()
+        self.chunk_offsets_us = array("q")
+
+    def _recognise(self, *, end: bool) -> None:
+        """Find out whether the body is a stream of SSE events, whatever its Content-Type says.
+
+        vLLM's own proxy for separate prefill and decode sends `application/json`, for example.
+
+        `end`: no more bytes come.
+        """
+        begun = b"".join([read[2] for read in self._held])
+        if self._codings:
+            try:
+                begun = Decompressor(self._codings, _PLAIN_STREAM_BYTES, _PLAIN_STREAM_RATIO).feed(begun)
+            except UndecodableError:
+                self._recognised = True  # as `_plain` will say
+                return
+        streamed = is_stream(begun, end=end)
+        if streamed is None:
+            return
+        self._recognised = True
+        if streamed:
+            self.streamed = True
+            self._begin_stream()
+
     def _read_rest(self) -> None:
         """Look into what is still held of the response."""
+        if not self._recognised and self._held:
+            self._recognise(end=True)
         if self.reader is None:
             if self.response_bytes:
                 self.unread = NO_READER

@@ -8,6 +8,20 @@ from typing import Final
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
+_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+def is_stream(begun: bytes, *, end: bool) -> bool | None:
+    """Whether a body that begins with these bytes is a stream of SSE events; None while more bytes must decide.
+
+    `end`: the body has no more bytes. JSON never begins with an SSE field or comment.
+    """
+    begun = begun.removeprefix(_BOM).lstrip(b"\r\n")
+    if begun.startswith(_BEGINNINGS):
+        return True
+    if end or not any(each.startswith(begun) for each in (*_BEGINNINGS, _BOM)):
+        return False
+    return None
 
 
 class SseScanner:

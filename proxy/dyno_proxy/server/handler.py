@@ -219,7 +219,8 @@ def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: Refu
     response = error_response(refusal.status, refusal.code, str(refusal))
     if refusal.status == 503:
         response.headers["Retry-After"] = "1"
-    if refusal.status == 503 or not request.content.is_eof():
+    # A head that two servers may read differently ends the connection: they may differ on what follows, too.
+    if refusal.status == 503 or refusal.code == "malformed_head" or not request.content.is_eof():
         response.force_close()
     return response
 
@@ -252,10 +253,11 @@ async def _ask_for_usage(upload: Upload) -> None:
 def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint | None, where: Route | None) -> None:
     """Note the trace that the request belongs to, its tags and its endpoint."""
     headers = request.headers
-    parent = read_traceparent(headers.get("traceparent"))
+    traceparents = headers.getall("traceparent", ())
+    parent = read_traceparent(traceparents[0]) if len(traceparents) == 1 else None  # of two, neither can be trusted
     if parent is not None:
         exchange.trace_id, exchange.parent_span_id, exchange.sampled = parent
-        exchange.tracestate = headers.get("tracestate")
+        exchange.tracestate = ",".join(headers.getall("tracestate", ())) or None
     else:
         exchange.trace_id = _IDS.getrandbits(128)
     exchange.span_id = _IDS.getrandbits(64)

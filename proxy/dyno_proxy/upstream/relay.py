@@ -126,10 +126,13 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             return None
         exchange.head(self.last_read_ns, status, headers)
-        if not (exchange.usage_asked and exchange.streamed and status == 200):
+        if not (exchange.usage_asked and status == 200):
             return None
-        if any(name.lower() == b"content-encoding" for name, _ in headers):
+        names = {name.lower() for name, _ in headers}
+        if b"content-encoding" in names:
             return None  # it is compressed although we asked for `identity`, so it passes unchanged
+        if not exchange.streamed and b"content-length" in names:
+            return None  # a body whose length is known beforehand isn't a stream, whatever its type
         return UsageChunkFilter()
 
     # The connection's own events
