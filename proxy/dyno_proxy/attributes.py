@@ -69,6 +69,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dyno.connection.reused", "bool", "connection_reused", "the upstream connection was there already"),
     Attribute("dyno.retries", "int", None,
               "how often we sent it again; absent where no retry is configured", "retries"),
+    Attribute("dyno.resent", "bool", None,
+              "sent once more: the endpoint had closed the idle connection when the request came", "resent"),
     Attribute("dyno.usage.asked", "bool", None, "we added stream_options.include_usage to the request", "usage_asked"),
     Attribute("dyno.reasoning.hidden", "bool", None,
               "output tokens hold reasoning that was neither shown nor counted", "reasoning_hidden"),

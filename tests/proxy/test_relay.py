@@ -117,7 +117,30 @@ async def test_a_stale_connection_is_replaced_once(tmp_path: Path) -> None:
             assert FINISHED in await proxy.send(POST, up_to=FINISHED)
         rows = await proxy.rows(3)
         assert [row["outcome"] for row in rows] == ["ok", "ok", "ok"]
+        assert [row.get("attributes", {}).get("dyno.resent") for row in rows] == [None, "true", "true"]
         assert served == 3
+
+
+async def test_a_request_that_was_worked_on_is_not_sent_again(tmp_path: Path) -> None:
+    """If the endpoint closes a used connection later than a close can cross the request, the client gets 502."""
+    came: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            came.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(2))
+            if len(came) == 2:
+                await asyncio.sleep(1.0)  # it works on the request, and dies of it
+                return
+            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(FINISHED) + FINISHED)
+            await writer.drain()
+
+    async with rig(serve, tmp_path) as proxy:
+        assert FINISHED in await proxy.send(POST, up_to=FINISHED)
+        assert (await proxy.send(POST, up_to=b"\r\n\r\n")).startswith(b"HTTP/1.1 502 ")
+        _, row = await proxy.rows(2)
+    assert len(came) == 2
+    assert (row["outcome"], row["error_type"]) == ("upstream_unreachable", "connection_closed")
+    assert (row["connection_reused"], row.get("attributes", {}).get("dyno.resent")) == (True, None)
 
 
 async def test_a_client_that_leaves_cancels_the_upstream(tmp_path: Path) -> None:

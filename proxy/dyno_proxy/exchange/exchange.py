@@ -68,6 +68,7 @@ class Exchange:
     hides_reasoning: bool = False  # the configuration says that reasoning is neither shown nor counted
 
     retries: int | None = None
+    resent: bool | None = None
     usage_asked: bool | None = None
     mirror: str | None = None
     mirror_trace_id: str | None = None

@@ -37,6 +37,7 @@ class Record(msgspec.Struct, gc=False):
     response_bytes: int
     connection_reused: bool | None
     retries: int | None  # how often it was sent again; None where that isn't configured
+    resent: bool | None  # True: it met the end of an idle connection, and was sent once more
     retry_after_s: float | None
     usage_asked: bool | None  # True: we added `stream_options.include_usage`
     unread: str | None  # why the body wasn't looked into

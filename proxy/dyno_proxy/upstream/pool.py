@@ -61,10 +61,11 @@ class Pool:
         """A new connection. Raises OSError, ssl.SSLError or TimeoutError (errors.py names their outcomes)."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_s):
-            connected = await self._dial()
+            connected, begun_s = await self._dial()
             try:
                 if self._proxy is not None and self._tls is not None:
                     await open_tunnel(connected, self._host, self._port, self._proxy)
+                round_trip_s = loop.time() - begun_s
                 _, connection = await loop.create_connection(
                     lambda: UpstreamConnection(loop),
                     sock=connected,
@@ -75,6 +76,7 @@ class Pool:
             except BaseException:
                 connected.close()
                 raise
+        connection.round_trip_s = round_trip_s
         return connection
 
     def put_back(self, connection: UpstreamConnection) -> None:
@@ -97,9 +99,12 @@ class Pool:
         while self._idle:
             self._idle.pop().abort()
 
-    async def _dial(self) -> socket.socket:
+    async def _dial(self) -> tuple[socket.socket, float]:
+        """A connected socket, and when connecting began, on the loop's clock."""
         try:
-            return await dial(await self._addresses(), self._connect_s)
+            addresses = await self._addresses()
+            begun_s = asyncio.get_running_loop().time()
+            return await dial(addresses, self._connect_s), begun_s
         except OSError as error:
             ending = connect_ending(error)
             if self._proxy is None or ending is None or ending[0] == "upstream_timeout":

@@ -37,6 +37,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.closed = False
         self.idle_since_s = 0.0
+        self.round_trip_s = 0.0  # to the endpoint, by how long connecting took
         self.last_read_ns = 0
         self._drained: asyncio.Future[None] | None = None  # set while the upstream reads our request too slowly
         self._exchange: Exchange | None = None

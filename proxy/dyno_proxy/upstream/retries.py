@@ -13,6 +13,8 @@ from .relay import UpstreamConnection
 
 _FIRST_RETRY_S: Final = 0.1
 _LONGEST_RETRY_S: Final = 2.0
+_LONGEST_ROUND_TRIP_S: Final = 0.5  # connecting may take longer, for other reasons
+_NOTICED_WITHIN_S: Final = 0.02  # how long the event loop may take to see a close that has come
 
 
 async def attempt(
@@ -51,13 +53,24 @@ async def attempt(
         failed = exchange.broken is not None and exchange.broken[0] == "upstream_unreachable"
         if not failed or connection.responded or not replayable():
             return connection
-        # The endpoint may have closed an idle connection just as we took it. It has then ignored the request, so
-        # sending it again isn't a retry. Any other repetition is one, and needs the configuration's leave.
-        if not exchange.connection_reused and not await _may_retry(exchange, retries):
+        # Any repetition but one of a request that met the end of an idle connection needs the configuration's leave.
+        if exchange.connection_reused and _crossed(exchange, connection):
+            exchange.resent = True
+        elif not await _may_retry(exchange, retries):
             return connection
         exchange.connection_reused = False
         exchange.broken = None
         connection = None
+
+
+def _crossed(exchange: Exchange, connection: UpstreamConnection) -> bool:
+    """Whether the endpoint closed the idle connection before it had the request, so that sending it again is safe.
+
+    Then its close was on the way when the request was written, and came within about a round trip. An endpoint that
+    closes later may have read the request and begun to work (RFC 9110, 9.2.2).
+    """
+    limit_s = min(connection.round_trip_s, _LONGEST_ROUND_TRIP_S) + _NOTICED_WITHIN_S
+    return exchange.sent_ns is not None and time.monotonic_ns() - exchange.sent_ns <= limit_s * 1e9
 
 
 async def _may_retry(exchange: Exchange, retries: int) -> bool:
