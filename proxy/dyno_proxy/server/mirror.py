@@ -188,7 +188,7 @@ async def _send_on(
 ) -> None:
     connection.begin(exchange, _Nowhere(), http10=False, close=False)
     exchange.sent_ns = time.monotonic_ns()
-    if connection.transport is not None:  # else it is closed, and has ended the exchange at once
+    if connection.transport is not None and not connection.transport.is_closing():  # else the exchange ends at once
         connection.transport.write(request)
     limits = TimeLimits(timeouts, connection, exchange)
     try:

@@ -93,7 +93,7 @@ class Upload:
                 self._ask_for_body()
         # Stamped before the call: on loopback the kernel may run the receiver first and return a millisecond later.
         exchange.sent_ns = time.monotonic_ns()
-        transport.write(head + first)
+        _write(transport, head + first)
         limits = TimeLimits(timeouts, connection, exchange) if has_limits(timeouts) else None
         try:
             if exchange.body_received_ns is None:
@@ -123,10 +123,10 @@ class Upload:
             if piece is None:
                 return
             if piece:
-                transport.write(self._framed(piece))
+                _write(transport, self._framed(piece))
                 await connection.drain()
             if self.exchange.body_received_ns is not None:
-                transport.write(self._end())
+                _write(transport, self._end())
                 return
 
     async def _next_piece(self, ended: asyncio.Future[None] | None) -> bytes | None:
@@ -138,6 +138,7 @@ class Upload:
         finally:
             if not reading.done():
                 reading.cancel()
+                await asyncio.wait((reading,))  # aiohttp reads the rest of the body, and only one may wait for it
             elif not reading.cancelled():
                 reading.exception()  # if we are cancelled nobody else takes it, and asyncio would log that
         if not reading.done() or reading.cancelled():
@@ -171,3 +172,12 @@ class Upload:
 
     def _end(self) -> bytes:
         return b"0\r\n\r\n" if self._chunked else b""
+
+
+def _write(transport: asyncio.Transport, data: bytes) -> None:
+    """Write to the upstream unless its connection is closing: uvloop would raise a RuntimeError.
+
+    The relay ends the exchange as soon as it is told of the close, so nobody waits for these bytes.
+    """
+    if not transport.is_closing():
+        transport.write(data)
