@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime
+import os
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -167,3 +169,29 @@ def test_tls_files_that_cannot_work(authority: Authority) -> None:
         assert why in said, said
         assert "\n" not in said
     endpoint("https://h.test/v1", client_cert_file=certificate, client_key_file=key)
+
+
+@on_both_loops
+@pytest.mark.parametrize(("in_order", "ending"), [(True, ("ok", None)), (False, ("truncated", "connection_closed"))])
+async def test_a_body_ends_with_close_notify(
+    authority: Authority, tmp_path: Path, in_order: bool, ending: tuple[str, str | None]
+) -> None:
+    """A body without framing ends with TLS's close_notify. A FIN alone, which anybody on the way can send, cuts it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhalf of it")
+        await writer.drain()
+        if not in_order:
+            raw = writer.get_extra_info("socket")
+            with socket.socket(fileno=os.dup(raw.fileno())) as same:
+                same.shutdown(socket.SHUT_WR)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=authority.server())
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        made = endpoint(f"https://127.0.0.1:{port}/v1", ca_file=authority.file)
+        answer, row = await ask(made, tmp_path / "spans")
+    assert answer.content == b"half of it"
+    assert (row["outcome"], row.get("error_type")) == ending

@@ -39,6 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self.round_trip_s = 0.0  # to the endpoint, by how long connecting took
         self.last_read_ns = 0
+        self._ended_in_order = False  # with TLS a FIN alone may be anybody's on the way, who would cut the body short
         self._drained: asyncio.Future[None] | None = None  # set while the upstream reads our request too slowly
         self._exchange: Exchange | None = None
         self._response = Response()
@@ -141,6 +142,14 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
+    def eof_received(self) -> None:
+        """The endpoint sends no more. With TLS only its close_notify says so; asyncio calls this for a FIN as well."""
+        over = None if self.transport is None else self.transport.get_extra_info("ssl_object")
+        try:
+            self._ended_in_order = over is None or over.read(1) == b""
+        except ssl.SSLError:  # no close_notify came: there may be more to read
+            self._ended_in_order = False
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if self._drained is not None and not self._drained.done():
@@ -153,7 +162,7 @@ class UpstreamConnection(asyncio.Protocol):
         response = self._response
         if not self.responded or not response.in_body:
             self._end(exchange, ("upstream_unreachable", lost))
-        elif exc is None and (rest := response.closed()) is not None:
+        elif exc is None and self._ended_in_order and (rest := response.closed()) is not None:
             exchange.complete = True
             if rest:
                 self._client.write(rest)
