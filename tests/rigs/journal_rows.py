@@ -26,14 +26,14 @@ def stored(folder: Path) -> list[dict[str, Any]]:
 
 
 def rows_so_far(folder: Path) -> list[dict[str, Any]]:
-    """Those that a running writer has finished, in the order of their end.
+    """The rows that a running writer has finished, in the order in which their requests began.
 
-    A write may be under way: what stands behind the last line's end is no row yet. A journal's own order is nearly that
-    of the ends: the rows of small answers are put off for some ms.
+    A write may be going on, so the bytes behind the last line's end aren't a row yet. A journal's own order is nearly
+    that of the ends, which says little: a busy proxy may begin a client's next request before it ends the last one.
     """
     whole = (path.read_bytes().rpartition(b"\n")[0] for path in sorted(folder.glob("*.jsonl")))
     rows = [parsed(line) for lines in whole for line in lines.splitlines()]
-    return sorted(rows, key=lambda row: int(row["started_at_us"]) + int(row["duration_us"]))
+    return sorted(rows, key=lambda row: int(row["started_at_us"]))
 
 
 def parsed(line: bytes) -> dict[str, Any]:

@@ -27,6 +27,11 @@ def memory_of(proxy: RunningProxy) -> Memory:
     """Raises LookupError where it isn't running."""
     configuration = str(proxy.log.parent / "dyno.toml").encode()
     for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and configuration in (entry / "cmdline").read_bytes().split(b"\0"):
-            return Memory(entry)
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue  # it ended just now
+            if configuration in words:
+                return Memory(entry)
     raise LookupError("no such process")

@@ -56,7 +56,8 @@ async def _work(control: socket.socket) -> int:
                 if at_once:
                     signals.at_once.set()
             case Listen(slot):
-                await proxy.listen(sockets[slot], metrics_sockets[slot], slot)
+                if not signals.stop.is_set():  # else the sockets are closed already
+                    await proxy.listen(sockets[slot], metrics_sockets[slot], slot)
             case Release(slot):
                 proxy.release(slot)
             case Reload(config):

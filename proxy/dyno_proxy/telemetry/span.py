@@ -161,7 +161,11 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     """
     if isinstance(span, RecordSpan):
         row_of_record = msgspec.structs.asdict(_record_row(span.record, span.name, seq))
-        return {column: value for column, value in row_of_record.items() if value is not None}
+        return {
+            column: list(value) if isinstance(value, tuple) else value
+            for column, value in row_of_record.items()
+            if value is not None
+        }
     context, start_ns, end_ns = span.get_span_context(), span.start_time, span.end_time
     if context is None or start_ns is None:
         raise ValueError(f"span {span.name!r} has no context or no start")
