@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
@@ -20,13 +20,12 @@ from aiohttp.web_server import Server
 
 from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.errors import RefusedError
+from dyno_proxy.http.request_reads import RequestReads
 from dyno_proxy.upstream.relay import UpstreamConnection
 
 from .answers import error_response, raw_error
 
 Refused = Callable[[int, str, int, int], None]
-
-_HEAD_END: Final = b"\r\n\r\n"
 
 
 class _MalformedBodyError(web.RequestPayloadError, TimeoutError):
@@ -37,9 +36,8 @@ class MeasuredProtocol(RequestHandler):
     """One client connection: stamps each request's head as it is parsed, and ties back-pressure to the upstream."""
 
     __slots__ = (
-        *("_bare_bytes", "_behind_bytes", "_body", "_body_bytes", "_head_begun", "_head_bytes", "_head_timer"),
-        *("_measured", "_stalled_timer", "_stamps"),
-        *("last_read_ns", "long_read", "receiving", "upstream"),
+        *("_body", "_head_begun", "_head_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
+        *("head_too_long", "last_read_ns", "receiving", "upstream"),
     )
 
     def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
@@ -47,14 +45,12 @@ class MeasuredProtocol(RequestHandler):
         self._measured = manager
         self._stamps: deque[tuple[int, int, bool]] = deque()  # of the requests parsed and not yet handled
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request parsed: once it is at its end, a head may begin
-        self._body_bytes = self._bare_bytes = 0  # of it: what came so far, and without data since
-        self._head_bytes = 0  # of a head that isn't whole yet
-        self._behind_bytes = 0  # of the last other read, where a head may have begun in it
-        self._head_begun = (0, 0)  # its stamp
+        self._reads = RequestReads(manager.limits.max_head_bytes)
+        self._head_begun = (0, 0)  # the stamp of a head that isn't whole yet
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
         self.last_read_ns = 0
-        self.long_read = False  # the last stamp taken is of a head that may be longer than one may be
+        self.head_too_long = False  # of the request whose stamp was taken last
         self.upstream: UpstreamConnection | None = None
         self.receiving: StreamReader | None = None  # the body that is being read
 
@@ -81,42 +77,55 @@ class MeasuredProtocol(RequestHandler):
         before = self._request_count
         body = self._body
         in_head = body.is_eof()
-        super().data_received(data)
+        RequestHandler.data_received(self, data)  # on Python 3.11 super() takes longer, and this runs for each read
+        reads = self._reads
+        if reads.held:
+            data = reads.with_held(data)
         count = self._request_count - before
         if not count:
             if in_head:
                 self._go_on_with_head(data, now_ns)
-            else:
-                self._go_on_with_body(data)
+            elif not reads.all_body(len(data), body.total_bytes):
+                self._go_on_with_body(data, now_ns)
             return
-        long_read = self._behind_bytes + self._head_bytes + len(data) > self._measured.limits.max_head_bytes
-        alone = count == 1 and not self._head_bytes and not self._behind_bytes  # the read begins with this message
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        self._head_bytes = 0
-        self._behind_bytes = len(data)
+        if not in_head:
+            reads.all_body(len(data), body.total_bytes)
         for at in range(-count, 0):
             message, payload = self._messages[at]
-            self._body = payload
-            self._stamps.append((now_ns, time.time_ns() // 1000, long_read))
             if isinstance(message, _ErrInfo):
-                # In the middle of a body it is the parser's word for a malformed one, and who reads it hears nothing.
-                if not in_head and not body.is_eof():
-                    body.set_exception(_MalformedBodyError("malformed body"))
+                self._end_with_error(body, now_ns)
                 return
+            self._body = payload
+            self._stamps.append((now_ns, time.time_ns() // 1000, reads.head(data, payload.total_bytes)))
             if message.chunked or message.upgrade:
-                self._messages[at] = (self._strict(message, data if alone else None), payload)
-                return  # what else was parsed is behind the connection's last request
-        if alone and payload.is_eof():
-            if data.startswith(_HEAD_END, len(data) - payload.total_bytes - len(_HEAD_END)):  # as it mostly does
-                self._behind_bytes = 0
-            else:
-                self._go_on_with_head(_behind(data, payload), now_ns)
+                through = payload.is_eof() and not reads.behind_at
+                self._messages[at] = (self._strict(message, through=through), payload)
+        if reads.behind_at:
+            self._look_behind(data, now_ns)
+
+    def _end_with_error(self, body: StreamReader, now_ns: int) -> None:
+        """The parser has refused what it read. `body`: of the request before that."""
+        self._stamps.append((now_ns, time.time_ns() // 1000, False))
+        self._body = EMPTY_PAYLOAD
+        self._reads.end()
+        if not body.is_eof():
+            # In the middle of a body this means that the body is malformed, but its reader isn't told. Tell it.
+            body.set_exception(_MalformedBodyError("malformed body"))
+
+    def _look_behind(self, data: bytes, now_ns: int) -> None:
+        """Something follows the last message that was found in a read."""
+        # With its queue full, the parser stops behind a message.
+        if not self._body.is_eof() or len(self._messages) >= self._max_msg_queue_size:
+            self._reads.hold(data)
+        elif self._reads.behind(data):
+            self._begin_head(now_ns)
 
     def take_stamp(self) -> tuple[int, int]:
         """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""
-        received_ns, started_at_unix_us, self.long_read = self._stamps.popleft()
+        received_ns, started_at_unix_us, self.head_too_long = self._stamps.popleft()
         return received_ns, started_at_unix_us
 
     def pause_writing(self) -> None:
@@ -155,60 +164,69 @@ class MeasuredProtocol(RequestHandler):
         response.force_close()
         return response
 
-    def _strict(self, message: RawRequestMessage, data: bytes | None) -> RawRequestMessage | _ErrInfo:
-        """What aiohttp takes more lightly than RFC 9112 does. `data`: the read, if this message is the only one in it.
+    def _strict(self, message: RawRequestMessage, *, through: bool) -> RawRequestMessage | _ErrInfo:
+        """What aiohttp takes more lightly than RFC 9112 does. `through`: the read ends with this message's end.
 
-        It keeps a chunked request's last trailer (3.14), and puts it among the headers of the next request on the
-        connection, which may be another user's where a balancer stands in front: there is no next one. It passes over
-        what lies behind a request for an upgrade in the same read, and would take the rest of that for a request.
+        aiohttp keeps a chunked request's last trailer (3.14), and puts it among the headers of the next request on the
+        connection, which may be another user's where a balancer stands in front. So the connection ends with a chunked
+        request. aiohttp also passes over what lies behind a request for an upgrade in the same read, and would take
+        the rest of that for a request. So the connection ends there too, unless nothing lies behind.
         """
         if message.method == "CONNECT":
-            return _refusal("the proxy makes no tunnels")
+            return self._refusal("the proxy makes no tunnels")
         if not message.chunked:
             if self._upgraded:  # a web socket that nobody here opens: what comes next is a request
                 self._upgraded = False
                 self._parser.set_upgraded(False)  # type: ignore[union-attr]  # it has just parsed
                 self._message_tail = b""
-            if data is None or not self._body.is_eof() or _behind(data, self._body):
-                return message._replace(should_close=True)
-            self._behind_bytes = 0
-            return message
+            if through:
+                return message
+            self._reads.end()
+            return message._replace(should_close=True)
         codings = [value.lower() for name, value in message.raw_headers if name.lower() == b"transfer-encoding"]
         if codings != [b"chunked"] or message.version < HttpVersion11:
-            return _refusal("a transfer coding other than chunked, or one in HTTP/1.0")
+            return self._refusal("a transfer coding other than chunked, or one in HTTP/1.0")
+        self._reads.end()
         return message._replace(should_close=True)
 
+    def _refusal(self, message: str) -> _ErrInfo:
+        self._reads.end()
+        return _ErrInfo(400, RefusedError(400, "malformed_head", message), message)
+
     def _go_on_with_head(self, data: bytes, now_ns: int) -> None:
-        """A read that didn't complete the head that it belongs to."""
+        """A read in which no head ends, and which is of no body."""
         if self._force_close or self._close:
             return  # nobody parses it
-        if not self._head_bytes:
-            if not data.strip(b"\r\n"):
-                return  # empty lines before a request mean nothing
-            self._head_begun = (now_ns, time.time_ns() // 1000)
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-            self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
-        self._head_bytes += len(data)
-        if self._head_bytes > self._measured.limits.max_head_bytes:
-            self._refuse_head(431, "head_too_long", "the request's head is too long")
-
-    def _go_on_with_body(self, data: bytes) -> None:
-        """Chunk extensions and trailers hold no data; the parser keeps some of them, and has no limit for all."""
-        self._behind_bytes = len(data)
-        body = self._body
-        if body.total_bytes != self._body_bytes or self._reading_paused or self._buffer_paused:
-            self._body_bytes = body.total_bytes
-            self._bare_bytes = 0
+        reads = self._reads
+        if len(self._messages) >= self._max_msg_queue_size:
+            reads.hold(data)
             return
-        self._bare_bytes += len(data)
-        if self._bare_bytes > self._measured.limits.max_head_bytes and not self._close:
-            body.set_exception(_MalformedBodyError("chunk extensions or trailers are too long"))
+        if reads.head_goes_on(data):
+            self._begin_head(now_ns)
+        elif reads.head_too_long:
+            self._refuse_long_head()
+
+    def _begin_head(self, now_ns: int) -> None:
+        self._head_begun = (now_ns, time.time_ns() // 1000)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
+        if self._reads.head_too_long:
+            self._refuse_long_head()
+
+    def _go_on_with_body(self, data: bytes, now_ns: int) -> None:
+        """A read of a body that holds something else too, or nothing else."""
+        if self._force_close or self._close:
+            return  # nobody parses it
+        if not self._reads.last:
+            self._look_behind(data, now_ns)
+        elif self._reads.too_bare(len(data)) and not (self._reading_paused or self._buffer_paused):
+            self._body.set_exception(_MalformedBodyError("chunk extensions or trailers are too long"))
             self.close()  # once the request is answered; what comes until then isn't parsed
 
     def _head_late(self) -> None:
         self._head_timer = None
-        if not self._head_bytes:
+        if not self._reads.begun_bytes:
             if self.transport is not None:
                 self.transport.close()  # nothing was ever sent: there is nothing to answer
         elif self._answering():
@@ -216,9 +234,12 @@ class MeasuredProtocol(RequestHandler):
         else:
             self._refuse_head(408, "head_timeout", "the request's head didn't come in time")
 
+    def _refuse_long_head(self) -> None:
+        self._refuse_head(431, "head_too_long", "the request's head is too long")
+
     def _refuse_head(self, status: int, code: str, message: str) -> None:
         self._measured.refused(status, code, *self._head_begun)
-        self._head_bytes = 0
+        self._reads.forget_head()
         if self._answering():
             self.close()  # after the answers to those before it
             return
@@ -292,16 +313,6 @@ class MeasuredServer(Server):
 
     def __call__(self) -> RequestHandler:
         return MeasuredProtocol(self, loop=self._loop, **self._kwargs)
-
-
-def _behind(data: bytes, body: StreamReader) -> bytes:
-    """What follows the one message in this read, which has its head and its body in it."""
-    data = data.lstrip(b"\r\n")
-    return data[data.index(_HEAD_END) + len(_HEAD_END) + body.total_bytes :]
-
-
-def _refusal(message: str) -> _ErrInfo:
-    return _ErrInfo(400, RefusedError(400, "malformed_head", message), message)
 
 
 class Relayed(web.StreamResponse):
