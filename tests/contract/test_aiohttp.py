@@ -1,24 +1,36 @@
-"""What server/connection.py leans on in aiohttp without a promise.
+"""What the proxy's server leans on in aiohttp without a promise: the table in server/leaned_on.py, and its checks.
 
 When a test here fails, a new aiohttp needs a closer look.
 """
 
+import ast
 import asyncio
 import contextlib
+import importlib
+import re
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from pathlib import Path
+from typing import Final, cast
 
 import pytest
-from aiohttp import web
+from aiohttp import base_protocol, web, web_protocol
 
+from dyno_proxy.server import connection
 from dyno_proxy.server.connection import CLOSE, KEEP, MeasuredProtocol, MeasuredServer
+from dyno_proxy.server.leaned_on import LEANED_ON, LeanedOn
 from rigs.until import LIMIT_S
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
+
+_SERVER: Final = Path(connection.__file__).parent
+_TABLES_OWN: Final = {"test_each_row_holds", "test_each_private_name_has_a_row", "test_each_check_is_a_rows"}
+
+_STORED: Final = {*web_protocol.RequestHandler.__slots__, *base_protocol.BaseProtocol.__slots__, "_keep_alive"}
 
 _CHUNKED = b"POST /chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Secret: 1\r\n\r\n"
 _UPGRADE = b"GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: %b\r\n\r\n"
@@ -46,6 +58,54 @@ async def connected(
         writer.close()
         listening.close()
         await server.shutdown(1.0)
+
+
+@pytest.mark.parametrize("row", LEANED_ON, ids=[row.what for row in LEANED_ON])
+async def test_each_row_holds(row: LeanedOn) -> None:
+    """Its name exists in the installed aiohttp, on the class or on what is made of it, and its check is a test here."""
+    assert callable(globals().get(row.check)), row.check
+    assert row.why
+    if ":" not in row.what:
+        return
+    module_name, _, path = row.what.partition(":")
+    owner, _, attribute = path.partition(".")
+    named = getattr(importlib.import_module(f"aiohttp.{module_name}"), owner)
+    if attribute and not hasattr(named, attribute):
+        assert named is web.StreamResponse or issubclass(MeasuredServer, named)
+        made = web.StreamResponse() if named is web.StreamResponse else MeasuredServer(Heard(), lambda *_: None)
+        assert hasattr(made, attribute)
+
+
+def _leaned_on(tree: ast.AST) -> set[str]:
+    """The private names that a file of ours uses and doesn't define: methods, slots and attributes are definitions."""
+    used, own = set[str](), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            used.add(node.attr)
+            if isinstance(node.ctx, ast.Store) and node.attr not in _STORED:
+                own.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp"):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            own.add(node.value)
+    return {name for name in used - own if name.startswith("_") and not name.startswith("__")}
+
+
+def test_each_private_name_has_a_row() -> None:
+    """server/ uses no private name of aiohttp's that the table doesn't have, and the table has none beyond those."""
+    rows = {re.split(r"[:.]", row.what)[-1] for row in LEANED_ON if ":" in row.what}
+    files = sorted(_SERVER.glob("*.py"))
+    assert len(files) >= 10
+    names = {name for file in files for name in _leaned_on(ast.parse(file.read_text()))}
+    assert names == {name for name in rows if name.startswith("_")}
+
+
+def test_each_check_is_a_rows() -> None:
+    """No test here holds something that the table doesn't name."""
+    tests = {name for name in globals() if name.startswith("test_")}
+    assert tests - _TABLES_OWN == {row.check for row in LEANED_ON}
 
 
 def protocol_of(request: web.BaseRequest) -> MeasuredProtocol:
@@ -273,3 +333,64 @@ async def test_pipelined_requests_stay_in_order_beyond_aiohttps_queue() -> None:
         writer.write(_NEXT * 500)
         assert await said(reader) == (500, False)
     assert heard.paths == ["/next"] * 500
+
+
+async def test_a_head_ends_with_an_empty_line_and_no_other_way() -> None:
+    """With a line feed alone somewhere, or a CR alone, it is refused; empty lines may stand before it."""
+    sound = b"\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+    for at in (place for place, byte in enumerate(sound) if byte in b"\r\n" and place > sound.index(b"G")):
+        heard, refused = Heard(), list[tuple[int, str]]()
+        async with connected(heard, refused) as (reader, writer):
+            writer.write(sound[:at] + sound[at + 1 :] + b"\r\n\r\n")
+            answers, closed = await said(reader)
+        assert (heard.paths, len(refused), closed) == ([], 1, True), (at, answers)
+    heard = Heard()
+    async with connected(heard) as (reader, writer):
+        writer.write(sound)
+        assert await said(reader) == (1, False)
+
+
+async def test_a_body_that_is_read_slowly_pauses_the_connection() -> None:
+    """And comes whole, with the request behind it, however much of both the parser held back."""
+    body = bytes(range(256)) * 12_000
+    paused: list[bool] = []
+    got: list[bytes] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        protocol = protocol_of(request)
+        protocol.take_stamp()
+        await asyncio.sleep(0.05)
+        paused.append(protocol._reading_paused)
+        pieces = []
+        while piece := await request.content.readany():
+            pieces.append(piece)
+            await asyncio.sleep(0)
+        got.append(b"".join(pieces))
+        return web.Response()
+
+    async with connected(handle) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body) + _NEXT)
+        assert await said(reader) == (2, False)
+    assert paused == [True, False]
+    assert got == [body, b""]
+
+
+async def test_a_connections_requests_run_in_its_own_task() -> None:
+    """Below Python 3.12, where a task of a request's own would begin later; from then on they begin at once."""
+    tasks: list[asyncio.Task[None] | None] = []
+    loops: list[object] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        protocol = protocol_of(request)
+        protocol.take_stamp()
+        tasks.append(asyncio.current_task())
+        loops.append(protocol._loop)
+        return web.Response()
+
+    async with connected(handle) as (reader, writer):
+        for _ in range(2):
+            writer.write(_NEXT)
+            assert await said(reader) == (1, False)
+    in_place = sys.version_info < (3, 12)
+    assert (tasks[0] is tasks[1]) == in_place
+    assert [isinstance(loop, connection._InPlace) for loop in loops] == [in_place, in_place]
