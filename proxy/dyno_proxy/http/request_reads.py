@@ -30,12 +30,12 @@ class RequestReads:
     )
 
     def __init__(self, max_head_bytes: int) -> None:
-        """`max_head_bytes`: the longest head that is none too long, its empty line included."""
+        """`max_head_bytes`: a head may have so many bytes, its empty line included."""
         self.max_head_bytes = max_head_bytes
         self.begun_bytes = 0  # of a head that has begun and isn't whole yet
-        self.held = b""  # what the parser has been given and has put off
+        self.held = b""  # bytes that the parser was given and has put off; they belong before the next read
         self.last = False  # `end()` was called
-        self._tail = b""  # the last bytes of the head that has begun: its end may have begun too
+        self._tail = b""  # the last 3 bytes of the head that has begun, which may be the beginning of its end
         self.behind_at = 0  # in this read: where the last message that was found ends, if something lies behind it
         self._body_bytes = 0  # what the parser has taken of the last request's body
         self._bare_bytes = 0  # of that body, read without data
@@ -115,7 +115,7 @@ class RequestReads:
         return False
 
     def hold(self, read: bytes) -> None:
-        """The parser has put off what lies behind the last message that was found: it is a part of the next read."""
+        """The parser has put off what lies behind the last message that was found. It belongs before the next read."""
         at, self.behind_at = self.behind_at, 0
         if not self.last:
             self.held = read[at:]

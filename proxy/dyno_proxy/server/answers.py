@@ -1,4 +1,4 @@
-"""The proxy's own answers, in OpenAI's shape."""
+"""The proxy's own answers. They have the shape of OpenAI's errors, which SDKs raise as their own."""
 
 import json
 from http import HTTPStatus
@@ -7,12 +7,12 @@ from aiohttp import web
 
 
 def error_response(status: int, code: str, message: str) -> web.Response:
-    """Our own answer, in OpenAI's shape, so that SDKs raise it as their own error."""
+    """An answer for aiohttp to write. `code` is for programs, `message` for people."""
     return web.Response(status=status, text=_body(code, message), content_type="application/json")
 
 
 def raw_error(status: int, code: str, message: str) -> bytes:
-    """The same for a client that no handler speaks with; its connection ends with it."""
+    """The same answer as bytes, where no handler serves the client. It says that the connection closes."""
     body = _body(code, message).encode()
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
     return b"%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (head.encode(), len(body), body)

@@ -30,11 +30,14 @@ Refused = Callable[[int, str, int, int], None]
 
 
 class _MalformedBodyError(web.RequestPayloadError, TimeoutError):
-    """A TimeoutError too: aiohttp waits a while for the rest of a body, and would log any other as unhandled."""
+    """It is a TimeoutError too: aiohttp may be reading the rest of the body, and logs any other error as unhandled."""
 
 
 class MeasuredProtocol(RequestHandler):
-    """One client connection: stamps each request's head as it is parsed, and ties back-pressure to the upstream."""
+    """One client's connection. It stamps each request as its head is parsed, and limits heads, bodies and slow readers.
+
+    While the client doesn't read, the upstream isn't read either.
+    """
 
     __slots__ = (
         *("_body", "_head_begun", "_head_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
@@ -44,8 +47,8 @@ class MeasuredProtocol(RequestHandler):
     def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
         super().__init__(manager, **options)
         self._measured = manager
-        self._stamps: deque[tuple[int, int, bool]] = deque()  # of the requests parsed and not yet handled
-        self._body: StreamReader = EMPTY_PAYLOAD  # of the last request parsed: once it is at its end, a head may begin
+        self._stamps: deque[tuple[int, int, bool]] = deque()  # of the requests that are parsed and not yet handled
+        self._body: StreamReader = EMPTY_PAYLOAD  # the last parsed request's; once it has ended, a head may begin
         self._reads = RequestReads(manager.limits.max_head_bytes)
         self._head_begun = (0, 0)  # the stamp of a head that isn't whole yet
         self._head_timer: asyncio.TimerHandle | None = None
@@ -62,7 +65,7 @@ class MeasuredProtocol(RequestHandler):
             self._loop = _InPlace(self._loop)  # type: ignore[assignment]  # it has all that a loop has
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        # aiohttp calls it after each piece of a body that is read, and has its parser look for nothing.
+        # aiohttp calls this after each piece of a body that is read. Where nothing is paused, there is nothing to do.
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
@@ -71,7 +74,7 @@ class MeasuredProtocol(RequestHandler):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
-        self._body = EMPTY_PAYLOAD  # it refers back: both would wait for the garbage collector, which seldom runs
+        self._body = EMPTY_PAYLOAD  # it refers to us, and the garbage collector, which would free both, seldom runs
 
     def data_received(self, data: bytes) -> None:
         now_ns = self.last_read_ns = time.monotonic_ns()
@@ -150,7 +153,7 @@ class MeasuredProtocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is refused before a handler sees it (malformed requests) is counted, and answered briefly."""
+        """A request that the parser refused never reaches the handler: it is counted here, and gets a short answer."""
         if self.upstream is not None or exc is None or status >= 500:
             return super().handle_error(request, status, exc, message)
         if isinstance(exc, RefusedError):
@@ -216,20 +219,20 @@ class MeasuredProtocol(RequestHandler):
             self._refuse_long_head()
 
     def _go_on_with_body(self, data: bytes, now_ns: int) -> None:
-        """A read of a body that holds something else too, or nothing else."""
+        """A read that began in a body, and held more than the body's data."""
         if self._force_close or self._close:
             return  # nobody parses it
         if not self._reads.last:
             self._look_behind(data, now_ns)
         elif self._reads.too_bare(len(data)) and not (self._reading_paused or self._buffer_paused):
             self._body.set_exception(_MalformedBodyError("chunk extensions or trailers are too long"))
-            self.close()  # once the request is answered; what comes until then isn't parsed
+            self.close()  # after the answer; until then no read is parsed
 
     def _head_late(self) -> None:
         self._head_timer = None
         if not self._reads.begun_bytes:
             if self.transport is not None:
-                self.transport.close()  # nothing was ever sent: there is nothing to answer
+                self.transport.close()  # the client has sent nothing, so there is nothing to answer
         elif self._answering():
             self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
         else:
@@ -252,7 +255,7 @@ class MeasuredProtocol(RequestHandler):
         return self._request_in_progress or bool(self._messages)
 
     def _look_after_reader(self) -> None:
-        """Look again after a while: has the client read anything by then?"""
+        """Start the timer that asks whether the client has read anything since."""
         if self.transport is not None:
             size_bytes = self.transport.get_write_buffer_size()
             self._stalled_timer = self._loop.call_later(self._measured.limits.client_idle_s, self._stalled, size_bytes)
@@ -269,10 +272,10 @@ class MeasuredProtocol(RequestHandler):
 
 
 class _InPlace:
-    """The event loop, as a connection's task has it: a request runs in that task, and not in one of its own.
+    """An event loop for aiohttp that runs each request in its connection's task, and not in a task of its own.
 
-    aiohttp makes one a request for its context variables' sake, which nobody here has; it takes a fifteenth of all.
-    From Python 3.12 on its tasks begin at once, which takes less.
+    aiohttp makes a task for each request because of context variables, which nothing here uses. The task takes a
+    fifteenth of a request's time. From Python 3.12 on, aiohttp's tasks begin at once, which takes less.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -290,7 +293,10 @@ class _InPlace:
 
 
 class MeasuredServer(Server):
-    """Makes MeasuredProtocols. `refused(status, why, received_ns, started_at_unix_us)` hears of malformed requests."""
+    """Makes a MeasuredProtocol for each connection.
+
+    `refused(status, why, received_ns, started_at_unix_us)` is called for each request that never reaches the handler.
+    """
 
     def __init__(
         self,
@@ -317,7 +323,7 @@ class MeasuredServer(Server):
 
 
 class Relayed(web.StreamResponse):
-    """A response that the relay has written already: aiohttp hears only what becomes of the connection."""
+    """A response that the relay has already written. It only tells aiohttp whether the connection is kept."""
 
     def __init__(self, *, keep_alive: bool) -> None:
         super().__init__()

@@ -39,7 +39,11 @@ _IDS = random.Random()  # noqa: S311 - ids need to be unique, not unguessable; t
 
 
 class Handler:
-    """Called by the server for each request; started and recorded exactly once each."""
+    """The server calls it for each request. It finds the endpoint, relays the request, and records it exactly once.
+
+    Requests for Dyno's own pages (health, metrics) are answered without a record. `keys`: None lets every client in.
+    `mirrored(endpoint, result)` is called once for each request that was chosen to be copied to a mirror.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Handler:
         self.replace(endpoints, keys, limits or ProxyConfig())
 
     def replace(self, endpoints: dict[str, Endpoint], keys: ClientKeys | None, limits: ProxyConfig) -> None:
-        """Another configuration, for requests from now on; those that run keep theirs."""
+        """Use another configuration from the next request on. Requests that run keep the one they began with."""
         self._endpoints = endpoints
         self._keys = keys
         self._limits = limits
@@ -69,7 +73,7 @@ class Handler:
         protocol = cast(MeasuredProtocol, request.protocol)  # the only kind that MeasuredServer makes
         received_ns, started_at_unix_us = protocol.take_stamp()
         target = request.raw_path
-        # Any other form may name a user and a password.
+        # A target that doesn't begin with a slash may hold a user and a password, so no path is recorded.
         path = target.partition("?")[0] if target.startswith("/") else ""
         page = self._pages.by_path.get(path)
         if page is not None:
@@ -88,7 +92,7 @@ class Handler:
             fault = error.fault
             return error_response(fault.status, fault.error_type, f"endpoint '{exchange.endpoint}': {error}")
         except Exception:
-            # After raw writes aiohttp must not hear of it: it would write a 500 into the stream.
+            # Once the response's head is written, aiohttp must not see the error: it would write a 500 into the stream.
             if protocol.upstream is None or not protocol.upstream.head_written:
                 raise
             _LOG.exception("the relay failed in the middle of a response")
@@ -98,24 +102,24 @@ class Handler:
             protocol.upstream = protocol.receiving = None
 
     async def drain(self, limit_s: float) -> None:
-        """Refuse new requests from now on, and wait until the running ones are through, `limit_s` at most."""
+        """Refuse new requests from now on, and wait until the running ones have ended, `limit_s` at most."""
         self._pages.draining = True
         await self._requests.wait_idle(limit_s)
 
     def finish_ended(self) -> None:
-        """Record at once what has ended."""
+        """Record the requests that have ended and that wait to be recorded."""
         self._ended.finish()
 
     def cut(self) -> None:
-        """What is cancelled from now on is so by us."""
+        """Record requests that are cancelled from now on as cut by us, not by their clients."""
         self._requests.cutting = True
 
     async def close_mirror(self) -> None:
-        """Send no copies from now on, and cut off those under way. Before telemetry closes."""
+        """Send no copies from now on, and cut off those under way. To be called before telemetry closes."""
         await self._mirror.close()
 
     def refused(self, status: int, why: str, received_ns: int, started_at_unix_us: int) -> None:
-        """A request that aiohttp's parser refused: it makes a row as any other."""
+        """Record a request that aiohttp's parser, or a limit of its head, refused before it reached us."""
         exchange = Exchange(received_ns, started_at_unix_us, "", "")
         exchange.trace_id, exchange.span_id = _IDS.getrandbits(128), _IDS.getrandbits(64)
         with Bracket(self._requests, exchange):
@@ -163,7 +167,7 @@ class Handler:
     def _admit(
         self, request: web.BaseRequest, protocol: MeasuredProtocol, where: Route | None, endpoint: Endpoint | None
     ) -> tuple[Route, Endpoint]:
-        """Where the request goes. Raises RefusedError where it may not, or goes nowhere."""
+        """Where the request goes. Raises RefusedError if it isn't allowed, or if there is no such path or endpoint."""
         if self._pages.draining:
             raise RefusedError(503, "draining", "the proxy is shutting down")
         if self._requests.active > self._limits.max_requests:
@@ -201,7 +205,7 @@ class Handler:
                 endpoint.host_header,
                 request.raw_headers,
                 authorization=authorization,
-                forward_authorization=self._keys is None,  # a client's key for us is none for the endpoint
+                forward_authorization=self._keys is None,  # else it is a client's key for us, not for the endpoint
                 traceparent=_traceparent(exchange) if endpoint.propagate else None,
                 chunked=chunked,
                 proxy_authorization=endpoint.proxy_authorization,
@@ -212,7 +216,7 @@ class Handler:
 
 
 def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: RefusedError) -> web.StreamResponse:
-    """The client's answer, unless it has the beginning of another one already."""
+    """The answer to a refused request. If the client already has the beginning of another answer, it is cut off."""
     if protocol.upstream is not None and protocol.upstream.head_written:
         protocol.upstream.reset_client()
         return CLOSE
@@ -225,7 +229,7 @@ def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: Refu
 
 
 def _ending(exchange: Exchange, connection: UpstreamConnection) -> web.StreamResponse:
-    """What aiohttp hears once the upstream's response is over: what is written already, or that there was none."""
+    """What aiohttp gets once the response is over: that it is written already, or an error where none came."""
     if connection.head_written:
         if exchange.broken is not None and connection.unframed:
             connection.reset_client()
@@ -236,7 +240,7 @@ def _ending(exchange: Exchange, connection: UpstreamConnection) -> web.StreamRes
 
 
 async def _ask_for_usage(upload: Upload) -> None:
-    """Have the stream's usage told, where the client didn't ask for it itself."""
+    """Change the body so that the stream tells its usage, where the client didn't ask for that itself."""
     await upload.wait_whole()
     asking = asking_usage(upload.body) if upload.replayable else None
     if asking is not None:
@@ -245,7 +249,7 @@ async def _ask_for_usage(upload: Upload) -> None:
 
 
 def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint | None, where: Route | None) -> None:
-    """Who asks for what: the trace that the request belongs to, its tags, its endpoint."""
+    """Note which trace the request belongs to, its baggage, its operation and its endpoint."""
     headers = request.headers
     parent = read_traceparent(headers.get("traceparent"))
     if parent is not None:

@@ -1,4 +1,4 @@
-"""The keys that clients show to a proxy that strangers can reach."""
+"""Client keys: who may use a proxy that strangers can reach."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ _KEY: Final = re.compile(rb"[\x21-\x7e]+")
 
 
 def client_keys(file: str | None) -> "ClientKeys | None":
-    """The keys of `proxy.keys_file`, if there is one. Raises ConfigError."""
+    """The keys in the file that `proxy.keys_file` names; None where it names none. Raises ConfigError."""
     if file is None:
         return None
     try:
@@ -26,11 +26,11 @@ def client_keys(file: str | None) -> "ClientKeys | None":
 
 
 class ClientKeys:
-    """Keys of a file, one a line; `#` begins a comment's line. Only their digests are kept."""
+    """The keys of a file, one in each line. A line that begins with `#` is a comment. Only digests are kept."""
 
     def __init__(self, file: Path) -> None:
         """Raises OSError, or ValueError where the file holds no key, or a line that can't be one."""
-        # Digests are of one length, so that a comparison's time tells nothing of a key's.
+        # All digests have one length, so the time that a comparison takes doesn't tell a key's length.
         self._salt = secrets.token_bytes(32)
         self._digests: list[bytes] = []
         for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
@@ -44,9 +44,9 @@ class ClientKeys:
             raise ValueError("it holds no key")
 
     def check(self, authorization: str | None, api_key: str | None = None) -> None:
-        """Raises RefusedError unless Authorization is `Bearer KEY`, or X-Api-Key, which Anthropic's SDK sends, a key.
+        """Raises RefusedError unless Authorization is `Bearer KEY` or X-Api-Key is KEY, with one of the file's keys.
 
-        Every key is compared, each in constant time.
+        Anthropic's SDK sends X-Api-Key. Every key is compared, each in constant time.
         """
         scheme, _, bearer = (authorization or "").partition(" ")
         known = scheme.lower() == "bearer" and self._is_known(bearer)

@@ -18,6 +18,8 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 
 @dataclass(frozen=True)
 class HttpProxy:
+    """An HTTP proxy on the way to an endpoint: where it listens, and the credentials that it asks for, if any."""
+
     host: str
     port: int
     authorization: bytes | None = field(repr=False)  # the value of Proxy-Authorization
