@@ -105,11 +105,12 @@ class RequestReads:
     def all_body(self, read_bytes: int, body_bytes: int) -> bool:
         """A read that begins in a body; `body_bytes`: what the parser has taken of it by now.
 
-        Returns whether all of the read was the body's data, as it mostly is. If so, there is nothing more to do.
+        Returns whether there is nothing more to do: all of the read was the body's data, as it mostly is, or there was
+        data in the last request's body, behind which nothing counts.
         """
         taken = body_bytes - self._body_bytes
         self._body_bytes = body_bytes
-        if taken == read_bytes:
+        if taken == read_bytes or (taken and self.last):
             return True
         self.behind_at = taken
         return False
@@ -126,13 +127,10 @@ class RequestReads:
         return read
 
     def too_bare(self, read_bytes: int) -> bool:
-        """A read of a chunked body, not `all_body()`. Returns whether there is too much in a row that holds no data.
+        """A read of the last request's body without data. Returns whether there are too many such bytes in a row.
 
-        That is chunk extensions or trailers. The parser keeps some of them, and has no limit for all.
+        They are chunk extensions or trailers. The parser keeps some of them, and has no limit for all.
         """
-        taken, self.behind_at = self.behind_at, 0
-        if taken:
-            return False
         if self._bare_since != self._body_bytes:
             self._bare_since = self._body_bytes
             self._bare_bytes = 0
