@@ -1,30 +1,36 @@
-"""What the proxy's server leans on in aiohttp without a promise: every row of server/leanings.py.
+"""What the proxy's server leans on in aiohttp without a promise: the table in server/leaned_on.py, and its checks.
 
-If a test here fails, look closely at the new version of aiohttp.
+When a test here fails, a new aiohttp needs a closer look.
 """
 
 import ast
 import asyncio
 import contextlib
-import inspect
+import importlib
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import pytest
-from aiohttp import web
+from aiohttp import base_protocol, web, web_protocol
 
-from dyno_proxy.server import leanings
-from dyno_proxy.server.connection import CLOSE, KEEP, MeasuredProtocol, MeasuredServer, _InPlace
-from dyno_proxy.server.leanings import BEHAVIOURS, PARTS, Part
+from dyno_proxy.server import connection
+from dyno_proxy.server.connection import CLOSE, KEEP, MeasuredProtocol, MeasuredServer
+from dyno_proxy.server.leaned_on import LEANED_ON, LeanedOn
 from rigs.until import LIMIT_S
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
+
+_SERVER: Final = Path(connection.__file__).parent
+_TABLES_OWN: Final = {"test_each_row_holds", "test_each_private_name_has_a_row", "test_each_check_is_a_rows"}
+
+_STORED: Final = {*web_protocol.RequestHandler.__slots__, *base_protocol.BaseProtocol.__slots__, "_keep_alive"}
 
 _CHUNKED = b"POST /chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Secret: 1\r\n\r\n"
 _UPGRADE = b"GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: %b\r\n\r\n"
@@ -54,12 +60,60 @@ async def connected(
         await server.shutdown(1.0)
 
 
+@pytest.mark.parametrize("row", LEANED_ON, ids=[row.what for row in LEANED_ON])
+async def test_each_row_holds(row: LeanedOn) -> None:
+    """Its name exists in the installed aiohttp, on the class or on what is made of it, and its check is a test here."""
+    assert callable(globals().get(row.check)), row.check
+    assert row.why
+    if ":" not in row.what:
+        return
+    module_name, _, path = row.what.partition(":")
+    owner, _, attribute = path.partition(".")
+    named = getattr(importlib.import_module(f"aiohttp.{module_name}"), owner)
+    if attribute and not hasattr(named, attribute):
+        assert named is web.StreamResponse or issubclass(MeasuredServer, named)
+        made = web.StreamResponse() if named is web.StreamResponse else MeasuredServer(Heard(), lambda *_: None)
+        assert hasattr(made, attribute)
+
+
+def _leaned_on(tree: ast.AST) -> set[str]:
+    """The private names that a file of ours uses and doesn't define: methods, slots and attributes are definitions."""
+    used, own = set[str](), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            used.add(node.attr)
+            if isinstance(node.ctx, ast.Store) and node.attr not in _STORED:
+                own.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp"):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            own.add(node.value)
+    return {name for name in used - own if name.startswith("_") and not name.startswith("__")}
+
+
+def test_each_private_name_has_a_row() -> None:
+    """server/ uses no private name of aiohttp's that the table doesn't have, and the table has none beyond those."""
+    rows = {re.split(r"[:.]", row.what)[-1] for row in LEANED_ON if ":" in row.what}
+    files = sorted(_SERVER.glob("*.py"))
+    assert len(files) >= 10
+    names = {name for file in files for name in _leaned_on(ast.parse(file.read_text()))}
+    assert names == {name for name in rows if name.startswith("_")}
+
+
+def test_each_check_is_a_rows() -> None:
+    """No test here holds something that the table doesn't name."""
+    tests = {name for name in globals() if name.startswith("test_")}
+    assert tests - _TABLES_OWN == {row.check for row in LEANED_ON}
+
+
 def protocol_of(request: web.BaseRequest) -> MeasuredProtocol:
     return cast(MeasuredProtocol, request.protocol)
 
 
 async def test_raw_writes_and_keep_alive() -> None:
-    """A Relayed response adds no byte to what was written raw. Its keep_alive decides if the connection stays open."""
+    """A Relayed response adds no byte to what was written raw, and its keep_alive decides on the connection."""
     answers = [KEEP, KEEP, CLOSE]
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -78,7 +132,7 @@ async def test_raw_writes_and_keep_alive() -> None:
 
 
 async def test_one_stamp_for_each_request() -> None:
-    """Every parsed head has its stamp, also if it is pipelined or its body comes late. No stamp is left over."""
+    """Every parsed head has its stamp, pipelined ones and those with a late body included; none is left over."""
     left: list[int] = []
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -103,7 +157,7 @@ async def test_one_stamp_for_each_request() -> None:
 
 
 async def test_malformed_requests_are_heard_of() -> None:
-    """If aiohttp's parser refuses a request, `refused` is called once with a 4xx, and the connection is closed."""
+    """What aiohttp's parser refuses reaches `refused` once, with a 4xx, and closes the connection."""
 
     async def handle(_request: web.BaseRequest) -> web.StreamResponse:
         raise AssertionError("a malformed request reached the handler")
@@ -125,7 +179,7 @@ async def test_malformed_requests_are_heard_of() -> None:
 
 
 async def test_a_client_that_leaves_cancels_its_handler() -> None:
-    """If a client leaves, its handler is cancelled at once."""
+    """The handler of a client that left is cancelled at once."""
     cancelled = asyncio.Event()
     begun = asyncio.Event()
 
@@ -160,7 +214,7 @@ async def test_compressed_request_bodies_pass_as_they_are() -> None:
 
 
 class Heard:
-    """A handler that keeps what aiohttp says about each request."""
+    """A handler that keeps what aiohttp tells it of each request."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -178,7 +232,7 @@ class Heard:
 
 
 async def said(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """How many answers come, and whether the connection then closes."""
+    """How many answers come, and whether the connection closes then."""
     answers = 0
     with contextlib.suppress(TimeoutError):
         while True:
@@ -191,8 +245,7 @@ async def said(reader: asyncio.StreamReader) -> tuple[int, bool]:
 
 
 async def test_a_chunked_requests_last_trailer_leaks_into_the_next_request() -> None:
-    """This is a fault of aiohttp, so the proxy makes a chunked request its connection's last. Once aiohttp is fixed,
-    `_strict` can be removed."""
+    """In aiohttp; so that here a chunked request is its connection's last. Once it is mended, `_strict` can go."""
     heard = Heard()
     async with connected(heard, plain=True) as (reader, writer):
         writer.write(_CHUNKED)
@@ -212,7 +265,7 @@ async def test_a_chunked_requests_last_trailer_leaks_into_the_next_request() -> 
 
 
 async def test_what_stands_behind_a_request_for_an_upgrade_is_passed_over() -> None:
-    """aiohttp skips bytes of the same read. It takes later bytes for a request, even if they are another one's body."""
+    """In aiohttp, where it comes in the same read; what comes later is a request to it, though another's body."""
     hiding = b"POST /hiding HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(_NEXT)
     heard = Heard()
     async with connected(heard, plain=True) as (reader, writer):
@@ -233,7 +286,7 @@ async def test_what_stands_behind_a_request_for_an_upgrade_is_passed_over() -> N
 
 
 async def test_an_upgrade_that_nobody_grants_leaves_the_connection_as_it_was() -> None:
-    """If nothing came behind it, the client's next requests are answered, each once."""
+    """Where nothing stood behind it: the client's next requests are answered, each once."""
     for upgrade in (b"h2c", b"websocket"):
         heard = Heard()
         async with connected(heard) as (reader, writer):
@@ -244,8 +297,7 @@ async def test_an_upgrade_that_nobody_grants_leaves_the_connection_as_it_was() -
 
 
 async def test_a_body_that_turns_out_malformed_is_told_to_who_reads_it(caplog: pytest.LogCaptureFixture) -> None:
-    """The reader is told whenever it reads. aiohttp waits for the rest of the body, and doesn't log that as our
-    fault."""
+    """Whenever that is; and aiohttp, which waits for the rest of such a body, doesn't log it as a fault of ours."""
     broken: list[BaseException] = []
     late = asyncio.Event()
 
@@ -275,7 +327,7 @@ async def test_a_body_that_turns_out_malformed_is_told_to_who_reads_it(caplog: p
 
 
 async def test_pipelined_requests_stay_in_order_beyond_aiohttps_queue() -> None:
-    """aiohttp parses a few requests at a time and then continues by itself. Each request has its stamp."""
+    """aiohttp parses a few at a time, and goes on by itself; each has its stamp."""
     heard = Heard()
     async with connected(heard) as (reader, writer):
         writer.write(_NEXT * 500)
@@ -283,61 +335,62 @@ async def test_pipelined_requests_stay_in_order_beyond_aiohttps_queue() -> None:
     assert heard.paths == ["/next"] * 500
 
 
-async def test_a_request_runs_in_its_connections_task() -> None:
-    """Before Python 3.12 it has no task of its own; from there on aiohttp's begins at once, and _InPlace isn't used."""
+async def test_a_head_ends_with_an_empty_line_and_no_other_way() -> None:
+    """With a line feed alone somewhere, or a CR alone, it is refused; empty lines may stand before it."""
+    sound = b"\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+    for at in (place for place, byte in enumerate(sound) if byte in b"\r\n" and place > sound.index(b"G")):
+        heard, refused = Heard(), list[tuple[int, str]]()
+        async with connected(heard, refused) as (reader, writer):
+            writer.write(sound[:at] + sound[at + 1 :] + b"\r\n\r\n")
+            answers, closed = await said(reader)
+        assert (heard.paths, len(refused), closed) == ([], 1, True), (at, answers)
+    heard = Heard()
+    async with connected(heard) as (reader, writer):
+        writer.write(sound)
+        assert await said(reader) == (1, False)
+
+
+async def test_a_body_that_is_read_slowly_pauses_the_connection() -> None:
+    """And comes whole, with the request behind it, however much of both the parser held back."""
+    body = bytes(range(256)) * 12_000
+    paused: list[bool] = []
+    got: list[bytes] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        protocol = protocol_of(request)
+        protocol.take_stamp()
+        await asyncio.sleep(0.05)
+        paused.append(protocol._reading_paused)
+        pieces = []
+        while piece := await request.content.readany():
+            pieces.append(piece)
+            await asyncio.sleep(0)
+        got.append(b"".join(pieces))
+        return web.Response()
+
+    async with connected(handle) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body) + _NEXT)
+        assert await said(reader) == (2, False)
+    assert paused == [True, False]
+    assert got == [body, b""]
+
+
+async def test_a_connections_requests_run_in_its_own_task() -> None:
+    """Below Python 3.12, where a task of a request's own would begin later; from then on they begin at once."""
     tasks: list[asyncio.Task[None] | None] = []
-    in_place: list[bool] = []
+    loops: list[object] = []
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         protocol = protocol_of(request)
         protocol.take_stamp()
         tasks.append(asyncio.current_task())
-        in_place.append(isinstance(protocol._loop, _InPlace))  # it is what the table names
+        loops.append(protocol._loop)
         return web.Response()
 
     async with connected(handle) as (reader, writer):
         for _ in range(2):
             writer.write(_NEXT)
-            await reader.readuntil(b"\r\n\r\n")
-    early = sys.version_info < (3, 12)
-    assert in_place == [early, early]
-    assert len(set(tasks)) == (1 if early else 2)
-
-
-@pytest.mark.parametrize("part", PARTS, ids=[f"{part.owner.__name__}.{part.name}" for part in PARTS])
-def test_each_part_is_there(part: Part) -> None:
-    """aiohttp still has the name, on the class or as what its instances hold."""
-    if isinstance(part.owner, type) and not hasattr(part.owner, part.name):
-        assert f"self.{part.name} = " in inspect.getsource(part.owner)
-    else:
-        assert hasattr(part.owner, part.name)
-
-
-def test_the_table_names_every_private_part_in_use() -> None:
-    """Whatever the room takes from aiohttp with a leading underscore is in the table, and nothing else is."""
-    used = {name for path in Path(leanings.__file__).parent.glob("*.py") for name in foreign_private_names(path)}
-    assert used - {"_replace"} == {part.name for part in PARTS if part.name.startswith("_")}
-
-
-def test_each_behaviour_has_its_test() -> None:
-    """Each row names a test of this file, and each test of aiohttp here has its row."""
-    tests = {name for name in globals() if name.startswith("test_") and inspect.iscoroutinefunction(globals()[name])}
-    assert {behaviour.test for behaviour in BEHAVIOURS} == tests
-
-
-def foreign_private_names(path: Path) -> set[str]:
-    """Names with one leading underscore that the file uses and doesn't define itself."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    used, own = set(), set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Attribute(attr=name):
-                used.add(name)
-            case ast.ImportFrom(module=str(module), names=names) if module.startswith("aiohttp"):
-                used |= {each.name for each in names}
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                own.add(name)
-            case ast.AnnAssign(target=ast.Attribute(attr=name)) | ast.Assign(targets=[ast.Attribute(attr=name)]):
-                own.add(name)
-    inherited = {part.name for part in PARTS}
-    return {name for name in used if name.startswith("_") and not name.startswith("__")} - (own - inherited)
+            assert await said(reader) == (1, False)
+    in_place = sys.version_info < (3, 12)
+    assert (tasks[0] is tasks[1]) == in_place
+    assert [isinstance(loop, connection._InPlace) for loop in loops] == [in_place, in_place]

@@ -1,155 +1,226 @@
-"""What is counted in a client's reads, for every split of a connection's requests. llhttp says what each read held."""
+"""Where TCP splits a client's bytes means nothing: the same heads begin, end and are too long."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import NamedTuple
 
-import httptools
-from hypothesis import example, given
+import pytest
+from aiohttp import web
+from hypothesis import given
 from hypothesis import strategies as st
 
+from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.http.request_reads import RequestReads
+from dyno_proxy.server.connection import CLOSE, KEEP, MeasuredProtocol, MeasuredServer
+from rigs.until import LIMIT_S
+
+_MAX_HEAD_BYTES = 60
+_HEAD_TIMEOUT_S = 0.2
+
+_TRICKY = (b"\r\n\r\n", b"\r\n", b"\r", b"\n", b"GET / HTTP/1.1\r\n", b"a", b"{}")
+_BODIES = st.lists(st.sampled_from(_TRICKY), max_size=6).map(b"".join)
+_FIELDS = st.lists(st.sampled_from((b"A: 1\r\n", b"Long: " + b"b" * 20 + b"\r\n", b"F: a\r\n folded\r\n")), max_size=3)
 
 
-class Message(NamedTuple):
-    """A request with a Content-Length body; `blank`: empty lines before it."""
+@dataclass(frozen=True)
+class Message:
+    """A request with a Content-Length, as far as its bytes matter here."""
 
-    blank: bytes
+    empty_lines: bytes
     head: bytes
     body: bytes
 
-    @property
-    def whole(self) -> bytes:
-        return self.blank + self.head + self.body
+    def __bytes__(self) -> bytes:
+        return self.empty_lines + self.head + self.body
+
+
+_MESSAGES = st.builds(
+    Message,
+    st.sampled_from((b"", b"", b"\r\n", b"\r\n\r\n")),
+    _FIELDS.map(lambda lines: b"POST / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n"),
+    _BODIES,
+)
 
 
 @dataclass
-class Seen:
-    """What was decided about each head, and the greatest length that was assumed for an unfinished head."""
-
-    may_be_long: list[bool] = field(default_factory=list)
-    rests: list[bytes] = field(default_factory=list)
-    longest_begun_bytes: int = 0
-    bearable: bool = True
-
-
 class Parser:
-    """What llhttp finds in the reads of one connection."""
+    """What a parser says of a stream whose messages it knows: how many heads ended, how much of each body is here.
 
-    def __init__(self) -> None:
-        self.ended = 0  # heads, in the last read
-        self.body_bytes = 0  # of the last message
-        self.in_body = False
-        self._parser = httptools.HttpRequestParser(self)
+    It stops once behind each message of `stops`, as one whose queue is full, and goes on with the next read.
+    """
 
-    def feed(self, data: bytes) -> None:
-        self.ended = 0
-        self._parser.feed_data(data)
+    stream: list[Message]
+    stops: set[int]
+    at: int = 0  # the bytes that it has taken
+    given: int = 0
+    spans: list[tuple[int, int, int]] = field(default_factory=list)  # where a head begins, ends, and its body ends
 
-    def on_headers_complete(self) -> None:
-        self.ended, self.body_bytes, self.in_body = self.ended + 1, 0, True
+    def __post_init__(self) -> None:
+        at = 0
+        for message in self.stream:
+            begins = at + len(message.empty_lines)
+            self.spans.append((begins, begins + len(message.head), at + len(bytes(message))))
+            at = self.spans[-1][2]
 
-    def on_body(self, body: bytes) -> None:
-        self.body_bytes += len(body)
+    def feed(self, size: int) -> list[int]:
+        """The numbers of the messages whose heads ended in this read."""
+        self.given += size
+        to = self.given
+        for number, (_, _, end) in enumerate(self.spans):
+            if number in self.stops and self.at < end <= to:
+                self.stops.discard(number)
+                to = end
+                break
+        before, self.at = self.at, to
+        return [number for number, (_, head_end, _) in enumerate(self.spans) if before < head_end <= to]
 
-    def on_message_complete(self) -> None:
-        self.in_body = False
+    def body_bytes(self, number: int) -> int:
+        """What it has taken of this message's body."""
+        _, head_end, end = self.spans[number]
+        return max(0, min(self.at, end) - head_end)
 
-
-def read(reads: Iterable[bytes], max_bytes: int) -> Seen:
-    """Feed the reads as server/connection.py does, with only the parser instead of aiohttp."""
-    counts, seen, parser = RequestReads(), Seen(), Parser()
-    for data in reads:
-        began_in_body = parser.in_body
-        parser.feed(data)
-        if parser.ended:
-            may_be_long, alone = counts.requests(data, parser.ended, max_bytes)
-            seen.may_be_long += [may_be_long] * parser.ended
-            if alone and not parser.in_body:
-                rest = counts.behind(data, parser.body_bytes)
-                seen.rests.append(rest)
-                if rest:
-                    counts.head(rest)
-        elif began_in_body:
-            seen.bearable &= counts.body(data, parser.body_bytes, max_bytes, held_back=False)
-        else:
-            counts.head(data)
-        seen.longest_begun_bytes = max(seen.longest_begun_bytes, counts.head_bytes)
-    return seen
+    def begun_bytes(self) -> int:
+        """What it has taken of a head that isn't whole."""
+        return next((self.at - begins for begins, end, _ in self.spans if begins < self.at < end), 0)
 
 
-def cut(whole: bytes, places: Iterable[int]) -> list[bytes]:
-    inside = sorted(place for place in set(places) if 0 < place < len(whole))
-    return [whole[start:end] for start, end in pairwise([0, *inside, len(whole)])]
+def judged(stream: list[Message], cuts: Iterable[int], stops: set[int]) -> list[bool]:
+    """Of each head whether it is too long, up to the first that is. Asserts what must hold after each read."""
+    whole = b"".join(map(bytes, stream))
+    ends = [*sorted(cut % (len(whole) + 1) for cut in cuts), len(whole), *[len(whole)] * len(stream)]
+    parser, reads = Parser(stream, set(stops)), RequestReads(_MAX_HEAD_BYTES)
+    verdicts: list[bool] = []
+    last = -1  # the message that came last
+    for begin, end in zip((0, *ends), ends, strict=False):
+        read = reads.with_held(whole[begin:end])
+        in_body = last >= 0 and parser.at < parser.spans[last][2]
+        begun_bytes = parser.begun_bytes()
+        heads = parser.feed(end - begin)
+        all_body = in_body and reads.all_body(len(read), parser.body_bytes(last))
+        for last in heads:  # afterwards it's the last one's number
+            verdicts.append(reads.head(read, parser.body_bytes(last)))
+            if verdicts[-1]:
+                return verdicts
+        began = False
+        if parser.at < parser.given:
+            reads.hold(read)
+        elif not heads and not in_body:
+            began = reads.head_goes_on(read)
+        elif reads.behind_at if heads else not all_body:
+            began = reads.behind(read)
+        assert reads.begun_bytes == parser.begun_bytes()
+        assert began == (parser.begun_bytes() > 0 and not (begun_bytes and not heads))
+        assert len(reads.held) == parser.given - parser.at
+        if reads.head_too_long:
+            return [*verdicts, True]
+    return verdicts
 
 
-def message(blank: bytes, padding: int, body: bytes) -> Message:
-    length = b"Content-Length: %d\r\n" % len(body) if body else b""
-    return Message(blank, b"POST /e/v1/x HTTP/1.1\r\nHost: x\r\nX-Pad: a%b\r\n%b\r\n" % (b"a" * padding, length), body)
+@given(
+    st.lists(_MESSAGES, max_size=4),
+    st.lists(st.integers(0, 1000), max_size=12),
+    st.sets(st.integers(0, 3)),
+)
+def test_any_split_of_any_requests(stream: list[Message], cuts: list[int], stops: set[int]) -> None:
+    """Each head begins in the read that it begins in, and is judged as it is whole; also where the parser stops."""
+    right = [len(message.head) > _MAX_HEAD_BYTES for message in stream]
+    assert judged(stream, cuts, stops) == right[: right.index(True) + 1 if True in right else None]
 
 
-bodies = st.binary(max_size=40) | st.sampled_from([b"", b"\r\n\r\n", b"\r\n\r\nxxxx", b"GET / HTTP/1.1\r\n\r\n"])
-messages = st.builds(message, st.sampled_from([b"", b"", b"\r\n", b"\r\n\r\n"]), st.integers(0, 200), bodies)
-traffic = st.lists(messages, min_size=1, max_size=4)
-places = st.lists(st.integers(0, 1_000), max_size=20)
-limits = st.integers(50, 400)
+@given(st.lists(_MESSAGES, max_size=3))
+def test_byte_by_byte(stream: list[Message]) -> None:
+    """The shortest reads that there are."""
+    assert judged(stream, range(sum(len(bytes(message)) for message in stream)), set()) == judged(stream, (), set())
 
 
-@example([message(b"", 0, b"\r\n\r\nxxxx"), message(b"", 0, b"")], [], 400)
-@given(traffic, places, limits)
-def test_no_head_is_taken_for_shorter_than_it_is(sent: list[Message], at: list[int], max_bytes: int) -> None:
-    """However the reads are cut, a head that is too long is reported as perhaps too long."""
-    whole = b"".join(each.whole for each in sent)
-    for reads in (cut(whole, at), cut(whole, range(len(whole)))):
-        seen = read(reads, max_bytes)
-        assert len(seen.may_be_long) == len(sent)
-        for each, may_be_long in zip(sent, seen.may_be_long, strict=True):
-            assert may_be_long or len(each.head) <= max_bytes
-        assert seen.bearable
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20))
+def test_a_chunked_body_without_data_has_a_limit(sizes: list[int]) -> None:
+    """Extensions and trailers of any reads are too much in the read in which they exceed a head's limit; not before."""
+    reads = RequestReads(_MAX_HEAD_BYTES)
+    reads.end()
+    assert not reads.head(b"POST / HTTP/1.1\r\n\r\n5;", 0)
+    reads.hold(b"POST / HTTP/1.1\r\n\r\n5;")
+    for number, size in enumerate(sizes):
+        assert not reads.all_body(size, 0)
+        assert reads.too_bare(size) == (sum(sizes[: number + 1]) > _MAX_HEAD_BYTES)
 
 
-@given(traffic, places)
-def test_a_begun_head_is_never_taken_for_longer_than_it_is(sent: list[Message], at: list[int]) -> None:
-    """A sound head is never refused before it is complete. Bytes that were sent before it don't count."""
-    whole = b"".join(each.whole for each in sent)
-    longest = max(len(each.blank) + len(each.head) for each in sent)
-    for reads in (cut(whole, at), cut(whole, range(len(whole)))):
-        assert read(reads, 10_000).longest_begun_bytes < longest
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 100)), max_size=30))
+def test_a_chunked_body_with_data_is_as_long_as_it_likes(pieces: list[tuple[int, int]]) -> None:
+    """Data begins the count anew, whether it fills a read or not."""
+    reads = RequestReads(_MAX_HEAD_BYTES)
+    reads.end()
+    total_bytes = bare_bytes = 0
+    for framing, data in pieces:
+        total_bytes += data
+        bare_bytes = 0 if data else bare_bytes + framing
+        if not reads.all_body(framing + data, total_bytes):
+            assert reads.too_bare(framing + data) == (bare_bytes > _MAX_HEAD_BYTES)
 
 
-@given(messages, messages, st.integers(0, 1_000))
-def test_what_stands_behind_a_message_is_found(first: Message, second: Message, more: int) -> None:
-    """A read that holds one message and the beginning of the next is cut between them, whatever the body holds."""
-    begun = (second.blank + second.head)[: more % len(second.blank + second.head)]
-    (rest,) = read([first.whole + begun], 10_000).rests
-    assert rest == begun
+def test_nothing_begins_behind_the_last_request() -> None:
+    """What lies there is neither a head nor kept."""
+    reads = RequestReads(_MAX_HEAD_BYTES)
+    request = b"GET / HTTP/1.1\r\n\r\n"
+    assert not reads.head(request + b"GET", 0)
+    reads.end()
+    assert not reads.behind(request + b"GET")
+    assert not reads.head_goes_on(b"G" * 1000)
+    assert (reads.begun_bytes, reads.head_too_long, reads.held) == (0, False, b"")
 
 
-@given(st.lists(st.sampled_from([b"5\r\nhello\r\n", b"5;" + b"a" * 80 + b"\r\nhello\r\n"]), max_size=8), places)
-def test_a_body_with_data_is_borne(chunks: Sequence[bytes], at: list[int]) -> None:
-    """Chunk sizes and extensions pass in any split, as long as data comes among them before the limit."""
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    whole = head + b"".join(chunks) + b"0\r\n\r\n"
-    assert read(cut(whole, at), 120).bearable
-    assert read(cut(whole, range(len(whole))), 120).bearable
+# A body that seems to be a head's end where the read's last bytes begin another head.
+_BEHIND = b"GET / HTTP/1.1\r\nHost: x\r\n\r"
+_HIDING = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n" + (
+    b"a" * (len(_BEHIND) - 4) + b"\r\n\r\n" + b"a" * (40 - len(_BEHIND))
+)
 
 
-@given(places)
-def test_trailers_without_an_end_are_not_borne(at: list[int]) -> None:
-    """Bytes that come without data are limited in any split into more than one read."""
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    reads = [head, *cut(b"0\r\n" + b"X-T: 1\r\n" * 100, at)]
-    counts = RequestReads()
-    counts.requests(head, 1, 200)
-    borne = [counts.body(data, 0, 200, held_back=False) for data in reads[1:]]
-    assert borne[-1] is False
+async def _served(*writes: bytes) -> tuple[bytes, list[str]]:
+    """What comes back until the proxy closes, and the codes of what is refused; the second answer is the last."""
+    refused: list[str] = []
+    answers = [KEEP, CLOSE]
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        protocol = request.protocol
+        assert isinstance(protocol, MeasuredProtocol)
+        protocol.take_stamp()
+        await request.read()
+        assert protocol.transport is not None
+        protocol.transport.write(b"HTTP/1.1 204 Fine\r\n\r\n")
+        return answers.pop(0)
+
+    server = MeasuredServer(
+        handle, lambda _status, why, *_stamp: refused.append(why), ProxyConfig(head_timeout_s=_HEAD_TIMEOUT_S)
+    )
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+    try:
+        for write in writes:
+            writer.write(write)
+            await asyncio.sleep(0.02)
+        async with asyncio.timeout(LIMIT_S):
+            return await reader.read(), refused
+    finally:
+        writer.close()
+        listening.close()
+        await server.shutdown(1.0)
 
 
-def test_a_body_that_is_held_back_is_borne() -> None:
-    """While nobody reads the body, its data waits in the parser: the reads seem to hold none."""
-    counts = RequestReads()
-    counts.requests(b"head", 1, 10)
-    assert all(counts.body(b"x" * 100, 0, 10, held_back=True) for _ in range(10))
-    assert counts.body(b"x" * 10, 0, 10, held_back=False)
-    assert not counts.body(b"x", 0, 10, held_back=False)
+@pytest.mark.parametrize(
+    "writes",
+    [(_HIDING + _BEHIND,), (_HIDING[:-5], _HIDING[-5:] + _BEHIND), (_HIDING, _BEHIND)],
+    ids=["in one read", "behind a body's rest", "in a read of its own"],
+)
+async def test_a_heads_time_begins_with_its_first_byte(writes: tuple[bytes, ...]) -> None:
+    """Wherever that byte stands: also behind a body that holds an empty line, and behind a body's last piece."""
+    answers, refused = await _served(*writes)
+    assert answers.startswith(b"HTTP/1.1 204 Fine\r\n\r\nHTTP/1.1 408")
+    assert refused == ["head_timeout"]
+
+
+@pytest.mark.parametrize("size", [len(_BEHIND), 20, 1])
+async def test_a_head_whose_rest_comes_alone(size: int) -> None:
+    """It is a request, behind whatever body it began, and though its rest be a line feed alone."""
+    answers, refused = await _served(_HIDING + _BEHIND[:size], _BEHIND[size:] + b"\n")
+    assert (answers, refused) == (b"HTTP/1.1 204 Fine\r\n\r\n" * 2, [])

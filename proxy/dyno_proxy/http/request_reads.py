@@ -1,68 +1,138 @@
-"""How long a client's heads are, and what comes in its bodies without data, counted read by read. Pure.
+"""A client's reads: where in them each request's head begins and ends, and what is too long. Pure.
 
-    a read ─┬─ ended heads          requests(): may one of them be longer than a head may be?
-            ├─ goes on with a head  head(): does it begin here, and how long is it by now?
-            └─ goes on with a body  body(): has too much come without any data?
+    one read:   │ rest of a body │ head │ body │ head │ body │ begin of a head │
+    the calls:    `all_body()`     `head()`      `head()`      `behind()`
+                  or `hold()`
 
-The parser, which is aiohttp's, says which of the three a read is. It doesn't say where in a read a message ends, and it
-has no limit on all of a head, nor on chunk extensions and trailers. So a head's length is known exactly where it fills
-its reads alone; elsewhere `requests()` gives an upper bound, and its caller measures the head itself.
+    the next:   │ more of that head │ more │ its end │ body │
+    the calls:    `head_goes_on()`    same   `head()`
+
+The caller's parser has seen each read before we do. It says how many heads ended in the read, and how many bytes of
+each body it has taken. It doesn't say where in the read they lay, and that is found here. Where TCP split the bytes
+means nothing: any split of the same bytes has the same heads begin, end, and be too long.
 """
 
+import re
 from typing import Final
 
 _HEAD_END: Final = b"\r\n\r\n"
+_head_end: Final = re.compile(_HEAD_END).search  # in a head's many short lines, twice as fast as bytes.find
+_EMPTY_LINES: Final = b"\r\n"
+_SPACE: Final = 0x20  # no head begins with a byte up to this one
 
 
 class RequestReads:
-    """The counts of one connection. Every read goes to one of the methods `requests`, `head` and `body`."""
+    """The reads of one connection, in their order."""
 
-    __slots__ = ("_bare_bytes", "_behind_bytes", "_body_bytes", "head_bytes")
+    __slots__ = (
+        *("_bare_bytes", "_bare_since", "_body_bytes", "_tail"),
+        *("begun_bytes", "behind_at", "held", "last", "max_head_bytes"),
+    )
 
-    def __init__(self) -> None:
-        self.head_bytes = 0  # of a head that isn't whole yet
-        self._behind_bytes = 0  # of the last read, where a head may have begun in it behind another message
-        self._body_bytes = 0  # data of the body so far
-        self._bare_bytes = 0  # of the body, since its last data
+    def __init__(self, max_head_bytes: int) -> None:
+        """`max_head_bytes`: a head may have so many bytes, its empty line included."""
+        self.max_head_bytes = max_head_bytes
+        self.begun_bytes = 0  # of a head that has begun and isn't whole yet
+        self.held = b""  # bytes that the parser was given and has put off; they belong before the next read
+        self.last = False  # `end()` was called
+        self._tail = b""  # the last 3 bytes of the head that has begun, which may be the beginning of its end
+        self.behind_at = 0  # in this read: where the last message that was found ends, if something lies behind it
+        self._body_bytes = 0  # what the parser has taken of the last request's body
+        self._bare_bytes = 0  # of that body, read without data
+        self._bare_since = 0  # what the parser had taken of the body when those began
 
-    def requests(self, data: bytes, count: int, max_head_bytes: int) -> tuple[bool, bool]:
-        """The read ended `count` heads.
+    def head(self, read: bytes, body_bytes: int) -> bool:
+        """The next head that ended in this read; `body_bytes` of its body are here too. Returns whether it's too long.
 
-        Returns whether one of them may be too long, and whether the read holds one message alone from its start.
+        To be called once for each head, in their order.
         """
-        may_be_long = self._behind_bytes + self.head_bytes + len(data) > max_head_bytes
-        alone = count == 1 and not self.head_bytes and not self._behind_bytes
-        self.head_bytes = self._bare_bytes = 0
-        self._behind_bytes = len(data)
-        return may_be_long, alone
+        start = self.behind_at
+        found = _head_end(read, start)
+        if self.begun_bytes or found is None or read[start] <= _SPACE:
+            return self._unusual_head(read, body_bytes)
+        end = found.end()
+        at = end + body_bytes
+        self._body_bytes = body_bytes
+        self.behind_at = 0 if at == len(read) else at
+        return end - start > self.max_head_bytes
 
-    def behind(self, data: bytes, body_bytes: int) -> bytes:
-        """What follows the one message that the read holds from its start; `body_bytes`: how long its body is."""
-        if data.startswith((b"\r", b"\n")):  # empty lines before the request
-            data = data.lstrip(b"\r\n")
-        head_end = data.find(_HEAD_END)
-        rest = data[head_end + len(_HEAD_END) + body_bytes :]
-        if not rest:
-            self._behind_bytes = 0
-        return rest
+    def _unusual_head(self, read: bytes, body_bytes: int) -> bool:
+        """A head that began in an earlier read, or behind empty lines."""
+        start, tail, begun_bytes = self.behind_at, self._tail, self.begun_bytes
+        self.forget_head()
+        if not begun_bytes:
+            start = len(read) - len(read[start:].lstrip(_EMPTY_LINES))
+        window = tail + read if begun_bytes else read
+        found = window.find(_HEAD_END, start)
+        # The caller's parser takes nothing for a head that doesn't end so. If it did, the read would be one head.
+        end = found + len(_HEAD_END) - len(tail) if found >= 0 else len(read) - body_bytes
+        at = end + body_bytes
+        self._body_bytes = body_bytes
+        self.behind_at = 0 if at == len(read) else at
+        return begun_bytes + end - start > self.max_head_bytes
 
-    def head(self, data: bytes) -> bool:
-        """The read, or its rest behind a message, ended no head. `head_bytes` grows; True where a head begins."""
-        begins = not self.head_bytes
-        if begins and not data.strip(b"\r\n"):
-            return False  # empty lines before a request mean nothing
-        self.head_bytes += len(data)
+    def behind(self, read: bytes) -> bool:
+        """What lies at `behind_at`, if the last request's body has ended. Returns whether another head begins there."""
+        at, self.behind_at = self.behind_at, 0
+        return self.head_goes_on(read[at:])
+
+    def head_goes_on(self, read: bytes) -> bool:
+        """A read in which no head ends, and which is of no body. Returns whether a head begins in it."""
+        begins = not self.begun_bytes
+        if begins:
+            read = read.lstrip(_EMPTY_LINES)  # empty lines before a request mean nothing
+            if self.last or not read:
+                return False
+        self.begun_bytes += len(read)
+        self._tail = (self._tail + read[-3:])[-3:]
         return begins
 
-    def body(self, data: bytes, body_bytes: int, max_bare_bytes: int, *, held_back: bool) -> bool:
-        """The read goes on with a body that has `body_bytes` of data by now. False once too much came without data.
+    @property
+    def head_too_long(self) -> bool:
+        """Whether the head that has begun is too long already."""
+        return self.begun_bytes > self.max_head_bytes
 
-        `held_back`: nobody reads the body just now, so its data may wait in the parser.
+    def forget_head(self) -> None:
+        """The head that has begun is over: it was parsed, or refused."""
+        self.begun_bytes = 0
+        self._tail = b""
+
+    def end(self) -> None:
+        """The connection ends with the request that came last: what lies behind it means nothing."""
+        self.last = True
+        self.forget_head()
+
+    def all_body(self, read_bytes: int, body_bytes: int) -> bool:
+        """A read that begins in a body; `body_bytes`: what the parser has taken of it by now.
+
+        Returns whether there is nothing more to do: all of the read was the body's data, as it mostly is, or there was
+        data in the last request's body, behind which nothing counts.
         """
-        self._behind_bytes = len(data)
-        if body_bytes != self._body_bytes or held_back:
-            self._body_bytes = body_bytes
-            self._bare_bytes = 0
+        taken = body_bytes - self._body_bytes
+        self._body_bytes = body_bytes
+        if taken == read_bytes or (taken and self.last):
             return True
-        self._bare_bytes += len(data)
-        return self._bare_bytes <= max_bare_bytes
+        self.behind_at = taken
+        return False
+
+    def hold(self, read: bytes) -> None:
+        """The parser has put off what lies behind the last message that was found. It belongs before the next read."""
+        at, self.behind_at = self.behind_at, 0
+        if not self.last:
+            self.held = read[at:]
+
+    def with_held(self, read: bytes) -> bytes:
+        """This read, behind what the parser had put off."""
+        read, self.held = self.held + read, b""
+        return read
+
+    def too_bare(self, read_bytes: int) -> bool:
+        """A read of the last request's body without data. Returns whether there are too many such bytes in a row.
+
+        They are chunk extensions or trailers. The parser keeps some of them, and has no limit for all.
+        """
+        if self._bare_since != self._body_bytes:
+            self._bare_since = self._body_bytes
+            self._bare_bytes = 0
+        self._bare_bytes += read_bytes
+        return self._bare_bytes > self.max_head_bytes

@@ -1,6 +1,7 @@
-"""aiohttp's server, changed in one place: everything here leans on what aiohttp doesn't promise to keep.
+"""A client's connection: aiohttp's server, bent where the proxy needs it.
 
-leanings.py lists each assumption, and says why the server is aiohttp's all the same.
+What this leans on without a promise of aiohttp's stands in leaned_on.py, row by row, with the reason why the server
+stays aiohttp's.
 """
 
 import asyncio
@@ -30,28 +31,31 @@ Refused = Callable[[int, Refusal | OtherName, int, int], None]
 
 
 class _MalformedBodyError(web.RequestPayloadError, TimeoutError):
-    """A TimeoutError as well: aiohttp waits for the rest of a body, and would log any other exception as unhandled."""
+    """It is a TimeoutError too: aiohttp may be reading the rest of the body, and logs any other error as unhandled."""
 
 
 class MeasuredProtocol(RequestHandler):
-    """One client connection. It stamps each request's head as it is parsed, and passes back-pressure upstream."""
+    """One client's connection. It stamps each request as its head is parsed, and limits heads, bodies and slow readers.
+
+    While the client doesn't read, the upstream isn't read either.
+    """
 
     __slots__ = (
         *("_body", "_head_begun", "_head_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
-        *("last_read_ns", "long_read", "receiving", "upstream"),
+        *("head_too_long", "last_read_ns", "receiving", "upstream"),
     )
 
     def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
         super().__init__(manager, **options)
         self._measured = manager
-        self._stamps: deque[tuple[int, int, bool]] = deque()  # of the requests parsed and not yet handled
-        self._body: StreamReader = EMPTY_PAYLOAD  # of the last request parsed: once it is at its end, a head may begin
-        self._reads = RequestReads()
+        self._stamps: deque[tuple[int, int, bool]] = deque()  # of the requests that are parsed and not yet handled
+        self._body: StreamReader = EMPTY_PAYLOAD  # the last parsed request's; once it has ended, a head may begin
+        self._reads = RequestReads(manager.limits.max_head_bytes)
         self._head_begun = (0, 0)  # the stamp of a head that isn't whole yet
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
         self.last_read_ns = 0
-        self.long_read = False  # the last stamp taken is of a head that may be longer than one may be
+        self.head_too_long = False  # of the request whose stamp was taken last
         self.upstream: UpstreamConnection | None = None
         self.receiving: StreamReader | None = None  # the body that is being read
 
@@ -62,7 +66,7 @@ class MeasuredProtocol(RequestHandler):
             self._loop = _InPlace(self._loop)  # type: ignore[assignment]  # it has all that a loop has
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        # aiohttp calls this after each piece of a body that is read, and its parser then looks at nothing.
+        # aiohttp calls this after each piece of a body that is read. Where nothing is paused, there is nothing to do.
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
@@ -71,45 +75,62 @@ class MeasuredProtocol(RequestHandler):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
-        self._body = (
-            EMPTY_PAYLOAD  # it refers back to this object: both would wait for the garbage collector, which seldom runs
-        )
+        self._body = EMPTY_PAYLOAD  # it refers to us, and the garbage collector, which would free both, seldom runs
 
     def data_received(self, data: bytes) -> None:
         now_ns = self.last_read_ns = time.monotonic_ns()
         before = self._request_count
         body = self._body
         in_head = body.is_eof()
-        super().data_received(data)
+        RequestHandler.data_received(self, data)  # on Python 3.11 super() takes longer, and this runs for each read
+        reads = self._reads
+        if reads.held:
+            data = reads.with_held(data)
         count = self._request_count - before
         if not count:
             if in_head:
                 self._go_on_with_head(data, now_ns)
-            else:
-                self._go_on_with_body(data)
+            elif not reads.all_body(len(data), body.total_bytes):
+                self._go_on_with_body(data, now_ns)
             return
-        long_read, alone = self._reads.requests(data, count, self._measured.limits.max_head_bytes)
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        if not in_head:
+            reads.all_body(len(data), body.total_bytes)
         for at in range(-count, 0):
             message, payload = self._messages[at]
-            self._body = payload
-            self._stamps.append((now_ns, time.time_ns() // 1000, long_read))
             if isinstance(message, _ErrInfo):
-                # In the middle of a body this means that the body is malformed, but its reader isn't told. Tell it.
-                if not in_head and not body.is_eof():
-                    body.set_exception(_MalformedBodyError("malformed body"))
+                self._end_with_error(body, now_ns)
                 return
+            self._body = payload
+            self._stamps.append((now_ns, time.time_ns() // 1000, reads.head(data, payload.total_bytes)))
             if message.chunked or message.upgrade:
-                self._messages[at] = (self._strict(message, data if alone else None), payload)
-                return  # what else was parsed is behind the connection's last request
-        if alone and payload.is_eof() and (rest := self._reads.behind(data, payload.total_bytes)):
-            self._go_on_with_head(rest, now_ns)
+                through = payload.is_eof() and not reads.behind_at
+                self._messages[at] = (self._strict(message, through=through), payload)
+        if reads.behind_at:
+            self._look_behind(data, now_ns)
+
+    def _end_with_error(self, body: StreamReader, now_ns: int) -> None:
+        """The parser has refused what it read. `body`: of the request before that."""
+        self._stamps.append((now_ns, time.time_ns() // 1000, False))
+        self._body = EMPTY_PAYLOAD
+        self._reads.end()
+        if not body.is_eof():
+            # In the middle of a body this means that the body is malformed, but its reader isn't told. Tell it.
+            body.set_exception(_MalformedBodyError("malformed body"))
+
+    def _look_behind(self, data: bytes, now_ns: int) -> None:
+        """Something follows the last message that was found in a read."""
+        # With its queue full, the parser stops behind a message.
+        if not self._body.is_eof() or len(self._messages) >= self._max_msg_queue_size:
+            self._reads.hold(data)
+        elif self._reads.behind(data):
+            self._begin_head(now_ns)
 
     def take_stamp(self) -> tuple[int, int]:
         """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""
-        received_ns, started_at_unix_us, self.long_read = self._stamps.popleft()
+        received_ns, started_at_unix_us, self.head_too_long = self._stamps.popleft()
         return received_ns, started_at_unix_us
 
     def pause_writing(self) -> None:
@@ -133,7 +154,7 @@ class MeasuredProtocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Count and answer a malformed request, which no handler sees."""
+        """A request that the parser refused never reaches the handler: it is counted here, and gets a short answer."""
         if self.upstream is not None or exc is None or status >= 500:
             return super().handle_error(request, status, exc, message)
         if isinstance(exc, RefusedError):
@@ -148,65 +169,85 @@ class MeasuredProtocol(RequestHandler):
         response.force_close()
         return response
 
-    def _strict(self, message: RawRequestMessage, data: bytes | None) -> RawRequestMessage | _ErrInfo:
-        """Be as strict as RFC 9112 where aiohttp isn't. `data`: the read, if this message is the only one in it.
+    def _strict(self, message: RawRequestMessage, *, through: bool) -> RawRequestMessage | _ErrInfo:
+        """What aiohttp takes more lightly than RFC 9112 does. `through`: the read ends with this message's end.
 
-        aiohttp (3.14) keeps a chunked request's last trailer, and puts it among the headers of the connection's next
-        request. Behind a balancer that may be another user's. So there is no next request. aiohttp also skips the bytes
-        behind a request for an upgrade in the same read, and would then take the rest of them for a request.
+        aiohttp keeps a chunked request's last trailer (3.14), and puts it among the headers of the next request on the
+        connection, which may be another user's where a balancer stands in front. So the connection ends with a chunked
+        request. aiohttp also passes over what lies behind a request for an upgrade in the same read, and would take
+        the rest of that for a request. So the connection ends there too, unless nothing lies behind.
         """
         if message.method == "CONNECT":
-            return _refusal("the proxy makes no tunnels")
+            return self._refusal("the proxy makes no tunnels")
         if not message.chunked:
-            if self._upgraded:  # nobody here opens a web socket: the next bytes are a request
+            if self._upgraded:  # a web socket that nobody here opens: what comes next is a request
                 self._upgraded = False
                 self._parser.set_upgraded(False)  # type: ignore[union-attr]  # it has just parsed
                 self._message_tail = b""
-            if data is None or not self._body.is_eof() or self._reads.behind(data, self._body.total_bytes):
-                return message._replace(should_close=True)
-            return message
+            if through:
+                return message
+            self._reads.end()
+            return message._replace(should_close=True)
         codings = [value.lower() for name, value in message.raw_headers if name.lower() == b"transfer-encoding"]
         if codings != [b"chunked"] or message.version < HttpVersion11:
-            return _refusal("a transfer coding other than chunked, or one in HTTP/1.0")
+            return self._refusal("a transfer coding other than chunked, or one in HTTP/1.0")
+        self._reads.end()
         return message._replace(should_close=True)
 
-    def _go_on_with_head(self, data: bytes, now_ns: int) -> None:
-        """A read, or its rest, that didn't complete the head that it belongs to."""
-        if self._force_close or self._close:
-            return  # the connection is closing: nobody parses these bytes
-        if self._reads.head(data):
-            self._head_begun = (now_ns, time.time_ns() // 1000)
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-            self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
-        if self._reads.head_bytes > self._measured.limits.max_head_bytes:
-            self._refuse_head("head_too_long", "the request's head is too long")
+    def _refusal(self, message: str) -> _ErrInfo:
+        self._reads.end()
+        return _ErrInfo(400, RefusedError("malformed_head", message), message)
 
-    def _go_on_with_body(self, data: bytes) -> None:
-        """Refuse endless chunk extensions and trailers: they hold no data, and the parser doesn't limit their sum."""
-        body = self._body
-        held_back = self._reading_paused or self._buffer_paused
-        bearable = self._reads.body(data, body.total_bytes, self._measured.limits.max_head_bytes, held_back=held_back)
-        if not bearable and not self._close:
-            body.set_exception(_MalformedBodyError("chunk extensions or trailers are too long"))
-            self.close()  # after the request is answered; until then no more bytes are parsed
+    def _go_on_with_head(self, data: bytes, now_ns: int) -> None:
+        """A read in which no head ends, and which is of no body."""
+        if self._force_close or self._close:
+            return  # nobody parses it
+        reads = self._reads
+        if len(self._messages) >= self._max_msg_queue_size:
+            reads.hold(data)
+            return
+        if reads.head_goes_on(data):
+            self._begin_head(now_ns)
+        elif reads.head_too_long:
+            self._refuse_long_head()
+
+    def _begin_head(self, now_ns: int) -> None:
+        self._head_begun = (now_ns, time.time_ns() // 1000)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
+        if self._reads.head_too_long:
+            self._refuse_long_head()
+
+    def _go_on_with_body(self, data: bytes, now_ns: int) -> None:
+        """A read that began in a body, and held more than the body's data."""
+        if self._force_close or self._close:
+            return  # nobody parses it
+        if not self._reads.last:
+            self._look_behind(data, now_ns)
+        elif self._reads.too_bare(len(data)) and not (self._reading_paused or self._buffer_paused):
+            self._body.set_exception(_MalformedBodyError("chunk extensions or trailers are too long"))
+            self.close()  # after the answer; until then no read is parsed
 
     def _head_late(self) -> None:
         self._head_timer = None
-        if not self._reads.head_bytes:
+        if not self._reads.begun_bytes:
             if self.transport is not None:
-                self.transport.close()  # the client sent nothing, so there is nothing to answer
+                self.transport.close()  # the client has sent nothing, so there is nothing to answer
         elif self._answering():
             self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
         else:
             self._refuse_head("head_timeout", "the request's head didn't come in time")
 
+    def _refuse_long_head(self) -> None:
+        self._refuse_head("head_too_long", "the request's head is too long")
+
     def _refuse_head(self, code: Refusal, message: str) -> None:
         refusal = RefusedError(code, message)
         self._measured.refused(refusal.status, code, *self._head_begun)
-        self._reads.head_bytes = 0
+        self._reads.forget_head()
         if self._answering():
-            self.close()  # after the answers to the requests before it
+            self.close()  # after the answers to those before it
             return
         if self.transport is not None:
             self.transport.write(raw_error(refusal.status, code, message))
@@ -216,7 +257,7 @@ class MeasuredProtocol(RequestHandler):
         return self._request_in_progress or bool(self._messages)
 
     def _look_after_reader(self) -> None:
-        """Look after `client_idle_s` whether the client has read anything."""
+        """Start the timer that asks whether the client has read anything since."""
         if self.transport is not None:
             size_bytes = self.transport.get_write_buffer_size()
             self._stalled_timer = self._loop.call_later(self._measured.limits.client_idle_s, self._stalled, size_bytes)
@@ -233,10 +274,10 @@ class MeasuredProtocol(RequestHandler):
 
 
 class _InPlace:
-    """The event loop as a connection sees it: a request runs in the connection's task, not in one of its own.
+    """An event loop for aiohttp that runs each request in its connection's task, and not in a task of its own.
 
-    aiohttp makes a task for each request because of context variables, which nothing here uses. That takes a fifteenth
-    of a request's time. From Python 3.12 on its tasks begin at once, which costs less.
+    aiohttp makes a task for each request because of context variables, which nothing here uses. The task takes a
+    fifteenth of a request's time. From Python 3.12 on, aiohttp's tasks begin at once, which takes less.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -254,7 +295,10 @@ class _InPlace:
 
 
 class MeasuredServer(Server):
-    """Makes MeasuredProtocols. Calls `refused(status, why, received_ns, started_at_unix_us)` for malformed requests."""
+    """Makes a MeasuredProtocol for each connection.
+
+    `refused(status, why, received_ns, started_at_unix_us)` is called for each request that never reaches the handler.
+    """
 
     def __init__(
         self,
@@ -280,12 +324,8 @@ class MeasuredServer(Server):
         return MeasuredProtocol(self, loop=self._loop, **self._kwargs)
 
 
-def _refusal(message: str) -> _ErrInfo:
-    return _ErrInfo(400, RefusedError("malformed_head", message), message)
-
-
 class Relayed(web.StreamResponse):
-    """Stands for a response that the relay has written. It tells aiohttp only whether the connection stays open."""
+    """A response that the relay has already written. It only tells aiohttp whether the connection is kept."""
 
     def __init__(self, *, keep_alive: bool) -> None:
         super().__init__()

@@ -171,7 +171,7 @@ class Handler:
             raise RefusedError("too_many_requests", "the proxy has as many requests as it may; try again")
         if request.version not in _VERSIONS:
             raise RefusedError("http_version", "the proxy speaks HTTP/1.0 and HTTP/1.1")
-        if protocol.long_read and _head_bytes(request) > self._limits.max_head_bytes:
+        if protocol.head_too_long:
             raise RefusedError("head_too_long", "the request's head is too long")
         if self._keys is not None:
             self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
@@ -272,10 +272,6 @@ def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint |
         exchange.hides_reasoning = endpoint.config.hidden_reasoning
         exchange.server_address = endpoint.host
         exchange.server_port = endpoint.port
-
-
-def _head_bytes(request: web.BaseRequest) -> int:
-    return len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
 
 
 def _traceparent(exchange: Exchange) -> bytes:
