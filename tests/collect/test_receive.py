@@ -102,10 +102,10 @@ def test_a_span_of_others_keeps_all_it_has() -> None:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"trace_id": b"\1" * 15}, "trace_id of 15 bytes"),
-        ({"trace_id": bytes(16)}, "trace_id of 16 bytes, or all zero"),
-        ({"span_id": b""}, "span_id of 0 bytes"),
-        ({"parent_span_id": b"\1"}, "parent_span_id of 1 bytes"),
+        ({"trace_id": b"\1" * 15}, "trace_id must be 16 bytes, not all zero; this one has 15 bytes"),
+        ({"trace_id": bytes(16)}, "trace_id must be 16 bytes, not all zero"),
+        ({"span_id": b""}, "span_id must be 8 bytes, not all zero; this one has 0 bytes"),
+        ({"parent_span_id": b"\1"}, "parent_span_id must be 8 bytes, not all zero; this one has 1 bytes"),
         ({"start_time_unix_nano": 0}, "has no start"),
         ({"end_time_unix_nano": START_NS - 1}, "ends before it"),
         ({"end_time_unix_nano": 2**64 - 1}, "ends before it"),
@@ -154,7 +154,7 @@ def test_kinds_and_what_newer_senders_add() -> None:
     ],
 )
 def test_json_that_is_none_of_otlps(body: bytes) -> None:
-    with pytest.raises(BadMessageError, match="no ExportTraceServiceRequest") as refused:
+    with pytest.raises(BadMessageError, match="isn't an ExportTraceServiceRequest") as refused:
         spans_of(body, JSON)
     assert refused.value.status == 400
 
@@ -189,13 +189,13 @@ def test_a_message_with_flipped_bytes_is_a_bounded_error(data: st.DataObject) ->
 
 
 def test_gzip() -> None:
-    """Whole, in several members, broken off at any byte, and more than may be."""
+    """Whole, in several members, cut off at any byte, and more than may be."""
     body = message({})
     packed = gzip.compress(body)
     assert plain_body(packed, "gzip", 1000) == body
     assert plain_body(gzip.compress(body[:9]) + gzip.compress(body[9:]), "gzip", 1000) == body
     for cut in range(len(packed)):
-        with pytest.raises(BadMessageError, match="broken off") as refused:
+        with pytest.raises(BadMessageError, match="cut off") as refused:
             plain_body(packed[:cut], "gzip", 1000)
         assert refused.value.status == 400
     with pytest.raises(BadMessageError, match="isn't gzip"):

@@ -2,8 +2,8 @@
 
     offer ──body──▶ queue ──▶ decompress, decode ──▶ lines ──▶ journals, synced ──▶ the sender's future
 
-A sender hears that its spans are stored once they are on disk, and not before. What is sent again, since its answer was
-late or lost, is known by its ids for a while.
+A sender is told that its spans are stored once they are on disk, not before. A sender whose answer was late or lost
+sends its spans again. For a while the intake recognises them by their ids, and doesn't write them twice.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from dyno_proxy.telemetry.journal import JournalExporter, check_folder
 
 from .otlp import BadMessageError, Received, plain_body, read_message, received_spans
 
-COLLECTED: Final = "collected"  # the sub-folder of spans that are no requests of a Dyno proxy
+COLLECTED: Final = "collected"  # the sub-folder for spans that aren't requests of a Dyno proxy
 QUEUE_BYTES: Final = 64_000_000
-PLAIN_BYTES: Final = 64_000_000  # of one body, once decompressed
-REMEMBERED: Final = 50_000  # spans: some 10 MB
-_TOGETHER: Final = 64  # bodies that share a write and its sync
-_SEGMENT_BYTES: Final = 4_000_000  # one write's
+PLAIN_BYTES: Final = 64_000_000  # the most that one body may have once decompressed
+REMEMBERED: Final = 50_000  # spans whose ids are remembered: about 10 MB
+_TOGETHER: Final = 64  # at most so many bodies share a write and its sync
+_SEGMENT_BYTES: Final = 4_000_000  # lines of about this size go into one write
 
 # What became of a span
 WRITTEN: Final = "written"
@@ -38,12 +38,14 @@ class FullError(Exception):
 
 
 class UnwrittenError(Exception):
-    """The disk takes no spans now."""
+    """The spans can't be written to the disk now."""
 
 
 class Body(NamedTuple):
-    data: bytes
-    content_type: str
+    """A request's body as received."""
+
+    data: bytes  # may be compressed
+    content_type: str  # PROTOBUF or JSON
     encoding: str  # one of ENCODINGS
 
 
@@ -51,11 +53,15 @@ class Taken(NamedTuple):
     """What became of a body's spans: all but `rejected` are on disk."""
 
     rejected: int
-    reason: str  # of the first that was rejected
+    reason: str  # why the first of them was rejected; empty where none was
 
 
 class Intake:
-    """`offer` belongs on the event loop; `counted(what, spans)` hears, in the thread, what became of spans."""
+    """Takes bodies by `offer`, on the event loop. Its thread decodes them and writes their spans.
+
+    The thread calls `counted(what, spans)` with WRITTEN, REJECTED or REPEATED and how many spans became that,
+    `dropped(reason, spans)` for spans that can't be written, and `filled()` when a journal is full.
+    """
 
     def __init__(
         self,
@@ -66,9 +72,9 @@ class Intake:
         filled: Callable[[], None],
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
-        """Makes the folders, starts the thread. Raises SetupError."""
+        """Make the folders and start the thread. Raises SetupError where a folder can't be written."""
         self._counted = counted
-        self._journals: dict[bool, JournalExporter] = {}  # of requests, of other spans
+        self._journals: dict[bool, JournalExporter] = {}  # True: of requests; False: of other spans
         for is_request, place in ((True, folder), (False, folder / COLLECTED)):
             check_folder(place)
             self._journals[is_request] = JournalExporter(
@@ -86,13 +92,16 @@ class Intake:
 
     @property
     def waiting_bytes(self) -> int:
-        """Of bodies that aren't on disk yet, as they came."""
+        """The size of the bodies that aren't on disk yet, as received."""
         return self._waiting_bytes
 
     def offer(self, body: Body) -> "asyncio.Future[Taken]":
-        """Done once the spans are on disk. Raises FullError; the future raises BadMessageError or UnwrittenError."""
+        """Queue a body; the future is done once its spans are on disk.
+
+        Raises FullError at once. The future raises BadMessageError or UnwrittenError.
+        """
         with self._changed:
-            # One body finds room in any case: it has a limit of its own.
+            # An empty queue takes any body: the server limits the size of each.
             if self._stopping or (self._waiting and self._waiting_bytes + len(body.data) > self._queue_bytes):
                 raise FullError
             taken: asyncio.Future[Taken] = self._loop.create_future()
@@ -102,7 +111,7 @@ class Intake:
         return taken
 
     def close(self) -> None:
-        """What waits is written first. Not on the loop, which has to hear of it."""
+        """Write what waits, then end the thread. Don't call it on the event loop: it blocks, and the loop must run."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -114,8 +123,8 @@ class Intake:
         while bodies := self._next():
             try:
                 self._take(bodies)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the senders hear of it, and the next are served
-                _log.exception("spans that were received can't be stored")
+            except Exception as error:  # noqa: BLE001  # of any kind: the senders are told, and later ones are served
+                _log.exception("received spans can't be stored")
                 for _, taken in bodies:
                     self._tell(taken, error)
             with self._changed:
@@ -124,7 +133,7 @@ class Intake:
             journal.shutdown()
 
     def _next(self) -> "list[tuple[Body, asyncio.Future[Taken]]]":
-        """Bodies to be written together; none at the end."""
+        """Wait for bodies, and return those to be written together. None are returned at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
@@ -147,7 +156,7 @@ class Intake:
             self._tell(taken, outcome if stored else UnwrittenError())
 
     def _store(self, spans: Iterable[Received]) -> bool:
-        """Lines of the spans that aren't known yet, to their journals. False where the disk took not all."""
+        """Write the spans that aren't known yet to their journals. False where not all could be written."""
         fresh: dict[bytes, Received] = {}
         repeated = 0
         for each in spans:
@@ -169,7 +178,7 @@ class Intake:
         for position, each in enumerate(spans, start=1):
             seq = journal.next_seq()
             line = journal.span_line(each.span, seq)
-            if line is not None:  # else it is counted as dropped, and no other try would store it
+            if line is not None:  # None: it is counted as dropped, and sending it again wouldn't help
                 first_seq = first_seq if ids else seq
                 lines += line
                 ids.append(each.ids)

@@ -1,8 +1,8 @@
-"""What OTLP/HTTP senders post to `/v1/traces`, as spans; and what they are answered. Pure.
+"""Reads what OTLP/HTTP senders post to `/v1/traces` as spans, and writes the answers. Pure.
 
-https://opentelemetry.io/docs/specs/otlp/: protobuf or JSON, compressed or not, answered in the encoding of the request.
-Messages are read by `opentelemetry-proto`'s own classes. JSON has ids in hexadecimal there, where protobuf's own JSON
-has base64.
+https://opentelemetry.io/docs/specs/otlp/: protobuf or JSON, compressed or not; the answer has the request's encoding.
+`opentelemetry-proto`'s own classes read the messages. OTLP's JSON has ids in hexadecimal, but protobuf's JSON parser
+expects them in base64, so they are rewritten first.
 """
 
 import base64
@@ -27,7 +27,8 @@ from dyno_proxy.attributes import SCOPE_NAME
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
-# Content-Encoding: zlib's name of it. The specification asks for gzip; the Python SDK's exporter has deflate too.
+# Content-Encoding -> zlib's `wbits`; None for no compression. The specification asks for gzip; the Python SDK's
+# exporter can send deflate too.
 ENCODINGS: Final[dict[str, int | None]] = {
     "": None,
     "identity": None,
@@ -35,19 +36,21 @@ ENCODINGS: Final[dict[str, int | None]] = {
     "deflate": zlib.MAX_WBITS,
 }
 
-_MEMBERS: Final = 64  # of a compressed body; what follows one is copied, so that a million tiny ones would take hours
+# A compressed body has at most so many members. After each one the rest of the body is copied, so a million tiny ones
+# would take hours.
+_MEMBERS: Final = 64
 _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
 _IDS: Final = ("traceId", "spanId", "parentSpanId")
 _STATUS: Final = {trace_pb2.Status.STATUS_CODE_OK: "OK", trace_pb2.Status.STATUS_CODE_ERROR: "ERROR"}
-_MAX_NS: Final = 2**63  # what a row's microseconds come from
+_MAX_NS: Final = 2**63  # a span's times in ns must be below it; a row's microseconds are computed from them
 _INVALID_ARGUMENT: Final = 3  # google.rpc.Code
 _UNAVAILABLE: Final = 14
 _CODES: Final = {503: _UNAVAILABLE, 429: _UNAVAILABLE}
 
 
 class BadMessageError(ValueError):
-    """A body that can't be read; `status` is HTTP's."""
+    """A body that can't be read. `status`: the HTTP status of the answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -55,17 +58,18 @@ class BadMessageError(ValueError):
 
 
 class Received(NamedTuple):
-    """A span, its trace's and its own id, and whether it is a request that another Dyno proxy measured."""
+    """One span of a message."""
 
     span: ReadableSpan
-    ids: bytes
-    is_request: bool
+    ids: bytes  # the trace's id and then the span's
+    is_request: bool  # another Dyno proxy measured it
 
 
 def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """The body of one of ENCODINGS decompressed.
+    """The body decompressed; `encoding` is one of ENCODINGS.
 
-    Raises BadMessageError where it isn't of its encoding, broken off, in too many members, or longer than `max_bytes`.
+    Raises BadMessageError where the body isn't of that encoding, is cut off, has too many members, or is longer than
+    `max_bytes` once decompressed.
     """
     wbits = ENCODINGS[encoding]
     if wbits is None:
@@ -77,15 +81,17 @@ def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
         try:
             plain += member.decompress(rest, max_bytes + 1 - len(plain))
         except zlib.error as error:
-            raise BadMessageError(400, f"the body isn't {encoding}, which Content-Encoding says") from error
+            raise BadMessageError(400, f"the body isn't {encoding}, although Content-Encoding says so") from error
         if len(plain) > max_bytes:
-            raise BadMessageError(413, f"the body is longer than {max_bytes} bytes once decompressed")
+            raise BadMessageError(
+                413, f"the body is longer than {max_bytes} bytes once decompressed; send smaller batches"
+            )
         if not member.eof:
-            raise BadMessageError(400, f"the {encoding} body is broken off")
+            raise BadMessageError(400, f"the {encoding} body is cut off")
         rest = member.unused_data
         if not rest:
             return bytes(plain)
-    raise BadMessageError(400, f"the {encoding} body has more than {_MEMBERS} members")
+    raise BadMessageError(400, f"the {encoding} body has more than {_MEMBERS} members; compress it as one")
 
 
 def read_message(body: bytes, content_type: str) -> ExportTraceServiceRequest:
@@ -97,12 +103,12 @@ def read_message(body: bytes, content_type: str) -> ExportTraceServiceRequest:
             _with_base64_ids(json.loads(body)), ExportTraceServiceRequest(), ignore_unknown_fields=True
         )
     except (DecodeError, ParseError, RecursionError, UnicodeError, ValueError, TypeError, AttributeError) as error:
-        raise BadMessageError(400, f"no ExportTraceServiceRequest: {str(error)[:200]}") from error
+        raise BadMessageError(400, f"the body isn't an ExportTraceServiceRequest: {str(error)[:200]}") from error
     return message
 
 
 def received_spans(message: ExportTraceServiceRequest) -> Iterator[Received | str]:
-    """The message's spans; in the place of one that can't be stored, why."""
+    """Yields the message's spans in order. For a span that can't be stored it yields the reason, a text."""
     for of_resource in message.resource_spans:
         resource = _values(of_resource.resource.attributes)
         for of_scope in of_resource.scope_spans:
@@ -114,7 +120,7 @@ def received_spans(message: ExportTraceServiceRequest) -> Iterator[Received | st
 
 
 def answer(content_type: str, rejected: int, reason: str) -> bytes:
-    """The body of a 200: spans that were rejected, and the first one's reason."""
+    """The body of a 200, in the encoding of `content_type`: how many spans were rejected, and why the first one was."""
     response = ExportTraceServiceResponse()
     if rejected:
         response.partial_success.rejected_spans = rejected
@@ -144,7 +150,7 @@ def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, 
         parent = SpanContext(context.trace_id, parent_id, is_remote=True)
     start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
     if not 0 < start_ns < _MAX_NS or not start_ns <= end_ns < _MAX_NS:
-        raise ValueError(f"span '{span.name[:60]}' has no start, or ends before it")
+        raise ValueError(f"span '{span.name[:60]}' has no start time, or ends before it")
     attributes = _values(span.attributes)
     is_request = scope == SCOPE_NAME and "dyno.outcome" in attributes
     if not is_request:
@@ -153,7 +159,7 @@ def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, 
         name=span.name,
         context=context,
         parent=parent,
-        attributes=attributes,  # type: ignore[arg-type]  # a row holds what no attribute of the SDK's may be: maps
+        attributes=attributes,  # type: ignore[arg-type]  # a row can hold maps, which the SDK's attributes can't
         kind=SpanKind(span.kind - 1) if 1 <= span.kind <= len(SpanKind) else SpanKind.INTERNAL,
         start_time=start_ns,
         end_time=end_ns,
@@ -162,7 +168,7 @@ def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, 
 
 
 def _about(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, version: str) -> dict[str, object]:
-    """What a span has beside its attributes, as attributes; docs/collect.md lists them."""
+    """What a span says outside its attributes, turned into attributes. docs/collect.md lists them."""
     events = [
         {"name": event.name, "time_us": event.time_unix_nano // 1000, "attributes": _values(event.attributes)}
         for event in span.events
@@ -185,7 +191,7 @@ def _about(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, ver
 
 def _id(value: bytes, size_bytes: int, key: str) -> int:
     if len(value) != size_bytes or not any(value):
-        raise ValueError(f"a {key} of {len(value)} bytes, or all zero")
+        raise ValueError(f"{key} must be {size_bytes} bytes, not all zero; this one has {len(value)} bytes")
     return int.from_bytes(value)
 
 
@@ -195,7 +201,7 @@ def _values(attributes: Any) -> dict[str, object]:
 
 
 def _value(value: AnyValue) -> object:
-    """None for a value that is empty, which OTLP allows."""
+    """The value as Python's types have it. None for an empty one, which OTLP allows."""
     kind = value.WhichOneof("value")
     match kind:
         case None:
@@ -211,7 +217,10 @@ def _value(value: AnyValue) -> object:
 
 
 def _with_base64_ids(document: Any) -> Any:
-    """The JSON document with its spans' and links' ids as protobuf's JSON has them. Raises ValueError for no hex."""
+    """The JSON document, with the ids of its spans and links rewritten from hexadecimal to base64.
+
+    Raises ValueError for an id that isn't hexadecimal.
+    """
     for of_resource in document.get("resourceSpans") or ():
         for of_scope in of_resource.get("scopeSpans") or ():
             for span in of_scope.get("spans") or ():

@@ -1,4 +1,4 @@
-"""`dyno collect` as a server: OTLP/HTTP in, span files out. `docs/collect.md` has its answers."""
+"""`dyno collect` as a server: it takes OTLP/HTTP and writes span files. `docs/collect.md` lists its answers."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from .intake import QUEUE_BYTES, Body, FullError, Intake, UnwrittenError
 from .otlp import ENCODINGS, JSON, PROTOBUF, BadMessageError, answer, refusal
 
 TRACES: Final = "/v1/traces"
-MAX_BODY_BYTES: Final = 16_000_000  # as it comes
+MAX_BODY_BYTES: Final = 16_000_000  # as received, before it is decompressed
 BODY_LIMIT_S: Final = 30.0
 RETRY_AFTER_S: Final = 1
 
@@ -33,13 +33,18 @@ _LOG: Final = logging.getLogger("dyno.collect")
 
 
 class _RefusalError(Exception):
+    """A request that is answered with `status`, not taken."""
+
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
 class Collector:
-    """Made on the event loop that it serves on. Raises SetupError for a folder that can't be written."""
+    """The collector: its HTTP server, its intake, its metrics.
+
+    Make it on the event loop that it serves on. Raises SetupError where the folder `spans` can't be written.
+    """
 
     def __init__(
         self, spans: Path, keys: ClientKeys | None, config: SpansConfig, *, queue_bytes: int = QUEUE_BYTES
@@ -60,7 +65,8 @@ class Collector:
         application.router.add_get("/healthz", _healthy)
         application.router.add_get("/readyz", self._ready)
         application.router.add_get("/metrics", self._metrics)
-        # What is compressed is bounded here; and who leaves early has his spans stored all the same.
+        # The intake decompresses, within a limit, so aiohttp must not. A sender that leaves early has its spans stored
+        # all the same, so its handler isn't cancelled.
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -71,13 +77,14 @@ class Collector:
         self._stopping = False
 
     async def listen(self, sockets: list[socket.socket]) -> None:
+        """Serve on these bound sockets until `stop()`."""
         await self._runner.setup()
         for each in sockets:
             await web.SockSite(self._runner, each, backlog=BACKLOG).start()
         self._conversion.start_if_worth()
 
     async def stop(self) -> None:
-        """Take no more; what was taken is answered and on disk."""
+        """Refuse new spans. Return when those that were taken are on disk and answered."""
         self._stopping = True
         await self._runner.cleanup()
         await asyncio.to_thread(self._intake.close)
@@ -86,16 +93,18 @@ class Collector:
         content_type = _content_type(request)
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
-            raise _RefusalError(415, f"Content-Encoding '{encoding[:40]}'; send gzip, or nothing compressed")
+            raise _RefusalError(
+                415, f"Content-Encoding '{encoding[:40]}' isn't supported; send gzip, deflate or no compression"
+            )
         if self._stopping:
-            raise _RefusalError(503, "the collector is shutting down")
+            raise _RefusalError(503, "the collector is shutting down; send the spans again later")
         data = await _read(request)
         try:
             taken = await self._intake.offer(Body(data, content_type, encoding))
         except FullError:
-            raise _RefusalError(503, "the queue is full; send it again later") from None
+            raise _RefusalError(503, "the collector's queue is full; send the spans again later") from None
         except UnwrittenError:
-            raise _RefusalError(503, "the spans can't be written now; send them again later") from None
+            raise _RefusalError(503, "the spans can't be written to disk now; send them again later") from None
         except BadMessageError as error:
             raise _RefusalError(error.status, str(error)) from error
         return web.Response(
@@ -106,7 +115,7 @@ class Collector:
     async def _contained(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Every answer counted, and every refusal a Status in the encoding of the request."""
+        """Count every answer, and turn every refusal into a Status in the request's encoding."""
         try:
             if self._keys is not None and request.path not in ("/healthz", "/readyz"):
                 self._keys.check(request.headers.get("Authorization"))
@@ -120,7 +129,7 @@ class Collector:
             response.headers.update({name: error.headers[name] for name in ("Allow",) if name in error.headers})
         except Exception:  # noqa: BLE001  # the sender gets a Status, as for any other refusal
             _LOG.exception("a request failed")
-            response = _refused(request, 500, "the collector failed; its log has more")
+            response = _refused(request, 500, "the collector failed; its log says why")
         if request.path == TRACES:
             self._figures.requests.labels(str(response.status)).inc()
         return response
@@ -135,25 +144,29 @@ class Collector:
 
 
 class _Figures:
-    """What the collector tells of itself."""
+    """The collector's own metrics."""
 
     def __init__(self) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, unused
+        # Otherwise each counter gets one more series, which nobody uses.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "dyno_collector_requests", "Requests to /v1/traces.", ["status"], registry=self.registry
         )
         self._spans = Counter(
-            "dyno_collector_spans", "Spans that came: written, rejected, repeated.", ["result"], registry=self.registry
+            "dyno_collector_spans",
+            "Spans received: how many were written, rejected or repeated.",
+            ["result"],
+            registry=self.registry,
         )
         self._dropped = Counter(
             "dyno_spans_dropped",
-            "Spans that were not written; their sender heard of it.",
+            "Spans that couldn't be written, and why.",
             ["reason"],
             registry=self.registry,
         )
         self.queue_bytes = Gauge(
-            "dyno_collector_queue_bytes", "Bodies that aren't on disk yet.", registry=self.registry
+            "dyno_collector_queue_bytes", "Bytes of bodies that aren't on disk yet.", registry=self.registry
         )
 
     def counted(self, result: str, spans: int) -> None:
@@ -181,14 +194,14 @@ async def _read(request: web.Request) -> bytes:
     except TimeoutError:
         raise _RefusalError(408, f"the body didn't come within {BODY_LIMIT_S:g} s") from None
     except web.RequestPayloadError as error:
-        raise _RefusalError(400, "the body is malformed") from error
+        raise _RefusalError(400, "the body's HTTP framing is malformed") from error
     return bytes(data)
 
 
 def _content_type(request: web.Request) -> str:
-    """Raises _RefusalError for others than OTLP's two."""
+    """The request's content type. Raises _RefusalError where it isn't one of OTLP's two."""
     if request.content_type not in (PROTOBUF, JSON):
-        raise _RefusalError(415, f"Content-Type '{request.content_type[:80]}'; send {PROTOBUF} or {JSON}")
+        raise _RefusalError(415, f"Content-Type '{request.content_type[:80]}' isn't OTLP's; send {PROTOBUF} or {JSON}")
     return request.content_type
 
 
@@ -206,7 +219,7 @@ def _refused(request: web.Request, status: int, message: str) -> web.Response:
 
 def _in_words(request: web.Request, error: web.HTTPException) -> str:
     if error.status == 404 and request.path in _OTHER_SIGNALS:
-        return f"the collector takes traces alone, at {TRACES}"
+        return f"the collector takes only traces, at {TRACES}"
     if error.status == 404:
         return f"no such path; traces go to {TRACES}"
     return f"{error.status}: {error.reason}"
