@@ -1,15 +1,12 @@
 """One run: the endpoints, the schedule, request after request, and the record of it all."""
 
 import asyncio
-import platform
 import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from . import run_record, schedule
 from .arguments import RunOptions
@@ -17,6 +14,7 @@ from .client import Answer, Endpoint, Parameters, ProxyClient, select
 from .errors import ProxyGoneError
 from .progress import progress_on
 from .prompts.prompt_set import WARMUP, PromptSet
+from .run_json import counted, rfc3339, run_json
 from .stopping import StoppedError, unless
 
 
@@ -70,7 +68,7 @@ async def run(
         )
         started = datetime.now(UTC)
         folder = run_record.new_folder(spans, started)
-        record = _record(folder.name, command, started, seed, options, prompt_set, endpoints, proxy_url, proxy_version)
+        record = run_json(folder.name, command, started, seed, options, prompt_set, endpoints, proxy_url, proxy_version)
         run_record.write_run(folder, record)
         run_record.write_prompts(folder, prompt_set.prompts)
         answers: list[Answer] = []
@@ -81,7 +79,7 @@ async def run(
             simulated = _simulated(endpoints, answers)
             for name, entry in record["endpoints"].items():
                 entry["simulated"] = simulated[name]
-            record["finished_at"] = _rfc3339(datetime.now(UTC))
+            record["finished_at"] = rfc3339(datetime.now(UTC))
             record["interrupted"] = stopped_by is not None
             run_record.write_answers(folder, answers)
             run_record.write_run(folder, record)
@@ -129,85 +127,6 @@ async def _ask_all(
     return None
 
 
-def _record(
-    run_id: str,
-    command: Sequence[str],
-    started: datetime,
-    seed: int | None,
-    options: RunOptions,
-    prompt_set: PromptSet,
-    endpoints: Sequence[Endpoint],
-    proxy_url: str,
-    proxy_version: str,
-) -> dict[str, Any]:
-    """run.json as it stands while the run goes on."""
-    return {
-        "run_id": run_id,
-        "command": list(command),
-        "started_at": _rfc3339(started),
-        "finished_at": None,
-        "interrupted": False,
-        "seed": seed,
-        "workload": options.workload,
-        "order": options.order,
-        "prompt_set": {
-            "name": prompt_set.name,
-            "source": prompt_set.source,
-            "license": prompt_set.license,
-            "count": len(prompt_set.prompts),
-            "description": prompt_set.description,
-        },
-        "parameters": {
-            "temperature": options.temperature,
-            "max_tokens": options.max_tokens,
-            "seed": options.sampling_seed,
-            "stream": options.stream,
-            "repeat": options.repeat,
-            "warmup": options.warmup,
-        },
-        "method": method(options, len(prompt_set.prompts), [endpoint.name for endpoint in endpoints]),
-        "endpoints": {
-            endpoint.name: {
-                "model": endpoint.model,
-                "url": endpoint.url,
-                "provider": endpoint.provider,
-                "hardware": endpoint.hardware,
-                "price": endpoint.price,
-                "power_w": endpoint.power_w,
-                "simulated": None,
-            }
-            for endpoint in endpoints
-        },
-        "proxy": proxy_url,
-        "versions": {
-            "dyno": metadata.version("inference-dyno"),
-            "proxy": proxy_version,
-            "python": platform.python_version(),
-            "aiohttp": metadata.version("aiohttp"),
-        },
-    }
-
-
-def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
-    """How it was measured, in one sentence."""
-    times = "once" if options.repeat == 1 else f"{options.repeat} times"
-    parts = [f"{_count(prompts, 'prompt')}, each sent {times} to {' and '.join(endpoints)}"]
-    if len(endpoints) > 1:
-        parts.append(f"one endpoint right after the other, who goes first {_ORDER_WORDS[options.order]}")
-    parts.append("one request at a time")
-    parts.append("streamed" if options.stream else "not streamed")
-    if options.warmup:
-        parts.append(f"after {_count(options.warmup, 'warm-up request')} to each endpoint")
-    return ", ".join(parts) + "."
-
-
-_ORDER_WORDS = {"alternate": "alternating", "random": "drawn in balanced blocks"}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _simulated(endpoints: Sequence[Endpoint], answers: Sequence[Answer]) -> dict[str, bool | None]:
     """One simulated answer makes its endpoint simulated; None where no answer tells."""
     told = {endpoint.name: [a.simulated for a in answers if a.turn.endpoint == endpoint.name] for endpoint in endpoints}
@@ -220,7 +139,7 @@ def summary(result: RunResult) -> list[str]:
     if result.stopped_by is not None:
         asked = f"{len(result.answers)} of {result.planned} requests"
         lines.append(f"Stopped by {result.stopped_by}, after {asked}; what was measured is kept.")
-    asked = f"{_count(len(result.measured), 'request')} to {', '.join(result.endpoints)}"
+    asked = f"{counted(len(result.measured), 'request')} to {', '.join(result.endpoints)}"
     lines.append(f"Run {result.run_id}: {asked}, in {result.folder}")
     for name in result.endpoints:
         own = [answer for answer in result.measured if answer.turn.endpoint == name]
@@ -231,7 +150,3 @@ def summary(result: RunResult) -> list[str]:
     if simulated:
         lines.append(f"Simulated, as they say themselves: {', '.join(simulated)}. These figures are a simulator's.")
     return lines
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -14,6 +14,7 @@ from typing import Any, Final
 from .client import Answer
 from .errors import WrongUseError
 from .prompts.prompt_set import Prompt
+from .run_json import RunJson
 
 # Column → Parquet type, as pyarrow names it.
 PROMPT_COLUMNS: Final = {
@@ -58,7 +59,7 @@ def new_folder(spans: Path, now: datetime) -> Path:
             return folder
 
 
-def write_run(folder: Path, record: dict[str, Any]) -> None:
+def write_run(folder: Path, record: RunJson) -> None:
     _replace(folder / "run.json", (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode())
 
 

@@ -117,7 +117,9 @@ ERROR_TYPES: Final[Mapping[Unreachable | TimedOut | Truncated | StreamError, str
     "response_failed": "the response's own status is `failed`",
 }
 REFUSALS: Final[Mapping[Refusal, Refused]] = {
-    "malformed_head": Refused(400, "a header's name has an underscore, the framing isn't clear, or a tunnel is asked for"),
+    "malformed_head": Refused(
+        400, "a header's name has an underscore, the framing isn't clear, or a tunnel is asked for"
+    ),
     "malformed_body": Refused(400, "the body isn't framed as the head says"),
     "invalid_client_key": Refused(401, "no key of `keys_file`"),
     "unknown_endpoint": Refused(404, "no endpoint of that name"),

@@ -1,19 +1,25 @@
-"""What server/connection.py leans on in aiohttp without a promise.
+"""What the proxy's server leans on in aiohttp without a promise: every row of server/leanings.py.
 
 When a test here fails, a new aiohttp needs a closer look.
 """
 
+import ast
 import asyncio
 import contextlib
+import inspect
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 
 import pytest
 from aiohttp import web
 
-from dyno_proxy.server.connection import CLOSE, KEEP, MeasuredProtocol, MeasuredServer
+from dyno_proxy.server import leanings
+from dyno_proxy.server.connection import CLOSE, KEEP, MeasuredProtocol, MeasuredServer, _InPlace
+from dyno_proxy.server.leanings import BEHAVIOURS, PARTS, Part
 from rigs.until import LIMIT_S
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -273,3 +279,63 @@ async def test_pipelined_requests_stay_in_order_beyond_aiohttps_queue() -> None:
         writer.write(_NEXT * 500)
         assert await said(reader) == (500, False)
     assert heard.paths == ["/next"] * 500
+
+
+async def test_a_request_runs_in_its_connections_task() -> None:
+    """Before Python 3.12 it has no task of its own; from there on aiohttp's begins at once, and _InPlace isn't used."""
+    tasks: list[asyncio.Task[None] | None] = []
+    in_place: list[bool] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        protocol = protocol_of(request)
+        protocol.take_stamp()
+        tasks.append(asyncio.current_task())
+        in_place.append(isinstance(protocol._loop, _InPlace))  # it is what the table names
+        return web.Response()
+
+    async with connected(handle) as (reader, writer):
+        for _ in range(2):
+            writer.write(_NEXT)
+            await reader.readuntil(b"\r\n\r\n")
+    early = sys.version_info < (3, 12)
+    assert in_place == [early, early]
+    assert len(set(tasks)) == (1 if early else 2)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=[f"{part.owner.__name__}.{part.name}" for part in PARTS])
+def test_each_part_is_there(part: Part) -> None:
+    """aiohttp still has the name, on the class or as what its instances hold."""
+    if isinstance(part.owner, type) and not hasattr(part.owner, part.name):
+        assert f"self.{part.name} = " in inspect.getsource(part.owner)
+    else:
+        assert hasattr(part.owner, part.name)
+
+
+def test_the_table_names_every_private_part_in_use() -> None:
+    """Whatever the room takes from aiohttp with a leading underscore is in the table, and nothing else is."""
+    used = {name for path in Path(leanings.__file__).parent.glob("*.py") for name in foreign_private_names(path)}
+    assert used - {"_replace"} == {part.name for part in PARTS if part.name.startswith("_")}
+
+
+def test_each_behaviour_has_its_test() -> None:
+    """Each row names a test of this file, and each test of aiohttp here has its row."""
+    tests = {name for name in globals() if name.startswith("test_") and inspect.iscoroutinefunction(globals()[name])}
+    assert {behaviour.test for behaviour in BEHAVIOURS} == tests
+
+
+def foreign_private_names(path: Path) -> set[str]:
+    """Names with one leading underscore that the file uses and doesn't define itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    used, own = set(), set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name):
+                used.add(name)
+            case ast.ImportFrom(module=str(module), names=names) if module.startswith("aiohttp"):
+                used |= {each.name for each in names}
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                own.add(name)
+            case ast.AnnAssign(target=ast.Attribute(attr=name)) | ast.Assign(targets=[ast.Attribute(attr=name)]):
+                own.add(name)
+    inherited = {part.name for part in PARTS}
+    return {name for name in used if name.startswith("_") and not name.startswith("__")} - (own - inherited)

@@ -97,8 +97,12 @@ async def test_a_whole_run(tmp_path: Path) -> None:
     ]
     assert len({row["trace_id"] for row in answers}) == 14
 
-    record = done.record
-    assert record["run_id"] == done.folder.name
+    _check_record(done.record, done.folder.name)
+
+
+def _check_record(record: dict[str, Any], run_id: str) -> None:
+    """What run.json says of the run above."""
+    assert record["run_id"] == run_id
     assert record["command"][:2] == ["dyno", "drive"]
     assert (record["interrupted"], record["workload"], record["order"]) == (False, "single", "alternate")
     assert record["started_at"] < record["finished_at"]

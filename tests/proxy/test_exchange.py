@@ -2,56 +2,15 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
-from itertools import pairwise
 
 import brotli  # type: ignore[import-untyped]
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.record import AS_EXCHANGE, Record
 from dyno_proxy.http.sse import MAX_EVENT_BYTES
 from dyno_proxy.metrics.metrics import tpot_s
-from dyno_proxy.readers import APIS
-
-MS = 1_000_000
-START = 7_000 * MS
-
-
-def started(**settings: object) -> Exchange:
-    exchange = Exchange(START, 1_700_000_000_000_000, "POST", "/metis/v1/chat/completions")
-    exchange.operation, exchange.reader = "chat", APIS["/chat/completions"].reader
-    exchange.request_body = [b'{"model": "m", "stream": true}']
-    exchange.request_bytes = len(exchange.request_body[0])
-    exchange.body_received_ns = START + 1 * MS
-    exchange.connected_ns = START + 3 * MS
-    exchange.sent_ns = START + 4 * MS
-    for name, value in settings.items():
-        setattr(exchange, name, value)
-    return exchange
-
-
-def sse(*payloads: object) -> bytes:
-    return b"".join(
-        b"data: " + (payload if isinstance(payload, bytes) else json.dumps(payload).encode()) + b"\n\n"
-        for payload in payloads
-    )
-
-
-def delta(text: str | None = None, finish: str | None = None, **more: object) -> dict[str, object]:
-    return {"choices": [{"index": 0, "delta": {"content": text} | more, "finish_reason": finish}]}
-
-
-def answered(status: int, reads: list[tuple[int, bytes]], *, kind: bytes = b"text/event-stream", end: bool = True,
-             headers: tuple[tuple[bytes, bytes], ...] = (), **settings: object) -> Record:  # fmt: skip
-    exchange = started(**settings)
-    exchange.head(START + 50 * MS, status, [(b"Content-Type", kind), *headers])
-    for at_ms, body in reads:
-        exchange.read(START + at_ms * MS, START + at_ms * MS + 2_000, body)
-    exchange.complete = end
-    return exchange.finish(START + (reads[-1][0] if reads else 60) * MS, 5)
+from rigs.exchanges import EVENTS, JSON, MS, START, answered, delta, sse, started
 
 
 def test_the_timeline_of_a_stream() -> None:
@@ -81,7 +40,7 @@ def test_without_usage_the_chunks_are_counted_and_said_so() -> None:
     assert (record.output_tokens, record.usage_source, record.input_tokens) == (2, "chunks", None)
 
 
-JSON, HTML, EVENTS = b"application/json", b"text/html", b"text/event-stream"
+HTML = b"text/html"
 LEFT = ("client_cancelled", "client_cancelled")
 RESET = ("truncated", "connection_reset")
 
@@ -409,75 +368,3 @@ def test_what_the_head_says_is_in_the_record() -> None:
     record = answered(200, READS, headers=((b"server", b"dyno-simulate"), (b"retry-after", b"29")))
     assert (record.simulated, record.retry_after_s) == (True, 29.0)
     assert record.response_bytes == sum(len(body) for _, body in READS)
-
-
-# Streams of every API, and how they may be coded
-
-STREAMS = {
-    "/chat/completions": sse(
-        delta(role="assistant"), delta(reasoning="hm"), delta("é\u2028"), b"junk", delta(" b", "stop"),
-        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}, b"[DONE]",
-    ),
-    "/completions": sse({"choices": [{"index": 0, "text": "x", "finish_reason": "length"}]}, {"error": {}}),
-    "/responses": b"event: response.created\r\n" + sse(
-        {"type": "response.created", "response": {"id": "r", "model": "m", "status": "in_progress"}},
-        {"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}},
-        {"type": "response.function_call_arguments.delta", "delta": "{}"},
-        {"type": "response.incomplete", "response": {"status": "incomplete", "usage": {"output_tokens": 7}}},
-    ).replace(b"\n", b"\r\n"),
-    "/messages": b": hello\n\n" + sse(
-        {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 1}}},
-        {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "hm"}},
-        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi"}},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
-        {"type": "message_stop"},
-    ),
-    "/embeddings": sse({"error": "not streamed"}),
-}  # fmt: skip
-CODINGS: dict[bytes, Callable[[bytes], bytes]] = {
-    b"identity": bytes,
-    b"gzip": gzip.compress,
-    b"deflate": zlib.compress,
-    b"br": brotli.compress,
-    b"gzip, br": lambda plain: bytes(brotli.compress(gzip.compress(plain))),
-}
-
-
-def in_pieces(api: str, coding: bytes, kind: bytes, body: bytes, cuts: list[int]) -> Record:
-    """The record of this body in reads that end at `cuts`, all of the same moment."""
-    edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
-    reads = [(60, body[start:end]) for start, end in pairwise(edges)]
-    return answered(200, reads, kind=kind, headers=((b"Content-Encoding", coding),), reader=APIS[api].reader)
-
-
-@given(
-    api=st.sampled_from([*STREAMS]),
-    coding=st.sampled_from([*CODINGS]),
-    cuts=st.lists(st.integers(0, 2_000), max_size=9),
-)
-def test_any_split_gives_the_same_record(api: str, coding: bytes, cuts: list[int]) -> None:
-    """Where the network cuts a stream changes times, and nothing of what it said."""
-    body = CODINGS[coding](STREAMS[api])
-    assert in_pieces(api, coding, EVENTS, body, cuts) == in_pieces(api, coding, EVENTS, body, [])
-
-
-@given(
-    api=st.sampled_from([*STREAMS]),
-    coding=st.sampled_from([*CODINGS]),
-    kind=st.sampled_from([EVENTS, JSON]),
-    body=st.binary(max_size=300)
-    | st.lists(st.binary(max_size=40)).map(lambda lines: b"data: " + b"\n\ndata: ".join(lines)),
-    cuts=st.lists(st.integers(0, 300), max_size=4),
-    compressed=st.booleans(),
-)
-def test_junk_has_a_bounded_end(
-    api: str, coding: bytes, kind: bytes, body: bytes, cuts: list[int], compressed: bool
-) -> None:
-    """Any bytes at all end in an outcome that tells of the upstream's fault, or in not having been read."""
-    record = in_pieces(api, coding, kind, CODINGS[coding](body) if compressed else body, cuts)
-    assert (record.outcome, record.error_type) in {
-        *(("stream_error", "not_the_api"), ("truncated", "no_finish_reason"), ("truncated", "json_broken_off")),
-        ("ok", None),
-    }
-    assert record.outcome != "ok" or record.unread == "encoding"
-    assert (record.output_tokens, record.chunk_offsets_us) == (None, ())

@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,20 +33,11 @@ from dyno_proxy.telemetry.journal import (
     writer_name,
 )
 from dyno_proxy.telemetry.span import COLUMNS, record_span, scope
-from rigs.journal_rows import parsed, stored
+from rigs.journal_rows import by_duckdb, parsed, stored
 from rigs.records import record, records
 
 RESOURCE: Final = Resource({})
 SCOPE: Final = scope("0.1.0")
-DUCKDB_TYPES: Final = {
-    "string": "VARCHAR",
-    "int": "BIGINT",
-    "float": "DOUBLE",
-    "bool": "BOOLEAN",
-    "string[]": "VARCHAR[]",
-    "int[]": "BIGINT[]",
-    "map": "MAP(VARCHAR, VARCHAR)",
-}
 
 
 class Journal:
@@ -82,19 +72,6 @@ def numbered(first: int, last: int) -> list[Record]:
 
 def ids(folder: Path) -> list[int]:
     return [int(row["span_id"], 16) for row in stored(folder)]
-
-
-def by_duckdb(*paths: Path) -> list[dict[str, Any]]:
-    """The rows as a plain DuckDB reads them, with the columns named and a torn line passed over."""
-    columns = ", ".join(f"{column}: '{DUCKDB_TYPES[kind]}'" for column, kind in COLUMNS)
-    files = ", ".join(f"'{path}'" for path in paths)
-    with duckdb.connect() as connection:
-        rows = connection.execute(
-            f"SELECT * FROM read_json([{files}], format = 'newline_delimited', columns = {{{columns}}},"  # noqa: S608
-            " ignore_errors = true) WHERE span_id IS NOT NULL ORDER BY seq"
-        )
-        names = [column[0] for column in rows.description or []]
-        return [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
 
 
 # The format

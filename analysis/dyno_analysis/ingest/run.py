@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dyno_analysis.runs.record import SCHEMA, RunJson
+
 
 @dataclass(frozen=True)
 class Ingested:
@@ -15,7 +17,7 @@ class Ingested:
 
     kind: str
     run_id: str
-    record: dict[str, Any]
+    record: RunJson
     spans: list[dict[str, Any]]
     prompts: list[dict[str, Any]]
     answers: list[dict[str, Any]]
@@ -38,9 +40,10 @@ def record(
     prompts: int,
     published: dict[str, Any],
     differences: tuple[str, ...],
-) -> dict[str, Any]:
+) -> RunJson:
     """run.json of a run that another tool made on one endpoint."""
     return {
+        "schema": SCHEMA,
         "run_id": run_id,
         "workload": "imported",
         "method": method,

@@ -108,22 +108,21 @@ def _run(record: RunRecord, comparison: Comparison) -> list[tuple[str, str | Non
     ]
     if parameters.get("stream") is not None:
         asked.append("streamed" if parameters["stream"] else "not streamed")
-    command = record.values.get("command")
     return [
         ("run", record.run_id),
         ("started", record.started_at),
         ("finished", record.finished_at or (None if record.imported_from else "not yet, or killed")),
-        ("interrupted", "yes: these are the requests up to then" if record.values.get("interrupted") else None),
+        ("interrupted", "yes: these are the requests up to then" if record.interrupted else None),
         ("imported from", record.imported_from),
-        ("command", " ".join(map(str, command)) if isinstance(command, list) else None),
+        ("command", record.command),
         ("prompts", _joined(prompts.get("name"), f"{size} prompts" if size is not None else None)),
         ("about", _joined(prompts.get("description"))),
         ("source", _joined(prompts.get("source"), prompts.get("license"))),
         ("domains", domains),
-        ("workload", _joined(record.text("workload"), record.text("order"))),
+        ("workload", _joined(record.workload, record.order)),
         ("parameters", ", ".join(asked)),
-        ("method", record.text("method")),
-        ("seed", None if record.values.get("seed") is None else str(record.values["seed"])),
+        ("method", record.method),
+        ("seed", record.seed),
     ]
 
 

@@ -11,7 +11,7 @@ from dyno_analysis.errors import InputError
 from dyno_analysis.spans.folder import execute
 from dyno_analysis.spans.sql_text import as_glob, quoted
 
-from .record import RunRecord
+from .record import SCHEMA, RunRecord
 
 # What the driver and `dyno import` write beside run.json.
 PROMPT_COLUMNS = (
@@ -41,7 +41,10 @@ ANSWER_COLUMNS = (
 
 
 def read_run(spans: Path, run_id: str) -> RunRecord | None:
-    """The record of a run; None where it has none (its spans may stand all the same)."""
+    """The record of a run; None where it has none (its spans may stand all the same).
+
+    Raises InputError for one that can't be read, or that a newer Dyno wrote.
+    """
     folder = spans / "runs" / run_id
     path = folder / "run.json"
     try:
@@ -52,6 +55,12 @@ def read_run(spans: Path, run_id: str) -> RunRecord | None:
         raise InputError(f"'{path}' can't be read: {error}; move the folder away to report without it") from error
     if not isinstance(values, dict):
         raise InputError(f"'{path}' holds no JSON object; move the folder away to report without it")
+    schema = values.get("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise InputError(
+            f"'{path}' has schema {schema!r}, and this version of Dyno reads {SCHEMA}: install a newer one, "
+            "or move the folder away to report without it"
+        )
     return RunRecord(run_id, folder, values)
 
 

@@ -1,18 +1,85 @@
-"""What a run's record says: `run.json` as the driver and `dyno import` write it. Pure."""
+"""What a run's record says: `run.json` as the driver and `dyno import` write it. Pure.
+
+docs/spans.md lists the fields; a contract test holds the driver to the same ones.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypedDict
+
+SCHEMA: Final = 1  # the newest that this version reads; a run.json without one is older than the first
+
+
+class PromptSetJson(TypedDict, total=False):
+    """The prompts that were asked. An import may know their number alone."""
+
+    name: str | None
+    source: str | None
+    license: str | None
+    count: int
+    description: str | None
+
+
+class EndpointJson(TypedDict, total=False):
+    """An endpoint as the proxy described it. An import knows its model alone."""
+
+    model: str | None
+    url: str
+    provider: str | None
+    hardware: str | None
+    price: Mapping[str, float] | None
+    power_w: float | None
+    simulated: bool | None
+
+
+class VersionsJson(TypedDict):
+    """The programs that took part."""
+
+    dyno: str
+    proxy: str
+    python: str
+    aiohttp: str
+
+
+class RunJson(TypedDict, total=False):
+    """run.json as a whole. Times are RFC 3339 in UTC."""
+
+    # Of every run
+    schema: int
+    run_id: str
+    started_at: str
+    finished_at: str | None
+    interrupted: bool
+    workload: str
+    prompt_set: PromptSetJson
+    parameters: Mapping[str, Any]
+    method: str
+    endpoints: Mapping[str, EndpointJson]
+    # Of the driver's
+    command: list[str]
+    seed: int | None
+    order: str
+    proxy: str
+    versions: VersionsJson
+    # Of an import
+    imported_from: str
+    imported_kind: str
+    imported_sha256: str
+    definitions: list[str]
+    published: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """run.json as it stands, with its folder. Values that it lacks are None or empty."""
+    """run.json as it stands in the file, with its folder.
+
+    The file may be older, or written by hand: a value that is missing or of another type is None or empty here.
+    """
 
     run_id: str
     folder: Path
-    values: Mapping[str, Any]
+    values: Mapping[str, Any]  # a RunJson, unchecked
 
     @property
     def started_at(self) -> str | None:
@@ -44,8 +111,31 @@ class RunRecord:
     def parameters(self) -> Mapping[str, Any]:
         return _mapping(self.values.get("parameters"))
 
-    def text(self, key: str) -> str | None:
-        return _text(self.values.get(key))
+    @property
+    def command(self) -> str | None:
+        command = self.values.get("command")
+        return " ".join(map(str, command)) if isinstance(command, list) else None
+
+    @property
+    def interrupted(self) -> bool:
+        return bool(self.values.get("interrupted"))
+
+    @property
+    def seed(self) -> str | None:
+        seed = self.values.get("seed")
+        return None if seed is None else str(seed)
+
+    @property
+    def workload(self) -> str | None:
+        return _text(self.values.get("workload"))
+
+    @property
+    def order(self) -> str | None:
+        return _text(self.values.get("order"))
+
+    @property
+    def method(self) -> str | None:
+        return _text(self.values.get("method"))
 
 
 def _text(value: object) -> str | None:

@@ -1,6 +1,6 @@
 """The families that `/metrics` is made of: names, labels, bounds; and where prometheus-client keeps their values."""
 
-from typing import Final
+from typing import Final, Literal
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from .multiprocess import Shared, _keep_values
 from .tallies import TallyHistogram
 
-# Bounds: the conventions' (gen-ai-metrics.md), with finer and longer ones as ENDPOINTS.md asks; seconds and tokens.
+# Bounds in seconds and tokens: the conventions' (gen-ai-metrics.md), and finer and longer ones for what is faster and
+# slower than these.
 _CONVENTIONAL_S: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _FINER_S: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005)
 DURATION_BOUNDS_S: Final = (*_CONVENTIONAL_S, 163.84, 327.68, 655.36)
@@ -31,14 +32,14 @@ class Families:
     def __init__(self, registry: CollectorRegistry, shared: Shared | None) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, unused
         _keep_values(shared)
+        self._registry = registry
+        self._of_operations()
+        self._of_endpoints()
+        self._of_the_proxy()
 
-        def counter(name: str, meaning: str, *labels: str) -> Counter:
-            return Counter(name, meaning, labels, registry=registry)
-
-        def histogram(name: str, meaning: str, bounds: tuple[float, ...], *labels: str) -> TallyHistogram:
-            return TallyHistogram(name, meaning, labels, buckets=bounds, registry=registry)
-
-        operation = ("endpoint", "model", "operation")
+    def _of_operations(self) -> None:
+        """What is known of a request by its endpoint, model and operation."""
+        counter, histogram, operation = self._counter, self._histogram, ("endpoint", "model", "operation")
         client = "gen_ai_client_operation_"
         self.duration = histogram(
             client + "duration_seconds",
@@ -71,53 +72,49 @@ class Families:
         # The conventions' token types are input and output; these two are parts of them.
         self.reasoning_tokens = counter("dyno_reasoning_tokens", "Output tokens that were reasoning.", *operation)
         self.cached_tokens = counter("dyno_cached_tokens", "Input tokens from the prefix cache.", *operation)
-        self.started = counter("dyno_requests_started", "Requests that came in.", "endpoint")
         self.requests = counter("dyno_requests", "Requests that ended.", *operation, "outcome")
-        self.active = Gauge(
-            "dyno_active_requests",
-            "Requests that are running.",
-            ["endpoint"],
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
+
+    def _of_endpoints(self) -> None:
+        """What is counted for an endpoint as a whole."""
+        counter = self._counter
+        self.started = counter("dyno_requests_started", "Requests that came in.", "endpoint")
+        self.active = self._gauge("dyno_active_requests", "Requests that are running.", "livesum", "endpoint")
         self.request_bytes = counter("dyno_request_bytes", "Bytes of requests' bodies.", "endpoint")
         self.response_bytes = counter("dyno_response_bytes", "Bytes of responses' bodies, as sent.", "endpoint")
         self.retries = counter("dyno_retries", "Requests that were sent to the endpoint once more.", "endpoint")
         self.mirrored = counter(
             "dyno_mirror_copies", "Copies of requests for a mirror: sent, or why they weren't.", "endpoint", "result"
         )
+        self.simulated = self._gauge(
+            "dyno_endpoint_simulated", "1 once a response said `Server: dyno-simulate`.", "max", "endpoint"
+        )
+
+    def _of_the_proxy(self) -> None:
+        """What the proxy costs, and how it fares."""
+        counter, histogram, gauge = self._counter, self._histogram, self._gauge
         self.overhead = histogram(
             "dyno_overhead_seconds",
             "What the proxy added to the first token, or to the end where nothing is streamed.",
             OVERHEAD_BOUNDS_S,
             "endpoint",
         )
-        self.loop_lag = Gauge(
-            "dyno_loop_lag_seconds",
-            "The event loop's largest lag of the last second.",
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
+        self.loop_lag = gauge("dyno_loop_lag_seconds", "The event loop's largest lag of the last second.", "livemax")
         self.gc_pause = histogram("dyno_gc_pause_seconds", "The garbage collector's pauses.", GC_BOUNDS_S)
         self.spans_written = counter("dyno_spans_written", "Spans in the span files.")
         self.spans_dropped = counter("dyno_spans_dropped", "Spans that were lost, and why.", "reason")
-        self.journal_lag = Gauge(
+        self.journal_lag = gauge(
             "dyno_journal_lag_seconds",
             "Since the oldest request ended whose span isn't on disk yet; 0 without one.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "livemax",
         )
-        self.simulated = Gauge(
-            "dyno_endpoint_simulated",
-            "1 once a response said `Server: dyno-simulate`.",
-            ["endpoint"],
-            registry=registry,
-            multiprocess_mode="max",
-        )
-        self.build_info = Gauge(
-            "dyno_build_info",
-            "Always 1; the label says the version.",
-            ["version"],
-            registry=registry,
-            multiprocess_mode="max",
-        )
+        self.build_info = gauge("dyno_build_info", "Always 1; the label says the version.", "max", "version")
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, workers: Literal["livesum", "livemax", "max"], *labels: str) -> Gauge:
+        """`workers`: how the workers' values become one."""
+        return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=workers)
+
+    def _histogram(self, name: str, meaning: str, bounds: tuple[float, ...], *labels: str) -> TallyHistogram:
+        return TallyHistogram(name, meaning, labels, buckets=bounds, registry=self._registry)

@@ -1,6 +1,6 @@
-"""aiohttp's server, bent in one place: everything here leans on what aiohttp doesn't promise to keep.
+"""aiohttp's server, changed in one place: everything here leans on what aiohttp doesn't promise to keep.
 
-`tests/contract/test_aiohttp.py` holds each assumption; pyproject.toml pins the minor version.
+leanings.py lists each assumption, and says why the server is aiohttp's all the same.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
@@ -20,14 +20,13 @@ from aiohttp.web_server import Server
 
 from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.errors import RefusedError
+from dyno_proxy.http.request_reads import RequestReads
 from dyno_proxy.outcomes import OtherName, Refusal
 from dyno_proxy.upstream.relay import UpstreamConnection
 
 from .answers import error_response, raw_error
 
 Refused = Callable[[int, Refusal | OtherName, int, int], None]
-
-_HEAD_END: Final = b"\r\n\r\n"
 
 
 class _MalformedBodyError(web.RequestPayloadError, TimeoutError):
@@ -38,8 +37,7 @@ class MeasuredProtocol(RequestHandler):
     """One client connection: stamps each request's head as it is parsed, and ties back-pressure to the upstream."""
 
     __slots__ = (
-        *("_bare_bytes", "_behind_bytes", "_body", "_body_bytes", "_head_begun", "_head_bytes", "_head_timer"),
-        *("_measured", "_stalled_timer", "_stamps"),
+        *("_body", "_head_begun", "_head_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
         *("last_read_ns", "long_read", "receiving", "upstream"),
     )
 
@@ -48,10 +46,8 @@ class MeasuredProtocol(RequestHandler):
         self._measured = manager
         self._stamps: deque[tuple[int, int, bool]] = deque()  # of the requests parsed and not yet handled
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request parsed: once it is at its end, a head may begin
-        self._body_bytes = self._bare_bytes = 0  # of it: what came so far, and without data since
-        self._head_bytes = 0  # of a head that isn't whole yet
-        self._behind_bytes = 0  # of the last other read, where a head may have begun in it
-        self._head_begun = (0, 0)  # its stamp
+        self._reads = RequestReads()
+        self._head_begun = (0, 0)  # the stamp of a head that isn't whole yet
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
         self.last_read_ns = 0
@@ -90,30 +86,24 @@ class MeasuredProtocol(RequestHandler):
             else:
                 self._go_on_with_body(data)
             return
-        long_read = self._behind_bytes + self._head_bytes + len(data) > self._measured.limits.max_head_bytes
-        alone = count == 1 and not self._head_bytes and not self._behind_bytes  # the read begins with this message
+        long_read, alone = self._reads.requests(data, count, self._measured.limits.max_head_bytes)
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        self._head_bytes = 0
-        self._behind_bytes = len(data)
         for at in range(-count, 0):
             message, payload = self._messages[at]
             self._body = payload
             self._stamps.append((now_ns, time.time_ns() // 1000, long_read))
             if isinstance(message, _ErrInfo):
-                # In the middle of a body it is the parser's word for a malformed one, and who reads it hears nothing.
+                # In the middle of a body this means that the body is malformed, but its reader isn't told. Tell it.
                 if not in_head and not body.is_eof():
                     body.set_exception(_MalformedBodyError("malformed body"))
                 return
             if message.chunked or message.upgrade:
                 self._messages[at] = (self._strict(message, data if alone else None), payload)
                 return  # what else was parsed is behind the connection's last request
-        if alone and payload.is_eof():
-            if data.startswith(_HEAD_END, len(data) - payload.total_bytes - len(_HEAD_END)):  # as it mostly does
-                self._behind_bytes = 0
-            else:
-                self._go_on_with_head(_behind(data, payload), now_ns)
+        if alone and payload.is_eof() and (rest := self._reads.behind(data, payload.total_bytes)):
+            self._go_on_with_head(rest, now_ns)
 
     def take_stamp(self) -> tuple[int, int]:
         """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""
@@ -170,9 +160,8 @@ class MeasuredProtocol(RequestHandler):
                 self._upgraded = False
                 self._parser.set_upgraded(False)  # type: ignore[union-attr]  # it has just parsed
                 self._message_tail = b""
-            if data is None or not self._body.is_eof() or _behind(data, self._body):
+            if data is None or not self._body.is_eof() or self._reads.behind(data, self._body.total_bytes):
                 return message._replace(should_close=True)
-            self._behind_bytes = 0
             return message
         codings = [value.lower() for name, value in message.raw_headers if name.lower() == b"transfer-encoding"]
         if codings != [b"chunked"] or message.version < HttpVersion11:
@@ -183,33 +172,26 @@ class MeasuredProtocol(RequestHandler):
         """A read that didn't complete the head that it belongs to."""
         if self._force_close or self._close:
             return  # nobody parses it
-        if not self._head_bytes:
-            if not data.strip(b"\r\n"):
-                return  # empty lines before a request mean nothing
+        if self._reads.head(data):
             self._head_begun = (now_ns, time.time_ns() // 1000)
             if self._head_timer is not None:
                 self._head_timer.cancel()
             self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
-        self._head_bytes += len(data)
-        if self._head_bytes > self._measured.limits.max_head_bytes:
+        if self._reads.head_bytes > self._measured.limits.max_head_bytes:
             self._refuse_head("head_too_long", "the request's head is too long")
 
     def _go_on_with_body(self, data: bytes) -> None:
         """Chunk extensions and trailers hold no data; the parser keeps some of them, and has no limit for all."""
-        self._behind_bytes = len(data)
         body = self._body
-        if body.total_bytes != self._body_bytes or self._reading_paused or self._buffer_paused:
-            self._body_bytes = body.total_bytes
-            self._bare_bytes = 0
-            return
-        self._bare_bytes += len(data)
-        if self._bare_bytes > self._measured.limits.max_head_bytes and not self._close:
+        held_back = self._reading_paused or self._buffer_paused
+        bearable = self._reads.body(data, body.total_bytes, self._measured.limits.max_head_bytes, held_back=held_back)
+        if not bearable and not self._close:
             body.set_exception(_MalformedBodyError("chunk extensions or trailers are too long"))
             self.close()  # once the request is answered; what comes until then isn't parsed
 
     def _head_late(self) -> None:
         self._head_timer = None
-        if not self._head_bytes:
+        if not self._reads.head_bytes:
             if self.transport is not None:
                 self.transport.close()  # nothing was ever sent: there is nothing to answer
         elif self._answering():
@@ -220,7 +202,7 @@ class MeasuredProtocol(RequestHandler):
     def _refuse_head(self, code: Refusal, message: str) -> None:
         refusal = RefusedError(code, message)
         self._measured.refused(refusal.status, code, *self._head_begun)
-        self._head_bytes = 0
+        self._reads.head_bytes = 0
         if self._answering():
             self.close()  # after the answers to those before it
             return
@@ -294,12 +276,6 @@ class MeasuredServer(Server):
 
     def __call__(self) -> RequestHandler:
         return MeasuredProtocol(self, loop=self._loop, **self._kwargs)
-
-
-def _behind(data: bytes, body: StreamReader) -> bytes:
-    """What follows the one message in this read, which has its head and its body in it."""
-    data = data.lstrip(b"\r\n")
-    return data[data.index(_HEAD_END) + len(_HEAD_END) + body.total_bytes :]
 
 
 def _refusal(message: str) -> _ErrInfo:

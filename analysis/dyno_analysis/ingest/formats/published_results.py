@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 from dyno_analysis import times
 from dyno_analysis.errors import InputError
 from dyno_analysis.ingest.failures import failure
 from dyno_analysis.ingest.run import Ingested
+from dyno_analysis.runs.record import SCHEMA, RunJson
 
 KIND = "a results file of the published benchmark's shape"
 # The proxy's outcomes.
@@ -75,7 +76,7 @@ def ingest(document: Mapping[str, Any], path: PurePath, content: bytes) -> Inges
         for position, result in enumerate(section["results"], start=1):
             where = f"'{path}': {name}.results[{position - 1}]"
             if not isinstance(result, dict):
-                raise InputError(f"{where} is no object")
+                raise InputError(f"{where} must be an object")
             prompt_id = _prompt_id(result, position)
             identity = hashlib.sha256(f"{digest}/{name}/{position}".encode()).hexdigest()
             span = _span(result, where, timestamp, _mapping(document.get("models")).get(name))
@@ -115,11 +116,11 @@ def _endpoints(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _timestamp(document: Mapping[str, Any], path: PurePath) -> datetime:
     text = document.get("timestamp")
     if not isinstance(text, str):
-        raise InputError(f"'{path}' is no results file: it lacks 'timestamp'")
+        raise InputError(f"'{path}' isn't a results file: it lacks 'timestamp'")
     try:
         return times.parse(text).astimezone(UTC)
     except ValueError as error:
-        raise InputError(f"'{path}': 'timestamp' is no time but '{text}'") from error
+        raise InputError(f"'{path}': 'timestamp' must be a time, not '{text}'") from error
 
 
 def _prompt_id(result: Mapping[str, Any], position: int) -> str:
@@ -232,14 +233,21 @@ def _record(
     digest: str,
     timestamp: datetime,
     prompts: int,
-) -> dict[str, Any]:
+) -> RunJson:
+    """Raises InputError where the file holds the run.json of a newer Dyno."""
     dataset, models = _mapping(document.get("dataset")), _mapping(document.get("models"))
     # A file of ours carries its run's own record.
     runs = document.get("runs")
     own = _mapping(runs[0]) if isinstance(runs, list) and len(runs) == 1 else {}
     described = _mapping(own.get("endpoints"))
     named = " ".join(str(dataset[key]) for key in ("name", "version") if dataset.get(key))
-    return {
+    if (schema := own.get("schema", SCHEMA)) != SCHEMA:
+        raise InputError(
+            f"'{file_name}' holds a run of schema {schema!r}, and this version of Dyno reads {SCHEMA}: "
+            "install a newer one"
+        )
+    record = {
+        "schema": SCHEMA,
         "workload": "single",
         "parameters": {},
         "method": "imported from a results file; how its requests were made isn't in it",
@@ -257,9 +265,11 @@ def _record(
         },
         "endpoints": {name: {"model": models.get(name), **_mapping(described.get(name))} for name in endpoints},
         "imported_from": file_name,
+        "imported_kind": KIND,
         "imported_sha256": digest,
         "published": {name: _mapping(section.get("statistics")) for name, section in endpoints.items()},
     }
+    return cast(RunJson, record)
 
 
 def _offsets_us(result: Mapping[str, Any], where: str) -> list[int] | None:
@@ -267,7 +277,7 @@ def _offsets_us(result: Mapping[str, Any], where: str) -> list[int] | None:
     if offsets is None:
         return None
     if not isinstance(offsets, list) or not all(type(offset) is int for offset in offsets):
-        raise InputError(f"{where}: 'chunk_offsets_us' is no list of whole numbers")
+        raise InputError(f"{where}: 'chunk_offsets_us' must be a list of whole numbers")
     return offsets
 
 

@@ -1,0 +1,166 @@
+"""run.json: what was run, as the driver records it and the analysis reads it.
+
+docs/spans.md lists the fields. A field may be added under the same schema. One that changes its meaning or goes away
+needs a new number, so that an older analysis refuses the file instead of misreading it.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib import metadata
+from typing import Final, TypedDict
+
+from .arguments import RunOptions
+from .client import Endpoint
+from .prompts.prompt_set import PromptSet
+
+SCHEMA: Final = 1
+
+
+class PromptSetJson(TypedDict):
+    """The prompts that were asked."""
+
+    name: str
+    source: str
+    license: str | None  # None: the source doesn't say
+    count: int
+    description: str
+
+
+class ParametersJson(TypedDict):
+    """What every request asked for, and how often each prompt was sent."""
+
+    temperature: float | None  # None: not sent, so the endpoint's own default held
+    max_tokens: int | None
+    seed: int | None
+    stream: bool
+    repeat: int
+    warmup: int
+
+
+class EndpointJson(TypedDict):
+    """An endpoint as the proxy describes it; None where its configuration says nothing."""
+
+    model: str | None
+    url: str
+    provider: str | None
+    hardware: str | None
+    price: Mapping[str, float] | None
+    power_w: float | None
+    simulated: bool | None  # None until an answer tells
+
+
+class VersionsJson(TypedDict):
+    """The programs that took part."""
+
+    dyno: str
+    proxy: str
+    python: str
+    aiohttp: str
+
+
+class RunJson(TypedDict):
+    """run.json as a whole, in its order. Times are RFC 3339 in UTC."""
+
+    schema: int
+    run_id: str
+    command: list[str]
+    started_at: str
+    finished_at: str | None  # None while the run goes on
+    interrupted: bool
+    seed: int | None  # of the order in which endpoints and prompts take turns
+    workload: str
+    order: str
+    prompt_set: PromptSetJson
+    parameters: ParametersJson
+    method: str
+    endpoints: dict[str, EndpointJson]
+    proxy: str
+    versions: VersionsJson
+
+
+def run_json(
+    run_id: str,
+    command: Sequence[str],
+    started: datetime,
+    seed: int | None,
+    options: RunOptions,
+    prompt_set: PromptSet,
+    endpoints: Sequence[Endpoint],
+    proxy_url: str,
+    proxy_version: str,
+) -> RunJson:
+    """The record as it stands while the run goes on."""
+    return {
+        "schema": SCHEMA,
+        "run_id": run_id,
+        "command": list(command),
+        "started_at": rfc3339(started),
+        "finished_at": None,
+        "interrupted": False,
+        "seed": seed,
+        "workload": options.workload,
+        "order": options.order,
+        "prompt_set": {
+            "name": prompt_set.name,
+            "source": prompt_set.source,
+            "license": prompt_set.license,
+            "count": len(prompt_set.prompts),
+            "description": prompt_set.description,
+        },
+        "parameters": {
+            "temperature": options.temperature,
+            "max_tokens": options.max_tokens,
+            "seed": options.sampling_seed,
+            "stream": options.stream,
+            "repeat": options.repeat,
+            "warmup": options.warmup,
+        },
+        "method": method(options, len(prompt_set.prompts), [endpoint.name for endpoint in endpoints]),
+        "endpoints": {endpoint.name: _endpoint(endpoint) for endpoint in endpoints},
+        "proxy": proxy_url,
+        "versions": {
+            "dyno": metadata.version("inference-dyno"),
+            "proxy": proxy_version,
+            "python": platform.python_version(),
+            "aiohttp": metadata.version("aiohttp"),
+        },
+    }
+
+
+def _endpoint(endpoint: Endpoint) -> EndpointJson:
+    return {
+        "model": endpoint.model,
+        "url": endpoint.url,
+        "provider": endpoint.provider,
+        "hardware": endpoint.hardware,
+        "price": endpoint.price,
+        "power_w": endpoint.power_w,
+        "simulated": None,
+    }
+
+
+def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
+    """How it was measured, in one sentence."""
+    times = "once" if options.repeat == 1 else f"{options.repeat} times"
+    parts = [f"{counted(prompts, 'prompt')}, each sent {times} to {' and '.join(endpoints)}"]
+    if len(endpoints) > 1:
+        parts.append(f"one endpoint right after the other, who goes first {_ORDER_WORDS[options.order]}")
+    parts.append("one request at a time")
+    parts.append("streamed" if options.stream else "not streamed")
+    if options.warmup:
+        parts.append(f"after {counted(options.warmup, 'warm-up request')} to each endpoint")
+    return ", ".join(parts) + "."
+
+
+_ORDER_WORDS = {"alternate": "alternating", "random": "drawn in balanced blocks"}
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where there isn't one of it."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

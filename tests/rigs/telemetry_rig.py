@@ -1,0 +1,57 @@
+"""Telemetry on a folder in the test's own process, with its metrics: what was written, dropped and why."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from dyno_proxy.exchange.record import Record
+from dyno_proxy.metrics.metrics import Metrics
+from dyno_proxy.telemetry.telemetry import Telemetry
+
+WAIT_S: Final = 60.0
+
+
+class TelemetryRig:
+    """Telemetry on a folder."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.folder = folder
+        self.metrics = Metrics("0.1.0")
+        self.telemetry = Telemetry(folder, self.metrics, "0.1.0", **options)
+
+    def put(self, *sources: Record) -> None:
+        for source in sources:
+            self.telemetry.started(source.endpoint)
+            self.telemetry.record(source)
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def dropped(self, reason: str) -> float:
+        return self.value("dyno_spans_dropped_total", reason=reason)
+
+
+@contextmanager
+def telemetry_rigs(folder: Path) -> Iterator[Callable[..., TelemetryRig]]:
+    """Makes rigs on this folder, or on another, and closes them at the end."""
+    made: list[TelemetryRig] = []
+
+    def make(folder: Path = folder, **options: Any) -> TelemetryRig:
+        made.append(TelemetryRig(folder, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.telemetry.close(1.0)
+
+
+def forget_otel_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTEL_… variables of whoever runs the tests don't count; OTLP's batches don't wait for five seconds."""
+    for name in ("ENDPOINT", "TRACES_ENDPOINT", "PROTOCOL", "TRACES_PROTOCOL"):
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
+    for name in ("SERVICE_NAME", "RESOURCE_ATTRIBUTES", "TRACES_SAMPLER", "TRACES_SAMPLER_ARG", "SDK_DISABLED"):
+        monkeypatch.delenv(f"OTEL_{name}", raising=False)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
