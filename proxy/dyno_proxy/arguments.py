@@ -7,14 +7,16 @@ from typing import NoReturn
 
 
 class ArgumentParser(argparse.ArgumentParser):
+    """Reports wrong use in one line on stderr, then exits with code 2."""
+
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}; see '{self.prog} --help'", file=sys.stderr)
         sys.exit(2)
 
 
 def duration_s(text: str) -> float:
-    """`30`, `30s`, `1.5m`, `1h` in seconds."""
+    """The seconds that `30`, `30s`, `1.5m` or `1h` stand for. Raises ArgumentTypeError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is no time; write 30s, 2m or 1h")
+        raise argparse.ArgumentTypeError(f"'{text}' isn't a duration; write 30s, 2m or 1h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
