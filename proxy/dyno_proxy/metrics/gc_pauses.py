@@ -1,4 +1,4 @@
-"""Time that the garbage collector takes: nothing else runs in this process meanwhile."""
+"""Measures the garbage collector's pauses: while it works, nothing else runs in this process."""
 
 import gc
 import time
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 class GcPauses:
-    """Sums the collections' time from `start()` on."""
+    """Sums the time of all collections from `start()` to `stop()`, and calls `on_pause(pause_ns)` after each."""
 
     def __init__(self, on_pause: Callable[[int], None] = lambda _pause_ns: None) -> None:
-        self.total_ns = 0
+        self.total_ns = 0  # since `start()`
         self._on_pause = on_pause
         self._began_ns = 0
 

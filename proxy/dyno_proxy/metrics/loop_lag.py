@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 _PERIOD_S = 0.1
-_KEPT = 10  # readings: the last second
+_KEPT = 10  # readings, which are those of the last second
 
 _LOG = logging.getLogger("dyno.proxy")
 
@@ -16,11 +16,12 @@ _LOG = logging.getLogger("dyno.proxy")
 class LoopLag:
     """Asks the loop from a thread, ten times a second, and times the answer.
 
-    A timer on the loop itself would do with less, but uvloop's timers tick in milliseconds, and so would the reading.
+    A timer on the loop itself would need no thread. But uvloop's timers tick in milliseconds, so they couldn't measure
+    a shorter lag.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, each_time: Callable[[], None] | None = None) -> None:
-        """`each_time` is called at each asking, in the thread."""
+        """The thread calls `each_time` ten times a second, before it asks the loop."""
         self._loop = loop
         self._each_time = each_time
         self._failing = False
@@ -38,7 +39,7 @@ class LoopLag:
         self._thread.join()
 
     def worst_us(self) -> int:
-        """The largest lag of the last second in µs, a question still open included."""
+        """The largest lag of the last second in µs. A question that the loop hasn't answered yet counts too."""
         asked_ns = self._asked_ns
         if asked_ns is None:
             return self._worst_us
@@ -59,7 +60,7 @@ class LoopLag:
         try:
             each_time()
             self._failing = False
-        except Exception:  # noqa: BLE001  # whatever it is, the lag must still be measured
+        except Exception:  # noqa: BLE001  # of any kind: the lag must still be measured
             if not self._failing:
                 _LOG.exception("the figures for the other workers can't be written")
             self._failing = True

@@ -1,11 +1,11 @@
-"""What `/metrics` shows: the GenAI conventions' histograms, and ours for what they lack.
+"""What `/metrics` shows: the GenAI conventions' histograms, and our own metrics for what the conventions lack.
 
     event loop ──started, finished──▶ plain numbers ─┐
                ──observe────────────▶ tallies ───────┴──publish──▶ prometheus-client ──render──▶ text
 
-Nothing on the event loop meets prometheus-client: `publish` hands it what came since, before each text is made, and
-ten times a second where several workers share their figures (one worker's text holds the sum of all).
-What isn't known is an empty label, which Prometheus takes as none.
+The event loop never calls prometheus-client: `publish` hands it what is new, before each text is made. Where several
+workers share their figures, `publish` runs ten times a second, since one worker's text holds the sum of all.
+A label whose value isn't known is empty, which Prometheus treats as a missing label.
 """
 
 import threading
@@ -24,19 +24,19 @@ from .scrape import CollectedRegistry, Unhurried, unhurried
 from .series import EndpointNumbers, Figures, Series, in_us
 from .tallies import Counted, Mark, Tally
 
-MODELS_LIMIT: Final = 100  # distinct values of the label `model`; those beyond are OTHER
+MODELS_LIMIT: Final = 100  # distinct values of the label `model`; further models are OTHER
 OTHER: Final = "other"
 _MODEL_CHARACTERS: Final = 128
 
-_SORTED_GAPS: Final = 10_000  # 0.6 ms
+_SORTED_GAPS: Final = 10_000  # gaps that are sorted at a time, which takes 0.6 ms
 
-_COUNT_LIMIT: Final = 2**63  # what a server reports beyond it is no count
+_COUNT_LIMIT: Final = 2**63  # a number of tokens that isn't below it is a server's nonsense
 
 
 class Metrics:
     """The proxy's metrics, in a registry of their own.
 
-    `started`, `finished` and `mirrored` belong on one thread, the event loop's; `observe` may be called by any.
+    Only the event loop's thread may call `started`, `finished` and `mirrored`; any thread may call `observe`.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Metrics:
         self.registry: CollectorRegistry = CollectedRegistry(self._collected)
         self._families = Families(self.registry, shared)
         self._families.build_info.labels(version).set(1)
-        # Of several workers' figures the text holds no exemplars: the library's files have no place for them.
+        # The files in which several workers share figures have no place for exemplars.
         self._exemplars = shared is None
         self._shown = None if shared is None else shared_registry(shared)
-        self._lock = threading.Lock()  # for a new series: loop and thread may both meet it
+        self._lock = threading.Lock()  # held to add a series: the event loop and telemetry's thread may both add it
         self._publishing = threading.Lock()
         self._observing = threading.Lock()  # nearly always free: only a long stream's figures come from another thread
         self._models: set[str] = set()
@@ -66,14 +66,14 @@ class Metrics:
         self.expect(endpoints, models)
 
     def expect(self, endpoints: Iterable[str], models: Iterable[str]) -> None:
-        """`endpoints` show up with zeros from now on; `models`, the configured ones, never become OTHER."""
+        """From now on `endpoints` are shown, at first with zeros. `models`, the configured ones, never become OTHER."""
         with self._lock:
             self._models.update(filter(_is_label, models))
             for endpoint in endpoints:
                 self._endpoint(endpoint)
 
     def started(self, endpoint: str | None) -> None:
-        """A request has come in; None where no endpoint could be named."""
+        """A request has come in for this endpoint; None where it names no known one."""
         numbers = self._endpoints.get(endpoint or "")
         if numbers is None:
             with self._lock:
@@ -81,7 +81,7 @@ class Metrics:
         numbers.started += 1
 
     def finished(self, record: Record) -> None:
-        """It is over: its outcome counts at once, so that started = active + the sum of outcomes."""
+        """The request is over. Its outcome counts at once, so that started = active + the sum of outcomes."""
         series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
         outcomes, outcome = series.outcomes, record.outcome
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
@@ -94,15 +94,15 @@ class Metrics:
             numbers.simulated = True
 
     def mirrored(self, endpoint: str, result: str) -> None:
-        """A request to `endpoint` was chosen for its mirror; `result`, of few values: sent, or why it wasn't."""
+        """A request to `endpoint` was chosen for its mirror. `result`: "sent", or one of few reasons why it wasn't."""
         key = (endpoint, result)
         self._mirrored[key] = self._mirrored.get(key, 0) + 1
 
     def observe(self, record: Record) -> None:
-        """Its durations and tokens, into the histograms.
+        """Count the record's times and tokens in the histograms.
 
-        Duration bears the outcome; the other times are those of `ok` requests, as in the tables. Tokens are the
-        server's count, never a guess.
+        The duration counts for every outcome, under its label; the other times count for `ok` requests alone, as in
+        the reports' tables. Tokens are counted as the server counted them, and never estimated.
         """
         series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
         mark: Mark | None = None
@@ -117,42 +117,42 @@ class Metrics:
                 if series.figures is not None:
                     _observe_figures(series.figures, record, gaps, mark)
             finally:
-                series.observed += 1  # at last: `publish` looks at nothing before
+                series.observed += 1  # last: `publish` takes this as the sign that there is something new
 
     def spans_written(self, count: int) -> None:
         self._families.spans_written.inc(count)
 
     def spans_dropped(self, reason: str, count: int) -> None:
-        """`reason` is one of telemetry's few; OTLP's begin with `otlp_`, and are in the span files all the same."""
+        """`reason` is one of telemetry's few. Where it begins with `otlp_`, the spans are still in the span files."""
         self._families.spans_dropped.labels(reason).inc(count)
 
     def gc_paused(self, pause_ns: int) -> None:
-        """A garbage collection took so long. Called in the middle of anything, so it takes no lock."""
+        """A garbage collection has ended. It may interrupt code that holds a lock, so this method takes none."""
         self._gc_pauses.observe(pause_ns // 1000)
 
     def follow_loop_lag(self, worst_us: Callable[[], int]) -> None:
-        """Ask for the event loop's lag, in µs, whenever somebody looks."""
+        """Have each `publish` ask `worst_us` for the event loop's lag, in µs."""
         self._loop_lag_us = worst_us
 
     def follow_journal_lag(self, lag_s: Callable[[], float]) -> None:
-        """Ask for the span files' lag, in s, whenever somebody looks."""
+        """Have each `publish` ask `lag_s` for the span files' lag, in s."""
         self._journal_lag_s = lag_s
 
     def active(self) -> int:
-        """Requests that are running."""
+        """How many requests are running."""
         return sum(numbers.started for numbers in list(self._endpoints.values())) - sum(
             sum(series.outcomes.copy().values()) for series in list(self._series.values())
         )
 
     def publish(self) -> None:
-        """Hand what came since the last time to prometheus-client; where workers share figures, to the others too."""
+        """Hand what is new to prometheus-client. Where workers share figures, the other workers see it too."""
         with self._publishing:
             self._publish()
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The text of `/metrics` and its content type, as the request's Accept header asks.
 
-        Takes about 10 µs a line, a few ms with few models: for a thread beside the loop, which it lets go first.
+        It takes about 10 µs a line, so a few ms with few models. Call it in a thread: it yields to the event loop.
         """
         encode, content_type = choose_encoder(accept)
         if self._shown is None:
@@ -161,7 +161,7 @@ class Metrics:
         return encode(Unhurried(self._shown)), content_type
 
     def _collected(self, collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
-        """Up to date and of one moment, also while another scrape runs."""
+        """All figures, up to date and of the same moment, even while another scrape runs."""
         with self._publishing:
             self._publish()
             return list(unhurried(collect()))
@@ -173,7 +173,8 @@ class Metrics:
         self._gc_pauses.publish(families.gc_pause, ())
         for key, count in self._mirrored.copy().items():
             self._counters.publish(families.mirrored, key, count)
-        # Outcomes first: whoever has one has started before, so what is left of those started later are active.
+        # Outcomes are read before starts. A request that has an outcome has started, so started - ended is never
+        # negative.
         ended: dict[str, int] = {}
         for series in list(self._series.values()):
             name = series.endpoint.name
@@ -182,10 +183,10 @@ class Metrics:
             numbers.publish(families, ended.get(numbers.name, 0))
 
     def _series_of(self, record: Record) -> Series:
-        """For the first time, or under OTHER.
+        """The series of a record whose model is new, or counts as OTHER.
 
-        Clients write models' names, so the label is bounded in number and length, and a name earns one of its own only
-        where an endpoint answered it with success: who makes names up is told 404.
+        Clients choose the models' names, so their number and length are limited. A name gets a label of its own only
+        once an endpoint has answered it with success: a name that a client made up is answered with 404.
         """
         model = record.model
         earned = record.status is not None and 200 <= record.status < 300
@@ -210,7 +211,10 @@ class Metrics:
 
 
 def _sorted_gaps(record: Record) -> list[list[int]]:
-    """The µs between chunks, each list sorted; several for a long stream: a sort lets no other thread compute."""
+    """The gaps between chunks in µs, in sorted lists.
+
+    A long stream has several lists, since a sort holds the GIL to its end.
+    """
     offsets = record.chunk_offsets_us
     if record.outcome != "ok" or len(offsets) < 2:
         return []
@@ -242,11 +246,11 @@ def _observe_figures(figures: Figures, record: Record, gaps: list[list[int]], ma
 
 
 def tpot_s(record: Record) -> float | None:
-    """Time per output token in s, as MEASURING.md defines it; None where it can't be known.
+    """Time per output token in s, as docs/spans.md defines `tpot_s`. None where it can't be known.
 
-    (last_token - first_token) / (N_out - n_first): n_first is the first chunk's tokens, 1 if unknown; reasoning that
-    was counted but not streamed is taken off N_out. Where reasoning is hidden and not counted, nobody knows how many
-    tokens came between the first and the last; where all came in one read, nobody knows how far apart they were.
+    It is (last_token - first_token) / (N - n). N is the output tokens, less reasoning that was counted but not
+    streamed. n is the first chunk's tokens, 1 if unknown. Where reasoning is hidden and not counted, nobody knows how
+    many tokens came between the first and the last. Where all came in one read, nobody knows how far apart they were.
     """
     tokens, first_us, last_us = record.output_tokens, record.first_token_us, record.last_token_us
     if not record.streamed or tokens is None or first_us is None or last_us is None or record.reasoning_hidden:
@@ -260,5 +264,5 @@ def tpot_s(record: Record) -> float | None:
 
 
 def _is_label(model: str) -> bool:
-    """Short enough, and UTF-8 can hold it: one lone surrogate would break all of `/metrics`."""
+    """Whether the name is short enough, and UTF-8 can hold it: one lone surrogate would break all of `/metrics`."""
     return len(model) <= _MODEL_CHARACTERS and not any("\ud800" <= character <= "\udfff" for character in model)

@@ -1,4 +1,4 @@
-"""Figures of several workers, shared through files in memory."""
+"""Lets several workers share their figures, through files in memory."""
 
 import os
 from pathlib import Path
@@ -9,29 +9,32 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 
 class Shared(NamedTuple):
-    """Where workers keep their figures for one another.
+    """Where a worker keeps its figures, so that the others can read them.
 
-    A slot's files outlive its process, and the next one in the slot counts on from them: no counter ever falls.
+    A slot's files outlive its process. The slot's next process counts on from them, so no counter ever falls.
     """
 
-    folder: Path
-    slot: int
+    folder: Path  # all workers' files
+    slot: int  # this worker's number, from 0
 
     def forget_live(self) -> None:
-        """The slot's process is gone: what is true only of a living one, as its running requests, goes with it."""
+        """Remove the gauges that are true only of a running process, such as its active requests: it has ended."""
         for path in self.folder.glob(f"gauge_live*_{self.slot}.db"):
             path.unlink(missing_ok=True)
 
 
 def shared_registry(shared: Shared) -> CollectorRegistry:
-    """All workers' figures: counters and histograms summed, gauges by their family's mode."""
+    """A registry of all workers' figures. It sums counters and histograms, and combines gauges as their family says."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(shared.folder))  # type: ignore[no-untyped-call]
     return registry
 
 
 def _keep_values(shared: Shared | None) -> None:
-    """The library decides when it is imported, by an environment variable that may be meant for another program."""
+    """Have prometheus-client keep values in memory, or in `shared`'s files.
+
+    By itself the library decides when it is imported, by an environment variable that may be meant for another program.
+    """
     if shared is None:
         values.ValueClass = values.MutexValue
         return

@@ -1,4 +1,4 @@
-"""The text of /metrics, made in short stretches so that traffic never waits for it."""
+"""Makes the text of /metrics in short stretches, so that traffic never waits for it."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -8,15 +8,18 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-# Who makes a text computes so long at a stretch, then lets the event loop have the interpreter's lock, and the core: on
-# a machine whose cores are busy, a read waits for one until the stretch is over.
+# The thread that renders /metrics works for at most this long, then yields the GIL and its core to the event loop.
+# Where all cores are busy, a read waits for a core until the stretch is over.
 _STRETCH_S: Final = 0.00005
 _PAUSE_S: Final = 0.0001
 Item = TypeVar("Item")
 
 
 class CollectedRegistry(CollectorRegistry):
-    """A registry that lets its owner bring the figures up to date before they are collected."""
+    """A registry that lets its owner bring the figures up to date before they are collected.
+
+    `around(collect)` is called in the place of `collect()`, and calls it.
+    """
 
     def __init__(self, around: Callable[[Callable[[], Iterable[Metric]]], Iterable[Metric]]) -> None:
         super().__init__()
@@ -27,7 +30,7 @@ class CollectedRegistry(CollectorRegistry):
 
 
 def unhurried(items: Iterable[Item]) -> Iterator[Item]:
-    """The items; their reader lets other threads go first every so often."""
+    """Yields the items, and sleeps after every stretch so that other threads get their turn."""
     pause_s = time.monotonic() + _STRETCH_S
     for item in items:
         yield item
@@ -37,7 +40,7 @@ def unhurried(items: Iterable[Item]) -> Iterator[Item]:
 
 
 class Unhurried(Collector):
-    """A registry's families, each of whose samples are read unhurried."""
+    """A registry's families. Whoever reads their samples pauses after every stretch, as in `unhurried`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

@@ -1,6 +1,7 @@
-"""The numbers behind `/metrics`' series: an endpoint's, and those of an endpoint, model and operation.
+"""The numbers behind the series of `/metrics`: those of an endpoint, and those of an endpoint, model and operation.
 
-They are what traffic writes; `publish` hands on what came since the last time, and runs in one thread at a time.
+Traffic adds to these numbers. `publish` hands prometheus-client what was added since the last time. It runs in one
+thread at a time.
 """
 
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ _US: Final = 1e6  # in a second
 
 
 def in_us(bounds_s: Iterable[float]) -> tuple[int, ...]:
+    """A histogram's bounds in whole µs."""
     return tuple(round(bound_s * _US) for bound_s in bounds_s)
 
 
@@ -33,7 +35,7 @@ _TTFT_US: Final = in_us(TTFT_BOUNDS_S)
 
 
 class EndpointNumbers:
-    """Written on the event loop, `overhead` by who observes."""
+    """An endpoint's numbers. The event loop writes them, but `Metrics.observe` writes `overhead`."""
 
     __slots__ = (
         *("name", "overhead", "request_bytes", "response_bytes", "retries", "simulated", "started"),
@@ -48,7 +50,7 @@ class EndpointNumbers:
         self._counters = Counted()
 
     def publish(self, families: Families, ended: int) -> None:
-        """`ended`: how many requests have an outcome, by the numbers that were published."""
+        """Hand on what is new. `ended`: how many requests have an outcome in the series published just before."""
         started, labels = self.started, (self.name,)
         self._counters.publish(families.started, labels, started)
         families.active.labels(*labels).set(started - ended)
@@ -60,15 +62,15 @@ class EndpointNumbers:
 
 
 class Series:
-    """`outcomes` are written on the event loop, the rest by who observes."""
+    """The numbers of an endpoint, model and operation. The event loop writes `outcomes`, `Metrics.observe` the rest."""
 
     __slots__ = ("_counters", "_labels", "_published", "durations", "endpoint", "figures", "observed", "outcomes")
 
     def __init__(self, endpoint: EndpointNumbers, labels: tuple[str, str, str]) -> None:
         self.endpoint = endpoint
         self.outcomes: dict[str, int] = {}
-        self.observed = 0  # records, in the following two
-        self.durations: dict[str, Tally] = {}
+        self.observed = 0  # how many records are counted in `durations` and `figures`
+        self.durations: dict[str, Tally] = {}  # by outcome
         self.figures = Figures() if labels[2] else None  # a path without an operation has no chunks and tokens
         self._labels = labels
         self._counters = Counted()
@@ -81,7 +83,7 @@ class Series:
         return tally
 
     def publish(self, families: Families) -> int:
-        """Returns how many requests had an outcome."""
+        """Hand on what is new. Returns how many requests have an outcome."""
         observed, outcomes = self.observed, self.outcomes.copy()
         ended = sum(outcomes.values())
         if (ended, observed) == self._published:
@@ -105,7 +107,7 @@ class Series:
 
 
 class Figures:
-    """What an operation's responses say."""
+    """What an operation's responses say: their times in µs (TPOT in s), and their tokens."""
 
     __slots__ = (
         *("cached_tokens", "chunk", "first_chunk", "input_tokens"),

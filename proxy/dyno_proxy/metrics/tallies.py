@@ -1,8 +1,8 @@
-"""Counts as plain numbers while traffic runs; prometheus-client hears of them when somebody looks.
+"""Counts in plain numbers while traffic runs, and hands them to prometheus-client when somebody looks.
 
-One of its counters takes 0.3 µs and a lock a step, one of its histograms 1 µs an observation; a tally takes 0.2 µs and
-none. Each tally has one writer, and its numbers only grow, so another thread may read them at any time and hand on what
-came since, to children that are the library's own: so are the text that they make and their files for several workers.
+A step of the library's counter takes 0.3 µs and a lock, an observation by its histogram 1 µs; a tally takes 0.2 µs and
+no lock. Each tally has one writer, and its numbers only grow, so another thread may read them at any time. That thread
+adds what is new to the library's own children. So the library makes the text, and the files that workers share.
 """
 
 from bisect import bisect_left, bisect_right
@@ -11,15 +11,19 @@ from collections.abc import Mapping, Sequence
 from prometheus_client import Counter, Histogram
 from prometheus_client.samples import Exemplar
 
-# The request that an observation comes from: its trace's and span's ids, its end in Unix µs.
+# The request that an observation comes from: its trace's id, its span's id, its end in Unix µs.
 Mark = tuple[int, int, int]
 
 
 class TallyHistogram(Histogram):
-    """A histogram that takes many observations at once: the one place that leans on how the library keeps them."""
+    """A histogram that takes many observations at once. No other class relies on how the library keeps them."""
 
     def add(self, counts: Sequence[int], total: float, exemplars: Mapping[int, Exemplar]) -> None:
-        """`counts`: how many fell into each bucket, not cumulated; `total`: the sum of their values."""
+        """Add observations.
+
+        `counts`: how many fell into each bucket, not cumulated. `total`: the sum of their values. `exemplars`: by the
+        bucket's position.
+        """
         self._sum.inc(total)
         for position, count in enumerate(counts):
             if count:
@@ -29,7 +33,10 @@ class TallyHistogram(Histogram):
 
 
 class Tally:
-    """The observations of one series of a histogram, whose unit is `per_unit` of the tally's own (µs to s: 1e6)."""
+    """The observations of one series of a histogram.
+
+    One unit of the histogram is `per_unit` units of the tally: 1e6 where the tally counts µs and the histogram s.
+    """
 
     __slots__ = ("_bounds", "_child", "_counts", "_exemplars", "_per_unit", "_published", "_published_total", "_total")
 
@@ -47,7 +54,7 @@ class Tally:
 
     def observe(self, value: float, mark: Mark | None = None) -> None:
         if value < 0:
-            return  # a server's nonsense; OpenMetrics takes no sum below zero, and with it none of the text
+            return  # a server's nonsense. OpenMetrics allows no negative sum: with one, the whole text is refused
         bucket = bisect_left(self._bounds, value)
         self._counts[bucket] += 1
         self._total += value
@@ -55,7 +62,10 @@ class Tally:
             self._exemplars[bucket] = (value, mark)
 
     def observe_sorted(self, values: Sequence[float], mark: Mark | None = None) -> None:
-        """Many at once, none negative; the exemplar is the largest. A thousand cost 20 searches and not a thousand."""
+        """Observe many sorted values at once, none of them negative. The exemplar is the largest.
+
+        A thousand values cost 20 searches, not a thousand.
+        """
         if not values:
             return
         bounds, counts, count = self._bounds, self._counts, len(values)
@@ -71,7 +81,7 @@ class Tally:
             self._exemplars[bucket - 1] = (values[-1], mark)
 
     def publish(self, family: TallyHistogram, labels: tuple[str, ...]) -> None:
-        """Hand on what came since the last time. One thread at a time."""
+        """Hand on what came since the last time. Only one thread at a time may call it."""
         if self._child is None:
             self._child = family.labels(*labels) if labels else family
         counts, total = self._counts.copy(), self._total
@@ -88,15 +98,19 @@ class Tally:
 
 
 class Counted:
-    """Counters' children, fed by numbers that only grow."""
+    """Raises prometheus-client's counters to numbers that only grow."""
 
     __slots__ = ("_children",)
 
     def __init__(self) -> None:
-        self._children: dict[tuple[Counter, tuple[str, ...]], tuple[Counter, int]] = {}  # with what each has by now
+        # (family, labels) -> the family's child, and its count so far
+        self._children: dict[tuple[Counter, tuple[str, ...]], tuple[Counter, int]] = {}
 
     def publish(self, family: Counter, labels: tuple[str, ...], count: int) -> None:
-        """The first time makes the child, so that a series begins with its zero. One thread at a time."""
+        """Raise the child to `count`. The first call makes the child, so that a series begins with 0.
+
+        Only one thread at a time may call it.
+        """
         key = (family, labels)
         child, published = self._children.get(key) or (family.labels(*labels), 0)
         if count > published:
