@@ -1,1 +1,1 @@
-"""Processes, sockets, signals, reload."""
+"""How `dyno proxy` runs: its processes, sockets and signals, and how it takes a new configuration."""

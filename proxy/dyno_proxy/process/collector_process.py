@@ -1,7 +1,8 @@
-"""The collector beside a proxy: `dyno collect` in a process of its own, started again where it ends.
+"""Runs `dyno collect` beside a proxy, in a process of its own that is started again whenever it ends.
 
-Decoding spans on the proxy's event loop would stand in the way of its reads. The proxy binds the sockets, so that a
-port in use is its start's error, and what comes while a collector starts again waits in their queue.
+Decoding spans on the proxy's event loop would delay its reads. The proxy binds the collector's sockets itself. So a
+port in use is an error at the proxy's start, and connections wait in the sockets' queues while a collector is started
+again.
 """
 
 import asyncio
@@ -22,14 +23,17 @@ from dyno_proxy.telemetry.compaction import plain_environment
 from .backoff import Backoff
 from .sockets import bind, url_of
 
-_END_LIMIT_S: Final = 20.0  # to write what it has taken; then it is killed
+_END_LIMIT_S: Final = 20.0  # so long the collector may take to write what it has; then it is killed
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 @asynccontextmanager
 async def collecting(config: Config) -> AsyncIterator[None]:
-    """A collector at `collector.listen` until the block ends; none where that isn't set. Raises ConfigError."""
+    """Run a collector at `collector.listen` until the block ends; none where that key isn't set.
+
+    Raises ConfigError where the address can't be bound.
+    """
     if config.collector.listen is None:
         yield
         return
@@ -45,11 +49,11 @@ async def collecting(config: Config) -> AsyncIterator[None]:
 
 
 class _CollectorProcess:
-    """Kept alive by a thread until `stop()`."""
+    """The collector's process. A thread keeps it running until `stop()`."""
 
     def __init__(self, config: Config, sockets: Sequence[socket.socket]) -> None:
         self._descriptors = [each.fileno() for each in sockets]
-        # The proxy's own configuration file may hold what isn't the collector's business, and stays unread.
+        # The collector doesn't read the proxy's configuration file, which may hold what isn't its business.
         self._command = [sys.executable, "-P", "-m", "dyno", "collect", "--config", os.devnull]
         self._command += ["--spans", config.proxy.spans, "--listen", config.collector.listen or ""]
         self._command += ["--sockets", ",".join(map(str, self._descriptors))]
@@ -65,14 +69,14 @@ class _CollectorProcess:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let it write what it has taken, and end."""
+        """Let the process write what it has taken, and wait until it ends; kill it after _END_LIMIT_S."""
         with self._lock:
             self._stopping.set()
             if self._process is not None:
                 self._process.terminate()
         self._thread.join(_END_LIMIT_S)
         if self._thread.is_alive() and self._process is not None:
-            _LOG.error("the collector doesn't end; it is killed")
+            _LOG.error("the collector doesn't end and is killed; spans that it hadn't written are lost")
             self._process.kill()
 
     def _keep(self) -> None:
@@ -86,14 +90,14 @@ class _CollectorProcess:
             self._stopping.wait(backoff.pause_s(time.monotonic() - started_s))
 
     def _run(self) -> str:
-        """From its start to its end; returns how it ended."""
+        """Start the process and wait for its end. Returns how it ended, or why it couldn't be started."""
         with self._lock:
             if self._stopping.is_set():
                 return ""
             try:
                 self._process = subprocess.Popen(  # noqa: S603  # the command is ours
                     self._command,
-                    stdin=subprocess.PIPE,  # its end tells the collector that the proxy is gone
+                    stdin=subprocess.PIPE,  # stdin's end tells the collector that the proxy is gone
                     env=self._environment,
                     pass_fds=self._descriptors,
                     start_new_session=True,  # Ctrl-C is for the proxy

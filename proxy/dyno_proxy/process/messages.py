@@ -1,4 +1,4 @@
-"""What the parent of workers and a worker tell each other, over a socket that both hold while they live."""
+"""The messages between a worker and its parent, and the socket that carries them as long as both live."""
 
 import asyncio
 import socket
@@ -12,33 +12,35 @@ _LENGTH_BYTES: Final = 4
 
 
 class Serve(msgspec.Struct, tag=True):
-    """The first order: all that a worker needs to know."""
+    """The parent's first order. It holds all that a worker needs to know."""
 
     config: Config
-    slot: int
+    slot: int  # the worker's own
     figures: str  # folder of the figures that workers share
-    sockets: list[list[int]]  # of each slot: file descriptors for clients
-    metrics_sockets: list[list[int]]  # and those for metrics
+    sockets: list[list[int]]  # by slot: file descriptors of the sockets for clients
+    metrics_sockets: list[list[int]]  # by slot: file descriptors of the sockets for metrics
 
 
 class Reload(msgspec.Struct, tag=True):
+    """Take on this configuration. The worker answers Taken or Refused."""
+
     config: Config
 
 
 class Listen(msgspec.Struct, tag=True):
-    """Accept connections of this slot too: its own worker is gone."""
+    """Accept this slot's connections too, since its own worker is gone."""
 
     slot: int
 
 
 class Release(msgspec.Struct, tag=True):
-    """Accept no more of them: its worker is back."""
+    """Accept no more of this slot's connections, since its own worker is back."""
 
     slot: int
 
 
 class Stop(msgspec.Struct, tag=True):
-    """Drain and end; where `at_once`, without waiting for what runs."""
+    """Finish the running requests, then end. With `at_once`: cut them off instead."""
 
     at_once: bool
 
@@ -48,14 +50,14 @@ class Ready(msgspec.Struct, tag=True):
 
 
 class Taken(msgspec.Struct, tag=True):
-    """A new configuration is in force: this one, but for `waiting`, keys that need a restart."""
+    """A new configuration is in force."""
 
-    config: Config
-    waiting: list[str]
+    config: Config  # as it is in force: keys that need a restart have their old values
+    waiting: list[str]  # the keys that changed but need a restart
 
 
 class Refused(msgspec.Struct, tag=True):
-    """A configuration can't be served."""
+    """The worker can't serve the configuration."""
 
     why: str
 
@@ -65,7 +67,7 @@ Answer = Ready | Taken | Refused
 
 
 class Link:
-    """One end of the socket."""
+    """One end of the socket between a worker and its parent."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -73,22 +75,27 @@ class Link:
 
     @classmethod
     async def over(cls, end: socket.socket) -> "Link":
+        """A link over this end of a connected pair of sockets."""
         end.setblocking(False)
         return cls(*await asyncio.open_connection(sock=end))
 
     def tell(self, message: Order | Answer) -> None:
-        """Never waits, and never fails: a worker that is gone is noticed by its end, a parent by `order`'s None."""
+        """Send a message. This never waits and never fails.
+
+        The parent notices that a worker is gone when its process ends; a worker notices it of its parent when `order`
+        returns None.
+        """
         if not self._writer.is_closing():
             body = msgspec.msgpack.encode(message)
             self._writer.write(len(body).to_bytes(_LENGTH_BYTES) + body)
 
     async def order(self) -> Order | None:
-        """The next one from the parent; None when it is gone."""
+        """Wait for the parent's next order; None when the parent is gone."""
         body = await self._message()
         return None if body is None else _ORDER.decode(body)
 
     async def answer(self) -> Answer | None:
-        """The next one from the worker; None when it is gone."""
+        """Wait for the worker's next answer; None when the worker is gone."""
         body = await self._message()
         return None if body is None else _ANSWER.decode(body)
 

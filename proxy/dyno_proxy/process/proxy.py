@@ -1,4 +1,4 @@
-"""One process's proxy: made, serving, taking on another configuration, drained, stopped."""
+"""One process's proxy, through its life: it is made, it serves, takes on new configurations, drains and stops."""
 
 import asyncio
 import gc
@@ -28,36 +28,43 @@ from dyno_proxy.upstream.endpoint import Endpoint
 
 from .sockets import BACKLOG
 
-# What a running proxy can't change: other sockets, another folder, another number of processes, what its server has
-# been made with.
+# The keys of [proxy] that a running proxy can't change: they would need other sockets, another folder, another number
+# of processes, or another server.
 NEEDS_RESTART: Final = ("listen", "metrics_listen", "spans", "workers", "max_head_bytes", "head_timeout_s")
 
-# The first: objects that came to be, less those that went, between two collections of the young ones. Three times 500
-# streams that begin together meet 320 pauses with Python's 700, the longest over 10 ms; with these 19, all under 5 ms;
-# with 50,000 there are 3, the longest over 10 ms again. Memory is the same with all.
+# gc.set_threshold's arguments. The first is how many more objects are made than freed before Python collects the young
+# ones. It was measured with three times 500 streams that begin together. With Python's own 700 they meet 320 pauses,
+# the longest above 10 ms. With 10,000 there are 19, all below 5 ms. With 50,000 there are 3, but the longest is above
+# 10 ms again. Memory use is the same with each.
 _GC_THRESHOLDS: Final = (10_000, 20, 50)
 
-# For so long the event loop may wait for the interpreter while another thread computes: a text of /metrics, OTLP.
-# Python's 5 ms would be in the timing of every tenth read then. It also works the other way round: uvloop lets the lock
-# go at each callback and has it back before the waiting thread is awake, so that for as long all those wake-ups are in
-# vain; with 500 µs a busy loop paid 15 % for a thread that writes five times a second, with 30 nothing to be seen.
+# How long a thread may hold the GIL while another waits for it. The event loop waits when another thread computes, as
+# for /metrics or OTLP. Python's default of 5 ms would then show in the timing of every tenth read. Other threads wait
+# for the event loop, too: uvloop releases the GIL at each callback and takes it back before the waiting thread is
+# awake. Until the interval has passed, all these wake-ups are in vain. With 500 µs a busy loop lost 15 % to a thread
+# that writes five times a second; with 30 µs no loss could be measured.
 _SWITCH_S: Final = 0.00003
 
-_SHUTDOWN_S: Final = 0.5  # for connections to end what is nothing but their closing
+_SHUTDOWN_S: Final = 0.5  # so long connections may take to close when nothing runs on them any more
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class Reloaded(NamedTuple):
-    config: Config  # what is in force now: what needs a restart is as it was
-    waiting: list[str]  # keys that changed, and need a restart
+    """What `Proxy.reload` did."""
+
+    config: Config  # as it is in force now: keys that need a restart have their old values
+    waiting: list[str]  # the keys that changed but need a restart
 
 
 class Proxy:
-    """Made on the event loop that it serves on. Raises ConfigError or SetupError for what can't be served."""
+    """A proxy that serves on the event loop on which it is made.
+
+    Raises ConfigError for a configuration that it can't serve, SetupError for telemetry that can't begin.
+    """
 
     def __init__(self, config: Config, shared: Shared | None = None) -> None:
-        """`shared`: where this process's figures meet those of other workers; None for the only process."""
+        """`shared`: where this process shares its figures with other workers; None where it is the only process."""
         version = metadata.version("inference-dyno")
         keys = client_keys(config.proxy.keys_file)
         self._config = config
@@ -73,7 +80,7 @@ class Proxy:
         pages = process_pages(
             lambda: self._handler.finish_ended(), self._metrics.render, lambda: self._endpoints.values(), version
         )
-        # Off loopback the figures have a listener of their own: clients' keys don't open them.
+        # Where others can reach `listen`, /metrics is served on `metrics_listen` alone: a client's key doesn't open it.
         public = not is_loopback(split_address(config.proxy.listen)[0])
         clients_pages = {path: page for path, page in pages.items() if not (public and path == METRICS)}
         self._handler = Handler(
@@ -88,24 +95,24 @@ class Proxy:
         )
         self._own = Handler({}, self._telemetry, self._lag, Pages(pages), None, config.proxy, self._gc_pauses)
         self._servers = [MeasuredServer(each, each.refused, config.proxy) for each in (self._handler, self._own)]
-        self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # of each server, by the slot of the sockets
+        self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # for each server: by slot
 
     async def listen(self, sockets: list[socket.socket], metrics_sockets: list[socket.socket], slot: int = 0) -> None:
-        """Accept connections of a slot's listening sockets; the caller keeps them."""
+        """Accept connections on a slot's listening sockets. They are duplicated, so the caller keeps its own."""
         loop = asyncio.get_running_loop()
         for server, bound, listeners in zip(self._servers, (sockets, metrics_sockets), self._open, strict=True):
             listeners[slot] = [await loop.create_server(server, sock=each.dup(), backlog=BACKLOG) for each in bound]
 
     def release(self, slot: int) -> None:
-        """Accept no more connections of this slot's sockets; those accepted stay."""
+        """Accept no more connections on this slot's sockets. Those that were accepted stay."""
         for listeners in self._open:
             for each in listeners.pop(slot, []):
                 each.close()
 
     def begin(self) -> None:
-        """All is made: begin to measure the process itself."""
+        """Set the process up for serving, and begin to measure it. Call it once everything is made."""
         self._lag.start()
-        # What start-up made stays for good: the collector need not walk it during measurements.
+        # The objects that start-up made stay for good, so the garbage collector need not look at them any more.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -116,9 +123,9 @@ class Proxy:
         self._conversion.start_if_worth()
 
     async def reload(self, config: Config) -> Reloaded:
-        """Take on another configuration, for requests from now on; those that run end with the old one.
+        """Take on another configuration for the requests that come from now on. Running requests keep the old one.
 
-        Raises ConfigError, and changes nothing, where it can't be served.
+        Where the configuration can't be served, this raises ConfigError and changes nothing.
         """
         running = self._config.proxy
         fixed = {key: getattr(running, key) for key in NEEDS_RESTART}
@@ -130,7 +137,8 @@ class Proxy:
         )
         if not is_loopback(split_address(running.listen)[0]) and config.proxy.keys_file is None:
             raise ConfigError(
-                f"proxy.keys_file: without it {running.listen} would be open to strangers until a restart"
+                f"proxy.keys_file is missing, but {running.listen} is reachable by others until a restart; "
+                "set it, or restart"
             )
         keys = client_keys(config.proxy.keys_file)
         kept = {
@@ -138,7 +146,7 @@ class Proxy:
             for name, endpoint in self._endpoints.items()
             if config.endpoints.get(name) == endpoint.config and not _has_files(endpoint.config)
         }
-        # In a thread: a TLS context alone takes some 20 ms.
+        # Made in a thread, since a TLS context alone takes about 20 ms.
         made = await asyncio.to_thread(
             lambda: {name: Endpoint(name, each) for name, each in config.endpoints.items() if name not in kept}
         )
@@ -152,24 +160,25 @@ class Proxy:
             server.limits = config.proxy
         self._prefetch_tokens()
         for endpoint in replaced:
-            endpoint.pool.close()  # its connections under way serve their exchange to the end
+            endpoint.pool.close()  # connections that carry an exchange serve it to its end
         return Reloaded(config, waiting)
 
     async def stop(self, at_once: asyncio.Event) -> bool:
-        """Refuse new requests, let the running ones finish, put the spans on disk; set `at_once` to cut them off.
+        """Refuse new requests, let the running ones finish, then write the spans to disk.
 
-        False where requests were cut off, or spans could not be written in time.
+        Running requests are cut off after `drain_s`, or as soon as `at_once` is set. Returns False where requests were
+        cut off, or spans couldn't be written in time.
         """
         clients, own = self._open
         _close(clients)
-        # The listener for metrics stays meanwhile: who looks there hears that we aren't ready, and the last figures.
+        # The listener for metrics stays open meanwhile: it says that the proxy isn't ready, and shows the last figures.
         await self._own.drain(0.0)
         draining = asyncio.create_task(self._handler.drain(self._config.proxy.drain_s))
         hurried = asyncio.create_task(at_once.wait())
         await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
         for task in (draining, hurried):
             task.cancel()
-        await self._handler.close_mirror()  # copies are worth no wait, and aren't among those that are cut off
+        await self._handler.close_mirror()  # mirrored copies aren't waited for, and don't count as cut off
         self._handler.finish_ended()
         cut = self._metrics.active()
         if cut:
@@ -189,13 +198,13 @@ class Proxy:
         return written and not cut
 
     async def _cut(self) -> None:
-        """End what runs, and wait until each request has its outcome."""
+        """End the running requests, and wait until each has its outcome."""
         server = self._servers[0]
         self._handler.cut()
         for connection in list(server.connections):
             if isinstance(connection, MeasuredProtocol) and connection.upstream is not None:
                 connection.upstream.cut(("truncated", "proxy_shutdown"))
-        await server.shutdown(_SHUTDOWN_S)  # cancels those that have no upstream yet
+        await server.shutdown(_SHUTDOWN_S)  # cancels the requests that have no upstream connection yet
         await self._handler.drain(_SHUTDOWN_S)
 
     def _prefetch_tokens(self) -> None:
@@ -205,11 +214,11 @@ class Proxy:
 
 
 def _allow_many_sockets() -> None:
-    """As many files as the system lets this user have: each stream takes two, and the usual soft limit is 1,024."""
+    """Raise the limit of open files as far as the system allows: a stream needs two, and the usual limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError) as error:  # macOS names a hard limit that it doesn't grant
+    except (ValueError, OSError) as error:  # macOS reports a hard limit that it doesn't grant
         _LOG.debug("the limit of %d open files stays: %s", soft, error)
 
 
@@ -218,7 +227,7 @@ def _models(config: Config) -> list[str]:
 
 
 def _has_files(config: EndpointConfig) -> bool:
-    """Its TLS files may have changed where their names have not."""
+    """Whether it names TLS files: their content may have changed although their names have not."""
     return any((config.ca_file, config.client_cert_file, config.client_key_file))
 
 

@@ -1,4 +1,4 @@
-"""A new configuration, whenever it is asked for: loaded, taken, and said."""
+"""Loads the configuration again whenever it is asked to, has it taken, and reports how that went."""
 
 import asyncio
 import logging
@@ -13,9 +13,10 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 async def reload_on(
     asked: asyncio.Event, load: Callable[[], Config], take: Callable[[Config], Awaitable[list[str]]]
 ) -> None:
-    """Whenever asked, load the configuration and have it taken; `take` returns the keys that need a restart.
+    """Whenever `asked` is set, load the configuration and have `take` put it in force.
 
-    A configuration that can't be loaded or taken is one line in the log, and the old one stays.
+    `take` returns the keys that changed but need a restart. Where a configuration can't be loaded or taken, the log
+    gets one line, and the old configuration stays.
     """
     while True:
         await asked.wait()
@@ -30,5 +31,5 @@ async def reload_on(
             _LOG.exception("configuration not reloaded")
             continue
         if waiting:
-            _LOG.warning("changed, but needs a restart: %s", ", ".join(waiting))
+            _LOG.warning("these keys changed, but need a restart: %s", ", ".join(waiting))
         print(f"dyno proxy: configuration reloaded, endpoints: {', '.join(config.endpoints)}", flush=True)

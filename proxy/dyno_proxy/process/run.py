@@ -1,4 +1,4 @@
-"""`dyno proxy` as a program: one process that serves, or a parent of workers that do."""
+"""`dyno proxy` as a program: one process that serves, or a parent whose workers serve."""
 
 import asyncio
 import socket
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, load: Callable[[], Config]) -> int:
-    """Run until SIGTERM or SIGINT. On SIGHUP, `load` says what the configuration is by then.
+    """Run the proxy until SIGTERM or SIGINT. On SIGHUP, `load` is called for the new configuration.
 
-    Returns the exit code: 1 where requests were cut off at the end, spans were lost, or a worker failed.
-    Raises ConfigError or SetupError for what can't be served.
+    Returns the exit code. It is 1 where requests were cut off at the end, spans were lost, or a worker failed.
+    Raises ConfigError for a configuration that can't be served, SetupError for telemetry that can't begin.
     """
     if config.proxy.workers > 1:
         from .supervisor import supervise

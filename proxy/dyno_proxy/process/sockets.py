@@ -1,4 +1,4 @@
-"""The sockets that the proxy listens on, bound before anything else starts: a port in use is a start's error."""
+"""Binds the sockets that the proxy listens on. They come first, so a port in use is an error at the start."""
 
 import errno
 import socket
@@ -7,22 +7,23 @@ from typing import Any
 from dyno_proxy.config.address import split_address
 from dyno_proxy.config.schema import ConfigError
 
-BACKLOG = 1024
+BACKLOG = 1024  # connections that may wait to be accepted
 
 
 def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> list[list[socket.socket]]:
-    """Listening sockets for each of an address's `copies`: one for each IP address that its host's name stands for.
+    """Listening sockets for HOST:PORT, `copies` times.
 
-    Among copies the kernel spreads connections (SO_REUSEPORT). Raises ConfigError, naming key and flag.
+    Each copy is a list with one socket for each IP address that HOST stands for. The kernel spreads connections among
+    copies (SO_REUSEPORT). Raises ConfigError, whose message names `key` and `flag`.
     """
     host, port = split_address(address)
     bound: list[list[socket.socket]] = []
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # `localhost` stands for ::1 too, also where the machine has no IPv6.
+        # `localhost` stands for ::1 too, even on a machine without IPv6.
         possible = [each for each in found if each[0] != socket.AF_INET6 or _has_ipv6()] or found
         places: list[tuple[int, Any]] = list(dict.fromkeys((each[0], each[4]) for each in possible))
-        # Plain sockets first: with SO_REUSEPORT alone nobody would notice that another program has the port.
+        # Sockets without SO_REUSEPORT come first: with it, a port that another program has would go unnoticed.
         bound.append([])
         for family, place in places:
             bound[0].append(_listening(family, place))
@@ -42,6 +43,7 @@ def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> 
 
 
 def url_of(bound: socket.socket) -> str:
+    """http://HOST:PORT of a bound socket, with its real port where 0 was asked for."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

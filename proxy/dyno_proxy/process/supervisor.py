@@ -1,9 +1,10 @@
-"""The parent of `--workers N`: it holds the port, starts the workers, starts one again that dies, and ends them all.
+"""The parent of `--workers N`: it holds the port, starts the workers, restarts those that die, and ends them all.
 
-Each worker has a slot: listening sockets among which the kernel spreads connections (SO_REUSEPORT; of one socket that
-all share, a burst of connections goes to whoever wakes first). The parent keeps all slots' sockets open, so what waits
-in a dead worker's queue isn't lost: another worker accepts it until the dead one's successor does. Workers are new
-interpreters and not forks: nothing that was seeded, opened or started before is shared by accident.
+Each worker has a slot with listening sockets of its own, among which the kernel spreads connections (SO_REUSEPORT).
+If all workers shared one socket, a burst of connections would go to the worker that wakes first. The parent keeps all
+slots' sockets open, so connections that wait in a dead worker's queue aren't lost: another worker accepts them until
+the dead one's successor does. Workers are new interpreters, not forks, so nothing that was seeded, opened or started
+before is shared by accident.
 """
 
 import asyncio
@@ -31,17 +32,20 @@ from .reload import reload_on
 from .signals import Signals
 from .sockets import bind, url_of
 
-_GRACE_S: Final = 15.0  # beyond the drain, for spans to be written; then a worker is killed
+_GRACE_S: Final = 15.0  # after the drain a worker has so long to write its spans; then it is killed
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class _StartError(Exception):
-    """A worker ended before it served, and not over its configuration."""
+    """A worker ended before it served, for another reason than its configuration."""
 
 
 async def supervise(config: Config, load: Callable[[], Config]) -> int:
-    """As app.run. Raises ConfigError where a worker can't serve the configuration."""
+    """Run workers until SIGTERM or SIGINT. `load` and the exit code are those of `process.run.run`.
+
+    Raises ConfigError where a worker can't serve the configuration.
+    """
     signals = Signals()
     signals.listen()
     count = config.proxy.workers
@@ -49,7 +53,7 @@ async def supervise(config: Config, load: Callable[[], Config]) -> int:
     metrics_sockets: list[list[socket.socket]] = [[] for _ in range(count)]
     if config.proxy.metrics_listen is not None:
         metrics_sockets = bind(config.proxy.metrics_listen, "proxy.metrics_listen", count, flag="--metrics-listen")
-    # In memory: figures are written ten times a second, and must not wait for a disk.
+    # The folder is in memory: figures are written ten times a second, and must not wait for a disk.
     memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     place = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dyno-figures-", dir=place, ignore_cleanup_errors=True) as figures:
@@ -74,6 +78,8 @@ class _Worker:
 
 
 class _Workers:
+    """All slots and the workers in them, from their start to their end."""
+
     def __init__(
         self,
         config: Config,
@@ -89,16 +95,16 @@ class _Workers:
         self._signals = signals
         self._alive: set[_Worker] = set()
         self._ready: dict[int, _Worker] = {}  # by slot
-        self._accepting: dict[int, _Worker] = {}  # who accepts a slot's connections
-        self._reloading = asyncio.Lock()  # a worker that starts meanwhile must not miss it
-        self._in_order = True  # so far, all that were told to end did so as they should
+        self._accepting: dict[int, _Worker] = {}  # slot -> the worker that accepts its connections
+        self._reloading = asyncio.Lock()  # held during a reload: a worker that starts meanwhile must not miss it
+        self._in_order = True  # whether all workers that were told to end have ended with exit code 0 so far
 
     async def run(self, load: Callable[[], Config]) -> int:
         slots = range(len(self._sockets))
         stopping = asyncio.create_task(self._signals.stop.wait())
         keepers: list[asyncio.Task[None]] = []
         try:
-            for group in (slots[:1], slots[1:]):  # one first: what can't be served is said once
+            for group in (slots[:1], slots[1:]):  # one starts first, so that an error is reported once
                 served = [asyncio.get_running_loop().create_future() for _ in group]
                 keepers += [asyncio.create_task(self._keep(*each)) for each in zip(group, served, strict=True)]
                 starting = asyncio.gather(*served)
@@ -120,7 +126,7 @@ class _Workers:
         return 0 if self._in_order else 1
 
     async def _keep(self, slot: int, served: "asyncio.Future[None]") -> None:
-        """Keep a worker in the slot until the end. `served` hears how the first start went."""
+        """Keep a worker in the slot until the proxy ends. `served` gets the result of the first start."""
         try:
             worker = await self._start(slot)
         except (ConfigError, _StartError) as error:
@@ -143,7 +149,10 @@ class _Workers:
             worker = again
 
     async def _start_again(self, slot: int, backoff: Backoff, lived_s: float) -> _Worker | None:
-        """Try until a worker serves; None where the proxy is to end meanwhile. `lived_s`: how long the last one did."""
+        """Try until a worker serves; None where the proxy is told to end meanwhile.
+
+        `lived_s`: how long the slot's last worker lived.
+        """
         pause_s = backoff.pause_s(lived_s)
         while True:
             with contextlib.suppress(TimeoutError):
@@ -157,7 +166,10 @@ class _Workers:
                 _LOG.error("worker %d can't be started: %s; the next try is in %g s", slot + 1, error, pause_s)
 
     async def _start(self, slot: int) -> _Worker:
-        """Returns when it serves. Raises ConfigError where it refuses the configuration, _StartError where it ends."""
+        """Start a worker, and return it once it serves.
+
+        Raises ConfigError where it refuses the configuration, _StartError where it ends instead.
+        """
         own_end, workers_end = socket.socketpair()
         descriptors = [[each.fileno() for each in bound] for bound in self._sockets]
         metrics_descriptors = [[each.fileno() for each in bound] for bound in self._metrics_sockets]
@@ -171,7 +183,7 @@ class _Workers:
                 )
         except OSError as error:
             own_end.close()
-            raise _StartError(f"no process for worker {slot + 1}: {error.strerror}") from error
+            raise _StartError(f"the process of worker {slot + 1} can't be started: {error.strerror}") from error
         link = await Link.over(own_end)
         worker = _Worker(slot, process, link, self._config, asyncio.get_running_loop().time())
         self._alive.add(worker)
@@ -192,6 +204,7 @@ class _Workers:
         return worker
 
     def _has_come(self, worker: _Worker) -> None:
+        """Note that a worker serves. It takes its slot's connections back, and those of slots that nobody serves."""
         former = self._accepting.get(worker.slot)
         if former is not None:
             former.link.tell(Release(worker.slot))
@@ -201,6 +214,7 @@ class _Workers:
                 self._hand_over(slot)
 
     def _gone(self, worker: _Worker) -> None:
+        """Note that a worker has ended, and hand the slots that it served to others."""
         worker.link.close()
         self._alive.discard(worker)
         if self._ready.get(worker.slot) is worker:
@@ -218,7 +232,10 @@ class _Workers:
             return
 
     async def _reload(self, config: Config) -> list[str]:
-        """Raises ConfigError where a worker refuses it; the first is asked alone, so that all have the same."""
+        """Hand the workers a new configuration, one after another. Returns the keys that need a restart.
+
+        Raises ConfigError where the first worker refuses it; then no other is asked, so all keep the same one.
+        """
         async with self._reloading:
             taken: Taken | None = None
             for worker in list(self._ready.values()):
@@ -230,11 +247,11 @@ class _Workers:
                     taken = answer
                     self._config = answer.config
             if taken is None:
-                raise ConfigError("no worker is there to take it")
+                raise ConfigError("no worker is running that could take it; send SIGHUP again later")
             return taken.waiting
 
     async def _hand_config(self, worker: _Worker, config: Config) -> Taken | Refused | None:
-        """The worker's answer; None if it ended instead."""
+        """Hand a worker the configuration. Returns its answer; None where it ended instead."""
         worker.link.tell(Reload(config))
         answer = await worker.link.answer()
         return None if isinstance(answer, Ready) else answer
@@ -245,7 +262,7 @@ class _Workers:
             _LOG.error("%s keeps its old configuration: %s", worker, answer.why)
 
     async def _end(self, keepers: list["asyncio.Task[None]"]) -> None:
-        """Let all drain; end them at once where a second signal asks for it; kill who doesn't end."""
+        """Let all workers drain, cut them short where a second signal asks for it, and kill those that don't end."""
         for bound in chain(*self._sockets, *self._metrics_sockets):
             bound.close()
         self._tell_all(Stop(at_once=False))
@@ -258,7 +275,7 @@ class _Workers:
             self._tell_all(Stop(at_once=True))
             await asyncio.wait((ended,), timeout=_GRACE_S)
         for worker in self._alive:
-            _LOG.error("%s doesn't end; it is killed", worker)
+            _LOG.error("%s doesn't end and is killed; spans that it hadn't written are lost", worker)
             worker.process.kill()
         await ended
 

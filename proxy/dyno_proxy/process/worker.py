@@ -25,7 +25,7 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 def main(argv: list[str]) -> int:
-    """`argv`: the file descriptor of the socket to the parent. Exit codes are `dyno proxy`'s."""
+    """`argv` holds the file descriptor of the socket to the parent. The exit codes are those of `dyno proxy`."""
     logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(socket.socket(fileno=int(argv[0]))))
@@ -70,7 +70,7 @@ async def _work(control: socket.socket) -> int:
             try:
                 await obey(order)
             except Exception as error:  # noqa: BLE001  # a fault of ours: the next order must still be heard
-                _LOG.exception("an order from the parent failed")
+                _LOG.exception("the worker could not carry out an order from its parent")
                 if isinstance(order, Reload):
                     parent.tell(Refused(f"{type(error).__name__}: {error}"))
         _LOG.error("worker %d: the parent process is gone; it drains and ends", first.slot + 1)
