@@ -191,7 +191,7 @@ def test_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     toml = tmp_path / "dyno.toml"
     listen: dict[str, Any] = {
-        "here": "'here' is no HOST:PORT, as in 127.0.0.1:4318",
+        "here": "'here' must be HOST:PORT, as in 127.0.0.1:4318",
         "0.0.0.0:4318": "is reachable by others; set proxy.keys_file",
     }
     for address, said in listen.items():

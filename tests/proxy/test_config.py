@@ -25,7 +25,7 @@ def load(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -
 
 
 def test_a_good_file(tmp_path: Path) -> None:
-    """DESIGN.md's keys are read, in their types."""
+    """The keys of dyno.toml are read, in their types."""
     path = tmp_path / "dyno.toml"
     path.write_text(GOOD, encoding="utf-8")
     config = load_config(path, {"DYNO_PROXY_SPANS": "elsewhere", "OTHER": "x"}, {"listen": "127.0.0.1:0"})
@@ -65,17 +65,17 @@ BAD = [
     ("[endpoints.a]\nmodel = 'm'\n", "the key 'endpoints.a.url' is missing"),
     ("[endpoints.a]\nurl = 'inference.anl.gov/v1'\n", "has no scheme; write http://"),
     ("[endpoints.a]\nurl = 'ftp://h/v1'\n", "has no scheme"),
-    ("[endpoints.a]\nurl = 'http://u:secret@h/v1'\n", "holds a password"),
-    ("[endpoints.a]\nurl = 'http://h:99999/v1'\n", "no URL"),
+    ("[endpoints.a]\nurl = 'http://u:secret@h/v1'\n", "holds a user or a password"),
+    ("[endpoints.a]\nurl = 'http://h:99999/v1'\n", "isn't a URL"),
     ("[endpoints.a]\nurl = 'http://h/v1?key=1'\n", "query"),
-    ("[endpoints.'a/b']\nurl = 'http://h/v1'\n", "a name is of letters"),
+    ("[endpoints.'a/b']\nurl = 'http://h/v1'\n", "the name is a part of paths"),
     ("[endpoints.a]\nurl = 'http://h'\npower_w = 'much'\n", "'endpoints.a.power_w' must be a number"),
     ("[endpoints.a]\nurl = 'http://h'\ntoken = { env = 'A', file = 'B' }\n", "exactly one of env, file, command"),
-    ("[proxy]\nlisten = '8080x'\n[endpoints.a]\nurl = 'http://h'\n", "no HOST:PORT"),
+    ("[proxy]\nlisten = '8080x'\n[endpoints.a]\nurl = 'http://h'\n", "must be HOST:PORT"),
     ("[proxy]\nlisten = '0.0.0.0:1'\n[endpoints.a]\nurl = 'http://h'\n", "set proxy.keys_file"),
     ("proxy = 3\n[endpoints.a]\nurl = 'http://h'\n", "'proxy' must be a table"),
     ("[proxy]\n", "no endpoint"),
-    ("[proxy\n", "not TOML"),
+    ("[proxy\n", "isn't TOML"),
 ]
 
 
@@ -94,7 +94,7 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     ("variable", "message"),
     [
         ("DYNO_PROXY_LISEN", "DYNO_PROXY_LISTEN"),
-        ("DYNO_ENDPOINTS_METIS_URI", "ends in no key of an endpoint"),
+        ("DYNO_ENDPOINTS_METIS_URI", "must end in a key of an endpoint"),
     ],
 )
 def test_a_mistyped_variable(tmp_path: Path, variable: str, message: str) -> None:

@@ -1,17 +1,18 @@
-"""HOST:PORT, read."""
+"""Reads HOST:PORT."""
 
 import ipaddress
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """`host:port`, `[::1]:port`, `:port` (loopback) as (host, port). Raises ValueError."""
+    """(host, port) of `host:port`, `[::1]:port` or `:port`, whose host is 127.0.0.1. Raises ValueError otherwise."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"'{address}' is no HOST:PORT")
+        raise ValueError(f"'{address}' must be HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach the host. A name other than `localhost` counts as reachable."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""What types can't say about a configuration: combinations, addresses, files."""
+"""Checks what types can't say about a configuration: limits, combinations of keys, addresses."""
 
 import re
 from collections.abc import Mapping
@@ -10,28 +10,34 @@ from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConf
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
-# The two forms that `dyno compact --keep` takes; a contract test compares.
+# The two forms that `dyno compact --keep` takes: an age or a size. A contract test compares both programs.
 KEEP: Final = re.compile(r"[1-9]\d*(h|d|MB|GB|TB)")
 
 
 def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapping[str, EndpointConfig]) -> None:
+    """Check `[endpoints.NAME]`. `others`: all endpoints by name; `where`: the file that messages name.
+
+    Raises ConfigError.
+    """
     key = f"{where}: endpoints.{name}"
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"{key}: a name is of letters, digits, '_', '-' and '.', since it stands in the path")
+        raise ConfigError(
+            f"{key}: the name is a part of paths; it must begin with a letter or digit, and may hold '_', '-' and '.'"
+        )
     # The URL may hold a secret where none belongs: no message repeats it.
     try:
         parts = urlsplit(endpoint.url)
         _ = parts.port
     except ValueError:
-        raise ConfigError(f"{key}.url is no URL; write https://HOST/PATH or https://HOST:PORT/PATH") from None
+        raise ConfigError(f"{key}.url isn't a URL; write https://HOST/PATH or https://HOST:PORT/PATH") from None
     if parts.username or parts.password:
-        raise ConfigError(f"{key}.url holds a password; use {key}.token")
+        raise ConfigError(f"{key}.url holds a user or a password; remove it and use endpoints.{name}.token")
     if parts.scheme not in ("http", "https"):
         raise ConfigError(f"{key}.url has no scheme; write http://… or https://…")
     if not parts.hostname or not parts.hostname.isascii():
-        raise ConfigError(f"{key}.url names no host in ASCII")
+        raise ConfigError(f"{key}.url must name a host, in ASCII; write https://HOST/PATH")
     if parts.query or parts.fragment:
-        raise ConfigError(f"{key}.url has a query or a fragment; only a base path is possible")
+        raise ConfigError(f"{key}.url has a query or a fragment; write it up to its path alone")
     if endpoint.token is not None:
         given = [source for source in ("env", "file", "command") if getattr(endpoint.token, source) is not None]
         if len(given) != 1:
@@ -46,37 +52,38 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
         _check_http_proxy(f"{key}.proxy", endpoint.proxy)
     tls_only = [field for field in _TLS_KEYS if getattr(endpoint, field) is not None]
     if tls_only and parts.scheme != "https":
-        raise ConfigError(f"{key}.{tls_only[0]}: only an https URL has certificates, and {key}.url is none")
+        raise ConfigError(f"{key}.{tls_only[0]} needs an https URL, but endpoints.{name}.url isn't one")
     if endpoint.client_key_file is not None and endpoint.client_cert_file is None:
-        raise ConfigError(f"{key}.client_key_file needs {key}.client_cert_file")
+        raise ConfigError(f"{key}.client_key_file needs endpoints.{name}.client_cert_file")
     if endpoint.mirror is not None:
         _check_mirror(f"{key}.mirror", name, endpoint.mirror, others)
 
 
 def _check_http_proxy(key: str, url: str) -> None:
-    # The URL may hold a password: the message doesn't repeat it.
+    # The URL may hold a password, so the message doesn't repeat it.
     try:
         parts = urlsplit(url)
         usable = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
     except ValueError:
         usable = False
     if not usable or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigError(f"{key}: write http://HOST:PORT of an HTTP proxy")
+        raise ConfigError(f"{key} must be the URL of an HTTP proxy; write http://HOST:PORT")
 
 
 def _check_mirror(key: str, name: str, mirror: MirrorConfig, endpoints: Mapping[str, EndpointConfig]) -> None:
     if mirror.to == name or mirror.to not in endpoints:
         others = ", ".join(other for other in endpoints if other != name)
-        raise ConfigError(f"{key}.to: '{mirror.to}' is no other endpoint; there is: {others}")
+        raise ConfigError(f"{key}.to: '{mirror.to}' must be another endpoint; configured: {others or 'no other'}")
     if not 0 < mirror.share <= 1:
         raise ConfigError(f"{key}.share must be more than 0 and at most 1")
     if mirror.max_requests < 1:
         raise ConfigError(f"{key}.max_requests must be 1 or more")
     if endpoints[mirror.to].model is None:
-        raise ConfigError(f"{key}: endpoints.{mirror.to} needs a 'model', which the copies ask for")
+        raise ConfigError(f"{key}: endpoints.{mirror.to}.model is missing; set it, since the copies ask for that model")
 
 
 def check_proxy(where: str, proxy: ProxyConfig) -> None:
+    """Check `[proxy]`. Raises ConfigError, whose message begins with `where`."""
     for key, address in (("listen", proxy.listen), ("metrics_listen", proxy.metrics_listen)):
         if address is not None:
             try:
@@ -101,6 +108,7 @@ def check_proxy(where: str, proxy: ProxyConfig) -> None:
 
 
 def check_collector(where: str, config: Config) -> None:
+    """Check `[collector]`. Raises ConfigError, whose message begins with `where`."""
     address = config.collector.listen
     if address is None:
         return

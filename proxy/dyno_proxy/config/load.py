@@ -1,4 +1,4 @@
-"""From dyno.toml, variables and flags to a checked Config."""
+"""Makes a checked Config of dyno.toml, environment variables and flags."""
 
 import difflib
 import re
@@ -31,7 +31,7 @@ _IN_TOML: Final = {
     "bool": "true or false",
     "object": "a table",
 }
-_NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # tables of an endpoint
+_NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # the tables inside an endpoint's
     "token": TokenConfig,
     "price": PriceConfig,
     "timeouts": TimeoutsConfig,
@@ -47,9 +47,10 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 def load_config(
     path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str], *, need_endpoints: bool = True
 ) -> Config:
-    """The file, overridden by the environment, overridden by the flags (keys of `[proxy]`, or `section.key`).
+    """The configuration in the file, or an empty one where `path` is None. Variables override it, flags override both.
 
-    Raises ConfigError.
+    `flags`: key -> value, as text. A key is one of `[proxy]`, or `section.key`. `need_endpoints`: at least one endpoint
+    must be configured. Raises ConfigError, whose message names the file, variable or command line that is wrong.
     """
     where = str(path) if path is not None else "the environment"
     tree: dict[str, Any] = {} if path is None else _read(path)
@@ -74,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: {(error.strerror or str(error)).lower()}; name the file with --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        raise ConfigError(f"{path} isn't TOML: {error}") from error
 
 
 def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
@@ -89,14 +90,14 @@ def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
     check_proxy(where, config.proxy)
     check_collector(where, config)
     if config.spans.keep is not None and not KEEP.fullmatch(config.spans.keep):
-        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' is no age or size, as in 30d or 10GB")
+        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' must be an age or a size, as in 30d or 10GB")
     return config
 
 
 def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables of known keys go into the tree; others that begin as those of a section do are typos.
+    """Put the values of `DYNO_…` variables into the tree. Returns the variable that each key comes from.
 
-    Returns which variable a key comes from.
+    Raises ConfigError for a variable that begins as those of a section do but names no key: it is a typo.
     """
     origins: dict[str, str] = {}
     known = {
@@ -118,7 +119,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str,
             rest = variable.removeprefix(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_")
             suffix = next((suffix for suffix in suffixes if rest.endswith(f"_{suffix}")), None)
             if suffix is None:
-                raise ConfigError(f"{variable}: it ends in no key of an endpoint; there is: {', '.join(suffixes)}")
+                raise ConfigError(f"{variable} must end in a key of an endpoint, one of: {', '.join(suffixes)}")
             shouted = rest.removesuffix(f"_{suffix}")
             name = names.get(shouted, shouted.lower())
             table = _table(_table(tree, "endpoints"), name)
@@ -131,7 +132,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str,
 
 
 def _endpoint_suffixes() -> dict[str, tuple[str, ...]]:
-    """TOKEN_COMMAND → (token, command) and so on, the longest first, so that no suffix hides another."""
+    """TOKEN_COMMAND → (token, command) and so on. The longest come first, so that no suffix hides another."""
     suffixes: dict[str, tuple[str, ...]] = {}
     for key in EndpointConfig.__struct_fields__:
         if key in _NESTED:
@@ -154,9 +155,9 @@ def _shout(name: str) -> str:
 
 
 def _explain(message: str, tree: dict[str, Any]) -> str:
-    """msgspec's message with TOML's words: the key's path, and the nearest key that exists."""
+    """msgspec's message in TOML's words: with the key's path, and the nearest key that exists."""
     text, _, path = message.partition(" - at `$")
-    # A map's key is `[...]` in msgspec's path: which endpoint it was has to be found again.
+    # In msgspec's path a map's key is `[...]`, so the endpoint has to be found again.
     keys = path.rstrip("`").removeprefix(".")
     if keys.startswith("endpoints[...]"):
         for name, table in tree.get("endpoints", {}).items():
@@ -189,4 +190,4 @@ def _fields(keys: str) -> tuple[str, ...]:
 
 def _nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; there is: {', '.join(known)}"
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"

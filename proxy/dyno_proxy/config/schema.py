@@ -1,93 +1,105 @@
-"""`dyno.toml`, with every key also as a `DYNO_…` variable; checked whole before anything starts.
+"""The keys of `dyno.toml`. Each can also be set by a `DYNO_…` variable. All are checked before anything starts.
 
-DYNO_PROXY_LISTEN overrides `[proxy] listen`, DYNO_ENDPOINTS_METIS_URL `[endpoints.metis] url`,
-DYNO_ENDPOINTS_METIS_TOKEN_ENV its `token.env`, and so on; an endpoint may stand in the environment alone.
+DYNO_PROXY_LISTEN overrides `[proxy] listen`, DYNO_ENDPOINTS_METIS_URL overrides `[endpoints.metis] url`,
+DYNO_ENDPOINTS_METIS_TOKEN_ENV overrides its `token.env`, and so on. Variables alone can configure an endpoint, too.
+docs/proxy.md explains every key.
 """
 
 import msgspec
 
 
 class ConfigError(ValueError):
-    """A configuration that can't be used; the message names the key and the mend."""
+    """A configuration that can't be used. The message is one line that names the key, its origin and the mend."""
 
 
 class TokenConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Where an endpoint's token comes from: exactly one of `env`, `file`, `command`."""
+    """`[endpoints.NAME.token]`: where the endpoint's token comes from. Exactly one of the first three is set."""
 
-    env: str | None = None
-    file: str | None = None
-    command: str | None = None
-    refresh_s: float = 3600.0  # ALCF's tokens last 48 h, and its command renews them by itself
+    env: str | None = None  # an environment variable that holds it
+    file: str | None = None  # a file that holds it; it is read again when it changes
+    command: str | None = None  # a command that prints it; no shell runs it
+    # How long a command's token lasts, unless it is a JWT with `exp`. ALCF's last 48 h; its command renews them itself.
+    refresh_s: float = 3600.0
 
 
 class PriceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """List prices, in a currency of your choice per million tokens."""
+    """`[endpoints.NAME.price]`: list prices per million tokens, in a currency of your choice."""
 
     input_per_million: float
     output_per_million: float
 
 
 class TimeoutsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Limits in seconds; None is none, since a model may think for long."""
+    """`[endpoints.NAME.timeouts]`: limits in seconds. None means no limit, since a model may think for long."""
 
-    connect_s: float = 30.0  # to a connection, TLS and an HTTP proxy's CONNECT included
+    connect_s: float = 30.0  # until there is a connection, TLS and an HTTP proxy's CONNECT included
     first_byte_s: float | None = None  # from the request's last byte to the first of the response
     idle_s: float | None = None  # between two reads of the response
     total_s: float | None = None  # from the request's head to the response's end
 
 
 class MirrorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A share of this endpoint's requests is sent again to another one, and the answer dropped."""
+    """`[endpoints.NAME.mirror]`: another endpoint gets copies of a share of the requests; the answers are dropped."""
 
-    to: str
-    share: float
-    max_requests: int = 4  # copies under way; beyond it none is sent, and that is counted
+    to: str  # the other endpoint's name
+    share: float  # of the requests, above 0 and up to 1
+    max_requests: int = 4  # copies that may run at once; further ones aren't sent, which is counted
 
 
 class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    url: str
-    model: str | None = None
-    provider: str | None = None
-    hardware: str | None = None
-    token: TokenConfig | None = None
+    """`[endpoints.NAME]`: one endpoint under measurement."""
+
+    url: str  # base URL; a client's path after /NAME/v1 is appended to it
+    model: str | None = None  # what the driver and mirrored copies ask for
+    provider: str | None = None  # gen_ai.provider.name of its spans
+    hardware: str | None = None  # for /endpoints and the reports
+    token: TokenConfig | None = None  # None: the proxy adds no token of its own
     price: PriceConfig | None = None
-    power_w: float | None = None
-    propagate: bool = False
+    power_w: float | None = None  # W that the endpoint draws, for the reports
+    propagate: bool = False  # the endpoint gets the proxy's own span as `traceparent`, in place of the client's
     proxy: str | None = None  # http://[USER:PASSWORD@]HOST:PORT; CONNECT for https, absolute form for http
-    ca_file: str | None = None
-    client_cert_file: str | None = None
-    client_key_file: str | None = None
+    ca_file: str | None = None  # PEM; replaces the system's certificate authorities
+    client_cert_file: str | None = None  # PEM; shown to a server that asks for a certificate
+    client_key_file: str | None = None  # PEM; None: the key is in client_cert_file
     timeouts: TimeoutsConfig = TimeoutsConfig()
-    retries: int = 0  # how often a request is sent again while no byte of a response came
-    ask_usage: bool = False
-    hidden_reasoning: bool = False  # it reasons, and shows neither the text nor the count
+    retries: int = 0  # how often a request may be sent again while no byte of a response has come
+    ask_usage: bool = False  # the proxy adds `stream_options.include_usage` to streams that don't ask for usage
+    hidden_reasoning: bool = False  # the endpoint reasons, and shows neither the text nor the count
     mirror: MirrorConfig | None = None
 
 
 class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    listen: str = "127.0.0.1:8080"
-    spans: str = "spans"
-    metrics_listen: str | None = None
-    keys_file: str | None = None
-    workers: int = 1
+    """`[proxy]`: where the proxy listens and writes, and its limits for clients."""
+
+    listen: str = "127.0.0.1:8080"  # HOST:PORT
+    spans: str = "spans"  # folder of the span files
+    metrics_listen: str | None = None  # HOST:PORT of a second listener, for the proxy's own pages alone
+    keys_file: str | None = None  # file of client keys, one a line; needed where others can reach `listen`
+    workers: int = 1  # processes that share the port
     drain_s: float = 30.0  # how long running requests may still take after SIGTERM
-    max_requests: int = 4096  # at once; beyond it 503 with Retry-After
-    max_head_bytes: int = 65_536
+    max_requests: int = 4096  # requests that may run at once; further ones get 503 with Retry-After
+    max_head_bytes: int = 65_536  # of a request
     max_body_bytes: int | None = None  # of requests with an operation (chat, …); uploads have no limit
     head_timeout_s: float = 15.0  # from a request's first byte to the end of its head
-    client_idle_s: float = 120.0  # a client that neither sends the body it owes nor reads the answer
+    client_idle_s: float = 120.0  # how long a client may neither send the body it owes nor read the answer
 
 
 class SpansConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    compact: bool = True  # full journals become Parquet, by `dyno compact`
-    keep: str | None = None  # how long, or how much: older spans go
+    """`[spans]`: what becomes of the span files."""
+
+    compact: bool = True  # `dyno compact` turns full journals into Parquet
+    keep: str | None = None  # an age (`30d`) or a size (`10GB`): older spans are removed; None: all are kept
 
 
 class CollectorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    listen: str | None = None  # where `dyno proxy` has a collector beside it; none, and there is none
+    """`[collector]`: `dyno collect` beside `dyno proxy`."""
+
+    listen: str | None = None  # HOST:PORT of the collector; None: no collector is started
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The whole configuration."""
+
     proxy: ProxyConfig = ProxyConfig()
     spans: SpansConfig = SpansConfig()
     collector: CollectorConfig = CollectorConfig()
