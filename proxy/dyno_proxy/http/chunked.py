@@ -1,4 +1,4 @@
-"""Where in a read a chunked message ended. Pure."""
+"""Finds where in a read a chunked message ended. Pure."""
 
 import re
 from typing import Final
@@ -11,10 +11,10 @@ _BLANK_LINE_AHEAD: Final = re.compile(rb"\r\n(?=\r\n)")
 
 
 class ChunkedEnd:
-    """A second parser, kept one read behind the relay's: llhttp says that a message ended, but not where.
+    """A second parser, kept one read behind the relay's, since llhttp says that a message ended but not where.
 
-    Each read of the body goes to `passed()`, or, if it ended the message, to `end_in()`. Having no use for data, this
-    parser costs 0.2 µs a read, also of a large one, which is less than a search for the end in each.
+    Each read of the body goes to `passed()`, but the read that ended the message goes to `end_in()`. This parser has no
+    use for the data, so it costs 0.2 µs a read, even a large one. Searching each read for the end would cost more.
     """
 
     def __init__(self) -> None:
@@ -23,10 +23,11 @@ class ChunkedEnd:
         self._parser.feed_data(_HEAD)
 
     def passed(self, read: bytes) -> None:
+        """Take a read that didn't end the message."""
         self._parser.feed_data(read)
 
     def end_in(self, read: bytes) -> int:
-        """The offset behind the message's last byte."""
+        """Take the read that ended the message. Returns the offset after the message's last byte."""
         if read.find(_BLANK_LINE, 0, -1) < 0 and read[0] not in b"\r\n":
             return len(read)
         fed = 0
@@ -39,7 +40,7 @@ class ChunkedEnd:
 
 
 class _Mark:
-    """Apart from ChunkedEnd, so that it and its parser don't refer to each other and wait for the collector."""
+    """Receives the parser's calls, so that ChunkedEnd and its parser don't refer to each other and wait for the GC."""
 
     complete = False
 
@@ -48,6 +49,6 @@ class _Mark:
 
 
 def _possible_ends(read: bytes) -> list[int]:
-    """A message ends with a blank line, whose beginning may lie in the read before."""
+    """The offsets at which the message may end: after each blank line, which may have begun in the read before."""
     begun_before = [end for end in (1, 2, 3) if read[end - 1 : end] == b"\n"]
     return [*begun_before, *(match.end() + 2 for match in _BLANK_LINE_AHEAD.finditer(read))]

@@ -1,7 +1,7 @@
-"""Content codings undone, for the meter's own copy of a response: streaming, and never more than was agreed. Pure.
+"""Undoes content codings in the proxy's own copy of a response, read by read and within a limit. Pure.
 
-gzip, deflate (with zlib's frame, and bare), br, zstd, and several one upon another. A response may be made to expand a
-millionfold: so each coding's output is bounded before it is made, and what goes beyond is an error.
+It knows gzip, deflate (with zlib's frame or without), br and zstd, and several of them one upon another. A hostile
+response can expand a millionfold. So each coding's output is limited before it is made, and more is an error.
 """
 
 import sys
@@ -9,13 +9,14 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-ENCODING: Final = "encoding"  # a coding that we don't know, or bytes that aren't of it
-TOO_LONG: Final = "too_long"
+# Why a response can't be looked into
+ENCODING: Final = "encoding"  # the coding is unknown, or the bytes aren't in that coding
+TOO_LONG: Final = "too_long"  # it would be longer than allowed once decompressed
 
-MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames; each costs some µs, and needs 20 bytes
-MAX_CODINGS: Final = 3
+MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames. Each takes some µs, and only 20 bytes of input
+MAX_CODINGS: Final = 3  # one upon another
 _ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the most that RFC 9659 lets a server ask of a client
-_SLICE_BYTES: Final = 16 * 1024  # at the end of a member the rest of the input is copied: of a slice only
+_SLICE_BYTES: Final = 16 * 1024  # input is taken in such slices, since the rest of one is copied after each member
 
 
 class UndecodableError(Exception):
@@ -27,15 +28,16 @@ class UndecodableError(Exception):
 
 
 def content_codings(value: bytes) -> tuple[bytes, ...]:
-    """One Content-Encoding header's codings in the order they were applied, without those that change nothing."""
+    """The codings in a Content-Encoding header, in the order in which they were applied, without `identity`."""
     codings = (coding.strip() for coding in value.lower().split(b","))
     return tuple(coding for coding in codings if coding not in (b"", b"identity"))
 
 
 class Decompressor:
-    """Undoes `codings`, which were applied in this order, up to `base_bytes` and `ratio` bytes more for each received.
+    """Undoes `codings`, which are given in the order in which they were applied.
 
-    Raises UndecodableError: at once where a coding isn't known.
+    The output may have `base_bytes`, and `ratio` bytes more for each byte received. Raises UndecodableError where a
+    coding isn't known.
     """
 
     def __init__(self, codings: Iterable[bytes], base_bytes: int, ratio: int = 0) -> None:
@@ -44,12 +46,13 @@ class Decompressor:
             raise UndecodableError(ENCODING)
         self._decoders: list[_Decoder] = [_DECODERS[coding]() for coding in outermost_first]
         inner = len(self._decoders) - 1
-        # Bytes that each may still put out. What is compressed already doesn't shrink much by another coding.
+        # How many bytes each decoder may still put out. The inner ones put out data that is still compressed. A second
+        # coding doesn't shrink such data much, so little is allowed.
         self._left = [*[_SLICE_BYTES] * inner, base_bytes]
         self._ratios = [*[2] * inner, ratio]
 
     def feed(self, data: bytes) -> bytes:
-        """The plain bytes that these complete. Raises UndecodableError."""
+        """Take the next bytes of the response. Returns the plain bytes that they complete. Raises UndecodableError."""
         received_bytes = len(data)
         for level, decoder in enumerate(self._decoders):
             self._left[level] += self._ratios[level] * received_bytes
@@ -62,12 +65,15 @@ class Decompressor:
 
 class _Decoder(Protocol):
     def decode(self, data: bytes, max_bytes: int) -> bytes:
-        """What the data completes: all of it, or more than `max_bytes` by not much. Raises UndecodableError."""
+        """The output that the data completes. Where it exceeds `max_bytes`, only a little more than that is returned.
+
+        Raises UndecodableError.
+        """
         ...
 
 
 class _Stream(Protocol):
-    """One member, frame or stream, as zlib and zstd both have it."""
+    """One member, frame or stream: what the decompressors of zlib and zstd have in common."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
@@ -79,7 +85,7 @@ class _Stream(Protocol):
 
 
 class _Members:
-    """gzip's members or zstd's frames, one after another; what follows them and is none is padding."""
+    """Decodes gzip's members or zstd's frames, one after another. Anything else after them is padding and ignored."""
 
     def __init__(self, begin: Callable[[], _Stream], first_bytes: bytes, error: type[Exception]) -> None:
         self._begin = begin
@@ -127,7 +133,7 @@ def _zstd() -> _Decoder:
 
 
 class _Deflate:
-    """With zlib's frame, as the standard has it, or without, as some servers do."""
+    """Decodes deflate with zlib's frame, as the standard demands, or without it, as some servers send it."""
 
     def __init__(self) -> None:
         self._start = b""
@@ -164,7 +170,7 @@ class _Brotli:
         return plain
 
 
-_ZSTD_FIRST_BYTES: Final = b"\x28" + bytes(range(0x50, 0x60))  # a frame's, and those of frames to be skipped
+_ZSTD_FIRST_BYTES: Final = b"\x28" + bytes(range(0x50, 0x60))  # of a frame, and of the kinds that are to be skipped
 
 _DECODERS: Final[dict[bytes, Callable[[], _Decoder]]] = {
     b"gzip": _gzip,

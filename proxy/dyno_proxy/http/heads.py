@@ -1,4 +1,4 @@
-"""The heads of requests and responses: what a proxy must take out, what it may not let through. Pure."""
+"""The heads of requests and responses: removes the headers that a proxy must remove, and refuses unsafe heads. Pure."""
 
 import re
 from functools import cache
@@ -6,13 +6,14 @@ from typing import Final
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
-# RFC 9110, 7.6.1; the proxy-* ones are meant for us, and trailers of a request do not survive aiohttp's parser.
+# RFC 9110, 7.6.1. The proxy-* headers are meant for us.
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te transfer-encoding upgrade"
     b" proxy-authorization proxy-authenticate".split()
 )
+# These are removed from every request; `trailer` because a request's trailers don't survive aiohttp's parser.
 _REQUEST_ONLY: Final = frozenset((b"host", b"expect", b"trailer"))
-# Of these some requests lose theirs.
+# These are removed from some requests.
 _OURS_AT_TIMES: Final = frozenset(
     (b"authorization", b"x-api-key", b"traceparent", b"content-length", b"accept-encoding")
 )
@@ -20,15 +21,16 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r
 _CONTROLS: Final = bytes(byte for byte in (*range(32), 127) if byte != ord("\t"))
 _ONLY_OF_THE_CONNECTION: Final = (b"keep-alive", b"close")
 
-# Names that pass in any request, with what begins their line; clients send the same few again and again.
+# The names of headers that pass in any request, each with the beginning of its line. Clients send the same few again
+# and again, so they are remembered.
 _PASSING: Final[dict[bytes, bytes]] = {}
 _MAX_PASSING: Final = 1_000
 
-_MAX_LENGTH_DIGITS: Final = 18  # a longer one overflows 64 bits, in a server behind us if not in our parser
+_MAX_LENGTH_DIGITS: Final = 18  # a longer length may overflow 64 bits, in a server behind us if not in our parser
 
 
 class HeadError(ValueError):
-    """A head that may not pass; the message says why."""
+    """A head that must not pass. The message says why."""
 
 
 def request_head(
@@ -44,12 +46,13 @@ def request_head(
     proxy_authorization: bytes | None = None,
     replaced_bytes: int | None = None,
 ) -> bytes:
-    """The request's head for the upstream: the client's own headers in their order and case, less hop-by-hop ones.
+    """The request's head for the upstream: the client's headers in their order and case, without hop-by-hop ones.
 
-    `authorization` and `traceparent` take the place of the client's own. `replaced_bytes`: another body goes, of that
-    length, and what is answered has to be read by us, so uncompressed. Raises HeadError for names with an underscore,
-    which some servers read as a hyphen, and for lengths that don't fit into 64 bits: the proxy and the server behind it
-    would then see different headers, or bodies.
+    `authorization` and `traceparent` replace the client's own. `replaced_bytes`: the length of the body that replaces
+    the client's. The proxy has to read the answer to such a request, so it asks for an uncompressed one.
+
+    Raises HeadError for names with an underscore, which some servers read as a hyphen, and for lengths that don't fit
+    into 64 bits. With either, the proxy and the server behind it could see different headers or bodies.
     """
     dropped = _dropped(
         authorization=authorization is not None or not forward_authorization,
@@ -93,14 +96,14 @@ def _passing_lines(headers: RawHeaders, dropped: frozenset[bytes]) -> list[bytes
         begin = _PASSING.get(name)
         if begin is None:
             if b"_" in name:
-                raise HeadError(f"header name with an underscore: {name.decode('latin-1')}")
+                raise HeadError(f"a header's name has an underscore: {name.decode('latin-1')}; write it with hyphens")
             lowered = name.lower()
             if lowered in dropped:
                 if lowered == b"connection" and value.lower() not in _ONLY_OF_THE_CONNECTION:
                     options |= connection_options(((name, value),))
                 continue
             if len(value) > _MAX_LENGTH_DIGITS and lowered == b"content-length":
-                raise HeadError("a length of more than 18 digits")
+                raise HeadError("Content-Length has more than 18 digits")
             begin = name + b": "
             if lowered not in _OURS_AT_TIMES and len(_PASSING) < _MAX_PASSING:
                 _PASSING[name] = begin
@@ -113,7 +116,7 @@ def _passing_lines(headers: RawHeaders, dropped: frozenset[bytes]) -> list[bytes
 def response_head(
     status: int, reason: bytes, headers: list[tuple[bytes, bytes]], *, chunked: bool, close: bool
 ) -> bytes:
-    """The response's head for the client; the upstream's headers in their order and case, less hop-by-hop ones."""
+    """The response's head for the client: the upstream's headers in their order and case, without hop-by-hop ones."""
     dropped = HOP_BY_HOP | connection_options(headers)
     lines = [b"HTTP/1.1 %d %s" % (status, reason)]
     lines += [name + b": " + value for name, value in headers if name.lower() not in dropped]
@@ -125,10 +128,10 @@ def response_head(
 
 
 def check_response_head(head: bytes) -> None:
-    """Raises HeadError where an upstream's head holds a control character: it could split the head in two."""
-    # Nearly always there are no others than those that end the lines.
+    """Raises HeadError where an upstream's head holds a control character, since that could split the head in two."""
+    # Nearly always the only control characters are those that end the lines.
     if len(head.translate(None, _CONTROLS)) + 2 * head.count(b"\r\n") != len(head) and _CONTROL.search(head):
-        raise HeadError("a control character in the response's head")
+        raise HeadError("the response's head has a control character")
 
 
 def connection_options(headers: RawHeaders | list[tuple[bytes, bytes]]) -> frozenset[bytes]:
@@ -137,5 +140,5 @@ def connection_options(headers: RawHeaders | list[tuple[bytes, bytes]]) -> froze
     for name, value in headers:
         if name.lower() == b"connection":
             options |= frozenset(option.strip().lower() for option in value.split(b","))
-    # A sender may not name what the message itself needs: the length would be lost, or a stranger's credentials pass.
+    # A sender must not name what the message itself needs: its length would be lost, or foreign credentials would pass.
     return options - {b"content-length", b"content-type", b"host", b"authorization"}

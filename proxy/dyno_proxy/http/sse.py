@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in, the events' data out, whatever the split. Pure.
+"""Cuts a stream of server-sent events into its events' data. It doesn't matter how the bytes are split. Pure.
 
 The format is WHATWG HTML's section 9.2: lines end in LF, CR or CRLF, an empty line ends an event, several `data`
 lines of one event are joined by LF, lines that begin with a colon are comments.
@@ -26,17 +26,17 @@ class SseScanner:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._pending = bytearray()  # an unfinished event's bytes, never rescanned
-        self._dropping = False  # that event is too long: what still comes of it is thrown away
-        self._newline = False  # the bytes so far end in one line end, held back: it may be half of an empty line
+        self._pending = bytearray()  # the bytes of an unfinished event; they are never scanned again
+        self._dropping = False  # the unfinished event is too long, so the rest of it is dropped
+        self._newline = False  # the bytes so far end with a line end. It is held back, as half of an empty line perhaps
         self._skip_lf = False  # the last byte was CR: an LF that follows belongs to it
-        self._at_start = True
-        self._between = False  # nothing of an event is pending, not even half a line end
-        self.oversized = 0  # events longer than that, dropped
+        self._at_start = True  # a byte order mark may still come
+        self._between = False  # no part of an event is pending, not even half a line end
+        self.oversized = 0  # how many events were dropped, since they were longer than `max_event_bytes`
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The `data` of each SSE event that these bytes complete; events without data are left out."""
-        if (  # whole events of one line each, as nearly all reads of a stream are
+        """Take the stream's next bytes. Returns the `data` of each SSE event that they complete, if it has any."""
+        if (  # the read holds whole events of one line each, as nearly all reads of a stream do
             self._between
             and data.startswith(b"data: ")
             and data.endswith(b"\n\n")
@@ -80,7 +80,7 @@ class SseScanner:
         return events
 
     def finish(self) -> list[bytes]:
-        """What the end of the body leaves: an event whose empty line is missing. Some servers omit the last one."""
+        """The body has ended. Returns the data of a last event whose empty line is missing, as some servers send it."""
         payload = _data_of(self._take_pending(b""))
         return [] if payload is None else [payload]
 
@@ -103,7 +103,7 @@ class SseScanner:
             self.oversized += 1
 
     def _take_pending(self, end: bytes) -> bytes:
-        """The event that ends here; empty where it is too long."""
+        """The whole pending event, whose last bytes are `end`; empty where the event is too long."""
         whole = bytes(self._pending) + end
         self._pending.clear()
         if self._dropping or len(whole) > self._max_event_bytes:
