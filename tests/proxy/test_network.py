@@ -54,7 +54,7 @@ async def test_a_name_that_is_unknown(tmp_path: Path) -> None:
     """The system's resolver has the last word; a name that can't be one is refused at the start."""
     answer, row = await ask(endpoint("http://no-such-name.invalid/v1"), tmp_path)
     assert outcome(answer, row) == (502, "upstream_unreachable", "name_not_resolved")
-    with pytest.raises(ConfigError, match=r"endpoints\.e\.url: .* is no host name"):
+    with pytest.raises(ConfigError, match=r"endpoints\.e\.url: .* isn't a host name"):
         endpoint(f"http://{'a' * 64}.test/v1")
 
 

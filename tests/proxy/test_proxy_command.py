@@ -58,7 +58,7 @@ def test_wrong_use_is_one_line(tmp_path: Path) -> None:
     assert "token file nowhere can't be read" in refused(tmp_path, f'{ENDPOINT}token.file = "nowhere"\n')
     assert "isn't found" in refused(tmp_path, f'{ENDPOINT}token.command = "no-such-program --now"\n')
     line = refused(tmp_path, f'{ENDPOINT}token.env = "GIVEN"\n', GIVEN="Bearer t0ken")
-    assert "GIVEN is no bare token" in line
+    assert "GIVEN isn't a bare token" in line
     assert "t0ken" not in line
     (tmp_path / "keys").write_text("a key\n", encoding="utf-8")
     assert "proxy.keys_file: keys: line 1" in refused(tmp_path, ENDPOINT, "--keys-file", "keys")

@@ -91,10 +91,10 @@ BAD: list[tuple[str, str, str]] = [
     # (what, the script, what is said)
     ("exit code", f"echo {SECRET}; echo {SECRET} >&2; exit 1", "ended with exit code 1"),
     ("nothing", f"echo {SECRET} >&2", "output is empty"),
-    ("two lines", f"echo {SECRET}; echo {SECRET}", "is no bare token"),
-    ("with its scheme", f"echo Bearer {SECRET}", "is no bare token"),
-    ("control characters", f"printf '{SECRET}\\001x'", "is no bare token"),
-    ("not ASCII", f"printf '{SECRET}\\351'", "is no bare token"),
+    ("two lines", f"echo {SECRET}; echo {SECRET}", "isn't a bare token"),
+    ("with its scheme", f"echo Bearer {SECRET}", "isn't a bare token"),
+    ("control characters", f"printf '{SECRET}\\001x'", "isn't a bare token"),
+    ("not ASCII", f"printf '{SECRET}\\351'", "isn't a bare token"),
     ("too long", f"yes {SECRET}", "printed more than 32768 bytes"),
     ("killed", f"echo {SECRET}; kill -9 $$", "ended with exit code -9"),
 ]

@@ -258,10 +258,10 @@ def test_sources_that_cannot_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cases = [
         (TokenConfig(env="NO_TOKEN"), "NO_TOKEN is not set"),
         (TokenConfig(env="EMPTY_TOKEN"), "EMPTY_TOKEN is not set"),
-        (TokenConfig(env="BAD_TOKEN"), "BAD_TOKEN is no bare token"),
+        (TokenConfig(env="BAD_TOKEN"), "BAD_TOKEN isn't a bare token"),
         (TokenConfig(file="nowhere"), "token file nowhere can't be read: No such file"),
         (TokenConfig(file=str(tmp_path / "empty")), "is empty"),
-        (TokenConfig(file=str(tmp_path / "two")), "is no bare token"),
+        (TokenConfig(file=str(tmp_path / "two")), "isn't a bare token"),
         (TokenConfig(command=""), "isn't found"),
         (TokenConfig(command="no-such-program --now"), "'no-such-program' isn't found"),
         (TokenConfig(command="sh 'open"), "No closing quotation"),

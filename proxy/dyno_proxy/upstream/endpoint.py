@@ -1,4 +1,4 @@
-"""The endpoints as the proxy uses them: where each one is, the way there, its connections, its token."""
+"""An endpoint as the proxy uses it: its address, the way there, its connections, its token."""
 
 import ssl
 from typing import Any
@@ -29,7 +29,7 @@ class Endpoint:
         default_port = parts.port is None or parts.port == (443 if tls else 80)
         self.host_header = (bracketed if default_port else f"{bracketed}:{self.port}").encode("ascii")
         proxy = _proxy(name, config)
-        # To an HTTP proxy without a tunnel the request's target is a whole URL, and each request has the password.
+        # An HTTP proxy without a tunnel needs a whole URL as each request's target, and the password in each request.
         absolute = proxy is not None and tls is None
         self.target_prefix = f"http://{self.host_header.decode()}{self.path}" if absolute else self.path
         self.proxy_authorization = proxy.authorization if proxy is not None and absolute else None
@@ -37,7 +37,7 @@ class Endpoint:
         self.token = _token(name, config)
 
     def public(self) -> dict[str, Any]:
-        """What `GET /endpoints` tells of it: nothing secret."""
+        """What `GET /endpoints` shows of it, which holds no secret."""
         config = self.config
         price = None
         if config.price is not None:
@@ -58,9 +58,9 @@ class Endpoint:
 
 def _host(name: str, host: str) -> str:
     try:
-        host.encode("idna")  # as the resolver will
+        host.encode("idna")  # as the resolver will do
     except UnicodeError as error:
-        raise ConfigError(f"endpoints.{name}.url: '{host}' is no host name: {error}") from error
+        raise ConfigError(f"endpoints.{name}.url: '{host}' isn't a host name: {error}") from error
     return host
 
 
@@ -70,7 +70,7 @@ def _proxy(name: str, config: EndpointConfig) -> HttpProxy | None:
     try:
         return HttpProxy.of_url(config.proxy)
     except ValueError:  # the message might repeat the password
-        raise ConfigError(f"endpoints.{name}.proxy: write http://HOST:PORT of an HTTP proxy") from None
+        raise ConfigError(f"endpoints.{name}.proxy must be the URL of an HTTP proxy; write http://HOST:PORT") from None
 
 
 def _tls(name: str, config: EndpointConfig) -> ssl.SSLContext:

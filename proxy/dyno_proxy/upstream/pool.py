@@ -1,4 +1,4 @@
-"""Connections to one endpoint: opened, kept while they rest, handed out again."""
+"""The connections to one endpoint: opens them, keeps those that rest, and hands them out again."""
 
 import asyncio
 import socket
@@ -12,12 +12,12 @@ from .relay import UpstreamConnection
 from .single_flight import SharedCall
 from .tunnel import HttpProxy, open_tunnel
 
-IDLE_TIMEOUT_S: Final = 30.0  # below the usual servers' own, so that a request seldom meets a closing connection
-MAX_IDLE: Final = 128
+IDLE_TIMEOUT_S: Final = 30.0  # shorter than usual servers', so that a request seldom meets a connection that closes
+MAX_IDLE: Final = 128  # connections that may rest at once
 
 
 class Pool:
-    """The connections to one host and port; newest first, so that the rest ages out."""
+    """The connections to one host and port. The newest is handed out first, so superfluous ones grow old and close."""
 
     def __init__(
         self,
@@ -30,7 +30,10 @@ class Pool:
         idle_s: float = IDLE_TIMEOUT_S,
         resolve: Resolve = look_up,
     ) -> None:
-        """Through `proxy`, if there is one: with `tls` by a tunnel, else its user writes requests in absolute form."""
+        """`tls`: None for plain HTTP. `proxy`: the HTTP proxy on the way, if any.
+
+        With `tls` the way through the proxy is a tunnel. Without, the pool's user writes requests in absolute form.
+        """
         self._host = host
         self._port = port
         self._tls = tls
@@ -38,7 +41,7 @@ class Pool:
         self._connect_s = connect_s
         self._idle_s = idle_s
         peer = (host, port) if proxy is None else (proxy.host, proxy.port)
-        # Shared, so that a name server that hangs holds one of the resolver's few threads and not all of them.
+        # Look-ups are shared, so that a hanging name server occupies one of the resolver's few threads, not all.
         self._addresses = SharedCall(lambda: resolve(*peer))
         self._idle: list[UpstreamConnection] = []  # the longest idle first
         self._ageing: asyncio.TimerHandle | None = None
@@ -58,7 +61,7 @@ class Pool:
         return None
 
     async def connect(self) -> UpstreamConnection:
-        """A new connection. Raises OSError, ssl.SSLError or TimeoutError (errors.py names their outcomes)."""
+        """A new connection. Raises OSError, ssl.SSLError or TimeoutError, whose outcomes errors.py names."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_s):
             connected = await self._dial()
@@ -78,7 +81,7 @@ class Pool:
         return connection
 
     def put_back(self, connection: UpstreamConnection) -> None:
-        """Keep it for the next request, if it is fit for one and this pool isn't closed."""
+        """Keep the connection for another request, or close it if it isn't reusable or this pool is full or closed."""
         connection.release()
         if len(self._idle) >= MAX_IDLE:
             self._idle = [other for other in self._idle if not other.closed]
@@ -90,7 +93,7 @@ class Pool:
             self._ageing = asyncio.get_running_loop().call_later(self._idle_s, self._age)
 
     def close(self) -> None:
-        """Keep no connection from now on; those under way serve their exchange to its end."""
+        """Close all resting connections, and keep none from now on. Those in use serve their exchange to its end."""
         self._closed = True
         if self._ageing is not None:
             self._ageing.cancel()
@@ -107,7 +110,7 @@ class Pool:
             raise ProxyUnreachableError(f"the HTTP proxy at {self._proxy.address}: {in_words(ending)}") from error
 
     def _age(self) -> None:
-        """Close what has rested too long, also where no request comes by."""
+        """Close the connections that have rested too long, even while no request comes."""
         loop = asyncio.get_running_loop()
         oldest_s = loop.time() - self._idle_s
         for connection in self._idle:

@@ -1,7 +1,7 @@
-"""A program run for what it prints, beside the loop.
+"""Runs a program for its output, without stalling the event loop.
 
-It is started and awaited in a thread: asyncio's own way forks on the loop, which stalls every stream for 4 ms; this
-one for 0.2 ms.
+A thread starts the program and waits for it. asyncio's own way forks on the event loop, which stalls every stream for
+4 ms; a start in a thread stalls them for 0.2 ms.
 """
 
 import asyncio
@@ -14,15 +14,16 @@ import threading
 import time
 from typing import IO, Final, cast
 
-_LOOK_EVERY_MS: Final = 50  # whether the program ended, or nobody waits any more
-_KILLED_WITHIN_S: Final = 1.0
+_LOOK_EVERY_MS: Final = 50  # how often the thread looks whether the program has ended, or nobody waits any more
+_KILLED_WITHIN_S: Final = 1.0  # so long the thread waits for a killed program's end
 
 
 async def output_of(command: list[str], limit_s: float, max_bytes: int) -> bytes:
-    """What a program printed before it ended with exit code 0. Whoever is cancelled ends it, with its children.
+    """What a program printed on stdout before it ended with exit code 0.
 
-    Its input is empty, and what it says on stderr is dropped: complaints may hold secrets. Raises ValueError where it
-    can't be run, fails, takes longer than `limit_s` or prints more than `max_bytes`; no message repeats its output.
+    Its stdin is empty, and its stderr is dropped, since complaints may hold secrets. A caller that is cancelled ends
+    the program and its children. Raises ValueError where the program can't be run, fails, takes longer than `limit_s`
+    or prints more than `max_bytes`. No message repeats its output.
     """
     left = threading.Event()
     try:
@@ -34,12 +35,12 @@ async def output_of(command: list[str], limit_s: float, max_bytes: int) -> bytes
 def _run(command: list[str], limit_s: float, max_bytes: int, left: threading.Event) -> bytes:
     ends_s = time.monotonic() + limit_s
     try:
-        process = subprocess.Popen(  # noqa: S603 - it is the configuration's, and no shell reads it
+        process = subprocess.Popen(  # noqa: S603 - the command is the configuration's, and no shell reads it
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # its children end with it, and Ctrl-C is for the proxy alone
+            start_new_session=True,  # so its children can be killed with it, and Ctrl-C reaches the proxy alone
         )
     except OSError as error:
         raise ValueError(f"can't be run: {error.strerror}") from error
@@ -62,13 +63,13 @@ def _run(command: list[str], limit_s: float, max_bytes: int, left: threading.Eve
 def _read(
     process: "subprocess.Popen[bytes]", printed: int, max_bytes: int, ends_s: float, left: threading.Event
 ) -> bytes:
-    """All that it prints until it ends; children that live on and hold the pipe open aren't waited for."""
+    """All that the process prints until it ends. Children that live on and hold the pipe open aren't waited for."""
     output = b""
     poller = select.poll()
     poller.register(printed, select.POLLIN)
     is_open = True
     while True:
-        ended = process.poll() is not None  # looked at first: then all it printed is in the pipe
+        ended = process.poll() is not None  # asked before the pipe is read: if it ended, all its output is in the pipe
         if is_open and poller.poll(0 if ended else _LOOK_EVERY_MS):
             data = os.read(printed, max_bytes + 1 - len(output))
             output += data

@@ -2,9 +2,9 @@
 
     upstream ──read──▶ stamp ─▶ parse HTTP ─▶ write to the client ─▶ stamp ─▶ hand to the exchange (a list append)
 
-Bytes pass with the upstream's own framing. They are parsed before they are written, so that nothing after a message's
-end reaches the client, and looked into only after they are written. Both sides are driven from `data_received`: no
-task wakes up per chunk; the handler awaits one future, `ended`.
+Bytes pass with the upstream's own framing. Their HTTP framing is parsed before they are written, so that nothing after
+a message's end reaches the client. Their content is looked into only after they are written. `data_received` drives
+both sides, so no task wakes up per chunk; the handler awaits one future, `ended`.
 """
 
 import asyncio
@@ -21,16 +21,17 @@ from dyno_proxy.http.response import MALFORMED, Headers, Response
 from dyno_proxy.outcomes import ConnectionLost, Ending
 from dyno_proxy.rewrite.usage_chunk import UsageChunkFilter
 
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # lingering on, for 0 s: what isn't sent is dropped, a reset is
+# SO_LINGER on, with 0 s: closing the socket drops what isn't sent yet, and sends a reset.
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _LOOK_AFTER_CLIENT_S: Final = 0.1
-_LEAVING: Final = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)  # the last one is Linux's
+_LEAVING: Final = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)  # only Linux has POLLRDHUP
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to an endpoint; carries one exchange at a time, and rests in the pool between them."""
+    """One connection to an endpoint. It carries one exchange at a time, and rests in the pool between two."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -52,13 +53,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._exchange = exchange
         self._client = client
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        self.responded = False  # a byte of the response came: the request can't be replayed
+        self.responded = False  # whether a byte of the response came: then the request can't be replayed
         self.last_read_ns = 0
         self.paused_ns: int | None = None  # since when the client has been reading too slowly
         self.head_written = False
         self.reusable = False
         self._response.begin(self._take_head, to_head=exchange.method == "HEAD", http10=http10, close=close)
-        if self.closed:  # since it was handed out; nobody was there to be told
+        if self.closed:  # it closed after it was handed out, when there was no exchange to end
             self._end(exchange, ("upstream_unreachable", "connection_closed"))
 
     @property
@@ -72,12 +73,13 @@ class UpstreamConnection(asyncio.Protocol):
         return self._response.unframed
 
     def release(self) -> None:
-        """The exchange is over: nothing that comes now belongs to anyone."""
+        """The exchange is over. Bytes that come from now on belong to no exchange."""
         self._exchange = None
         self.idle_since_s = self._loop.time()
-        self.resume_upstream()  # the last write may have paused it for a client that is no longer concerned
+        self.resume_upstream()  # the last write may have paused it, for a client that has nothing more to do with it
 
     def abort(self) -> None:
+        """Close the connection at once."""
         self.closed = True
         self.reusable = False
         if self.transport is not None:
@@ -110,8 +112,8 @@ class UpstreamConnection(asyncio.Protocol):
             parts.clear()
             try:
                 exchange.read(now_ns, time.monotonic_ns(), body)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the response passes on
-                _LOG.exception("a response could not be read; its span has less")
+            except Exception as error:  # noqa: BLE001  # of any kind: the response still passes to the client
+                _LOG.exception("a response's content could not be read; its span lacks what it says")
                 exchange.give_up(f"proxy_{type(error).__name__}")
         if response.complete:
             exchange.complete = True
@@ -120,7 +122,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._end(exchange, None)
 
     def _take_head(self, status: int, headers: Headers) -> UsageChunkFilter | None:
-        """Note the response's head; returns what takes out the usage chunk that the client didn't ask for."""
+        """Note the response's head. Returns the filter that takes out a usage chunk that the client didn't ask for."""
         exchange = self._exchange
         if exchange is None:
             return None
@@ -128,7 +130,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not (exchange.usage_asked and exchange.streamed and status == 200):
             return None
         if any(name.lower() == b"content-encoding" for name, _ in headers):
-            return None  # in spite of our Accept-Encoding: it passes as it is
+            return None  # the body is compressed in spite of our Accept-Encoding: it passes unchanged
         return UsageChunkFilter()
 
     # The connection's own events
@@ -157,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._end(exchange, ("truncated", lost))
 
     def cut(self, ending: Ending) -> None:
-        """End the exchange from outside: a time limit has passed."""
+        """End the exchange early, as when a time limit has passed or the proxy shuts down."""
         if self._exchange is not None and not self.ended.done():
             self._end(self._exchange, ending)
 
@@ -171,15 +173,16 @@ class UpstreamConnection(asyncio.Protocol):
     # Back-pressure, both ways
 
     def pause_upstream(self) -> None:
-        """The client reads too slowly."""
+        """Read no more from the upstream for now, since the client reads too slowly."""
         if self.transport is not None and not self.closed:
             self.transport.pause_reading()
             self.paused_ns = time.monotonic_ns()
 
     def resume_upstream(self) -> None:
+        """Read from the upstream again."""
         if self.paused_ns is not None:
             self.paused_ns = None
-            self.last_read_ns = time.monotonic_ns()  # the upstream's silence so far was the client's doing
+            self.last_read_ns = time.monotonic_ns()  # the client caused the upstream's silence up to now
         if self.transport is not None and not self.closed:
             self.transport.resume_reading()
 
@@ -192,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._drained = None
 
     def reset_client(self) -> None:
-        """Close the client's connection in a way that can't be taken for the end of the body: by a TCP reset."""
+        """Close the client's connection by a TCP reset, which can't be mistaken for the end of the body."""
         socket_of_client = self._client.get_extra_info("socket")
         if socket_of_client is not None:
             socket_of_client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -201,8 +204,8 @@ class UpstreamConnection(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the upstream has room for more of the request.
 
-        Meanwhile nobody reads from the client, so it may leave unheard: it is looked after here. Where it has left, its
-        transport is aborted, and the server cancels the request.
+        Meanwhile nobody reads from the client, so nobody would notice that it leaves. So this looks at the client's
+        socket now and then. Where the client has left, its transport is aborted, and the server cancels the request.
         """
         while self._drained is not None and not self._drained.done():
             await asyncio.wait((self._drained,), timeout=_LOOK_AFTER_CLIENT_S)
@@ -211,7 +214,7 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 def _has_left(client: asyncio.Transport) -> bool:
-    """Whether the client closed or reset its connection, though what it sent before may not be read yet."""
+    """Whether the client closed or reset its connection, even if bytes that it sent before are still unread."""
     socket_of_client = client.get_extra_info("socket")
     if socket_of_client is None:
         return True

@@ -1,4 +1,4 @@
-"""A request's attempts: a connection that rests or a new one, the exchange on it, and whether there is another try."""
+"""A request's attempts. Each takes a resting connection or a new one; some that fail are followed by another."""
 
 import asyncio
 import time
@@ -23,10 +23,11 @@ async def attempt(
     replayable: Callable[[], bool],
     retries: int,
 ) -> UpstreamConnection:
-    """Have the request sent, and its response's end waited for; returns the connection that served it last.
+    """Send the request and wait for its response's end. Returns the connection of the last attempt.
 
-    `send` does both on a connection; `replayable` says whether it could do so again. Of `retries` there may be so many,
-    each before the first byte of a response. Raises UpstreamError where no connection could be had.
+    `send` does both on a connection that it is given; `replayable` says whether it could do so again. `retries`: how
+    many more attempts there may be, each only while no byte of a response has come. Raises UpstreamError where no
+    connection could be made.
     """
     connection = endpoint.pool.resting()
     exchange.connection_reused = connection is not None
@@ -51,8 +52,8 @@ async def attempt(
         failed = exchange.broken is not None and exchange.broken[0] == "upstream_unreachable"
         if not failed or connection.responded or not replayable():
             return connection
-        # The endpoint closed a resting connection just as we took it, and has seen nothing or thrown it away: that is
-        # no retry. Any other is, and only the configuration may want it.
+        # Where the endpoint closed a resting connection just as we took it, it has seen nothing of the request, or has
+        # thrown it away. Another attempt then doesn't count as a retry. Any other does, and must be configured.
         if not exchange.connection_reused and not await _may_retry(exchange, retries):
             return connection
         exchange.connection_reused = False
@@ -61,7 +62,7 @@ async def attempt(
 
 
 async def _may_retry(exchange: Exchange, retries: int) -> bool:
-    """Count another attempt and wait a little before it; False where there is none left."""
+    """Count another retry and wait a little before it; False where none is left."""
     if exchange.retries is None or exchange.retries >= retries:
         return False
     await asyncio.sleep(min(_FIRST_RETRY_S * 2**exchange.retries, _LONGEST_RETRY_S))

@@ -1,4 +1,4 @@
-"""An endpoint's TLS: whom it trusts, and what it shows."""
+"""TLS with an endpoint: whom the proxy trusts, and which certificate it shows."""
 
 import ssl
 from pathlib import Path
@@ -9,7 +9,7 @@ _PRIVATE_KEY: Final = b"PRIVATE KEY-----"  # of any kind: RSA, EC, encrypted
 
 
 class TlsFileError(ValueError):
-    """A file that can't be used; `key` is the configuration's key for it."""
+    """A file that can't be used. `key`: the configuration's key that names it."""
 
     def __init__(self, key: str, file: str, why: str) -> None:
         super().__init__(f"{file}: {why}")
@@ -17,10 +17,10 @@ class TlsFileError(ValueError):
 
 
 def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:
-    """A context that verifies the certificate and its host name, always. All files are PEM.
+    """A context that always verifies the server's certificate and host name. All files are PEM.
 
-    `ca_file` takes the place of the system's certificate authorities, as curl's --cacert does: an endpoint with a
-    private authority has no need to trust a hundred public ones. `cert_file` may hold the key too. Raises TlsFileError.
+    `ca_file` replaces the system's certificate authorities, as curl's --cacert does: with a private authority there is
+    no need to trust a hundred public ones. `cert_file` may hold the key too. Raises TlsFileError.
     """
     if ca_file is not None and _CERTIFICATE not in _read("ca_file", ca_file):
         raise TlsFileError("ca_file", ca_file, "it holds no certificate in PEM form")
@@ -35,7 +35,7 @@ def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None
 
 
 def _show(context: ssl.SSLContext, cert_file: str, key_file: str | None) -> None:
-    """Let the context identify itself to servers that ask for it."""
+    """Have the context show the certificate to servers that ask for one."""
     key, holder = ("client_cert_file", cert_file) if key_file is None else ("client_key_file", key_file)
     if _CERTIFICATE not in _read("client_cert_file", cert_file):
         raise TlsFileError("client_cert_file", cert_file, "it holds no certificate in PEM form")

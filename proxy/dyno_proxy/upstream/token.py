@@ -1,4 +1,4 @@
-"""An endpoint's credentials: a token from the environment, a file, or a command's output."""
+"""An endpoint's token, from an environment variable, a file, or a command's output."""
 
 import asyncio
 import binascii
@@ -22,22 +22,22 @@ from .single_flight import SharedCall
 
 COMMAND_TIMEOUT_S: Final = 60.0
 FILE_TIMEOUT_S: Final = 5.0
-FILE_REFRESH_S: Final = 5.0  # a file is read again so soon, and while there is traffic each second in the background
-COMMAND_REST_S: Final = 5.0  # between two fetches where one failed, or the endpoint refused its token
-FILE_REST_S: Final = 1.0
+FILE_REFRESH_S: Final = 5.0  # a file's token lasts so long; while there is traffic it is read again each second
+COMMAND_REST_S: Final = 5.0  # the least time between two fetches if one failed, or the endpoint refused its token
+FILE_REST_S: Final = 1.0  # the same for a file
 
 _MAX_TOKEN_BYTES: Final = 32 * 1024
-_LONGEST_AHEAD_S: Final = 600.0
+_LONGEST_AHEAD_S: Final = 600.0  # at most so long before a token ends, the next is fetched
 _TOKEN: Final = re.compile(rb"[\x21-\x7e]+")
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class Token:
-    """A token that is fetched once for all requests that wait, kept, and fetched anew before its time is over.
+    """A token that is fetched once for all requests that wait for it, kept, and fetched again before its time is over.
 
-    Its time is that of its `exp` claim where a command's token is a JWT that has one, else `refresh_s`. In the last
-    quarter of it (10 minutes at most) requests go on with the token they have while another is fetched. One that could
-    not be replaced serves on, unless its `exp` has passed.
+    A command's token lasts until its `exp` if it is a JWT that has this claim, otherwise for `refresh_s`. In the last
+    quarter of this time (10 minutes at most) the next token is fetched, while requests go on with the present one. A
+    token that couldn't be replaced stays in use, unless its `exp` has passed.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Token:
         command_timeout_s: float = COMMAND_TIMEOUT_S,
         command_rest_s: float = COMMAND_REST_S,
     ) -> None:
-        """Exactly one of `env`, `file`, `command`. Raises ValueError where it can't work, before any request."""
+        """Exactly one of `env`, `file` and `command` is given. Raises ValueError where it can't work."""
         if not refresh_s > 0:
             raise ValueError("refresh_s must be more than 0 seconds")
         self._endpoint = endpoint
@@ -70,7 +70,7 @@ class Token:
         self._rest_until_s = 0.0
         if env is not None:
             if not os.environ.get(env):
-                raise ValueError(f"the environment variable {env} is not set")
+                raise ValueError(f"the environment variable {env} is not set or empty")
             self._keep(_checked(os.fsencode(os.environ[env]), f"the environment variable {env}"))
         if self._file is not None:
             try:
@@ -81,7 +81,7 @@ class Token:
             raise ValueError(f"the token command's program {self._command[0] if self._command else ''!r} isn't found")
 
     async def authorization(self) -> bytes:
-        """The value of the Authorization header. Raises RefusedError where the token can't be had."""
+        """The value of the Authorization header. Raises RefusedError where there is no token to use."""
         now_s = time.monotonic()
         usable = self._value is not None and not self._expired()
         due = self._refused or now_s >= self._fresh_until_s
@@ -91,18 +91,18 @@ class Token:
                 if not usable or (due and self._failure is None):
                     await self._fetching()
                 else:
-                    self._fetching.start()  # while the source fails, nobody waits for it again
+                    self._fetching.start()  # while fetching fails, requests don't wait for another try
         if self._value is None or (self._failure is not None and self._expired()):
             raise RefusedError("token_unavailable", f"endpoint '{self._endpoint}': {self._failure}")
         return self._value
 
     def prefetch(self) -> None:
-        """Begin to fetch a command's token, so that the first request needn't wait for it. Needs a running loop."""
+        """Begin to fetch a command's token, so that the first request need not wait for it. Needs a running loop."""
         if self._value is None:
             self._fetching.start()
 
     def expire(self, used: bytes) -> None:
-        """The endpoint refused `used`, as `authorization()` gave it: if it is still the one in use, it is replaced."""
+        """The endpoint refused `used`, which `authorization()` returned. Replace it if it is still in use."""
         if used == self._value and (self._command is not None or self._file is not None):
             self._refused = True
 
@@ -110,7 +110,7 @@ class Token:
         return time.time() >= self._expires_unix_s
 
     async def _fetch(self) -> None:
-        """Replace the token, or note why that failed."""
+        """Fetch another token, or note why that failed."""
         try:
             if self._command is not None:
                 token = await self._run(self._command)
@@ -135,7 +135,7 @@ class Token:
             self._expires_unix_s = math.inf
             lasts_s = self._refresh_s
         else:
-            # One that has just been fetched is tried, whatever it says: it may be our clock that is wrong.
+            # A token that has just been fetched is tried, whatever its `exp`: our own clock may be wrong.
             self._expires_unix_s = max(expires_unix_s, now_unix_s + self._rest_s)
             lasts_s = self._expires_unix_s - now_unix_s
         self._fresh_until_s = now_s + lasts_s
@@ -152,7 +152,7 @@ class Token:
     async def _read(self) -> bytes:
         try:
             async with asyncio.timeout(FILE_TIMEOUT_S):
-                return await self._reading()  # on a stalled disk one thread hangs, and no more
+                return await self._reading()  # on a stalled disk only one thread hangs
         except TimeoutError as error:
             raise ValueError(f"the token file can't be read within {FILE_TIMEOUT_S:.0f} s") from error
         except OSError as error:
@@ -168,14 +168,14 @@ def _read(file: Path) -> bytes:
 
 
 def _checked(text: bytes, source: str) -> bytes:
-    """The token in `text`, which may stand between blanks. Raises ValueError, without the text."""
+    """The token in `text`, without blanks around it. Raises ValueError, whose message doesn't repeat the text."""
     token = text.strip()
     if not token:
         raise ValueError(f"{source} is empty")
     if len(token) > _MAX_TOKEN_BYTES:
-        raise ValueError(f"{source} is too long for a token")
+        raise ValueError(f"{source} is too long: a token has at most {_MAX_TOKEN_BYTES} bytes")
     if not _TOKEN.fullmatch(token):
-        raise ValueError(f"{source} is no bare token: it has a space, a line break or another control character in it")
+        raise ValueError(f"{source} isn't a bare token: it holds a character other than visible ASCII, such as a space")
     return token
 
 
@@ -184,7 +184,7 @@ class _Claims(msgspec.Struct):
 
 
 def _expiry(token: bytes) -> float | None:
-    """When a JWT ends, in Unix seconds; None where the token isn't one, or doesn't say."""
+    """When a JWT expires, in Unix seconds; None where the token isn't a JWT, or has no `exp`."""
     parts = token.split(b".")
     if len(parts) != 3:
         return None

@@ -1,4 +1,4 @@
-"""The way through an HTTP proxy: CONNECT for https endpoints (RFC 9110, 9.3.6); http ones need no tunnel."""
+"""The way through an HTTP proxy. For https endpoints it is a tunnel by CONNECT (RFC 9110, 9.3.6); http needs none."""
 
 import asyncio
 import base64
@@ -18,20 +18,22 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 
 @dataclass(frozen=True)
 class HttpProxy:
+    """An HTTP proxy on the way to an endpoint."""
+
     host: str
     port: int
     authorization: bytes | None = field(repr=False)  # the value of Proxy-Authorization
 
     @classmethod
     def of_url(cls, url: str) -> "HttpProxy":
-        """From `http://[USER:PASSWORD@]HOST:PORT`, user and password percent-encoded where they need it.
+        """The proxy at `http://[USER:PASSWORD@]HOST:PORT`; user and password may be percent-encoded.
 
-        Raises ValueError where the URL is no such thing; the message doesn't repeat it.
+        Raises ValueError where the URL has another form.
         """
         parts = urlsplit(url)
         if not parts.hostname or parts.port is None:
-            raise ValueError("no http://HOST:PORT")
-        parts.hostname.encode("idna")  # as the resolver will
+            raise ValueError("must be http://HOST:PORT")
+        parts.hostname.encode("idna")  # as the resolver will do
         authorization = None
         if parts.username is not None:
             pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
@@ -44,14 +46,14 @@ class HttpProxy:
 
 
 def address(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
+    """`host:port`, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def open_tunnel(connected: socket.socket, host: str, port: int, proxy: HttpProxy) -> None:
-    """Ask the proxy at the socket's other end for a tunnel; afterwards the socket's next byte is the endpoint's.
+    """Ask the proxy at the socket's other end for a tunnel. Afterwards the socket's next byte is the endpoint's.
 
-    Raises ProxyError. There is no time limit: the caller's covers the whole way.
+    Raises ProxyError. It has no time limit of its own, since the caller's covers the whole way.
     """
     loop = asyncio.get_running_loop()
     to = address(host, port).encode("ascii")
@@ -64,14 +66,14 @@ async def open_tunnel(connected: socket.socket, host: str, port: int, proxy: Htt
     except ConnectionError as error:
         raise ProxyProtocolError(f"the HTTP proxy at {proxy.address} closed the connection during CONNECT") from error
     if status == 407:
-        wanted = "asks for a user and a password" if proxy.authorization is None else "refused the user or password"
+        wanted = "asks for a user and a password" if proxy.authorization is None else "refused the user or the password"
         raise ProxyAuthenticationError(f"the HTTP proxy at {proxy.address} {wanted} (407)")
     if not 200 <= status < 300:
         raise ProxyRefusedError(f"the HTTP proxy at {proxy.address} answered {status} to CONNECT")
 
 
 async def _read_status(connected: socket.socket, proxy: HttpProxy) -> int:
-    """Read the answer's head, and nothing beyond it."""
+    """Read the head of the answer to CONNECT. Returns its status. Raises ProxyProtocolError."""
     loop = asyncio.get_running_loop()
     head = b""
     while _HEAD_END not in head:
@@ -80,12 +82,12 @@ async def _read_status(connected: socket.socket, proxy: HttpProxy) -> int:
             raise ProxyProtocolError(f"the HTTP proxy at {proxy.address} closed the connection during CONNECT")
         head += data
         if not head.startswith(_BEGIN[: len(head)]) or len(head) > _MAX_HEAD_BYTES:
-            raise ProxyProtocolError(f"what answers at {proxy.address} is no HTTP proxy")
+            raise ProxyProtocolError(f"what answers at {proxy.address} isn't an HTTP proxy")
     match = _STATUS.match(head)
     if match is None:
-        raise ProxyProtocolError(f"what answers at {proxy.address} is no HTTP proxy")
+        raise ProxyProtocolError(f"what answers at {proxy.address} isn't an HTTP proxy")
     status = int(match.group(1))
-    # In TLS the client speaks first: bytes behind a success can't be the endpoint's. A refusal may have a body.
+    # In TLS the client speaks first, so bytes after a success can't be the endpoint's. A refusal may have a body.
     if 200 <= status < 300 and not head.endswith(_HEAD_END):
         raise ProxyProtocolError(f"the HTTP proxy at {proxy.address} sent bytes of its own into the tunnel")
     return status
