@@ -99,7 +99,7 @@ def test_columns_are_those_that_others_rely_on(tmp_path: Path) -> None:
 
 @needs_shared
 def test_columns_agree_with_the_specification() -> None:
-    """MEASURING.md lists the same columns in the same order."""
+    """The specification, where it is at hand, lists the same columns in the same order."""
     text = (SHARED / "MEASURING.md").read_text(encoding="utf-8").partition("## The `spans` view")[2]
     listed = next(block for block in re.findall(r"`([^`]+)`", text) if block.startswith("trace_id,"))
     assert re.sub(r"\s*\([^)]*\)", "", listed).replace("\n", " ").split(", ") == NAMES

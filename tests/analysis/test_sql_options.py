@@ -184,7 +184,7 @@ def test_percentiles_and_their_intervals(spans: Path) -> None:
             assert (found[0]["low"], found[0]["high"]) == ((expected.low, expected.high) if expected else (None, None))
             assert found[0]["value"] == pytest.approx(np.median(values))
             assert found[1] == pytest.approx(np.quantile(values, 0.95))
-            # A p99 needs 368 values for a two-sided interval (MEASURING.md).
+            # A p99 needs 368 values for a two-sided interval (docs/spans.md).
             assert (found[2]["high"] is not None) == (n >= 368)
         assert connection.execute("SELECT p_interval(NULL::DOUBLE, 0.5).value").fetchall() == [(None,)]
 

@@ -1,4 +1,4 @@
-"""DESIGN.md's figures of the proxy, beside what was measured."""
+"""The project's goals for the proxy, beside the figures that were measured."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple

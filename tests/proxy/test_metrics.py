@@ -81,7 +81,7 @@ def test_the_contracts_names_and_labels() -> None:
 
 
 def test_one_request() -> None:
-    """The figures of an ordinary chat, each as MEASURING.md has it."""
+    """The figures of an ordinary chat are those that docs/spans.md defines."""
     metrics = seen(Metrics("0.1.0"), record())
     assert value(metrics, "dyno_requests_started_total", endpoint="metis") == 1
     assert value(metrics, "dyno_requests_total", **OK) == 1
@@ -154,7 +154,7 @@ def test_chunks_are_not_tokens() -> None:
     ],
 )
 def test_tpot(changes: dict[str, Any], tpot: float | None) -> None:
-    """MEASURING.md's formula, and each case where it is unknown."""
+    """TPOT follows the formula in docs/spans.md, and is unknown in each case that stands there."""
     assert tpot_s(record(**changes)) == (None if tpot is None else pytest.approx(tpot))
 
 

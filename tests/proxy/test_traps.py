@@ -1,4 +1,4 @@
-"""Each trap of ENDPOINTS.md, played by a scripted upstream through the proxy: the row says what MEASURING.md names."""
+"""Real endpoints' answers that mislead a meter, played by a scripted upstream: the row has docs/proxy.md's outcome."""
 
 import asyncio
 import base64

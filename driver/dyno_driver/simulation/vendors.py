@@ -1,4 +1,4 @@
-"""Where each vendor's JSON departs from OpenAI's; the fields are those of ENDPOINTS.md. Pure."""
+"""Where each vendor's JSON departs from OpenAI's, field by field. Pure."""
 
 from .wire import Envelope, Json, Reply, Usage, Wire, error_kind
 
