@@ -1,6 +1,6 @@
-"""A request's target → the endpoint and the target there. Pure.
+"""Finds the endpoint that a request's target names, and the target there. Pure.
 
-`/{endpoint}/v1/X?q` goes to the endpoint's `url` + `/X?q`; the raw path is passed on untouched (`%2F` stays).
+`/{endpoint}/v1/X?q` goes to the endpoint's `url` + `/X?q`. The raw path is passed on unchanged: `%2F` stays `%2F`.
 """
 
 import re

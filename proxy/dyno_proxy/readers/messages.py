@@ -153,7 +153,7 @@ def _read_delta(delta: _Delta, content: Content) -> int:
 
 
 def _read_block(block: _Block, content: Content) -> int:
-    """Read a block. One that just opens is mostly empty but for a tool call's name; in an unstreamed body it is whole."""
+    """Read a block. In a stream it just opens: mostly it is empty but for a tool call's name. In a body it is whole."""
     kind = block.type
     if kind == "redacted_thinking" or (kind == "thinking" and block.signature and not block.thinking):
         content.reasoning_withheld = True
