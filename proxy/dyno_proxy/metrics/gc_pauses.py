@@ -14,9 +14,11 @@ class GcPauses:
         self._began_ns = 0
 
     def start(self) -> None:
+        """Measure every collection from now on."""
         gc.callbacks.append(self._collecting)
 
     def stop(self) -> None:
+        """Measure no more. Raises ValueError without a `start()` before."""
         gc.callbacks.remove(self._collecting)
 
     def _collecting(self, phase: str, _info: dict[str, int]) -> None:

@@ -120,10 +120,14 @@ class Metrics:
                 series.observed += 1  # last: `publish` takes this as the sign that there is something new
 
     def spans_written(self, count: int) -> None:
+        """So many more spans are in the span files."""
         self._families.spans_written.inc(count)
 
     def spans_dropped(self, reason: str, count: int) -> None:
-        """`reason` is one of telemetry's few. Where it begins with `otlp_`, the spans are still in the span files."""
+        """So many more spans were lost. `reason` is one of telemetry's few.
+
+        Where it begins with `otlp_`, the spans are in the span files all the same.
+        """
         self._families.spans_dropped.labels(reason).inc(count)
 
     def gc_paused(self, pause_ns: int) -> None:

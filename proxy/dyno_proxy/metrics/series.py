@@ -77,6 +77,7 @@ class Series:
         self._published = (-1, -1)
 
     def duration(self, outcome: str) -> Tally:
+        """The tally of the durations of requests with this outcome, in µs."""
         tally = self.durations.get(outcome)
         if tally is None:
             tally = self.durations[outcome] = Tally(_DURATION_US, _US)

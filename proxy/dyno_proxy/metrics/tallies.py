@@ -53,6 +53,7 @@ class Tally:
         self._child: TallyHistogram | None = None
 
     def observe(self, value: float, mark: Mark | None = None) -> None:
+        """Count a value, in the tally's own unit. `mark` becomes the exemplar of its bucket."""
         if value < 0:
             return  # a server's nonsense. OpenMetrics allows no negative sum: with one, the whole text is refused
         bucket = bisect_left(self._bounds, value)

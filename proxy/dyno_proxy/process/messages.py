@@ -100,6 +100,7 @@ class Link:
         return None if body is None else _ANSWER.decode(body)
 
     def close(self) -> None:
+        """Close this end. The other end then sees that this process is gone."""
         self._writer.close()
 
     async def _message(self) -> bytes | None:

@@ -34,6 +34,7 @@ class TimeLimits:
         self._look()
 
     def stop(self) -> None:
+        """Watch no more."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -42,6 +42,7 @@ class HttpProxy:
 
     @property
     def address(self) -> str:
+        """`host:port`, for messages: it holds no user and no password."""
         return address(self.host, self.port)
 
 
