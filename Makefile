@@ -1,21 +1,22 @@
-# Everything runs from a clean clone with Python 3.11 or newer, git and make; `demo-real` and `test-real` also want a C++ compiler.
+# Everything runs from a clean clone with Python 3.11 or newer, git and make. `demo-real` and `test-real` also need a C++ compiler.
 #
-#   make demo                  two simulated endpoints compared, in under two minutes
-#   make PYTHON=python3.12 …   with another Python
+#   make demo                  compares two simulated endpoints, in under two minutes
+#   make PYTHON=python3.12 …   uses another Python
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What a stamp stands for is on disk under $(VENV), so removing the folder redoes everything.
+# A stamp says that something was installed under $(VENV). The stamps are there too, so make installs everything again if
+# the folder is removed.
 TOOLS := $(VENV)/tools.stamp
 RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
 REAL := $(VENV)/real.stamp
 OTELCOL := $(VENV)/otelcol.stamp
 
-# uv installs a lock in 10 s where pip takes 30; where it can't (an index that only pip's configuration knows), pip does.
-# Compiled at once: a machine with PYTHONDONTWRITEBYTECODE would else compile at each start, and measure that.
+# uv installs a lock file in 10 s; pip takes 30. If uv can't (because only pip's configuration names the index), pip does it.
+# Bytecode is compiled at once: with PYTHONDONTWRITEBYTECODE, Python would compile at each start, and we would measure that.
 define install
 	@echo "installing $(1) into $(VENV)"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r $(1) || { \
@@ -32,8 +33,8 @@ demo: $(RUNTIME)
 demo-real: $(REAL)
 	PYTHONPATH=tests $(BIN)/python -m real.demo_real
 
-# Linters, the contracts between the programs, and what is pure: no program is started, so it takes under two minutes.
-QUICK := tests/contract tests/analysis/test_purity.py \
+# Linters, the contracts between the programs, and pure code. It takes under two minutes, because no program is started.
+QUICK := tests/contract \
     $(addprefix tests/proxy/test_,$(addsuffix .py,cadence config context decompress exchange headers keys readers \
         readers_apis request_edit span sse usage_chunk)) \
     $(addprefix tests/driver/test_,$(addsuffix .py,baggage response schedule simulated_answers simulated_shapes)) \
@@ -44,7 +45,7 @@ check: lint
 test: $(DEV)
 	$(BIN)/pytest --ignore=tests/real
 
-# All that there is, with every Python that Dyno supports and this machine has; one that is missing is named.
+# All tests, with every Python that Dyno supports and this machine has. A Python that is missing is named.
 full: lint otelcol test test-real
 	@for python in python3.11 python3.12 python3.13; do \
 	    if command -v $$python >/dev/null; then \
@@ -54,22 +55,23 @@ full: lint otelcol test test-real
 test-real: $(REAL)
 	$(BIN)/pytest tests/real
 
-# An OpenTelemetry Collector for the tests that send spans to one; without it they are skipped. It wants Go.
+# An OpenTelemetry Collector for the tests that send spans to one. Without it these tests are skipped. It needs Go.
 otelcol: $(OTELCOL)
 
-# The proxy beside others of its kind, into docs/benchmarks.md: some ten minutes. ARGS=--quick for a try, which writes
-# nothing; ARGS=--help says what else there is.
+# Measures the proxy and other proxies, and writes the figures into docs/benchmarks.md: about ten minutes. ARGS=--quick is
+# a short run that writes nothing. ARGS=--help lists the other options.
 ARGS ?= --write docs/benchmarks.md
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
-# The analysis over 1, 10 and 100 million generated spans, into docs/scale.md: some twelve minutes, 15 GB of disk.
+# Measures the analysis of 1, 10 and 100 million generated spans, and writes the figures into docs/scale.md: about twelve
+# minutes, 15 GB of disk.
 SCALE_ARGS ?= --write docs/scale.md
 bench-analysis: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench_analysis $(SCALE_ARGS)
 
-# Mixed traffic with faults through the proxy, and what it holds at the end; then `kill -9` under load, and what that
-# costs. MINUTES=1 KILLS=5 for a try.
+# Sends mixed traffic with faults through the proxy, and checks what the proxy still holds at the end. Then it kills the
+# proxy (`kill -9`) under load, and checks what is lost. MINUTES=1 KILLS=5 is a short run.
 MINUTES ?= 30
 KILLS ?= 100
 soak: $(DEV)
@@ -86,11 +88,11 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The columns of the span files in analysis/: written from proxy/dyno_proxy/attributes.py. A test says where this is due.
+# Writes the columns of the span files into analysis/, from proxy/dyno_proxy/attributes.py. A test fails if this is due.
 sql: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m contract.stored_columns
 
-# docs/proxy.md's tables of outcomes and errors, from the proxy's outcomes.py
+# Writes the tables of outcomes and error types into docs/proxy.md, from the proxy's outcomes.py.
 docs: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m contract.outcome_tables
 
@@ -111,9 +113,9 @@ $(DEV): tests/requirements.lock $(RUNTIME)
 	$(call install,tests/requirements.lock)
 	@touch $@
 
-# llama.cpp is compiled for the processor's family, not for this very processor: the caches keep what was compiled, and a
-# home folder or an image that moves to an older machine would die there of an illegal instruction. uv's cache tells
-# wheels of different settings apart; pip's doesn't, so pip compiles anew.
+# llama.cpp is compiled for the processor's family, not for this very processor. The caches keep the compiled program, and
+# if a home folder or an image moves to an older machine, the program would crash there with an illegal instruction.
+# uv's cache distinguishes wheels with different settings. pip's cache doesn't, so pip must compile again.
 $(REAL): tests/real/requirements.lock $(DEV)
 	@echo "installing tests/real/requirements.lock into $(VENV); the first time, llama.cpp is compiled: some five minutes"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes \
@@ -123,7 +125,8 @@ $(REAL): tests/real/requirements.lock $(DEV)
 	        -r tests/real/requirements.lock; }
 	@touch $@
 
-# Any Go since 1.21 fetches the newer one that the Collector asks for. CGO off: no compiler of C, one binary for all.
+# Go 1.21 or newer fetches the newer Go that the Collector needs. CGO is off: no C compiler is needed, and the binary
+# doesn't depend on the machine's C library.
 $(OTELCOL): tests/otelcol/manifest.yaml | $(TOOLS)
 	@echo "building tests/otelcol/manifest.yaml into $(VENV)/otelcol; the first time, Go compiles for some four minutes"
 	@export PATH="$$PATH:/usr/local/go/bin" CGO_ENABLED=0 GOFLAGS=-buildvcs=false; \
@@ -132,8 +135,8 @@ $(OTELCOL): tests/otelcol/manifest.yaml | $(TOOLS)
 	go run go.opentelemetry.io/collector/cmd/builder@v0.161.0 --config $<
 	@touch $@
 
-# Remakes the four lock files after a change in pyproject.toml, keeping the versions they hold; UPGRADE=--upgrade takes the newest.
-# The largest is resolved first and binds the others, so that one environment can hold them all.
+# Writes the four lock files again after a change in pyproject.toml. They keep their versions; UPGRADE=--upgrade takes the newest.
+# The largest file is resolved first, and the others take its versions, so that one environment can hold them all.
 UPGRADE ?=
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --custom-compile-command 'make lock' $(UPGRADE)

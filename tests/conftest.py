@@ -1,4 +1,4 @@
-"""Where `DYNO_NO_SKIP` is set (CI sets it), a skipped test is a failed one: nothing may be left out there unseen."""
+"""If `DYNO_NO_SKIP` is set (CI sets it), a skipped test fails, so that CI leaves no test out unnoticed."""
 
 import os
 import signal
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-# A shell's background job has Ctrl-C ignored, under nohup hang-ups too, and programs inherit that: those that the tests
-# start, and signal, shall find the signals as a terminal's programs do.
+# A shell's background job ignores SIGINT, and under nohup also SIGHUP. The programs that it starts inherit this. The
+# tests send these signals to programs that they start, so the default handlers are restored here.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
 
-# What fails soonest comes first: rules and pure functions, then programs one by one, and all of them together last.
+# The tests that fail soonest come first: rules and pure functions. Then come single programs, then all together.
 ORDER = ("contract", "driver", "proxy", "collect", "analysis", "e2e", "real")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Folders in their order; within one, files and tests as they were."""
+    """Sort the tests by folder, as ORDER says. Within a folder, their order stays."""
     folder = Path(__file__).parent
     places = {name: place for place, name in enumerate(ORDER)}
     items.sort(key=lambda item: places.get(item.path.relative_to(folder).parts[0], len(ORDER)))
@@ -28,7 +28,7 @@ NO_SKIP = bool(os.environ.get("DYNO_NO_SKIP"))
 
 
 def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Turn a skip into a failure; an expected failure (`xfail`) stays what it is."""
+    """Turn a skip into a failure. An expected failure (`xfail`) isn't changed."""
     if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"

@@ -1,4 +1,4 @@
-"""Tables, statistics and SQL over span files; depends on neither the proxy nor the driver."""
+"""Tables, statistics and SQL over span files. This package depends on neither the proxy nor the driver."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 def connect(spans: str | Path = "spans") -> "duckdb.DuckDBPyConnection":
     """A DuckDB in memory for a notebook, with `spans` and the other views of docs/sql.md over the folder's files.
 
-    The files are listed once: connect again to see later ones. Nothing writes to them; the connection is yours
-    otherwise. Raises dyno_analysis.errors.InputError for a folder that isn't there.
+    The files are listed once: connect again to see later ones. Dyno's views only read them; you may do anything else
+    with the connection. Raises dyno_analysis.errors.InputError if the folder doesn't exist or can't be read.
     """
-    # DuckDB loads only when it is asked for.
+    # Imported here, so that `import dyno_analysis` doesn't load DuckDB.
     from .spans.views import connect_views, list_files
 
     folder = Path(spans)

@@ -1,4 +1,4 @@
-"""An argument parser whose complaints are one line."""
+"""The argument parser that this package's commands use, and the option --spans."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ DEFAULT_SPANS: Final = "spans"
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's own, with errors as every command of Dyno prints them: one line on stderr, exit code 2."""
+    """argparse's parser, but an error is one line on stderr without the usage text; exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {' '.join(message.split())}; see '{self.prog} --help'", file=sys.stderr)
@@ -16,6 +16,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def spans_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option --spans DIR."""
     parser.add_argument(
         "--spans", metavar="DIR", default=DEFAULT_SPANS, help="folder of the span files (default: spans)"
     )

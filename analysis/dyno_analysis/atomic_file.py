@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import os
 import secrets
@@ -7,21 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-# In temporary files' names, so that no two processes take the same one: several containers may share a folder, and the
-# first process of each has number 1.
+# A part of temporary files' names, so that no two processes use the same name. The process id alone isn't enough:
+# several containers may share a folder, and the first process of each has number 1.
 OURS: Final = f"{os.getpid()}_{secrets.token_hex(4)}"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes `path`'s place when the block ends, synced to disk; if the block fails, nothing changes."""
+    """A file that replaces `path` when the block ends, synced to disk. If the block fails, nothing changes."""
     with replacing_path(path) as temporary, temporary.open("wb") as file:
         yield file
 
 
 @contextmanager
 def replacing_path(path: Path) -> Iterator[Path]:
-    """The same for what writes a file by its name, as DuckDB does."""
+    """As `replacing`, but it gives a path, for a writer such as DuckDB that opens the file itself."""
     temporary = path.with_name(f".{path.name}.{OURS}.tmp")
     try:
         yield temporary

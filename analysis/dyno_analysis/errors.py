@@ -1,9 +1,9 @@
-"""What a command refuses: wrong input, said in one line."""
+"""The error for wrong input: a command prints its message as one line."""
 
 
 class InputError(Exception):
-    """Wrong input or wrong use; the message names what is wrong and how to mend it, on one line."""
+    """Wrong input or wrong use: exit code 2. The message, one line, says what is wrong and how to correct it."""
 
     def __init__(self, message: str) -> None:
-        # Messages of the system and of DuckDB may span lines; a command's complaint is one line.
+        # The system's and DuckDB's messages may have several lines; a command prints one.
         super().__init__(" ".join(message.split()))

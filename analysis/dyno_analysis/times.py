@@ -10,14 +10,14 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def unix_us(text: str, now: datetime, flag: str) -> int:
-    """Microseconds since 1970; a time without a zone is UTC. InputError names the flag."""
+    """Microseconds since 1970; a time without a zone is UTC. InputError, which names `flag`, if it is no time."""
     if ago := _AGO.fullmatch(text):
         moment = now - timedelta(**{_UNITS[ago.group(2)]: float(ago.group(1))})
     else:
         try:
             moment = parse(text)
         except ValueError as error:
-            raise InputError(f"{flag} '{text}' is no time; write 15m, 2h, 3d or 2026-11-23T21:59:00Z") from error
+            raise InputError(f"{flag} '{text}' must be a time, as 15m, 2h, 3d or 2026-11-23T21:59:00Z") from error
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 

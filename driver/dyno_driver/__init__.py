@@ -1,1 +1,1 @@
-"""Load: prompts replayed through the proxy, and the simulated endpoints."""
+"""The driver: it replays prompts through the proxy, and it simulates endpoints."""

@@ -1,4 +1,4 @@
-"""What the commands of this package ask on the command line, and the shape of their errors: one line each."""
+"""The command-line options that this package's commands share. An error in them is printed as one line."""
 
 import argparse
 import math
@@ -14,7 +14,7 @@ DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Its errors are one line."""
+    """argparse's parser, but an error is one line on stderr without the usage text; exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}; see '{self.prog} --help'", file=sys.stderr)
@@ -23,7 +23,11 @@ class ArgumentParser(argparse.ArgumentParser):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to ask, of whom, in which order. `seed` draws the order; `sampling_seed` is sent to the endpoints."""
+    """The values of the options that `dyno drive` and `dyno compare` share.
+
+    `seed` draws the order of the requests; `sampling_seed` is sent to the endpoints. `endpoints` None: all of the
+    proxy's. `seed` None: one is drawn. None for `temperature`, `max_tokens` or `sampling_seed`: it isn't sent.
+    """
 
     prompts: str
     count: int
@@ -57,10 +61,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--endpoints", type=_names, metavar="A,B", help="names in the proxy's configuration (default: all of them)"
     )
     what.add_argument(
-        "--temperature", type=_temperature, default=0.0, metavar="T", help="0 unless given; 'none': not sent"
+        "--temperature", type=_temperature, default=0.0, metavar="T", help="(default: 0; 'none': it isn't sent)"
     )
     what.add_argument(
-        "--max-tokens", type=_max_tokens, default=512, metavar="N", help="512 unless given; 'none': not sent"
+        "--max-tokens", type=_max_tokens, default=512, metavar="N", help="(default: 512; 'none': it isn't sent)"
     )
     what.add_argument("--sampling-seed", type=int, metavar="N", help="sent as the request's 'seed' (default: not sent)")
     what.add_argument(
@@ -78,12 +82,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=_natural_int,
         default=1,
         metavar="N",
-        help="flagged requests to each endpoint first (default: 1)",
+        help="requests to each endpoint before the measured ones, flagged as warm-up (default: 1)",
     )
     how.add_argument(
-        "--order", choices=ORDERS, default="alternate", help="who goes first within a pair (default: alternate)"
+        "--order",
+        choices=ORDERS,
+        default="alternate",
+        help="how the endpoint is chosen that goes first within a pair (default: alternate)",
     )
-    how.add_argument("--seed", type=int, metavar="N", help="of --order random (default: drawn, and recorded)")
+    how.add_argument("--seed", type=int, metavar="N", help="seed of --order random (default: drawn, and recorded)")
     how.add_argument(
         "--timeout",
         type=_seconds,
@@ -94,6 +101,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_options(parsed: argparse.Namespace) -> RunOptions:
+    """The options that `add_run_options` added, as typed values."""
     return RunOptions(
         prompts=parsed.prompts,
         count=parsed.count,
@@ -112,12 +120,17 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
 
 
 def proxy_url(text: str) -> str:
-    """An http(s) URL without a trailing slash. Credentials in it would end up in run.json, so they are refused."""
+    """An http(s) URL, returned without a trailing slash.
+
+    ArgumentTypeError for anything else, and for a URL with credentials: they would end up in run.json.
+    """
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"'{text}' is no URL of a proxy, such as {DEFAULT_PROXY}")
+        raise argparse.ArgumentTypeError(f"'{text}' must be the proxy's http or https URL, such as {DEFAULT_PROXY}")
     if parts.username is not None or parts.password is not None:
-        raise argparse.ArgumentTypeError("a URL with a user or password; put the proxy's key into DYNO_API_KEY")
+        raise argparse.ArgumentTypeError(
+            "the URL must not contain a user or password; put the proxy's key into DYNO_API_KEY"
+        )
     return text.rstrip("/")
 
 
@@ -127,7 +140,7 @@ def _names(text: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(f"'{text}' has an empty name; write NAME,NAME")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise argparse.ArgumentTypeError(f"'{twice[0]}' stands twice")
+        raise argparse.ArgumentTypeError(f"'{twice[0]}' is given twice; name each endpoint once")
     return names
 
 
@@ -137,7 +150,7 @@ def _integer(text: str, least: int) -> int:
     except ValueError:
         number = least - 1
     if number < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, {least} or more")
     return number
 
 
@@ -154,7 +167,7 @@ def _max_tokens(text: str) -> int | None:
 
 
 def _temperature(text: str) -> float | None:
-    return None if text == "none" else _number(text, 0.0, "a temperature of 0 or more, or 'none'")
+    return None if text == "none" else _number(text, 0.0, "a number, 0 or more, or 'none'")
 
 
 def _seconds(text: str) -> float:
@@ -167,5 +180,5 @@ def _number(text: str, least: float, what: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or number < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+        raise argparse.ArgumentTypeError(f"'{text}' must be {what}")
     return number

@@ -1,7 +1,7 @@
 """The W3C headers that tell the proxy which request of which run this is. Pure.
 
-W3C Trace Context (level 1) and W3C Baggage. The keys are the names of the span's attributes, in one place of the
-proxy's; `tests/contract/` holds the two together.
+They follow W3C Trace Context (level 1) and W3C Baggage. The baggage keys equal the proxy's attribute names;
+`tests/contract/` checks that they do.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ PROMPT_ID: Final = "dyno.prompt.id"
 REPEAT: Final = "dyno.repeat"
 WARMUP: Final = "dyno.warmup"
 
-# W3C Baggage, `baggage-octet`: printable ASCII without space, quotes, comma, semicolon, backslash; and the percent
-# sign, which opens an escape.
+# The punctuation that needs no escape: W3C Baggage's `baggage-octet` (printable ASCII without space, double quote,
+# comma, semicolon and backslash), less the percent sign, which opens an escape.
 _PLAIN: Final = "!#$&'()*+-./:<=>?@[]^_`{|}~"
 
 
@@ -34,5 +34,5 @@ def headers(run_id: str, workload: str, turn: Turn, trace_id: str, span_id: str)
 
 
 def encode(members: Mapping[str, str]) -> str:
-    """The value of a `baggage` header. Values may be any text; keys must be tokens already, as ours are."""
+    """The value of a `baggage` header. A value may be any text. A key isn't escaped, so it must be an HTTP token."""
     return ",".join(f"{key}={quote(value, safe=_PLAIN)}" for key, value in members.items())

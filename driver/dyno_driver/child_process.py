@@ -1,4 +1,4 @@
-"""Dyno's other programs as child processes: started, known to be ready, ended."""
+"""Dyno's other programs as child processes: start one, wait until it is ready, stop it."""
 
 import asyncio
 import os
@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Self, cast
 
 READY_TIMEOUT_S: Final = 30.0
-# The proxy drains and writes its spans first.
+# This long, because the proxy drains its connections and writes its spans before it ends.
 STOP_TIMEOUT_S: Final = 20.0
 
-# -P: not the working folder first on the import path, where a user's own dyno.py may lie.
+# -P keeps the working folder off the import path: a user's own dyno.py may lie there.
 DYNO: Final = (sys.executable, "-P", "-m", "dyno")
 
 
 class ChildError(Exception):
-    """A child that didn't come up. `spoke`: it ended with exit code 2, so its one line on stderr has said why."""
+    """A child didn't become ready. `spoke`: it ended with exit code 2, so its own line on stderr has said why."""
 
     def __init__(self, message: str, *, spoke: bool = False) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class ChildError(Exception):
 
 
 class Child:
-    """One running `dyno COMMAND`. Its stderr is ours, so its messages reach the person."""
+    """One running `dyno COMMAND`. It inherits our stderr, so the user sees its messages."""
 
     def __init__(self, command: str, process: asyncio.subprocess.Process, output: asyncio.StreamReader) -> None:
         self._command, self._process, self._output = command, process, output
@@ -32,6 +32,7 @@ class Child:
 
     @classmethod
     async def start(cls, command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Self:
+        """Start `dyno COMMAND ARGUMENTS…`. The caller waits for `ready`, and calls `stop` in any case."""
         process = await asyncio.create_subprocess_exec(
             *DYNO,
             command,
@@ -39,17 +40,21 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             env=dict(environment),
-            # A terminal's Ctrl-C goes to all of a session: the proxy must outlive the request that is being stopped.
+            # A terminal sends Ctrl-C to every process of its foreground group. The child gets a session of its own,
+            # since the proxy must outlive the request that Ctrl-C stops.
             start_new_session=True,
         )
-        return cls(command, process, cast(asyncio.StreamReader, process.stdout))  # there, since a pipe was asked for
+        return cls(command, process, cast(asyncio.StreamReader, process.stdout))  # not None, since stdout is a pipe
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     async def ready(self, line: re.Pattern[str], count: int = 1) -> list[re.Match[str]]:
-        """The first `count` lines of its output that match `line`. Raises ChildError where they don't come."""
+        """The first `count` lines on its stdout that match `line`.
+
+        Raises ChildError where the child ends first, or hasn't written them within READY_TIMEOUT_S.
+        """
         found: list[re.Match[str]] = []
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
@@ -68,7 +73,7 @@ class Child:
         return found
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL for one that doesn't heed it. Returns when it has ended."""
+        """Send SIGTERM, then SIGKILL if it still runs after STOP_TIMEOUT_S. Returns when it has ended."""
         if self._process.returncode is None:
             self._process.terminate()
         if self._drain is None:
@@ -83,6 +88,6 @@ class Child:
         await self._drain
 
     async def _read_on(self) -> None:
-        """A full pipe would block the child."""
+        """Read the rest of the child's output and drop it: a full pipe would block the child."""
         while await self._output.read(65536):
             pass

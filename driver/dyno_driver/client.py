@@ -1,4 +1,4 @@
-"""The client: asks the proxy which endpoints it has, sends one request at a time, reads the answer."""
+"""The client: it asks the proxy which endpoints it has, sends one request at a time and reads the answer."""
 
 import asyncio
 import difflib
@@ -40,7 +40,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What every endpoint is asked alike. None: not sent, so the endpoint's own default holds."""
+    """The parameters that every endpoint is asked with. None: not sent, so the endpoint's own default holds."""
 
     temperature: float | None
     max_tokens: int | None
@@ -51,7 +51,7 @@ class Parameters:
 
 @dataclass(slots=True)
 class Answer:
-    """One request's outcome as the client saw it, by its own monotonic clock (seconds; `sent_at_us`: Unix µs)."""
+    """What the client saw of one request. Durations are seconds of its monotonic clock; `sent_at_us` is in Unix µs."""
 
     trace_id: str
     turn: Turn
@@ -63,22 +63,22 @@ class Answer:
     status: int | None = None
     ttft_s: float | None = None  # None: not streamed, or no output came
     latency_s: float | None = None
-    simulated: bool | None = None  # None: no answer to tell by
+    simulated: bool | None = None  # None: unknown, since no answer came that shows it
 
 
 class ProxyClient:
-    """A session with one proxy. `api_key` is the proxy's own, where it demands one."""
+    """A session with one proxy. `api_key` is the proxy's own key; None if it asks for none."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url
-        # Compression would hold chunks back at some servers, and what is measured is their arrival.
+        # Some servers hold chunks back to compress them, and the arrival of chunks is what is measured.
         self._headers = {"Accept-Encoding": "identity"}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            # What lies between driver and proxy would be measured too, so the environment's proxies are not asked.
+            # A proxy named in the environment (HTTP_PROXY) isn't used: its time would be measured too.
             trust_env=False,
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -92,7 +92,7 @@ class ProxyClient:
         await self._session.close()
 
     async def endpoints(self) -> tuple[list[Endpoint], str]:
-        """The proxy's endpoints in its order, and its version. Raises WrongUseError where no proxy answers."""
+        """The proxy's endpoints in its order, and its version. Raises WrongUseError if no Dyno proxy answers."""
         try:
             document = await self._get("/endpoints")
             listed = [_endpoint(entry) for entry in document["endpoints"]]
@@ -103,12 +103,15 @@ class ProxyClient:
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WrongUseError(
-                f"{self.url} answers, but not as Dyno's proxy does: /endpoints: {_why(error)}; mend --proxy, "
-                "or DYNO_API_KEY where it asks for a key"
+                f"{self.url} answers, but isn't a Dyno proxy that lets us in: /endpoints: {_why(error)}; "
+                "correct --proxy, or set DYNO_API_KEY if it asks for a key"
             ) from error
 
     async def with_model(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint with the model to ask it for; where none is configured, the only one that it offers itself."""
+        """The endpoint with its model set: the configured one, otherwise the only one that its /v1/models lists.
+
+        Raises WrongUseError where no model is configured and /v1/models doesn't list exactly one.
+        """
         if endpoint.model is not None:
             return endpoint
         mend = f"set 'model' in [endpoints.{endpoint.name}] of dyno.toml"
@@ -117,19 +120,22 @@ class ProxyClient:
             models = [str(entry["id"]) for entry in document["data"]]
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
             raise WrongUseError(
-                f"endpoint '{endpoint.name}' has no model, and its /v1/models doesn't tell one ({_why(error)}); {mend}"
+                f"endpoint '{endpoint.name}' has no model configured, and its /v1/models names none "
+                f"({_why(error)}); {mend}"
             ) from error
         if len(models) != 1:
             offered = ", ".join(models[:5]) or "none"
-            raise WrongUseError(f"endpoint '{endpoint.name}' has no model, and offers {offered}; {mend}")
+            raise WrongUseError(
+                f"endpoint '{endpoint.name}' has no model configured, and its /v1/models lists {offered}; {mend}"
+            )
         return replace(endpoint, model=models[0])
 
     async def ask(
         self, turn: Turn, endpoint: Endpoint, prompt: str, parameters: Parameters, run_id: str, workload: str
     ) -> Answer:
-        """One chat completion; whatever goes wrong with it is in the answer's `error`.
+        """Send one chat completion and read its answer. A failure of the request is in the answer's `error`.
 
-        Raises ProxyGoneError where the proxy itself can't be reached.
+        Raises ProxyGoneError if the proxy itself can't be reached.
         """
         trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
         headers = baggage.headers(run_id, workload, turn, trace_id, span_id) | {"Content-Type": "application/json"}
@@ -146,7 +152,7 @@ class ProxyClient:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ProxyGoneError(f"the proxy at {self.url} is gone: {_why(error)}") from error
         except TimeoutError:
-            answer.error = f"no whole answer within {parameters.timeout_s:g} s"
+            answer.error = f"no complete answer within {parameters.timeout_s:g} s"
         except (aiohttp.ClientError, OSError) as error:
             answer.error = reading.error or f"broke off: {_why(error)}"
         answer.latency_s = (time.monotonic_ns() - start_ns) / 1e9
@@ -164,7 +170,7 @@ class ProxyClient:
 
 
 def request_body(model: str | None, prompt: str, parameters: Parameters) -> dict[str, Any]:
-    """A chat completion's body: the same for every endpoint but for the model's name."""
+    """A chat completion's body. Only the model's name differs from endpoint to endpoint."""
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": prompt}]}
     if parameters.temperature is not None:
         body["temperature"] = parameters.temperature
@@ -174,13 +180,13 @@ def request_body(model: str | None, prompt: str, parameters: Parameters) -> dict
         body["seed"] = parameters.seed
     body["stream"] = parameters.stream
     if parameters.stream:
-        # Without it most servers don't count a stream's tokens, and chunks would have to stand in for them.
+        # Without this option most servers don't count a stream's tokens, and we would have to count chunks instead.
         body["stream_options"] = {"include_usage": True}
     return body
 
 
 def select(endpoints: Sequence[Endpoint], names: Sequence[str] | None) -> list[Endpoint]:
-    """The named endpoints in the order of `names`, all for None. Raises WrongUseError for a name not among them."""
+    """The named endpoints in the order of `names`; all of them if that is None. WrongUseError for an unknown name."""
     by_name = {endpoint.name: endpoint for endpoint in endpoints}
     if not by_name:
         raise WrongUseError("the proxy has no endpoints; configure one as [endpoints.NAME] in dyno.toml")
@@ -188,7 +194,7 @@ def select(endpoints: Sequence[Endpoint], names: Sequence[str] | None) -> list[E
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
-            raise WrongUseError(f"--endpoints: no endpoint '{name}'; {hint}configured: {', '.join(by_name)}")
+            raise WrongUseError(f"--endpoints: no endpoint '{name}'; {hint}configured endpoints: {', '.join(by_name)}")
     return [by_name[name] for name in names or by_name]
 
 
@@ -212,7 +218,7 @@ def _error_in(body: bytes) -> str:
 
 
 def _why(error: BaseException) -> str:
-    """An exception in a few words; one without any (a TimeoutError, say) by its type's name."""
+    """The exception's message as one line, or its type's name if it has none (a TimeoutError, say)."""
     if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return one_line(str(error)) or type(error).__name__
@@ -230,7 +236,7 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Readi
         now_ns = time.monotonic_ns()
         read_bytes += len(data)
         if read_bytes > LARGEST_BODY_BYTES:
-            answer.error = f"an answer of over {LARGEST_BODY_BYTES // 2**20} MiB, not read further"
+            answer.error = f"the answer is over {LARGEST_BODY_BYTES // 2**20} MiB; the rest was not read"
             response.close()
             return
         if not streamed:

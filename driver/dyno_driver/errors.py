@@ -1,8 +1,8 @@
-"""What ends a command: each message is one line for the person at the terminal."""
+"""The errors that end a command. Each message is one line for the user at the terminal."""
 
 
 class WrongUseError(Exception):
-    """Input that the caller must mend: exit code 2. The message says what is wrong and the mend."""
+    """The user's input is wrong: exit code 2. The message says what is wrong and how to correct it."""
 
 
 class ProxyGoneError(Exception):
@@ -10,6 +10,9 @@ class ProxyGoneError(Exception):
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """`text` with all white space as single spaces, cut to `limit` characters: other programs' messages run long."""
+    """`text` with each run of white space as one space, cut to `limit` characters.
+
+    For other programs' messages, which may be long and have several lines.
+    """
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""How far the run is: a bar on a terminal, one line a request elsewhere. Both on stderr: stdout is for results."""
+"""A run's progress: a bar on a terminal, elsewhere one line per request. Both go to stderr; stdout is for results."""
 
 from types import TracebackType
 from typing import Protocol, Self, TextIO
@@ -8,6 +8,8 @@ from .schedule import Turn
 
 
 class Progress(Protocol):
+    """A context manager that is told of each request as it is sent, and again as its answer has ended."""
+
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -17,11 +19,12 @@ class Progress(Protocol):
 
 
 def progress_on(stream: TextIO, total: int) -> Progress:
+    """The progress of `total` requests: a bar if `stream` is a terminal, lines on it if not."""
     return Bar(total) if stream.isatty() else Lines(stream, total)
 
 
 class Lines:
-    """`[3/22] sophia quantum-mechanics-1: 1.621 s`"""
+    """One line per answer: `[3/22] sophia quantum-mechanics-1: 1.621 s`"""
 
     def __init__(self, stream: TextIO, total: int) -> None:
         self._stream, self._total, self._done = stream, total, 0
@@ -48,7 +51,7 @@ class Lines:
 
 
 class Bar:
-    """Endpoint, done of total, the last latency, failures so far."""
+    """A bar that shows the endpoint, how many of the requests are done, the last latency, the failures so far."""
 
     def __init__(self, total: int) -> None:
         from rich.console import Console

@@ -1,6 +1,6 @@
-"""What a chat completion says, streamed or whole: the client's own reading. Pure: bytes in, a `Reading` filled.
+"""The client's reading of a chat completion, streamed or whole. Pure: it takes bytes and fills a `Reading`.
 
-The proxy reads the same bytes for its figures; the driver keeps the text, which the proxy doesn't.
+The proxy reads the same bytes for its figures but doesn't keep the text. The driver keeps it.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .errors import one_line
 
-# ALCF's gateway to Metis dresses an error as an answer: this id, or a text that opens like this.
+# ALCF's gateway to Metis sends some errors as an answer: with this id, or with a text that begins like this.
 _GATEWAY_ERROR_ID: Final = "chatcmpl-api-error"
 _GATEWAY_ERROR_TEXT: Final = "\n\n[ERROR]"
 
@@ -18,7 +18,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 class EventSplitter:
-    """Server-sent events (WHATWG): bytes in any split, out comes the data of each event that is whole."""
+    """Splits a stream of server-sent events (WHATWG). The bytes may be cut anywhere."""
 
     def __init__(self) -> None:
         self._held: list[bytes] = [b""]  # reads since the last line's end
@@ -26,13 +26,14 @@ class EventSplitter:
         self._at_start = True
 
     def feed(self, read: bytes) -> list[bytes]:
+        """Take the next bytes; returns the data of each SSE event that they complete."""
         events: list[bytes] = []
-        # A long line comes in many reads: they are joined once, when its end has come.
+        # A long line may come in many reads. They are joined only once, when the line's end has come.
         whole = b"\n" in read or b"\r" in read or self._held[-1].endswith(b"\r")
         self._held.append(read)
         if whole:
             text = b"".join(self._held)
-            # A carriage return at the very end may be half of a line's end: it waits for the next read.
+            # A carriage return at the very end may be the first half of CR LF, so it waits for the next read.
             waiting = b"\r" if text.endswith(b"\r") else b""
             *lines, rest = _LINE_END.split(text.removesuffix(waiting))
             self._held = [rest + waiting]
@@ -54,7 +55,7 @@ class EventSplitter:
 
 
 class Reading:
-    """One answer: `text`, `reasoning`, `finish_reason`, `error` (one line; None where nothing was wrong)."""
+    """What one answer says: `text`, `reasoning`, `finish_reason`, `error` (one line; None if nothing was wrong)."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -68,15 +69,18 @@ class Reading:
 
     @property
     def reasoning(self) -> str | None:
-        """None where the endpoint sent none, which isn't an empty one."""
+        """None if the endpoint sent no reasoning; an empty text would say that it sent an empty one."""
         return "".join(self._reasoning) if self._reasoning else None
 
     def event(self, data: bytes) -> bool:
-        """One SSE event's data; returns whether it carried output: content, reasoning, or a tool call."""
+        """Take one SSE event's data. Returns whether it had output: content, reasoning, or a tool call."""
         return data.strip() != b"[DONE]" and self.document(data)
 
     def document(self, data: bytes) -> bool:
-        """A chunk of a stream, or a whole body: their top levels share their names."""
+        """Take a chunk of a stream, or a whole body; both have the same names at the top level.
+
+        Returns whether it had output.
+        """
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):
@@ -98,7 +102,7 @@ class Reading:
         return output
 
     def ended(self) -> None:
-        """The body's last byte is read; an answer without its API's own end broke off."""
+        """Call this after the body's last byte. An answer that has no finish_reason by then broke off."""
         if self.finish_reason is None:
             self._wrong("broke off: no finish_reason")
 
@@ -109,7 +113,7 @@ class Reading:
         if not isinstance(message, dict):
             return False
         content = _content(message.get("content")) or _content(message.get("refusal"))
-        # vLLM has had both names, some servers send both: the same text, so never joined.
+        # vLLM has used both names, and some servers send the same text under both. So only one of them is taken.
         reasoning = _content(message.get("reasoning")) or _content(message.get("reasoning_content"))
         if content:
             self._text.append(content)
@@ -124,7 +128,7 @@ class Reading:
 
 
 def error_text(document: Any) -> str:
-    """The message in any of the error shapes: OpenAI's, SambaNova's flat one, vLLM's, the gateway's `detail`."""
+    """An error body's message, in any known shape: OpenAI's, SambaNova's flat one, vLLM's, the gateway's `detail`."""
     if not isinstance(document, dict):
         return str(document)
     error = document.get("error")
@@ -135,14 +139,14 @@ def error_text(document: Any) -> str:
 
 
 def _content(value: Any) -> str:
-    """Text, or a list of parts of which the texts count."""
+    """A text as it is, or the joined texts of a list of parts; empty for anything else."""
     if isinstance(value, list):
         return "".join(str(part["text"]) for part in value if isinstance(part, dict) and part.get("text"))
     return value if isinstance(value, str) else ""
 
 
 def _calls(message: dict[str, Any]) -> bool:
-    """A tool call's name or arguments came; an announcement with neither is no output."""
+    """Whether a tool call's name or arguments came. A tool call with neither doesn't count as output."""
     calls = message.get("tool_calls")
     functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     functions.append(message.get("function_call"))

@@ -1,4 +1,4 @@
-"""One run: the endpoints, the schedule, request after request, and the record of it all."""
+"""One run: it finds the endpoints, makes the schedule, sends request after request, and records everything."""
 
 import asyncio
 import secrets
@@ -20,7 +20,7 @@ from .stopping import StoppedError, unless
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What was measured. `stopped_by` says what ended the run before its time, None if nothing did."""
+    """What was measured. `stopped_by` says what ended the run early; None if nothing did."""
 
     run_id: str
     folder: Path
@@ -32,7 +32,7 @@ class RunResult:
 
     @property
     def measured(self) -> list[Answer]:
-        """The answers that count: not the warm-up's."""
+        """The answers that count, which those of warm-up requests don't."""
         return [answer for answer in self.answers if not answer.turn.warmup]
 
     @property
@@ -50,9 +50,9 @@ async def run(
     command: Sequence[str],
     stop: asyncio.Event,
 ) -> RunResult:
-    """Ask all of it through the proxy; ends early when `stop` is set, keeping what was measured.
+    """Send every prompt through the proxy. The run ends early when `stop` is set, and keeps what was measured.
 
-    Raises WrongUseError before the first request where it can't begin, StoppedError where `stop` came before it.
+    Raises WrongUseError if the run can't begin, and StoppedError if `stop` was set before the first request.
     """
     async with ProxyClient(proxy_url, api_key) as client:
         offered, proxy_version = await unless(stop, client.endpoints())
@@ -104,7 +104,7 @@ async def _ask_all(
     answers: list[Answer],
     stop: asyncio.Event,
 ) -> str | None:
-    """Each turn's answer into `answers`; returns what stopped it before the last, None if nothing did."""
+    """Put each turn's answer into `answers`. Returns what stopped the run before its last turn; None if nothing did."""
     by_name = {endpoint.name: endpoint for endpoint in endpoints}
     texts = {prompt.prompt_id: prompt.prompt for prompt in (WARMUP, *prompt_set.prompts)}
     parameters = Parameters(
@@ -128,13 +128,13 @@ async def _ask_all(
 
 
 def _simulated(endpoints: Sequence[Endpoint], answers: Sequence[Answer]) -> dict[str, bool | None]:
-    """One simulated answer makes its endpoint simulated; None where no answer tells."""
+    """Whether each endpoint is simulated: one simulated answer is enough. None if no answer tells."""
     told = {endpoint.name: [a.simulated for a in answers if a.turn.endpoint == endpoint.name] for endpoint in endpoints}
     return {name: any(said) if any(one is not None for one in said) else None for name, said in told.items()}
 
 
 def summary(result: RunResult) -> list[str]:
-    """What a person should know before the tables, a line each."""
+    """The lines that a person should read before the tables."""
     lines = []
     if result.stopped_by is not None:
         asked = f"{len(result.answers)} of {result.planned} requests"

@@ -1,6 +1,6 @@
 """A run's own files, `SPANS/runs/RUN_ID/`: run.json, prompts.parquet, answers.parquet.
 
-Each is written whole under another name and moved into place, so nobody ever reads half a file.
+Each file is written under another name and then renamed, so nobody ever reads half a file.
 """
 
 import json
@@ -44,13 +44,13 @@ ANSWER_COLUMNS: Final = {
 
 
 def new_folder(spans: Path, now: datetime) -> Path:
-    """A folder of its own for a run that starts `now`, named by the run's id. Raises WrongUseError if it can't be."""
+    """Make the folder of a run that starts `now`. Its name is the run's id. Raises WrongUseError if that fails."""
     while True:
         folder = spans / "runs" / f"{now.astimezone(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            # Another run drew the same id in the same second. A file in the folder's way says so as well, and stays.
+            # Another run drew the same id in the same second, or a file is in the way. The file stays.
             if not folder.is_dir():
                 raise _unwritable(spans, "a file is in the way") from None
         except OSError as error:
@@ -60,10 +60,12 @@ def new_folder(spans: Path, now: datetime) -> Path:
 
 
 def write_run(folder: Path, record: RunJson) -> None:
+    """Write run.json."""
     _replace(folder / "run.json", (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode())
 
 
 def write_prompts(folder: Path, prompts: Sequence[Prompt]) -> None:
+    """Write prompts.parquet."""
     rows = [
         {
             "prompt_id": prompt.prompt_id,
@@ -80,6 +82,7 @@ def write_prompts(folder: Path, prompts: Sequence[Prompt]) -> None:
 
 
 def write_answers(folder: Path, answers: Sequence[Answer]) -> None:
+    """Write answers.parquet, a row for each answer, warm-ups included."""
     rows = [
         {
             "trace_id": answer.trace_id,
@@ -102,7 +105,7 @@ def write_answers(folder: Path, answers: Sequence[Answer]) -> None:
 
 
 def _storable(text: str | None) -> str | None:
-    """JSON can spell lone surrogates, UTF-8 can't: an endpoint's slip must not cost the file."""
+    """The text without lone surrogates. JSON can express them and UTF-8 can't, and one must not cost the whole file."""
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 

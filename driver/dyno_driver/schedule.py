@@ -1,4 +1,4 @@
-"""Workloads: which request follows which. Pure: no clock, no I/O; the same arguments give the same schedule."""
+"""Workloads: the order in which requests are sent. Pure: the same arguments give the same schedule."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, get_args
 Order = Literal["alternate", "random"]
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 
-# A warm-up asks something of its own: one of the measured prompts would find its prefix in the endpoint's cache.
+# A warm-up has a prompt of its own. A measured prompt would later find its prefix in the endpoint's cache.
 WARMUP_PROMPT_ID: Final = "warm-up"
 
 
@@ -23,12 +23,12 @@ class Turn(NamedTuple):
 def single(
     endpoints: Sequence[str], prompt_ids: Sequence[str], *, repeats: int, warmups: int, order: Order, seed: int
 ) -> list[Turn]:
-    """One request at a time, each prompt to every endpoint one right after the other.
+    """The workload `single`: one request at a time, each prompt to every endpoint, one right after the other.
 
-    So what drifts (a noisy network, a neighbour's load) meets all endpoints alike, and who goes first is balanced:
-    after any number of prompts no endpoint was first more than once oftener than another. With several
-    `repeats` the whole set is asked again, not each prompt twice in a row, and under 'alternate' another endpoint
-    opens each prompt. `seed` counts under 'random' alone. Warm-ups come before everything.
+    So anything that drifts (a noisy network, a neighbour's load) meets all endpoints alike. Going first is balanced:
+    after any number of prompts, no endpoint has been first more than once oftener than another. With several
+    `repeats` the whole set is asked again; no prompt is asked twice in a row. Under 'alternate', another endpoint
+    then goes first on each prompt. `seed` is used only under 'random'. Warm-ups come before everything.
     """
     opening = _ORDERS[order](len(endpoints), len(prompt_ids), seed)
     turns = [
@@ -46,7 +46,9 @@ WORKLOADS: Final[dict[str, Callable[..., list[Turn]]]] = {"single": single}
 
 
 def _alternate(endpoints: int, prompts: int, _seed: int) -> Iterator[list[int]]:
-    """Rotations in turn; a repeat starts one further, so an even number of prompts doesn't fix who opens which."""
+    """Each order is the last one rotated by one. Each repeat starts one further: otherwise an even number of prompts
+    would let the same endpoint go first on a prompt in every repeat.
+    """
     places = list(range(endpoints))
     repeat = 0
     while True:
@@ -57,9 +59,9 @@ def _alternate(endpoints: int, prompts: int, _seed: int) -> Iterator[list[int]]:
 
 
 def _random(endpoints: int, _prompts: int, seed: int) -> Iterator[list[int]]:
-    """Permuted blocks: within each, every endpoint opens once, in a drawn order, and the rest follow as drawn.
+    """Permuted blocks: within a block each endpoint goes first once, in a drawn order; the others follow as drawn.
 
-    Free coin flips would leave one endpoint first in 8 of 10 pairs in every ninth run.
+    With independent coin flips, one endpoint would go first in at least 8 of 10 pairs in every ninth run.
     """
     draw = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
     while True:

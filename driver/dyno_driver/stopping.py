@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they end what is being awaited, and leave time to keep what was measured."""
+"""Ctrl-C and SIGTERM end what is being awaited, and leave time to keep what was measured."""
 
 import asyncio
 import contextlib
@@ -8,20 +8,20 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-# A hang-up too: the programs that `dyno compare` starts live in sessions of their own and would outlive it.
+# SIGHUP too: the programs that `dyno compare` starts have sessions of their own, so a hang-up doesn't reach them.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StoppedError(Exception):
-    """The person, or the system, asked for the end."""
+    """The user or the system sent a signal to stop."""
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[asyncio.Event]:
-    """The event is set by the first signal; further ones change nothing, so the files are written in peace."""
+    """The first signal sets the event. Further ones change nothing, so that the files are written undisturbed."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    # Under nohup hang-ups stay ignored.
+    # A signal that is ignored already stays so: nohup ignores SIGHUP.
     numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     for number in numbers:
         loop.add_signal_handler(number, stop.set)
@@ -33,7 +33,7 @@ def stop_signals() -> Iterator[asyncio.Event]:
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; it is cancelled, and StoppedError raised, as soon as `stop` is set."""
+    """The result of `work`. As soon as `stop` is set, `work` is cancelled and StoppedError is raised."""
     if stop.is_set():
         work.close()
         raise StoppedError

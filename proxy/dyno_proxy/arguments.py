@@ -7,7 +7,7 @@ from typing import NoReturn
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Reports wrong use in one line on stderr, then exits with code 2."""
+    """Writes an error as one line, and ends with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}; see '{self.prog} --help'", file=sys.stderr)
@@ -18,5 +18,5 @@ def duration_s(text: str) -> float:
     """The seconds that `30`, `30s`, `1.5m` or `1h` stand for. Raises ArgumentTypeError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' isn't a duration; write 30s, 2m or 1h")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a time, such as 30s, 2m or 1h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

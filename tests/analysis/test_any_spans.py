@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dyno_analysis.ingest.formats.published_results import OUTCOMES
 from dyno_analysis.query import fetch, row_types
-from dyno_analysis.render.terminal import plain_table
+from dyno_analysis.render.table import plain_table
 from dyno_analysis.report import detail_tables, discrepancies, fairness, findings, tables
 from dyno_analysis.report.compare import compare
 from dyno_analysis.report.markdown import markdown

@@ -6,7 +6,6 @@ ClickHouse is the real engine (chdb) behind its HTTP interface (clickhouse_serve
 import math
 import os
 import random
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from dyno_proxy.exchange.record import Record
 from dyno_proxy.outcomes import OUTCOMES
 from dyno_proxy.telemetry.span import record_span, scope, span_row
 from rigs import clickhouse_server
+from rigs.network import refusing_port
 from rigs.otel_traces import TABLE, insert_sql
 from rigs.programs import running
 from rigs.records import record, unstreamed
@@ -157,7 +157,7 @@ def test_tables_agree_with_duckdb(
 
 
 def test_the_spans_are_of_every_kind(store: Store) -> None:
-    """What the comparison above is worth: every outcome, unknown figures and infinite ones are among the spans."""
+    """The spans that are compared above have every outcome, and unknown and infinite figures."""
     failures = clickhouse_store.fetch(store, "failures", row_types.FailureRow, Selection())
     assert {row.outcome for row in failures} | {"ok"} == set(OUTCOMES)
     assert {row.endpoint for row in failures} >= {None, "metis"}
@@ -206,7 +206,7 @@ def test_report_prints_what_the_report_over_files_prints(
 
 
 def test_spans_that_came_twice_are_counted_and_named(store: Store, spans: tuple[list[Record], Path]) -> None:
-    """A batch that the Collector sent again stands twice, and the report says so."""
+    """A batch that the Collector sent again is stored twice, and the report says so."""
     store.client.command(TABLE.format(table="twice"))
     for part in (spans[0][:50], spans[0][:7]):
         store.client.command(insert_sql("twice", part))
@@ -229,17 +229,17 @@ def test_other_services_spans_are_left_out(store: Store, spans: tuple[list[Recor
 
 
 def test_refusals_are_one_line_without_the_password(port: int, store: Store) -> None:
-    """What can't be reached, is refused or isn't there: exit code 2, one line, and how to mend it."""
+    """If a store can't be reached, refuses us, or lacks what is asked for: exit code 2, and one line with the mend."""
     there = f"clickhouse://reader@127.0.0.1:{port}/default"
     for arguments, said in (
-        ([f"clickhouse://127.0.0.1:{free_port()}/otel"], "can't reach ClickHouse's HTTP interface at"),
+        ([f"clickhouse://127.0.0.1:{refusing_port()}/otel"], "can't reach ClickHouse's HTTP interface at"),
         ([f"{there}?table=nothing"], "has no table 'nothing'"),
         (["run_z", "--store", there], "no run 'run_z' in"),
         ([there, "--endpoints", "cerebras"], "no request of endpoint 'cerebras'"),
-        ([there, "--since", "2090-01-01"], "no request chosen in"),
-        ([there, "--out", "out"], "--out needs the span files"),
-        ([there, "--paired-by", "mirror"], "--paired-by mirror needs the span files"),
-        ([there, "--spans", "elsewhere"], "--spans needs the span files"),
+        ([there, "--since", "2090-01-01"], "no chosen request in"),
+        ([there, "--out", "out"], "--out needs span files"),
+        ([there, "--paired-by", "mirror"], "--paired-by mirror needs span files"),
+        ([there, "--spans", "elsewhere"], "--spans needs span files"),
     ):
         options = arguments if "--store" in arguments else ["--store", *arguments]
         assert said in refusal(*options)
@@ -250,26 +250,26 @@ def test_refusals_are_one_line_without_the_password(port: int, store: Store) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("http://h/otel", "is no address of a ClickHouse"),
-        ("clickhouse:///otel", "is no address of a ClickHouse"),
-        ("clickhouse://h:port/otel", "is no address"),
-        ("clickhouse://h/otel?tls=yes", "knows no option 'tls'"),
-        ("clickhouse://h/otel?secure=yes", "secure is true or false"),
-        ("clickhouse://h/otel;DROP", "is named by letters"),
-        ("clickhouse://h/otel?table=a.b", "is named by letters"),
+        ("http://h/otel", "must be the address of a ClickHouse server"),
+        ("clickhouse:///otel", "must be the address of a ClickHouse server"),
+        ("clickhouse://h:port/otel", "isn't an address"),
+        ("clickhouse://h/otel?tls=yes", "unknown option 'tls'"),
+        ("clickhouse://h/otel?secure=yes", "secure must be true or false"),
+        ("clickhouse://h/otel;DROP", "must consist of letters"),
+        ("clickhouse://h/otel?table=a.b", "must consist of letters"),
         (f"clickhouse://me:{PASSWORD}@h/otel", f"set {clickhouse_store.PASSWORD_VARIABLE}"),
-        (f"clickhouse://me:{PASSWORD}@h:port/otel", "is no address"),
+        (f"clickhouse://me:{PASSWORD}@h:port/otel", "isn't an address"),
     ],
 )
 def test_addresses_that_are_none(text: str, said: str) -> None:
-    """An address is checked before anything is asked, and a password in it is never said again."""
+    """An address is checked before the server is asked, and no message contains its password."""
     with pytest.raises(InputError, match=said) as refused:
         parse_address(text)
     assert PASSWORD not in str(refused.value)
 
 
 def test_addresses() -> None:
-    """What is left out has the value that the Collector and ClickHouse have."""
+    """A part of the address that is left out has the Collector's or ClickHouse's default."""
     assert parse_address("clickhouse://h") == Address("h", 8123, None, "otel", "otel_traces", False)
     assert parse_address("clickhouse://me%40x@h:9/d?secure=true&table=t") == Address("h", 9, "me@x", "d", "t", True)
     assert parse_address("clickhouse://h?secure=true").port == 8443
@@ -283,7 +283,7 @@ def same(a: object, b: object) -> bool:
 
 
 def section(output: str, title: str) -> list[str]:
-    """A printed table, its title as it begins, to the empty line behind it."""
+    """The printed table whose title begins so, up to the empty line after it."""
     lines = output.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(title))
     return lines[start : lines.index("", start)]
@@ -302,9 +302,3 @@ def dyno(*arguments: str, password: str = PASSWORD) -> "subprocess.CompletedProc
     environment = {**os.environ, clickhouse_store.PASSWORD_VARIABLE: password}
     command = [sys.executable, "-m", "dyno", *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=120, check=False)
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])

@@ -34,7 +34,7 @@ def test_what_a_row_says(tmp_path: Path) -> None:
     sample = json.loads((SAMPLES / "vllm_0.29_llm_request.json").read_text())
     (sent,) = sample["resourceSpans"][0]["scopeSpans"][0]["spans"]
     attributes = {one["key"]: str(next(iter(one["value"].values()))) for one in sent["attributes"]}
-    # This one came without a kind; what only engines measure makes it a server's.
+    # This span has no kind; it counts as a server's, since it has figures that only engines measure.
     row = collected("vllm", "UNSPECIFIED", attributes=attributes | {"resource.service.name": "vllm"})
     store(tmp_path, [], [row, collected("app", "INTERNAL")])
     columns = "service, queue_s, prefill_s, decode_s, ttft_s, input_tokens, output_tokens, latency_s, error"
@@ -45,7 +45,7 @@ def test_what_a_row_says(tmp_path: Path) -> None:
 
 
 def test_errors(tmp_path: Path) -> None:
-    """The error's type, else what the status says; a span that didn't fail has none."""
+    """`error` is the error's type, or else what the status says; it is NULL for a span that didn't fail."""
     failed = {"otel.status_code": "ERROR"}
     store(
         tmp_path,
@@ -63,7 +63,7 @@ def test_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["model", "input_tokens", "output_tokens", "method", "status", "path"])
 def test_other_generations_names(tmp_path: Path, column: str) -> None:
-    """Whatever name `dyno import` takes for a column, the view takes too."""
+    """The view knows every name of a column that `dyno import` knows."""
     for name in _OTHER_NAMES[column]:
         store(tmp_path, [], [collected("c", "CLIENT", attributes={name: "7"})])
         assert str(ask(tmp_path, f"SELECT {column} FROM collected_spans")[0][0]) == "7"  # noqa: S608
@@ -204,7 +204,7 @@ def test_whose_server_span_it_is(tmp_path: Path, case: str) -> None:
 
 
 def test_narrowing_makes_nothing_unambiguous(tmp_path: Path) -> None:
-    """A request that --endpoint leaves out still stands beside the one that it leaves."""
+    """A request that --endpoint leaves out still counts as another request of the trace."""
     store(tmp_path, [request("p1", "c"), request("p2", "c", endpoint="sophia")], [engine("s", "c")])
     query = "SELECT endpoint, server_spans FROM request_phases"
     done = dyno("sql", query, "--spans", tmp_path, "--format", "csv", "--endpoint", "sophia")
@@ -240,7 +240,7 @@ def test_where_the_time_went(tmp_path: Path) -> None:
 
 
 def test_what_the_response_reported(tmp_path: Path) -> None:
-    """Without an engine's span its word in the response counts, and is named as the source."""
+    """Without an engine's span, the engine's figures in the response count, and the source says so."""
     said = {"dyno.server.prefill_s": "0.2", "dyno.server.decode_s": "0.5"}
     store(tmp_path, [request("p", server_queue_s=0.05, server_latency_s=0.8, attributes=said)], [])
     found = parts(tmp_path)
@@ -250,7 +250,7 @@ def test_what_the_response_reported(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_known(tmp_path: Path) -> None:
-    """Never 0 and never negative: a span that doesn't hold what it should says nothing."""
+    """A part that can't be known is NULL, never 0 or negative: a span that doesn't contain the request isn't used."""
     others = [
         engine("s", "p", 0.98, attributes={"gen_ai.latency.time_in_queue": "0.1"}),
         collected("c", "CLIENT", None, 0.3),
@@ -282,13 +282,13 @@ def test_the_clients_span(tmp_path: Path, others: list[dict[str, Any]], client: 
 
 
 def test_a_clients_retries(tmp_path: Path) -> None:
-    """A client's span with two requests is neither's."""
+    """A client's span that contains two requests belongs to neither of them."""
     store(tmp_path, [request("p1", "c"), request("p2", "c")], [collected("c", "CLIENT", None, 3.0)])
     assert ask(tmp_path, "SELECT client_s FROM request_phases") == [(None,), (None,)]
 
 
 def test_sql_reads_collected_files_and_no_others(tmp_path: Path) -> None:
-    """Behind the lock too, and nearest names include the views."""
+    """The views work after the lock too, and the suggestions for a misspelt name include them."""
     store(tmp_path, [request("p", "c")], [engine("s", "p")])
     (tmp_path / "collected" / "notes.txt").write_text("x")
     done = dyno("sql", "SELECT count(*) AS n FROM server_spans", "--spans", tmp_path, "--format", "csv")
@@ -337,6 +337,6 @@ def test_a_size_is_that_of_both_folders(tmp_path: Path) -> None:
         expire_all(compactions, Keep(size_bytes=sum(sizes[name] for name in kept)), now)
         found = "SELECT trace_id, name FROM collected_spans UNION ALL SELECT trace_id, 'a0' FROM spans"
         assert sorted(name for _, name in ask(tmp_path, found)) == names
-        # What is empty now counts for nothing more, however large its file.
+        # A file without rows doesn't count, however large it is.
         sizes |= {path.name[7]: path.stat().st_size for path in list_files(tmp_path).all()}
     assert problems == []

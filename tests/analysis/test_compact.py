@@ -1,4 +1,4 @@
-"""`dyno compact`: rows stay, each once, whatever ends it and whatever lies in the folder."""
+"""`dyno compact`: each row stays, exactly once, however the command ends and whatever files the folder has."""
 
 import fcntl
 import json
@@ -20,7 +20,7 @@ from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import SpanFile, parse
 from rigs.stored_spans import STARTED_AT_US, line, span, streamed, write
 
-# Ends itself by SIGKILL after so many steps.
+# A conversion that kills itself by SIGKILL after a number of steps.
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def file_of(path: Path) -> SpanFile:
 
 
 def compacted(folder: Path, after_s: float = 0.0, keep: Keep | None = None, dry: bool = False) -> list[str]:
-    """Compact as of so many seconds from now; returns the problems."""
+    """Compact as if it were so many seconds later; returns the problems."""
     problems: list[str] = []
     now = datetime.now(UTC) + timedelta(seconds=after_s)
     compaction = Compaction(folder, now, lambda _: None, problems.append, dry)
@@ -58,7 +58,7 @@ def compacted(folder: Path, after_s: float = 0.0, keep: Keep | None = None, dry:
 
 
 def rest(journal: Path) -> None:
-    """Let it not have been touched for long."""
+    """Make the file look as if it hadn't been written to for long."""
     then_s = datetime.now(UTC).timestamp() - STALE_S - 60
     os.utime(journal, (then_s, then_s))
 
@@ -84,7 +84,7 @@ def test_every_column_survives(tmp_path: Path) -> None:
 
 
 def test_a_kill_between_any_two_steps(tmp_path: Path) -> None:
-    """Rows are there once, then and after the next run; nothing of the killed one is left in the end."""
+    """After a kill, and after the next run, each row is there once; at last nothing of the killed run is left."""
     steps = 0
     for number in range(1, 20):
         folder = tmp_path / str(number)
@@ -133,8 +133,8 @@ def test_a_flipped_byte_costs_its_line(tmp_path: Path) -> None:
 
 
 def test_a_journal_cut_at_every_byte(tmp_path: Path) -> None:
-    """Its whole lines become Parquet, the last one without its newline too, as readers have it; the torn one is no
-    problem, since a kill leaves it."""
+    """Its whole lines become Parquet, also a last one that lacks only its newline, which readers read too. A torn line
+    isn't reported as a problem, since a kill leaves one."""
     lines = [line(span(span_id=f"{n:016x}", seq=n)) for n in (1, 2)]
     content = b"".join(lines)
     for cut in range(len(lines[0])):
@@ -155,8 +155,8 @@ def test_a_journal_cut_at_every_byte(tmp_path: Path) -> None:
 
 
 def test_when_a_journal_is_finished(tmp_path: Path) -> None:
-    """A living writer's newest stays while it holds its lock; older ones and a dead writer's don't, nor, after an hour,
-    another machine's and one whose number another process has by now."""
+    """A living writer's newest journal stays as long as it holds its lock. Older ones, and a dead writer's, are
+    converted; so are, after an hour, another machine's, and one whose process number another process has."""
     host = os.uname().nodename.replace(".", "_").replace("-", "_")
     ours = f"{host}_{os.getpid()}_20261124T215900000000Z"
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -183,7 +183,7 @@ def test_when_a_journal_is_finished(tmp_path: Path) -> None:
 
 
 def test_small_files_become_one_and_the_old_ones_go(tmp_path: Path) -> None:
-    """First they stay for those who read them, then they are empty, then gone; rows are the same all along."""
+    """Replaced files stay for their readers at first, are emptied later, and then removed; the rows never change."""
     for first in (1, 3, 5):
         path = tmp_path / f"import_00ff-{first:012d}.jsonl"
         path.write_bytes(b"".join(line(span(seq=n, started_at_us=STARTED_AT_US - n)) for n in (first, first + 1)))
@@ -219,7 +219,7 @@ def test_nothing_goes_unless_asked(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read_are_named_and_left_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A stranger's, a broken one and one of a later version: a line each, and the rest is read and compacted."""
+    """A foreign file, a broken one and one of a later version get a line each; the rest is read and compacted."""
     write(tmp_path, [span(endpoint="good")])
     future = tmp_path / "f-000000000001.jsonl"
     future.write_bytes(line(span(v=2, endpoint="future")))

@@ -60,14 +60,14 @@ def test_there_are_twenty() -> None:
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_every_question_is_answered(folder: Path, question: str) -> None:
-    """By `dyno sql` as a person runs it, with a row at least."""
+    """Each question, run by `dyno sql` as a user runs it, gives at least one row."""
     done = dyno("sql", QUESTIONS[question], "--spans", folder, "--format", "csv")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) > 1
 
 
 def test_answers_that_are_known(connection: duckdb.DuckDBPyConnection) -> None:
-    """What the journal's few requests make of them."""
+    """The answers to some questions over the journal's few requests are as worked out by hand."""
     ((mirror),) = answer(connection, "What did the mirror say?")
     assert (mirror["endpoint"], mirror["mirrored_to"], mirror["pairs"], mirror["ratio"]) == ("metis", "sophia", 1, 4.0)
     ((retried),) = answer(connection, "Who causes the retries?")
@@ -81,7 +81,7 @@ def test_answers_that_are_known(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_every_view_and_function_is_documented(connection: duckdb.DuckDBPyConnection) -> None:
-    """The tables of docs/sql.md name what a connection has."""
+    """The tables of docs/sql.md name the views and functions that a connection has."""
     found = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
     views = {name for (name,) in found}
     named = {name for row in TABLES for name in re.findall(r"`([a-z_]+)`", row[0])}

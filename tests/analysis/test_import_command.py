@@ -1,4 +1,4 @@
-"""`dyno import`: the published file's shape, whatever it lacks, our own results, and what is refused."""
+"""`dyno import` of files of the published shape, complete or not, and of our own results; and what it refuses."""
 
 import copy
 import json
@@ -108,7 +108,7 @@ def test_ids_follow_from_the_content(tmp_path: Path) -> None:
 
 
 def test_two_files_of_one_second(tmp_path: Path) -> None:
-    """Files that bear the same timestamp become two runs."""
+    """Two files with the same timestamp become two runs."""
     folder = imported(tmp_path, results())
     imported(tmp_path, results("sophia"))
     assert len(spans(folder, "DISTINCT run_id")) == 2
@@ -131,13 +131,13 @@ def test_two_files_of_one_second(tmp_path: Path) -> None:
     ],
 )
 def test_failures_and_missing_fields(tmp_path: Path, changes: dict[str, Any], expected: tuple[Any, ...]) -> None:
-    """A failed request becomes the outcome that its error speaks of; fields that lack are no obstacle."""
+    """A failed request gets the outcome that its error's text names; missing fields don't prevent the import."""
     folder = imported(tmp_path, results(**changes))
     assert spans(folder, "outcome, error_type, status") == [expected]
 
 
 def test_endpoint_without_results(tmp_path: Path) -> None:
-    """An endpoint that has no request is no obstacle to the other's."""
+    """If an endpoint has no request, the other one's are imported all the same."""
     document = results()
     document["sophia"] = {"results": [], "statistics": {}}
     assert spans(imported(tmp_path, document), "endpoint") == [("metis",)]
@@ -148,16 +148,16 @@ def test_endpoint_without_results(tmp_path: Path) -> None:
     [
         (b"{", "broken JSON at line 1, column 2"),
         (b'{"a": "\xc3("}', "UTF-8"),
-        (b"[1]", "no JSON object"),
+        (b"[1]", "its JSON isn't an object"),
         (b'{"data": [{"paragraphs": []}]}', "no endpoint in it has 'results'"),
-        (json.dumps({"metis": {"results": []}}).encode(), "lacks 'timestamp'"),
+        (json.dumps({"metis": {"results": []}}).encode(), "has no 'timestamp'"),
         (json.dumps({**results(), "timestamp": "yesterday"}).encode(), "'timestamp' must be a time, not 'yesterday'"),
-        (json.dumps(results(latency_sec=None)).encode(), "metis.results[0] lacks 'latency_sec'"),
-        (json.dumps(results(latency_sec="fast")).encode(), "'latency_sec' is no number"),
-        (json.dumps(results(latency_sec=-1)).encode(), "'latency_sec' can't be -1"),
-        (json.dumps(results(latency_sec=1e300)).encode(), "'latency_sec' is no number in range"),
-        (json.dumps(results(latency_sec=float("nan"))).encode(), "'latency_sec' is no number in range"),
-        (json.dumps(results(metadata={"completion_tokens": 2**70})).encode(), "'completion_tokens' is no number"),
+        (json.dumps(results(latency_sec=None)).encode(), "metis.results[0] has no 'latency_sec'"),
+        (json.dumps(results(latency_sec="fast")).encode(), "'latency_sec' must be a number"),
+        (json.dumps(results(latency_sec=-1)).encode(), "'latency_sec' must be between 0 and"),
+        (json.dumps(results(latency_sec=1e300)).encode(), "'latency_sec' must be a number in range"),
+        (json.dumps(results(latency_sec=float("nan"))).encode(), "'latency_sec' must be a number in range"),
+        (json.dumps(results(metadata={"completion_tokens": 2**70})).encode(), "'completion_tokens' must be a number"),
         (json.dumps(results(chunk_offsets_us=["a"])).encode(), "'chunk_offsets_us' must be a list of whole numbers"),
         (
             json.dumps({"timestamp": "2025-12-01", "metis": {"results": [7]}}).encode(),
@@ -184,13 +184,13 @@ def test_nothing_is_imported_where_one_of_the_files_is_bad(tmp_path: Path) -> No
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    """A file in the folder's place is one line."""
+    """If there is a file where the folder should be, the error is one line."""
     (tmp_path / "spans").touch()
     assert "can't write" in refusal("import", save(tmp_path / "r.json", results()), "--spans", tmp_path / "spans")
 
 
 def test_half_a_surrogate_pair(tmp_path: Path) -> None:
-    """Text that UTF-8 can't hold costs a character, not the import."""
+    """If UTF-8 can't hold a character, that character is replaced and the file is imported."""
     folder = imported(tmp_path, results(response="\ud800 gold", metadata={"model": "m\udc00"}))
     assert spans(folder, "model") == [("m?",)]
 

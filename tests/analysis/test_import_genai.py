@@ -79,7 +79,7 @@ LOCAL, CLOSED = "127.0.0.1:18431", "127.0.0.1:9"
     ],
 )
 def test_what_they_have_in_common(tmp_path: Path, file: str, expected: list[tuple[Any, ...]]) -> None:
-    """Endpoint, model, outcome, tokens and so on stand in their columns under whatever name; the rest is NULL."""
+    """Endpoint, model, outcome, tokens and so on are in their columns, whatever their names were; the rest is NULL."""
     imported(tmp_path, file)
     assert rows(tmp_path, FIGURES) == expected
     assert set(rows(tmp_path, "imported_from, usage_source, run_id, tpot_s")) == {(file, None, None, None)}
@@ -108,7 +108,7 @@ def test_reasoning_and_cache(tmp_path: Path) -> None:
 
 
 def test_an_engines_own_times(tmp_path: Path) -> None:
-    """vLLM's are the server's; its attributes stay, as a collected span has them; missing ids follow from the span."""
+    """vLLM's times are the server's, and its attributes stay too; missing ids are made from the span's content."""
     imported(tmp_path, "vllm_0.29_llm_request.json")
     ((queue_s, ttft_s, latency_s, whole_s, prefill, request_id),) = rows(
         tmp_path,
@@ -119,20 +119,20 @@ def test_an_engines_own_times(tmp_path: Path) -> None:
     assert whole_s == pytest.approx(0.254922)
     assert (prefill, request_id) == ("0.057814636995317414", "req-vllm-029-001")
     ids = rows(tmp_path, "length(trace_id), length(span_id)")
-    assert "0 requests added; 1 known already" in imported(tmp_path, "vllm_0.29_llm_request.json")
+    assert "0 requests added; 1 already stored" in imported(tmp_path, "vllm_0.29_llm_request.json")
     assert ids == [(32, 16)]
 
 
 def test_spans_around_the_requests_are_left_out(tmp_path: Path) -> None:
     """HTTP clients' spans, tools and agents make no row; the command says how many there were."""
-    assert "4 requests added; 4 spans of no request" in imported(tmp_path, "openlit_1.45.jsonl")
+    assert "4 requests added; 4 other spans left out" in imported(tmp_path, "openlit_1.45.jsonl")
     said = imported(tmp_path, "envoy_genai.jsonl")
-    assert "1 request added; 1 span of no request" in said
-    assert "1 request to an endpoint that isn't named: --endpoint NAME" in said
+    assert "1 request added; 1 other span left out" in said
+    assert "1 request without an endpoint's name: name it with --endpoint NAME" in said
 
 
 def test_the_endpoint_can_be_named(tmp_path: Path) -> None:
-    """`--endpoint` stands for whatever address the spans have, or for none."""
+    """`--endpoint` replaces the address that the spans have, if they have one."""
     done = dyno(
         *("import", SAMPLES / "envoy_genai.jsonl", SAMPLES / "openlit_1.45.jsonl"),
         *("--spans", tmp_path, "--endpoint", "sophia"),
@@ -161,7 +161,7 @@ def other(**changes: Any) -> OtlpSpan:
 
 
 def test_secrets_stay_behind() -> None:
-    """Headers and queries, which hold keys now and then, are in no row."""
+    """No row has headers or queries, since they may contain keys."""
     canary = "sk-canary"
     attributes = {
         "gen_ai.operation.name": "chat",
@@ -216,7 +216,7 @@ def test_outcomes_of_failures(changes: dict[str, Any], expected: tuple[Any, ...]
     ],
 )
 def test_values_of_other_types_are_kept_as_text(attributes: dict[str, Any]) -> None:
-    """A value that its column can't hold costs neither the row nor itself."""
+    """If a column can't hold a value, the row is kept, and so is the value, in the map."""
     made = genai_row(other(attributes=attributes))
     assert made is not None
     kept = made["attributes"].keys() | made.keys()

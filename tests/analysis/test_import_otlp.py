@@ -118,7 +118,7 @@ def test_every_framing_of_the_collector(tmp_path: Path, framing: str) -> None:
     said, complaints = run(path, tmp_path / "b")
     assert ("6 requests added" in said, complaints) == (True, [])
     assert stored(tmp_path / "b") == stored(journal(tmp_path / "a", spans))
-    assert "0 requests added; 6 known already" in run(path, tmp_path / "b")[0]
+    assert "0 requests added; 6 already stored" in run(path, tmp_path / "b")[0]
     assert len(stored(tmp_path / "b")) == 6
 
 
@@ -129,14 +129,14 @@ def test_what_the_proxy_wrote_itself_is_known(tmp_path: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     path = tmp_path / "traces.jsonl"
     path.write_bytes(json_line(spans) + b"\n" + json_line(spans[2:]) + b"\n")
-    assert "2 requests added; 8 known already" in run(path, folder)[0]
+    assert "2 requests added; 8 already stored" in run(path, folder)[0]
     assert stored(folder) == stored(journal(tmp_path / "b", spans))
     assert len([name for name in map(str, folder.iterdir()) if "import" in name]) == 1
     assert set(before) < {path.name for path in folder.iterdir()}
 
 
 def test_broken_lines_are_named_skipped_and_counted(tmp_path: Path) -> None:
-    """The rest is read; each complaint has file and line; the exit code says that something was broken."""
+    """All that isn't broken is read; each complaint has file and line; the exit code is 1."""
     good = json_line(some())
     bad = json.loads(good)
     one = bad["resourceSpans"][0]["scopeSpans"][0]["spans"]
@@ -156,12 +156,12 @@ def test_broken_lines_are_named_skipped_and_counted(tmp_path: Path) -> None:
         complaints,
         (
             "broken JSON",
-            "'traceId' is no hex but 'xyz'",
+            "'traceId' must be hex, not 'xyz'",
             "it has no start",
             "'spanId' has 1 bytes, not 8",
-            "'attributes' is no list of objects",
-            "no OTLP message",
-            "'resourceSpans' is no list of objects",
+            "'attributes' must be a list of objects",
+            "it isn't an OTLP message",
+            "'resourceSpans' must be a list of objects",
         ),
         strict=True,
     ):
@@ -196,14 +196,14 @@ def import_beginning(folder: Path, content: bytes, cut: int) -> tuple[subprocess
 
 
 def test_a_file_cut_before_its_kind_is_known(tmp_path: Path) -> None:
-    """It says that it is cut off."""
+    """The error says that the file is cut off."""
     path = tmp_path / "x.zst"
     path.write_bytes(zstd.compress(json_line(some()))[:-20])
-    assert "is cut off before its kind can be told" in refusal("import", path, "--spans", tmp_path / "s")
+    assert "is cut off before its kind can be recognised" in refusal("import", path, "--spans", tmp_path / "s")
 
 
 def test_a_message_that_is_none(tmp_path: Path) -> None:
-    """A message that isn't protobuf, and one that isn't zstd, cost themselves; a mad length costs what follows."""
+    """A message that isn't protobuf, or isn't zstd, is left out; after an impossible length, the rest is left out."""
     spans = some()
     whole = protobuf(spans)
     torn = zstd.compress(whole)[:-8]
@@ -225,14 +225,14 @@ def test_an_unknown_kind_is_one_line_that_names_the_kinds(tmp_path: Path, conten
     good.write_bytes(json_line(some()))
     path.write_bytes(content)
     line = refusal("import", good, path, "--spans", tmp_path / "spans")
-    assert line.startswith(f"dyno import: '{path}' is of no kind that is read")
+    assert line.startswith(f"dyno import: '{path}' is of no kind that can be imported")
     assert "OTLP spans" in line
     assert "GuideLLM" in line
     assert not (tmp_path / "spans").exists()
 
 
 def test_an_import_that_was_killed_is_completed(tmp_path: Path) -> None:
-    """What is left of a killed import isn't read, goes away with the next, and its rows come in then."""
+    """Files that a killed import has left aren't read; the next import removes them, and adds its rows."""
     folder = tmp_path / "s"
     left = folder / ".import-dead"
     left.mkdir(parents=True)
@@ -250,7 +250,7 @@ def test_two_imports_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dyno", "import", str(path), "--spans", str(tmp_path / "s")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
     said = sorted(process.communicate(timeout=120)[0] for process in running)
-    assert "0 requests added; 1,200 known already" in said[0]
+    assert "0 requests added; 1,200 already stored" in said[0]
     assert "1,200 requests added" in said[1]
     assert len(stored(tmp_path / "s")) == 1200
 
@@ -267,7 +267,7 @@ def test_many_rows_become_several_journals(tmp_path: Path) -> None:
 
 
 def test_a_span_too_long_for_a_line(tmp_path: Path) -> None:
-    """DuckDB would give up the whole file: the longest texts are cut, the span and its neighbours stay."""
+    """DuckDB would fail for the whole file, so a too long span's texts are cut; it and its neighbours stay."""
     long = json.loads(json_line(some()))
     text = {"key": "gen_ai.input.messages", "value": {"stringValue": "x" * 16_000_000}}
     long["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"].append(text)
@@ -295,7 +295,7 @@ def lines_of(count: int) -> Iterator[bytes]:
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """Nine times the file takes little more memory: neither its content nor its rows are held."""
+    """A file nine times as large takes little more memory: neither its content nor its rows are held."""
     peaks_mb = []
     for count in (500, 4500):
         path = tmp_path / f"{count}.jsonl"

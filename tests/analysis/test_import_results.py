@@ -49,11 +49,11 @@ def test_vllm_bench_request_by_request(tmp_path: Path) -> None:
 
 
 def test_the_differences_are_said_once_and_kept(tmp_path: Path) -> None:
-    """Once a kind of file, whatever the number of files; the run's record has them for later."""
+    """Differences are printed once per kind of file, however many files there are; the run's record has them too."""
     other = save(tmp_path / "other.json", changed(date="20261124-080000"))
     said = imported(tmp_path / "s", "vllm_bench.json", other, "guidellm_0.2.1.json")
-    assert said.count("what differs in a result of vllm bench serve") == 1
-    assert said.count("what differs in a GuideLLM report") == 1
+    assert said.count("how the definitions of a result of vllm bench serve differ") == 1
+    assert said.count("how the definitions of a GuideLLM report differ") == 1
     assert "TTFT: theirs ends with the first SSE event that has choices" in said
     records = [json.loads(path.read_text()) for path in (tmp_path / "s" / "runs").glob("vllm*/run.json")]
     assert len(records) == 2
@@ -61,9 +61,9 @@ def test_the_differences_are_said_once_and_kept(tmp_path: Path) -> None:
 
 
 def test_vllm_bench_without_details(tmp_path: Path) -> None:
-    """No request, no row: the summary is kept in the run's record, once."""
+    """A file without requests gives no row; its summary is kept in the run's record, once."""
     said = imported(tmp_path, "vllm_bench_summary.json")
-    assert "its summary alone is kept" in said
+    assert "only its summary is kept" in said
     published = run_record(tmp_path)["published"]["openai-chat"]
     assert (published["num_requests"], published["successful_requests"]) == (4, 3)
     assert published["latency"]["mean"] == pytest.approx(0.35583)
@@ -72,12 +72,12 @@ def test_vllm_bench_without_details(tmp_path: Path) -> None:
 
 
 def test_older_vllm_files(tmp_path: Path) -> None:
-    """Without start times all requests bear the file's date; without errors, texts or a backend the rest stands."""
+    """Without start times all requests have the file's date; errors, texts and the backend may be missing too."""
     document = changed(
         start_times=None, errors=None, generated_texts=None, backend=None, endpoint_type=None, failed=None
     )
     path = save(tmp_path / "old.json", document)
-    assert "all bear the file's timestamp" in imported(tmp_path / "s", path)
+    assert "all have the file's timestamp" in imported(tmp_path / "s", path)
     assert rows(tmp_path / "s", "DISTINCT started_at::VARCHAR, endpoint, operation", "true") == [
         ("2026-11-23 21:59:00+00", "vllm", "text_completion")
     ]
@@ -95,11 +95,11 @@ def test_appended_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"date": "yesterday"}, "'date' is no time but 'yesterday'"),
-        ({"itls": [[0.1]]}, "'itls' has no entry a request (4 by 'ttfts')"),
-        ({"itls": [["a"], [], [], []]}, "'itls[0]' is no list of numbers"),
-        ({"ttfts": ["fast"]}, "'ttfts' is no list of numbers"),
-        ({"start_times": 7}, "'start_times' is no list of numbers"),
+        ({"date": "yesterday"}, "'date' must be a time, not 'yesterday'"),
+        ({"itls": [[0.1]]}, "'itls' must have one entry per request: 4, as 'ttfts' has"),
+        ({"itls": [["a"], [], [], []]}, "'itls[0]' must be a list of numbers"),
+        ({"ttfts": ["fast"]}, "'ttfts' must be a list of numbers"),
+        ({"start_times": 7}, "'start_times' must be a list of numbers"),
     ],
 )
 def test_broken_vllm_results(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -180,7 +180,7 @@ def test_guidellms_open_loop_has_due_times(tmp_path: Path) -> None:
 
 
 def test_guidellm_again_adds_nothing(tmp_path: Path) -> None:
-    """Requests are known by their own ids, also from a file that was written anew."""
+    """A request is recognised by its own id, even from a file that was written anew."""
     imported(tmp_path / "s", "guidellm_0.8.1.json")
     document = json.loads((SAMPLES / "guidellm_0.8.1.json").read_text())
     assert "nothing added" in imported(tmp_path / "s", "guidellm_0.8.1.json")

@@ -1,4 +1,4 @@
-"""Training logs of Cerebras' model zoo as the table `training`: BENCHMARK.md's second table comes out of it."""
+"""Training logs of Cerebras' model zoo as the table `training`: the published second table comes out of it."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rigs.imports import imported
 from rigs.shared_data import SHARED, needs_shared
 
 LOG = SHARED / "data" / "cerebras_llama2_7b_train.log"
-# BENCHMARK.md: batch size, global rate, total seconds, samples/s over the total, final loss, seconds outside training.
+# As published: batch size, global rate, total seconds, samples/s over the total, final loss, seconds outside training.
 PUBLISHED = [
     (256, 32.86, 8615, 5.94, 5.87924, 7057),
     (512, 33.27, 4151, 24.67, 6.32152, 1073),
@@ -94,7 +94,7 @@ def test_again_adds_nothing_and_a_grown_log_replaces(tmp_path: Path) -> None:
     assert table(tmp_path / "s", "SELECT steps, samples, batch_size FROM training") == [(100, None, None)]
     path.write_text(log(1024, 33.0, 7394, 6.1))
     assert "1 training run added" in imported(tmp_path / "s", path)
-    assert "0 training runs added; 1 known already" in imported(tmp_path / "s", path)
+    assert "0 training runs added; 1 already stored" in imported(tmp_path / "s", path)
     assert table(tmp_path / "s", "SELECT steps, samples FROM training") == [(200, 204800)]
 
 
@@ -121,15 +121,15 @@ def test_a_broken_progress_line(tmp_path: Path) -> None:
     path.write_text(log(256, 32.0, 100.0, 6.0) + "2025-10-13 INFO: | Train Device=CSX, Step=many, Loss=1\n")
     done = dyno("import", path, "--spans", tmp_path / "s")
     assert done.returncode == 1
-    assert f"'{path}', line 9: progress that can't be read" in done.stderr
+    assert f"'{path}', line 9: its progress can't be read" in done.stderr
     assert "1 training run added" in done.stdout
 
 
 def test_a_log_of_something_else(tmp_path: Path) -> None:
-    """Text without a training run is of no kind that is read."""
+    """Text without a training run is of no kind that can be imported."""
     path = tmp_path / "train.log"
     path.write_text("2025-10-13 14:47:37,651 INFO:   Nothing was trained\n")
-    assert "of no kind that is read" in refusal("import", path, "--spans", tmp_path / "s")
+    assert "of no kind that can be imported" in refusal("import", path, "--spans", tmp_path / "s")
 
 
 def test_views_without_a_log(tmp_path: Path) -> None:

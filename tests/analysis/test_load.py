@@ -66,7 +66,7 @@ SPECIFIED = [
     ("imported_from", "VARCHAR"),
     ("attributes", "MAP(VARCHAR, VARCHAR)"),
 ]
-# What reports and other views need beyond it.
+# Further columns, which reports and other views need.
 OWN = [
     ("overhead_end_us", "BIGINT"),
     ("mirror", "VARCHAR"),
@@ -99,7 +99,7 @@ def test_columns_are_those_that_others_rely_on(tmp_path: Path) -> None:
 
 @needs_shared
 def test_columns_agree_with_the_specification() -> None:
-    """The specification, where it is at hand, lists the same columns in the same order."""
+    """The project's definition of the view, which CI has, lists the same columns in the same order."""
     text = (SHARED / "MEASURING.md").read_text(encoding="utf-8").partition("## The `spans` view")[2]
     listed = next(block for block in re.findall(r"`([^`]+)`", text) if block.startswith("trace_id,"))
     assert re.sub(r"\s*\([^)]*\)", "", listed).replace("\n", " ").split(", ") == NAMES
@@ -122,7 +122,7 @@ def test_reads_every_column_that_the_proxy_writes() -> None:
 
 
 def test_attributes_keep_every_column_without_one_of_its_own(tmp_path: Path) -> None:
-    """What the view has no column for stands in `attributes` under the proxy's name of it."""
+    """A value that has no column in the view is in `attributes`, under the proxy's name for it."""
     hidden = [a for a in ATTRIBUTES if a.column and a.column not in NAMES]
     values = {"string": "x", "int": 7, "bool": True, "string[]": ["stop", "length"]}
     # These two have columns that are derived from them.
@@ -219,7 +219,7 @@ def test_reads_only_span_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["with [brackets]", "star*", "what?", "it's", "ünï cödé"])
 def test_any_folder_name(tmp_path: Path, name: str) -> None:
-    """A folder's name stands for itself, whatever DuckDB's patterns make of it, also behind the lock."""
+    """A folder's name is taken literally, even if DuckDB would read it as a pattern, also after the lock."""
     path = write(tmp_path / name, [span()])
     with span_folder.connect(tmp_path / name) as connection:
         span_folder.lock(connection, [path])
@@ -261,7 +261,8 @@ def test_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_unreadable_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A span file that can't be opened is named in a line, and the others are read; gone later, it is an error."""
+    """A span file that can't be opened is named in a line, and the others are read. If one disappears later, that is
+    an error."""
     broken = tmp_path / "node-000000000001.jsonl"
     broken.symlink_to(tmp_path / "gone")
     write(tmp_path, [span()])

@@ -33,7 +33,7 @@ def test_published_file(tmp_path: Path) -> None:
     assert cells(out, "avg response length, tokens")[:4] == ["326.0", "79.1", "330.7", "81.8"]
     assert cells(out, "success rate")[:5] == ["10/10", "10/10", "10/10", "10/10", "equal"]
     assert cells(out, "latency metis : sophia")[2] == "3.08"
-    # BENCHMARK.md: 5.01 s - 0.2 ms a token, 1.06 s + 6.8 ms; Theil-Sen's slopes -5 to 8 and -7 to 19 ms; undecided.
+    # As published: 5.01 s - 0.2 ms a token, 1.06 s + 6.8 ms; Theil-Sen's slopes -5 to 8 and -7 to 19 ms; undecided.
     undecided = "undecided, more lengths needed"
     assert cells(out, "metis", "least squares", "10", "30 to 132", "5.006")[1::2] == ["-0.24", undecided]
     assert cells(out, "sophia", "least squares", "10", "41 to 146", "1.064")[1::2] == ["6.82", undecided]
@@ -44,8 +44,8 @@ def test_published_file(tmp_path: Path) -> None:
         "sophia counts 2 more in each (10 of 10 pairs differ",
         "Not streamed: metis, sophia",
         "the median is the upper middle value",
-        "the throughput counts prompt tokens in (65.37 tok/s; output alone 15.86)",
-        "the response length counts the prompt in (330.7 tokens = 248.9 of the prompt + 81.8 of output)",
+        "the throughput includes prompt tokens (65.37 tok/s; output only: 15.86)",
+        "the response length includes the prompt (330.7 tokens = 248.9 of the prompt + 81.8 of output)",
         "start times aren't known",
     ):
         assert note in out
@@ -119,7 +119,7 @@ def test_streamed_figures(tmp_path: Path) -> None:
 
 
 def test_every_simulated_table_says_so(tmp_path: Path) -> None:
-    """Where a simulated endpoint feeds a table, its title says so, and which where not all are."""
+    """If an endpoint is simulated, the tables' titles say so; if not all are, they name it."""
     for count, label in ((2, ", simulated"), (1, ", simulated: metis")):
         rows = prompts(6)
         for row in rows:
@@ -156,7 +156,7 @@ def test_failures_are_named_and_counted(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_is_down(tmp_path: Path) -> None:
-    """All requests of an endpoint failed: the tables stand, with what isn't known left open."""
+    """If all requests of an endpoint failed, the tables are printed, with unknown figures marked as such."""
     rows = prompts(6)
     for row in rows:
         if row["endpoint"] == "sophia":
@@ -203,7 +203,7 @@ def test_one_endpoint_and_three(tmp_path: Path) -> None:
 
 
 def test_verdict_withheld(tmp_path: Path) -> None:
-    """Where the proxy's overhead differs by as much as the endpoints do, no verdict is given, and why is said."""
+    """If the proxy's overhead differs by as much as the endpoints do, no verdict is given, and the report says why."""
     rows = []
     for number in range(8):
         both = pair(str(number), 0.010, 0.011)
@@ -282,7 +282,7 @@ def test_copies_in_ordinary_reports(tmp_path: Path) -> None:
 
 
 def test_pairs_of_several_mirrors(tmp_path: Path) -> None:
-    """Two mirrors are two rows; pairs of endpoints that the first has no part in are pointed to."""
+    """Two mirrors are two rows; a note names the pairs of endpoints that don't include the first one."""
     rows = [row for number in range(3) for row in mirrored(str(number), 1, 2)]
     rows += mirrored("x", 1, 2, names=("third", "fourth"))
     write(tmp_path, rows)
@@ -294,7 +294,7 @@ def test_pairs_of_several_mirrors(tmp_path: Path) -> None:
 
 
 def test_nothing_mirrored_is_refused(tmp_path: Path) -> None:
-    """Without mirrored requests there is nothing to pair by them: one line, and how to come by some."""
+    """Without mirrored requests, the error is one line that says how to get some."""
     write(tmp_path, prompts(6))
     said = refusal("report", "--spans", tmp_path, "--paired-by", "mirror")
     assert f"no mirrored request in the chosen traffic of '{tmp_path}'" in said
@@ -358,8 +358,8 @@ def test_interleaving_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--since", "noon"], "--since 'noon' is no time"),
-        (["--until", "2026-13-01"], "--until '2026-13-01' is no time"),
+        (["--since", "noon"], "--since 'noon' must be a time"),
+        (["--until", "2026-13-01"], "--until '2026-13-01' must be a time"),
         (["--endpoints", "nobody"], "no request of endpoint 'nobody'"),
         (["--margin", "0"], "--margin"),
         (["--margin", "much"], "--margin"),
@@ -388,7 +388,7 @@ def test_empty_and_missing_folders(tmp_path: Path) -> None:
 
 
 def test_terminal_shows_every_digit(tmp_path: Path) -> None:
-    """On a terminal of 60 columns the tables are wider than it, and no cell is cut."""
+    """On a terminal of 60 columns the tables are wider than the terminal, and no cell is cut off."""
     write(tmp_path, prompts(6))
     terminal, program_end = pty.openpty()
     command = [sys.executable, "-m", "dyno", "report", "--spans", str(tmp_path)]

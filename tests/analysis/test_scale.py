@@ -62,7 +62,7 @@ def test_otlp_lines_hold_the_same_requests(tmp_path: Path) -> None:
 
 
 def test_chunk_gaps_by_their_numbers_are_exact(tmp_path: Path) -> None:
-    """Percentiles out of counted gaps are those that DuckDB finds among the gaps themselves."""
+    """Percentiles from counted gaps equal those that DuckDB computes from the gaps themselves."""
     rng = np.random.default_rng(0)
     requests = [streamed(np.cumsum(rng.integers(0, 40, n) * 100).tolist()) for n in rng.integers(1, 60, 200)]
     write(tmp_path, requests)
@@ -123,7 +123,7 @@ def test_median_interval_of_very_many_values() -> None:
 
 
 def test_no_progress_bar_in_a_pipe(tmp_path: Path) -> None:
-    """DuckDB draws its bar on standard output: where a program reads that, there is none."""
+    """DuckDB prints its progress bar on standard output; there is none if that isn't a terminal."""
     command = [sys.executable, "-m", "dyno", "sql", "--spans", str(tmp_path), "--format", "csv"]
     done = subprocess.run(
         [*command, "SELECT current_setting('enable_progress_bar') AS bar"], capture_output=True, text=True, check=True

@@ -17,7 +17,7 @@ from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
 from rigs.stored_spans import line, span, write
 
-# As the proxy's writer does it: a row every 5 ms, until killed.
+# It writes as the proxy's writer does: a row every 5 ms, until it is killed.
 _WRITER = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
@@ -31,7 +31,7 @@ while True:
     print(seq, flush=True)
     time.sleep(0.005)
 """
-# Without the lock on the folder, which reaches one machine's compactions.
+# A compaction without the lock on the folder, since that only holds among the compactions of one machine.
 _COMPACTION = """
 import sys
 from datetime import UTC, datetime
@@ -95,8 +95,8 @@ def numbers(folder: Path) -> list[int]:
 
 
 def test_a_container_leaves_anothers_journal_alone(tmp_path: Path) -> None:
-    """The writer's number is nobody's where `dyno compact` runs: its lock says that it lives. Once it is killed, its
-    journal becomes Parquet, and no row is missing."""
+    """Where `dyno compact` runs, no process has the writer's number, but its lock shows that it lives. Once it is
+    killed, its journal becomes Parquet, and no row is missing."""
     with writer(tmp_path, least=50) as process:
         (journal,) = journals(tmp_path)
         for _ in range(3):
@@ -126,14 +126,14 @@ def test_seal_against_append(tmp_path: Path, late_after: int) -> None:
             *_, done = steps
             assert done.rows == 2
         else:
-            with pytest.raises(GrownError, match="still written to"):
+            with pytest.raises(GrownError, match="still being written to"):
                 list(steps)
             assert [path.name for path in tmp_path.iterdir()] == [journal.name]
     assert convert.convert(tmp_path, file).rows == 2
 
 
 def test_many_compactions_at_once(tmp_path: Path) -> None:
-    """Six that don't see one another's lock, over forty journals: each row once, during and after."""
+    """Six compactions that don't see one another's lock convert forty journals: each row is there once, always."""
     for number in range(1, 41):
         path = tmp_path / f"import_00ff-{2 * number - 1:012d}.jsonl"
         path.write_bytes(b"".join(line(span(span_id=f"{n:016x}", seq=n)) for n in (2 * number - 1, 2 * number)))

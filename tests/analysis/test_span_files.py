@@ -31,7 +31,7 @@ def parquet(first: int, last: int, writer: str = "w") -> SpanFile:
     ],
 )
 def test_a_file_counts_unless_another_covers_it(files: list[SpanFile], counting: list[SpanFile]) -> None:
-    """By writer and range; other names in the folder are nobody's."""
+    """A name is parsed into writer and range; other names aren't span files."""
     others = ["notes.txt", "x.parquet", "seed-000000000000.jsonl", ".w-000000000001.jsonl"]
     covered = sorted(set(files) - set(counting), key=lambda file: (file.first, -(file.last or 0)))
     assert sort_out([*(file.name for file in files), *others]) == (counting, covered)
@@ -61,7 +61,7 @@ def test_conversions_and_merges_keep_each_row_once(sizes: list[tuple[int, int]],
 
 
 def test_neighbours_alone_become_one() -> None:
-    """Not across a journal, not across writers, not beyond the limit."""
+    """Files aren't joined across a journal, across writers, or beyond the limit."""
     a, b, c, d = parquet(1, 2), parquet(3, 4), parquet(7, 8), parquet(9, 9)
     other = parquet(1, 3, "x")
     counted = [(a, 2), (b, 2), (J5, 2), (c, 2), (d, 1), (other, 3)]
@@ -71,7 +71,7 @@ def test_neighbours_alone_become_one() -> None:
 
 
 def test_a_writer_is_a_process() -> None:
-    """Host, process and start come out of the name that the proxy makes; an import is none, and is finished."""
+    """The name that the proxy makes gives host, process and start; an import has no process, and is finished."""
     at = datetime(2026, 11, 24, 21, 59, 1, 5, UTC)
     found = process(writer_name("node_1.lab", 42, at))
     assert found is not None

@@ -53,7 +53,7 @@ MARKDOWN = """\
 
 @pytest.mark.parametrize(("form", "expected"), [("table", TABLE), ("csv", CSV), ("json", JSON), ("markdown", MARKDOWN)])
 def test_formats(spans: Path, form: str, expected: str) -> None:
-    """Each text format is this and nothing else, on either stream."""
+    """Each text format is exactly this text, and standard error is empty."""
     done = dyno("sql", QUERY, "--spans", spans, "--format", form)
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
@@ -79,7 +79,7 @@ def test_parquet(spans: Path, tmp_path: Path, to_file: bool) -> None:
 
 
 def test_empty_results(spans: Path) -> None:
-    """No rows: a header alone, and JSON's empty array."""
+    """Without rows the output is a header only, or in JSON an empty array."""
     query = "SELECT endpoint FROM spans WHERE false"
     outputs = [dyno("sql", query, "--spans", spans, "--format", form).stdout for form in ("csv", "json", "table")]
     assert outputs == ["endpoint\n", "[]\n", "endpoint\n"]

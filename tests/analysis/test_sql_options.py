@@ -59,7 +59,7 @@ def test_what_narrows_it(spans: Path, options: list[str], n: int) -> None:
 
 
 def test_narrowing_reaches_the_readers(spans: Path) -> None:
-    """Of Parquet whose statistics say that nothing can match, no row is read."""
+    """If a Parquet file's statistics say that nothing in it can match, no row of it is read."""
     for chosen in (Selection(runs=["x"]), Selection(endpoints=["x"]), Selection(since_us=STARTED_AT_US + 60_000_000)):
         with connect_views(spans, list_files(spans), chosen) as connection:
             plan = connection.execute("EXPLAIN SELECT count(*) FROM spans").fetchall()[0][1].replace("_", " ").lower()
@@ -121,7 +121,7 @@ def test_a_file_and_arrow(spans: Path, tmp_path: Path) -> None:
 
 
 def test_names_that_do_not_exist(spans: Path) -> None:
-    """The nearest one is told."""
+    """The error names the nearest one."""
     assert '"spans"' in refusal("sql", "FROM span", "--spans", spans)
     assert '"ttft_s"' in refusal("sql", "SELECT tft_s FROM spans", "--spans", spans)
 
@@ -160,7 +160,7 @@ def test_the_shell(spans: Path) -> None:
     ],
 )
 def test_what_the_shell_does(spans: Path, tmp_path: Path, statement: str, answer: str) -> None:
-    """It answers over the views, and neither reads nor writes another file, nor lets itself be told to."""
+    """It answers over the views; it reads and writes no other file, and no setting can change that."""
     nothing, begin = tmp_path / "nothing.jsonl", tmp_path / "begin.sql"
     nothing.touch()
     begin.write_text(shell_sql(spans, nothing))
@@ -184,7 +184,7 @@ def test_percentiles_and_their_intervals(spans: Path) -> None:
             assert (found[0]["low"], found[0]["high"]) == ((expected.low, expected.high) if expected else (None, None))
             assert found[0]["value"] == pytest.approx(np.median(values))
             assert found[1] == pytest.approx(np.quantile(values, 0.95))
-            # A p99 needs 368 values for a two-sided interval (docs/spans.md).
+            # A p99 needs 368 values for a two-sided interval (docs/sql.md).
             assert (found[2]["high"] is not None) == (n >= 368)
         assert connection.execute("SELECT p_interval(NULL::DOUBLE, 0.5).value").fetchall() == [(None,)]
 

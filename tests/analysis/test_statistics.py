@@ -31,7 +31,7 @@ def test_samples_needed(quantile: float, n: int) -> None:
 
 
 def test_samples_needed_of_no_quantile() -> None:
-    """0 and 1 are no quantiles that a sample reaches."""
+    """The quantiles 0 and 1 are refused, since no sample gives an interval of them."""
     for quantile in (0, 1, -1):
         with pytest.raises(ValueError, match="between 0 and 1"):
             paired.samples_needed(quantile)

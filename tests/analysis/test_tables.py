@@ -95,7 +95,7 @@ def test_success_rate_leaves_out_what_the_client_or_the_proxy_ended(folder: Path
 
 
 def test_percentiles(folder: Path) -> None:
-    """A figure's row counts who knows it; in the adjusted latency a failure is infinite."""
+    """A figure's row counts the requests that have the figure; in the adjusted latency a failure is infinite."""
     found = {row["figure"]: row for row in table(folder, "percentiles") if row["endpoint"] == "metis"}
     # Ranks 0.9, 0.95 and 0.99 of the way from the first of 1, 2, 3, 6 to the last
     assert found["latency_s"] == {
@@ -152,7 +152,7 @@ def test_inter_chunk(tmp_path: Path) -> None:
 
 
 def test_failures(folder: Path) -> None:
-    """Every end other than ok is named and counted."""
+    """Every outcome other than ok is named and counted."""
     found = [tuple(row.values()) for row in table(folder, "failures")]
     assert found == [
         ("metis", "client_cancelled", None, None, 1),

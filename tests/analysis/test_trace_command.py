@@ -1,4 +1,4 @@
-"""`dyno trace`: what stands for a trace, what is printed of it, what is refused."""
+"""`dyno trace`: how a trace is named, how it is printed, and what is refused."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def spans(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", [TRACE, "aaa", "AAA", sid("gpu"), sid("p")[:6], "chatcmpl-7"])
 def test_the_documented_picture(spans: Path, name: str) -> None:
-    """By any of its names a trace is what docs/trace.md shows, to the letter."""
+    """A trace, by any of its names, is printed exactly as docs/trace.md shows it."""
     shown = re.search(r"```text\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
     assert shown is not None
     done = dyno("trace", name, "--spans", spans)
@@ -79,12 +79,12 @@ def test_without_collected_spans(tmp_path: Path) -> None:
 
 
 def test_what_is_refused(spans: Path, tmp_path: Path) -> None:
-    """One line each, with the mend."""
+    """Each error is one line that says how to correct it."""
     assert refusal("trace", "cc", "--spans", spans) == (
-        f"dyno trace: 'cc' is in no span of '{spans}'; mend: find one, as with dyno sql 'FROM spans LIMIT 10'"
+        f"dyno trace: no span of '{spans}' has the id 'cc'; find one, as with dyno sql 'FROM spans LIMIT 10'"
     )
-    assert "'x y', which is no hexadecimal id, is in no span" in refusal("trace", "x y", "--spans", spans)
+    assert "has the id 'x y' (it isn't hexadecimal)" in refusal("trace", "x y", "--spans", spans)
     line = refusal("trace", "a", "--spans", spans)
-    assert "'a' stands for 2 traces; write more of one of them: " in line
+    assert "'a' fits 2 traces; write more of the id of one of them: " in line
     assert f"{'ab' * 16} (metis chat m)" in line
     assert "doesn't exist; name one with --spans DIR" in refusal("trace", "a", "--spans", tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""A trace as lines: who stands under whom, which phases a span has, where bars lie."""
+"""A trace as lines: which span is below which, which phases a span has, where the bars are."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ EVENTS = (
 def row(
     span_id: str, parent: str | None = None, start_us: int = 0, took_us: int | None = 1000, **known: Any
 ) -> dict[str, Any]:
-    """A row of `trace_spans`; what isn't given is unknown."""
+    """A row of `trace_spans`; columns that aren't given are unknown."""
     unknown = dict.fromkeys(
         (*EVENTS, "error", "outcome", "simulated", "service", "output_tokens", "chunk_offsets_us", "queue_s"),
     )
@@ -43,7 +43,7 @@ def phases(span: dict[str, Any]) -> list[tuple[str, int, int | None]]:
 
 
 def test_children_stand_under_their_parents() -> None:
-    """In order of time; what names a parent that isn't there is a root; an early child is flagged."""
+    """Children are in order of time; a span whose parent is missing is a root; an early child is flagged."""
     spans = [
         row("b", "a", 300),
         row("a", None, 100),
@@ -94,12 +94,12 @@ def test_a_trace_may_be_deep() -> None:
     ids=["streamed, with reasoning", "whole", "no answer", "refused"],
 )
 def test_a_requests_phases(events: dict[str, Any], expected: list[tuple[str, int, int]]) -> None:
-    """They follow one another without a gap, from its start to its end."""
+    """A request's phases follow one another without a gap, from its start to its end."""
     assert phases(row("a", is_request=True, **events)) == expected
 
 
 def test_an_engines_phases() -> None:
-    """What it doesn't tell is left out."""
+    """A phase that the engine doesn't report is left out."""
     span = row("s", queue_s=0.0001, prefill_s=None, decode_s=0.0005)
     assert phases(span) == [("queue", 0, 100), ("decode", 100, 500)]
 

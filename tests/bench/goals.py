@@ -1,4 +1,4 @@
-"""The project's goals for the proxy, beside the figures that were measured."""
+"""The goals for the proxy's speed, beside what was measured."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple

@@ -1,4 +1,4 @@
-"""`dyno collect` as a program: with real senders, beside a proxy, killed, and wrongly used."""
+"""`dyno collect` as a program: it gets spans from real senders, runs beside a proxy, is killed, and is used wrongly."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from rigs.until import until
 
 @pytest.mark.parametrize("compression", list(Compression))
 def test_the_python_sdks_exporter(tmp_path: Path, compression: Compression) -> None:
-    """Its own exporter and batch processor: every span is there, with what it was given."""
+    """The SDK's own exporter and batch processor send spans: every span arrives with all that it was given."""
     with running_collector(tmp_path) as collector:
         provider = TracerProvider(shutdown_on_exit=False)
         exporter = OTLPSpanExporter(endpoint=f"{collector.url}/v1/traces", compression=compression)
@@ -51,7 +51,7 @@ def test_the_python_sdks_exporter(tmp_path: Path, compression: Compression) -> N
 
 
 def test_an_exporter_that_is_refused_sends_again(tmp_path: Path) -> None:
-    """A disk that takes nothing is a 503 to the SDK, which waits and sends the same batch again: none is lost."""
+    """If the disk accepts nothing, the SDK gets a 503, waits, and sends the same batch again: no span is lost."""
     with running_collector(tmp_path) as collector:
         collected = collector.spans / "collected"
         for path in collected.iterdir():
@@ -72,7 +72,7 @@ def test_an_exporter_that_is_refused_sends_again(tmp_path: Path) -> None:
 
 
 def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
-    """Five kills under load, in one folder: each span that was answered 200 is there, and every line is whole."""
+    """After five kills under load, each span that was answered with 200 is in the folder, and each line is complete."""
     draw = random.Random(5)  # noqa: S311 - the same moments each time
     answered: set[str] = set()
     for number in range(5):
@@ -85,7 +85,7 @@ def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
 
 
 async def _load_and_kill(spans: Path, number: int, after_s: float) -> set[str]:
-    """The trace ids of the batches that were answered 200."""
+    """The trace ids of the batches that were answered with 200."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dyno", "collect", "--listen", "127.0.0.1:0", "--spans", spans),
         stdout=asyncio.subprocess.PIPE,
@@ -123,7 +123,7 @@ def test_sigterm_ends_it_in_order(tmp_path: Path) -> None:
 
 
 async def test_beside_a_proxy(tmp_path: Path) -> None:
-    """`[collector] listen`: a process of its own that serves from the proxy's start, is started again where it dies,
+    """`[collector] listen` starts a separate process. It serves from the proxy's start, is started again if it dies,
     and ends with the proxy."""
     async with fake_upstream() as upstream:
         port = free_port()
@@ -145,7 +145,7 @@ async def test_beside_a_proxy(tmp_path: Path) -> None:
 
 
 async def test_beside_workers(tmp_path: Path) -> None:
-    """One collector for all of them."""
+    """All workers share one collector."""
     async with fake_upstream() as upstream:
         port = free_port()
         configure(tmp_path, {"e": upstream.url})
@@ -159,7 +159,7 @@ async def test_beside_workers(tmp_path: Path) -> None:
 
 
 async def _ends_with_a_killed_proxy(folder: Path, upstream: str, flags: tuple[str, ...]) -> None:
-    """The collector doesn't stay behind, and keep the port."""
+    """The collector ends with the proxy, and doesn't keep the port."""
     async with proxy_process(folder, {"e": upstream}, *flags) as proxy:
         assert await _sent(f"http://{flags[1]}", 3) == 200
         (child,) = _collectors(proxy.process.pid)
@@ -178,7 +178,7 @@ async def _sent(url: str, trace_id: int) -> int:
 
 
 def _collectors(parent: int) -> list[int]:
-    """Process ids of the parent's children that collect."""
+    """Process ids of the parent's children that are collectors."""
     found = []
     for task in Path(f"/proc/{parent}/task").iterdir():
         children = (task / "children").read_text(encoding="ascii").split()
@@ -187,7 +187,7 @@ def _collectors(parent: int) -> list[int]:
 
 
 def test_wrong_use(tmp_path: Path) -> None:
-    """One line each that names what is wrong and the mend."""
+    """Each mistake is one line that says what is wrong and how to fix it."""
     (tmp_path / "file").write_text("")
     toml = tmp_path / "dyno.toml"
     listen: dict[str, Any] = {

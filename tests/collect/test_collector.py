@@ -1,4 +1,4 @@
-"""The collector's answers: what is stored when, and what is refused how. docs/collect.md is held to them."""
+"""The collector's answers: when spans are stored, and how requests are refused. docs/collect.md must say the same."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ TEXT: Final = (Path(__file__).parents[2] / "docs" / "collect.md").read_text(enco
 
 
 async def test_200_means_on_disk(tmp_path: Path) -> None:
-    """The rows are in the journal when the answer comes, each in its folder: requests of a proxy, and other spans."""
+    """When the answer comes, the rows are in the journals: a proxy's requests in one folder, other spans in another."""
     spans = [readable(record(trace_id=77, span_id=1)), readable(record(trace_id=77, span_id=2))]
     async with own_collector(tmp_path) as running, aiohttp.ClientSession() as session:
         status, body, headers = await post(session, running.url, protobuf(spans))
@@ -41,7 +41,7 @@ async def test_200_means_on_disk(tmp_path: Path) -> None:
 
 
 async def test_what_is_sent_again_is_stored_once(tmp_path: Path) -> None:
-    """A sender whose answer was late sends the same batch again, JSON or protobuf, in one go or later."""
+    """A sender that got its answer late sends the same batch again, at once or later: each span is stored once."""
     spans = [readable(record(trace_id=77, span_id=number)) for number in range(1, 4)]
     async with own_collector(tmp_path) as running, aiohttp.ClientSession() as session:
         twice = [post(session, running.url, protobuf(spans)) for _ in range(2)]
@@ -53,7 +53,7 @@ async def test_what_is_sent_again_is_stored_once(tmp_path: Path) -> None:
 
 
 async def test_rejected_spans_are_a_partial_success(tmp_path: Path) -> None:
-    """The others are on disk; the answer says how many weren't taken, and why."""
+    """The other spans are on disk. The answer says how many spans were rejected, and why."""
     body = message({}, {"trace_id": b"\1"}, {"span_id": b""})
     async with own_collector(tmp_path) as running, aiohttp.ClientSession() as session:
         status, answered, _ = await post(session, running.url, body)
@@ -67,8 +67,8 @@ async def test_rejected_spans_are_a_partial_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "content_type", "headers", "said"),
     [
-        (400, b"\xff", PROTOBUF, {}, "isn't an ExportTraceServiceRequest"),
-        (400, b"{", JSON, {}, "isn't an ExportTraceServiceRequest"),
+        (400, b"\xff", PROTOBUF, {}, "not an ExportTraceServiceRequest"),
+        (400, b"{", JSON, {}, "not an ExportTraceServiceRequest"),
         (400, b"no gzip", JSON, {"Content_Encoding": "gzip"}, "isn't gzip"),
         (400, gzip.compress(message({}))[:-1], PROTOBUF, {"Content_Encoding": "gzip"}, "cut off"),
         (413, bytes(collect_server.MAX_BODY_BYTES + 1), PROTOBUF, {}, "send smaller batches"),
@@ -81,7 +81,7 @@ async def test_rejected_spans_are_a_partial_success(tmp_path: Path) -> None:
 async def test_refusals(
     tmp_path: Path, status: int, body: bytes, content_type: str, headers: dict[str, str], said: str
 ) -> None:
-    """Each with a google.rpc.Status in the request's encoding; the next request is served."""
+    """Each refusal holds a google.rpc.Status in the request's encoding, and the next request is served."""
     async with own_collector(tmp_path) as running, aiohttp.ClientSession() as session:
         got, answered, answer_headers = await post(session, running.url, body, content_type, **headers)
         assert got == status, answered
@@ -111,7 +111,7 @@ async def test_paths_and_methods(tmp_path: Path) -> None:
 
 
 async def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """408, and its connection ends: nobody knows where the next request would begin."""
+    """The answer is 408 and the connection ends, because nobody knows where the next request would begin."""
     monkeypatch.setattr(collect_server, "BODY_LIMIT_S", 0.2)
     async with own_collector(tmp_path) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rpartition(":")[2]))
@@ -125,7 +125,7 @@ async def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 async def test_a_full_queue_is_a_503_that_says_when_to_come_again(tmp_path: Path) -> None:
-    """Of many at once some find no room; none of them is stored, and all that were told 200 are."""
+    """If many requests come at once, some find the queue full. Only those that got 200 are stored."""
     bodies = [message({"trace_id": n.to_bytes(16), "name": "x" * 1000}) for n in range(1, 101)]
     async with own_collector(tmp_path, queue_bytes=2000) as running, aiohttp.ClientSession() as session:
         answers = await asyncio.gather(*(post(session, running.url, body) for body in bodies))
@@ -139,7 +139,7 @@ async def test_a_full_queue_is_a_503_that_says_when_to_come_again(tmp_path: Path
 
 
 async def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
-    """No 200 for what isn't written; once the disk is back the same batch is stored, once."""
+    """Spans that aren't written get no 200. When the disk works again, the same batch is stored once."""
     async with own_collector(tmp_path) as running, aiohttp.ClientSession() as session:
         collected = tmp_path / "collected"
         shutil.rmtree(collected)
@@ -156,7 +156,7 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
 
 
 async def test_many_senders_at_once(tmp_path: Path) -> None:
-    """Twenty of them, fifty batches each: every span once, and no line of one within another's."""
+    """Twenty senders with fifty batches each: every span is stored once, and no lines are mixed."""
 
     async def send(number: int) -> None:
         async with aiohttp.ClientSession() as session:
@@ -174,7 +174,7 @@ async def test_many_senders_at_once(tmp_path: Path) -> None:
 
 
 async def test_keys(tmp_path: Path) -> None:
-    """As the proxy asks for them; who only looks whether it lives needs none."""
+    """The collector requires keys as the proxy does. Health checks need no key."""
     (tmp_path / "keys").write_text("secret-key\n")
     keys = ClientKeys(tmp_path / "keys")
     async with own_collector(tmp_path / "spans", keys) as running, aiohttp.ClientSession() as session:
@@ -192,7 +192,7 @@ async def test_keys(tmp_path: Path) -> None:
 
 
 async def test_the_documented_figures_are_these(tmp_path: Path) -> None:
-    """docs/collect.md: limits, answers and metrics."""
+    """docs/collect.md names the limits, answers and metrics of the code."""
     assert f"longer than {collect_server.MAX_BODY_BYTES:,} bytes, or than {intake.PLAIN_BYTES:,}" in TEXT
     assert f"the queue ({intake.QUEUE_BYTES:,} bytes)" in TEXT
     assert f"Of the last {intake.REMEMBERED:,} spans" in TEXT

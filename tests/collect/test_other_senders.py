@@ -1,4 +1,4 @@
-"""Senders of other languages: OpenTelemetry's SDK for Node.js, and the real Collector, which is Go's."""
+"""Senders in other languages: OpenTelemetry's SDK for Node.js, and the real Collector, which is written in Go."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ INSTALLED: Final = Path(__file__).parents[2] / ".venv" / "collect_node"
 
 @pytest.fixture(scope="session")
 def node() -> Path:
-    """The folder in which the sender runs, with its packages; made once."""
+    """The folder in which the sender runs, with its packages. It is made once."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node.js with npm isn't installed (Debian: apt-get install nodejs npm)")
     INSTALLED.mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ def node() -> Path:
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 @pytest.mark.parametrize("encoding", ["json", "proto"])
 def test_the_sdk_for_node(node: Path, tmp_path: Path, encoding: str, compression: str) -> None:
-    """By both of its exporters: every span is there, with what it was given."""
+    """Both of its exporters send spans: every span arrives with all that it was given."""
     with running_collector(tmp_path) as running:
         command = ["node", "send.mjs", f"{running.url}/v1/traces", encoding, compression, "1000"]
         done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=120, check=False)
@@ -63,7 +63,7 @@ def test_the_sdk_for_node(node: Path, tmp_path: Path, encoding: str, compression
 
 @needs_collector
 def test_the_real_collector(tmp_path: Path) -> None:
-    """It passes on what it takes, protobuf and JSON, gzip; and holds it while nobody collects."""
+    """The Collector passes spans on as protobuf, JSON and gzip, and holds them while `dyno collect` is down."""
     port = free_port()
     exporters = {
         f"otlphttp/{encoding}": {

@@ -1,4 +1,4 @@
-"""OTLP bodies as rows: what senders may write, and what nobody may."""
+"""OTLP bodies as rows: what senders may write, and what is refused."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def row_of(received: Received | str) -> dict[str, object]:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(records().map(in_otlp), min_size=1, max_size=3))
 def test_another_proxys_spans_are_the_rows_that_it_wrote_itself(made: list[Record]) -> None:
-    """Whatever a proxy measured, protobuf and JSON bring it as the row of its own span files."""
+    """Any span of a proxy, sent as protobuf or JSON, becomes the row that the proxy's own span files have."""
     spans = [readable(one) for one in made]
     expected = [proxy_span.span_row(one, 1) for one in spans]
     for found in (spans_of(protobuf(spans)), spans_of(json_line(spans), JSON)):
@@ -47,7 +47,7 @@ def test_another_proxys_spans_are_the_rows_that_it_wrote_itself(made: list[Recor
 
 
 def test_a_span_of_others_keeps_all_it_has() -> None:
-    """Columns where there are any, the rest in the map, as docs/collect.md says."""
+    """Attributes with a column go to it, all others go to the map, as docs/collect.md says."""
     link = {"trace_id": (7).to_bytes(16), "span_id": (8).to_bytes(8)}
     body = message(
         {
@@ -112,7 +112,7 @@ def test_a_span_of_others_keeps_all_it_has() -> None:
     ],
 )
 def test_a_malformed_span_costs_only_itself(fields: dict[str, object], why: str) -> None:
-    """Its neighbours are stored, and its sender hears why it is not."""
+    """The other spans of its batch are stored, and the sender is told why this one isn't."""
     good, bad, also_good = spans_of(message({}, fields, {}))
     assert isinstance(bad, str)
     assert why in bad
@@ -121,7 +121,7 @@ def test_a_malformed_span_costs_only_itself(fields: dict[str, object], why: str)
 
 
 def test_kinds_and_what_newer_senders_add() -> None:
-    """An unspecified kind is INTERNAL, as the specification allows; fields that nobody knows are no fault."""
+    """An unspecified kind becomes INTERNAL, as the specification allows. Unknown fields are accepted."""
     document = json.loads(
         '{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c",'
         '"spanId":"b7ad6b7169203331","name":"x","startTimeUnixNano":"1","endTimeUnixNano":"2","of":{"tomorrow":1}}]}]}]}'
@@ -154,7 +154,7 @@ def test_kinds_and_what_newer_senders_add() -> None:
     ],
 )
 def test_json_that_is_none_of_otlps(body: bytes) -> None:
-    with pytest.raises(BadMessageError, match="isn't an ExportTraceServiceRequest") as refused:
+    with pytest.raises(BadMessageError, match="not an ExportTraceServiceRequest") as refused:
         spans_of(body, JSON)
     assert refused.value.status == 400
 
@@ -170,7 +170,7 @@ def taken(body: bytes, content_type: str) -> list[Received | str] | int:
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([JSON, PROTOBUF]))
 def test_junk_is_a_bounded_error(junk: bytes, content_type: str) -> None:
-    """Whatever comes is spans, rejected ones, or a 400; nothing else is raised."""
+    """Any bytes give spans, rejected spans, or a 400. No other exception is raised."""
     found = taken(junk, content_type)
     assert found == 400 or isinstance(found, list)
 
@@ -178,7 +178,7 @@ def test_junk_is_a_bounded_error(junk: bytes, content_type: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_message_with_flipped_bytes_is_a_bounded_error(data: st.DataObject) -> None:
-    """What is still a span makes a row."""
+    """Whatever still is a valid span makes a row."""
     body = bytearray(message({"attributes": [{"key": "k", "value": {"string_value": "v"}}]}, {}))
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -189,7 +189,7 @@ def test_a_message_with_flipped_bytes_is_a_bounded_error(data: st.DataObject) ->
 
 
 def test_gzip() -> None:
-    """Whole, in several members, cut off at any byte, and more than may be."""
+    """Compressed bodies are complete, have several members, break off at any byte, or are longer than the limit."""
     body = message({})
     packed = gzip.compress(body)
     assert plain_body(packed, "gzip", 1000) == body

@@ -16,7 +16,7 @@ _OF_STATUS: Final = {"http_error": "the status", "rate_limited": "`429`", "auth"
 
 
 def error_types() -> dict[Outcome, tuple[str, ...]]:
-    """The error types that an outcome may have, in order of the alphabet; () where no list has them."""
+    """The error types that each outcome may have, in alphabetical order; () if no list has them."""
     found: dict[Outcome, tuple[str, ...]] = {}
     for outcomes, kinds in (get_args(pair) for pair in get_args(Ending)):
         for outcome in get_args(outcomes):
@@ -25,7 +25,7 @@ def error_types() -> dict[Outcome, tuple[str, ...]]:
 
 
 def written(text: str) -> str:
-    """The page with its tables as they should be; ValueError where it lacks a block for one."""
+    """The page with its tables as they should be. Raises ValueError if the page lacks a block for a table."""
     text = _with_block(text, "outcomes", _table(("Outcome", "When", "`error.type`"), _outcomes()))
     text = _with_block(text, "error types", _table(("`error.type`", "Meaning"), _meanings()))
     return _with_block(text, "refusals", _table(("Status", "`error.type`, `code`", "Why"), _refusals()))
@@ -77,7 +77,7 @@ def _with_block(text: str, title: str, lines: list[str]) -> str:
 
 
 def main() -> None:
-    """Write the page where it isn't as it should be, and name it."""
+    """Write the page if its tables are out of date, and print its name."""
     text = PAGE.read_text(encoding="utf-8")
     if (new := written(text)) != text:
         PAGE.write_text(new, encoding="utf-8")

@@ -4,7 +4,7 @@
                                   └──▶ sql/spans.sql               how a journal is read; what goes into the map
                                            └──▶ sql/collected_spans.sql    the same reading of spans/collected/
 
-The programs don't import each other, so this stands outside of them. It writes only between a comment `begin: TITLE`
+The programs don't import each other, so this script is outside of them. It writes only between a comment `begin: TITLE`
 and the next comment `end`. A new attribute with a column needs `make sql` and nothing else: the view `spans` shows it
 in its map `attributes`. Whether it becomes a column of the view too is decided by hand, in spans.sql's list.
 """
@@ -43,7 +43,7 @@ _MAP_VALUES: Final = {
 
 
 def written(attributes: Sequence[Attribute] = ATTRIBUTES) -> dict[Path, str]:
-    """Each file that has written blocks, with the text that it should have; ValueError where a block is missing."""
+    """Each file with generated blocks, and the text that it should have. Raises ValueError if a block is missing."""
     columns, spans, collected = (
         ANALYSIS / name for name in ("spans/columns.py", "sql/spans.sql", "sql/collected_spans.sql")
     )
@@ -56,7 +56,7 @@ def written(attributes: Sequence[Attribute] = ATTRIBUTES) -> dict[Path, str]:
 
 
 def spans_sql(text: str, attributes: Sequence[Attribute]) -> str:
-    """spans.sql with its two blocks made of these attributes."""
+    """spans.sql with its two blocks made from these attributes."""
     row = [f"{name}: '{_duckdb_type(name, kind)}'," for name, kind in _columns(attributes)]
     row[-1] = row[-1].removesuffix(",")
     text = with_block(text, ROW, row)
@@ -67,7 +67,7 @@ def spans_sql(text: str, attributes: Sequence[Attribute]) -> str:
 
 
 def with_block(text: str, title: str, lines: Sequence[str]) -> str:
-    """The text with these lines between the comments `begin: TITLE` and `end`, indented as the first of the two."""
+    """The text with these lines between the comments `begin: TITLE` and `end`, indented like the first comment."""
     begin = rf"^(?P<indent> *)(?P<comment>--|#) begin: {re.escape(title)}\n"
     block = re.compile(begin + r".*?^ *(?P=comment) end\n", re.MULTILINE | re.DOTALL)
     found = list(block.finditer(text))
@@ -80,7 +80,7 @@ def with_block(text: str, title: str, lines: Sequence[str]) -> str:
 
 
 def _columns(attributes: Sequence[Attribute]) -> list[tuple[str, str]]:
-    """The row's columns: those of the span itself, the attributes', the map."""
+    """The row's columns: the span's own columns, those of the attributes, and the map."""
     of_attributes = {a.column for a in ATTRIBUTES}
     (*own, rest) = [(name, kind) for name, kind in COLUMNS if name not in of_attributes]
     return [*own, *((a.column, a.type) for a in attributes if a.column is not None), rest]
@@ -91,7 +91,7 @@ def _duckdb_type(name: str, kind: str) -> str:
 
 
 def _shown(text: str) -> set[str]:
-    """The columns that the view's list has before its map, under their own names."""
+    """The columns that stand before the map in the view's list, under their own names."""
     listed = text[text.index("-- part: derived\n") : text.index(f"-- begin: {REST}\n")]
     return {*re.findall(r"^    (?:.* AS )?(\w+),$", listed, re.MULTILINE), *_RENAMED}
 
@@ -110,11 +110,11 @@ def _constants(attributes: Sequence[Attribute]) -> list[str]:
     """columns.py's constants."""
     of_attributes = {a.column for a in attributes}
     return [
-        "# The columns of a row that are no attribute's, with their types. The map stands last in a row.",
+        "# The columns of a row that don't come from an attribute, with their types. The map is a row's last column.",
         "OWN_COLUMNS: Final = (",
         *(f'    ("{name}", "{kind}"),' for name, kind in _columns(attributes) if name not in of_attributes),
         ")",
-        "# Attribute, its column, the column's type; in the columns' order.",
+        "# An attribute, its column and the column's type, in the order of the columns.",
         "ATTRIBUTE_COLUMNS: Final = (",
         *(f'    ("{a.name}", "{a.column}", "{a.type}"),' for a in attributes if a.column is not None),
         ")",
@@ -122,7 +122,7 @@ def _constants(attributes: Sequence[Attribute]) -> list[str]:
 
 
 def _reading(spans_text: str) -> list[str]:
-    """What spans.sql does up to the rows as stored, over the folder of collected spans."""
+    """The part of spans.sql that reads the rows as they are stored, for the folder of collected spans."""
     start, end = spans_text.index("-- part: counting\n"), spans_text.index("-- part: derived\n")
     if spans_text.count("'spans/", start, end) != 3:
         raise ValueError("spans.sql doesn't name its folder three times")
@@ -132,7 +132,7 @@ def _reading(spans_text: str) -> list[str]:
 
 
 def main() -> None:
-    """Write each file that isn't as it should be, and name it."""
+    """Write each file that is out of date, and print its name."""
     for path, text in written().items():
         if path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

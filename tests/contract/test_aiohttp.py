@@ -1,6 +1,6 @@
 """What the proxy's server leans on in aiohttp without a promise: every row of server/leanings.py.
 
-When a test here fails, a new aiohttp needs a closer look.
+If a test here fails, look closely at the new version of aiohttp.
 """
 
 import ast
@@ -59,7 +59,7 @@ def protocol_of(request: web.BaseRequest) -> MeasuredProtocol:
 
 
 async def test_raw_writes_and_keep_alive() -> None:
-    """A Relayed response adds no byte to what was written raw, and its keep_alive decides on the connection."""
+    """A Relayed response adds no byte to what was written raw. Its keep_alive decides if the connection stays open."""
     answers = [KEEP, KEEP, CLOSE]
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -78,7 +78,7 @@ async def test_raw_writes_and_keep_alive() -> None:
 
 
 async def test_one_stamp_for_each_request() -> None:
-    """Every parsed head has its stamp, pipelined ones and those with a late body included; none is left over."""
+    """Every parsed head has its stamp, also if it is pipelined or its body comes late. No stamp is left over."""
     left: list[int] = []
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -103,7 +103,7 @@ async def test_one_stamp_for_each_request() -> None:
 
 
 async def test_malformed_requests_are_heard_of() -> None:
-    """What aiohttp's parser refuses reaches `refused` once, with a 4xx, and closes the connection."""
+    """If aiohttp's parser refuses a request, `refused` is called once with a 4xx, and the connection is closed."""
 
     async def handle(_request: web.BaseRequest) -> web.StreamResponse:
         raise AssertionError("a malformed request reached the handler")
@@ -125,7 +125,7 @@ async def test_malformed_requests_are_heard_of() -> None:
 
 
 async def test_a_client_that_leaves_cancels_its_handler() -> None:
-    """The handler of a client that left is cancelled at once."""
+    """If a client leaves, its handler is cancelled at once."""
     cancelled = asyncio.Event()
     begun = asyncio.Event()
 
@@ -160,7 +160,7 @@ async def test_compressed_request_bodies_pass_as_they_are() -> None:
 
 
 class Heard:
-    """A handler that keeps what aiohttp tells it of each request."""
+    """A handler that keeps what aiohttp says about each request."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -178,7 +178,7 @@ class Heard:
 
 
 async def said(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """How many answers come, and whether the connection closes then."""
+    """How many answers come, and whether the connection then closes."""
     answers = 0
     with contextlib.suppress(TimeoutError):
         while True:
@@ -191,7 +191,8 @@ async def said(reader: asyncio.StreamReader) -> tuple[int, bool]:
 
 
 async def test_a_chunked_requests_last_trailer_leaks_into_the_next_request() -> None:
-    """In aiohttp; so that here a chunked request is its connection's last. Once it is mended, `_strict` can go."""
+    """This is a fault of aiohttp, so the proxy makes a chunked request its connection's last. Once aiohttp is fixed,
+    `_strict` can be removed."""
     heard = Heard()
     async with connected(heard, plain=True) as (reader, writer):
         writer.write(_CHUNKED)
@@ -211,7 +212,7 @@ async def test_a_chunked_requests_last_trailer_leaks_into_the_next_request() -> 
 
 
 async def test_what_stands_behind_a_request_for_an_upgrade_is_passed_over() -> None:
-    """In aiohttp, where it comes in the same read; what comes later is a request to it, though another's body."""
+    """aiohttp skips bytes of the same read. It takes later bytes for a request, even if they are another one's body."""
     hiding = b"POST /hiding HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(_NEXT)
     heard = Heard()
     async with connected(heard, plain=True) as (reader, writer):
@@ -232,7 +233,7 @@ async def test_what_stands_behind_a_request_for_an_upgrade_is_passed_over() -> N
 
 
 async def test_an_upgrade_that_nobody_grants_leaves_the_connection_as_it_was() -> None:
-    """Where nothing stood behind it: the client's next requests are answered, each once."""
+    """If nothing came behind it, the client's next requests are answered, each once."""
     for upgrade in (b"h2c", b"websocket"):
         heard = Heard()
         async with connected(heard) as (reader, writer):
@@ -243,7 +244,8 @@ async def test_an_upgrade_that_nobody_grants_leaves_the_connection_as_it_was() -
 
 
 async def test_a_body_that_turns_out_malformed_is_told_to_who_reads_it(caplog: pytest.LogCaptureFixture) -> None:
-    """Whenever that is; and aiohttp, which waits for the rest of such a body, doesn't log it as a fault of ours."""
+    """The reader is told whenever it reads. aiohttp waits for the rest of the body, and doesn't log that as our
+    fault."""
     broken: list[BaseException] = []
     late = asyncio.Event()
 
@@ -273,7 +275,7 @@ async def test_a_body_that_turns_out_malformed_is_told_to_who_reads_it(caplog: p
 
 
 async def test_pipelined_requests_stay_in_order_beyond_aiohttps_queue() -> None:
-    """aiohttp parses a few at a time, and goes on by itself; each has its stamp."""
+    """aiohttp parses a few requests at a time and then continues by itself. Each request has its stamp."""
     heard = Heard()
     async with connected(heard) as (reader, writer):
         writer.write(_NEXT * 500)

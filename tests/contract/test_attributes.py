@@ -1,4 +1,4 @@
-"""attributes.py is the one source of names: it agrees with the conventions, with itself, and with the record."""
+"""attributes.py is the only source of names. It agrees with the conventions, with itself, and with the record."""
 
 import re
 from collections import Counter
@@ -37,7 +37,7 @@ BY_NAME: Final = {attribute.name: attribute for attribute in ATTRIBUTES}
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES, ids=lambda attribute: attribute.name)
 def test_each_name_is_the_conventions_or_ours(attribute: Attribute) -> None:
-    """A name outside `dyno.` is a constant of the installed conventions; ours never stands in their space."""
+    """A name outside `dyno.` is a constant of the installed conventions. A name of ours never uses their prefixes."""
     if attribute.name.startswith("dyno."):
         return
     module = next(module for prefix, module in CONVENTIONS.items() if attribute.name.startswith(prefix))
@@ -45,12 +45,12 @@ def test_each_name_is_the_conventions_or_ours(attribute: Attribute) -> None:
 
 
 def test_the_schema_url_is_one_of_the_conventions() -> None:
-    """1.41: the last generation before the GenAI conventions moved to a repository of their own."""
+    """The version is 1.41, the last one before the GenAI conventions moved to their own repository."""
     assert schemas.Schemas.V1_41_0.value == SCHEMA_URL
 
 
 def test_names_and_columns_are_unique_and_well_formed() -> None:
-    """No attribute and no column twice; each has a known type, a plain column name and a meaning."""
+    """No attribute and no column occurs twice. Each has a known type, a plain column name and a meaning."""
     columns = [column for column, _ in COLUMNS]
     assert max(Counter(attribute.name for attribute in ATTRIBUTES).values()) == 1
     assert max(Counter(columns).values()) == 1
@@ -61,7 +61,7 @@ def test_names_and_columns_are_unique_and_well_formed() -> None:
 
 
 def test_the_columns_of_a_line() -> None:
-    """The file format: nine columns of the span itself, each attribute's in the table's order, the map at the end."""
+    """A row has nine columns of the span itself, then the attributes' columns in the table's order, then the map."""
     assert [column for column, _ in COLUMNS] == [
         *("v", "seq", "trace_id", "span_id", "parent_span_id", "name", "kind", "started_at_us", "duration_us"),
         *(attribute.column for attribute in ATTRIBUTES if attribute.column is not None),
@@ -70,7 +70,7 @@ def test_the_columns_of_a_line() -> None:
 
 
 def test_units_are_in_the_names() -> None:
-    """An attribute of ours that is a time ends in its unit, in whole µs or in fractional s, and its column too."""
+    """The name of a time ends in its unit, whole µs or fractional s. This holds for an attribute and its column."""
     for attribute in ATTRIBUTES:
         unit = attribute.name.rpartition("_")[2]
         if unit in ("us", "s") and attribute.name.startswith("dyno."):
@@ -79,13 +79,13 @@ def test_units_are_in_the_names() -> None:
 
 
 def test_baggage_names_are_attributes_with_a_column() -> None:
-    """What the driver tags is queried by column."""
+    """Every tag of the driver has a column, so that it can be queried."""
     assert BAGGAGE
     assert all(BY_NAME[name].column is not None for name in BAGGAGE)
 
 
 def test_each_field_of_a_record_has_its_attribute() -> None:
-    """Nothing is measured and then forgotten: a field is an attribute's source, or the span itself holds it."""
+    """No measured value is forgotten: each field is an attribute's source, or the span itself holds it."""
     of_the_span = {
         *("trace_id", "span_id", "parent_span_id", "sampled", "tracestate", "started_at_unix_us", "duration_us"),
     }
@@ -99,7 +99,7 @@ def test_each_field_of_a_record_has_its_attribute() -> None:
 
 
 def test_a_record_has_its_fields_types_from_where_they_come() -> None:
-    """`finish` hands many fields over unseen: each has the same type there and in the record."""
+    """`finish` copies many fields by name. Each has the same type at its source and in the record."""
     record, exchange, content = (get_type_hints(each) for each in (Record, Exchange, Content))
     content["finish_reasons"] = get_type_hints(vars(Content)["finish_reasons"].fget)["return"]
     for name in AS_EXCHANGE:
@@ -111,7 +111,7 @@ def test_a_record_has_its_fields_types_from_where_they_come() -> None:
 
 
 def test_outcomes_are_these_ten() -> None:
-    """Reports, dashboards and stored spans know them by these names."""
+    """Reports, dashboards and stored spans use these names."""
     assert (
         *("ok", "http_error", "rate_limited", "auth", "upstream_unreachable", "upstream_timeout", "truncated"),
         *("stream_error", "client_cancelled", "rejected"),
@@ -128,12 +128,12 @@ def test_outcomes_are_these_ten() -> None:
     ],
 )
 def test_metrics_bear_the_conventions_names(constant: str, unit: str) -> None:
-    """As Prometheus writes them: dots become underscores, and the unit follows."""
+    """Metrics have the conventions' names as Prometheus writes them: dots become underscores, and the unit follows."""
     names = {family.name for family in Metrics("0").registry.collect()}
     assert constant.replace(".", "_") + unit in names
 
 
 def test_conventional_metrics_are_no_more_than_those() -> None:
-    """`gen_ai.server.*` would be times that a server itself reports; the proxy is its client."""
+    """No metric is named `gen_ai.server.*`. A server reports such times, and the proxy is the server's client."""
     names = {family.name for family in Metrics("0").registry.collect()}
     assert all(name.startswith(("gen_ai_client_", "dyno_")) for name in names)

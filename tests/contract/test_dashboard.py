@@ -1,4 +1,4 @@
-"""The dashboard and the proxy share names, never code: what the one asks for, the other exposes."""
+"""The dashboard and the proxy share names, never code. The proxy exposes every name that the dashboard asks for."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def exposed_names() -> set[str]:
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 def test_every_metric_asked_for_is_exposed(panel: dict[str, Any]) -> None:
-    """Each name in a panel's queries is one that `/metrics` shows."""
+    """`/metrics` shows each name in a panel's queries."""
     asked = {name for target in panel["targets"] for name in re.findall(r"\b(?:dyno|gen_ai)_\w+", target["expr"])}
     assert asked
     assert asked <= exposed_names()
@@ -32,14 +32,14 @@ def test_every_metric_asked_for_is_exposed(panel: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["endpoint", "model"])
 def test_variables_come_from_exposed_metrics(name: str) -> None:
-    """The lists of endpoints and models to choose from are read from names that `/metrics` shows."""
+    """The lists of endpoints and models are read from names that `/metrics` shows."""
     (asked,) = re.findall(r"\b(?:dyno|gen_ai)_\w+", VARIABLES[name]["query"]["query"])
     assert asked in exposed_names()
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 def test_every_panel_can_be_read(panel: dict[str, Any]) -> None:
-    """A panel says what it shows, in which unit, names its lines, and asks the data source that the reader chose."""
+    """A panel has a description, a unit, and names for its lines. It asks the data source that the reader chose."""
     assert panel["description"]
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["datasource"]["uid"] == "${datasource}"
@@ -49,7 +49,7 @@ def test_every_panel_can_be_read(panel: dict[str, Any]) -> None:
 
 
 def test_panels_neither_overlap_nor_share_an_id() -> None:
-    """Grafana's grid is 24 wide; two panels at one place would hide each other."""
+    """Grafana's grid is 24 wide. No two panels overlap, because one would hide the other."""
     places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
     cells = [
         (x, y)

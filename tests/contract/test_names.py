@@ -1,4 +1,4 @@
-"""Names that programs share without sharing code: attributes.py has them, and each other place is held to it here."""
+"""Names that programs share without sharing code: every other place must use the names in attributes.py."""
 
 import json
 import re
@@ -23,7 +23,7 @@ DASHBOARDS: Final = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.
 
 
 def test_the_drivers_baggage_reaches_the_proxy() -> None:
-    """Each key that the driver sends is one that the proxy takes over, and its value arrives as it was."""
+    """The proxy accepts each key that the driver sends, and its value arrives unchanged."""
     turn = Turn("metis", "Wärme & co, 50 %", 2, warmup=True)
     sent = baggage.headers("20261123_120000_ab12", "single", turn, "a" * 32, "b" * 16)["baggage"]
     keys = [member.partition("=")[0] for member in sent.split(",")]
@@ -40,7 +40,7 @@ def test_the_drivers_baggage_reaches_the_proxy() -> None:
 
 
 def test_sql_asks_for_attributes_that_exist() -> None:
-    """Each `dyno.` name in a .sql file is an attribute: a misspelt one would be NULL, and nobody would hear of it."""
+    """Each `dyno.` name in a .sql file is an attribute. A misspelt name would be NULL, and nobody would notice."""
     asked = {
         (path.name, name)
         for path in SQL_FILES
@@ -52,7 +52,7 @@ def test_sql_asks_for_attributes_that_exist() -> None:
 
 
 def test_dashboards_ask_for_metrics_and_labels_that_exist() -> None:
-    """Each series that a dashboard names is exposed by `/metrics`, and each label it selects or groups by is one."""
+    """`/metrics` exposes each series that a dashboard names, with each label by which it selects or groups."""
     metrics = Metrics("0")
     suffixes = {"counter": "_total", "histogram": "_bucket", "gauge": ""}
     families = list(metrics.registry.collect())
@@ -78,7 +78,7 @@ def test_dashboards_ask_for_metrics_and_labels_that_exist() -> None:
 
 
 def _labels(metrics: Metrics) -> set[str]:
-    """The labels of all families, which prometheus_client keeps under a private name."""
+    """The labels of all families. prometheus_client keeps them under a private name."""
     collectors: dict[Any, Any] = metrics.registry._collector_to_names
     return {label for collector in collectors for label in getattr(collector, "_labelnames", ())}
 
@@ -91,7 +91,7 @@ def _labels(metrics: Metrics) -> set[str]:
     ],
 )
 def test_keep_is_configured_as_compact_takes_it(text: str) -> None:
-    """What dyno.toml's `spans.keep` accepts, `dyno compact --keep` accepts, and nothing else: a proxy passes it on."""
+    """`spans.keep` in dyno.toml and `dyno compact --keep` accept the same values: a proxy passes the value on."""
     try:
         parse_keep(text)
         accepted = True

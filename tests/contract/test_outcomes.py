@@ -21,19 +21,19 @@ def test_the_page_has_the_tables() -> None:
 
 
 def test_a_page_without_its_block_is_refused() -> None:
-    """A table isn't left out silently."""
+    """A page without the comments for a table raises an error, so that no table is left out silently."""
     with pytest.raises(ValueError, match="0 blocks of outcomes"):
         outcome_tables.written("# A page\n")
 
 
 def test_each_outcome_has_its_endings_and_its_meaning() -> None:
-    """Nothing is listed twice, and nothing is missing."""
+    """`Ending`, `OUTCOMES` and `MEANINGS` list the same outcomes, each once and in the same order."""
     of_endings = [outcome for pair in get_args(Ending) for outcome in get_args(get_args(pair)[0])]
     assert of_endings == list(OUTCOMES) == list(MEANINGS)
 
 
 def test_each_error_type_has_its_meaning() -> None:
-    """One meaning each, for the types of every list."""
+    """Each error type of every list has exactly one meaning."""
     listed = {name for names in outcome_tables.error_types().values() for name in names} - {"client_cancelled"}
     assert listed == set(ERROR_TYPES)
     assert set(get_args(Refusal)) == set(REFUSALS)
@@ -41,7 +41,7 @@ def test_each_error_type_has_its_meaning() -> None:
 
 
 def test_each_error_type_is_in_use() -> None:
-    """The page names nothing that no request can have. That each use is of its outcome, mypy sees."""
+    """The page names no error type that no request can have. mypy checks that each is used with its outcome."""
     used = set(_texts())
     assert {*ERROR_TYPES, *REFUSALS} - used == set()
 

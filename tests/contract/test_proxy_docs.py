@@ -1,4 +1,4 @@
-"""docs/proxy.md is what the code is: every key with its default, every metric, every tag."""
+"""docs/proxy.md agrees with the code: every key with its default, every metric, every tag."""
 
 import re
 from pathlib import Path
@@ -23,14 +23,14 @@ TEXT: Final = (REPOSITORY / "docs" / "proxy.md").read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:
-    """What stands below a heading, up to the next."""
+    """The text below a heading, up to the next heading."""
     match = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", TEXT, re.MULTILINE | re.DOTALL)
     assert match is not None, title
     return match[1]
 
 
 def table(title: str, number: int = 0) -> list[list[str]]:
-    """The cells of the section's nth table, without its head."""
+    """The cells of the section's nth table, without the table's head."""
     tables = re.findall(r"(?:^\|.*\|\n)+", section(title), re.MULTILINE)
     return [line.strip("|").strip().split(" | ") for line in tables[number].strip().splitlines()[2:]]
 
@@ -40,7 +40,7 @@ def named(text: str) -> list[str]:
 
 
 def keys_of(struct: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
-    """Each key, a table's as `table.key` → its default as TOML has it."""
+    """Each key → its default as TOML writes it. A key of a table is `table.key`."""
     keys: dict[str, str] = {}
     for field in msgspec.structs.fields(struct):
         kinds = [kind for kind in getattr(field.type, "__args__", (field.type,)) if isinstance(kind, type)]
@@ -66,7 +66,7 @@ def keys_of(struct: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
     ],
 )
 def test_every_key_and_its_default(title: str, struct: type[msgspec.Struct]) -> None:
-    """In the order of config/schema.py, each once, with a meaning."""
+    """The page has each key once, in the order of config/schema.py, with its default and a meaning."""
     rows = table(title)
     assert {named(key)[0]: default for key, default, _ in rows} == keys_of(struct)
     assert [named(key)[0] for key, _, _ in rows] == list(keys_of(struct))
@@ -79,7 +79,7 @@ def test_what_needs_a_restart() -> None:
 
 
 def test_every_metric() -> None:
-    """Name, type and labels are those of the text that is served."""
+    """The page has the name, type and labels of every metric that `/metrics` serves."""
     metrics = Metrics("0.1.0")
     metrics.started("e")
     metrics.finished(record())
@@ -98,7 +98,7 @@ def test_every_metric() -> None:
 
 
 def test_why_spans_are_dropped_and_copies_not_sent() -> None:
-    """The few values of the labels `reason` and `result`."""
+    """The page lists all values of the labels `reason` and `result`."""
     (reasons,) = [line for line in section("Metrics").splitlines() if line.startswith("`reason` is")]
     assert set(named(reasons)[1:]) == {
         *(telemetry.QUEUE_FULL, telemetry.CLOSED, telemetry.INTERNAL_ERROR),

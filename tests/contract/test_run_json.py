@@ -22,7 +22,7 @@ IMPORTS_ALONE: Final = {"imported_from", "imported_kind", "imported_sha256", "de
 
 
 def test_both_sides_declare_the_same_fields() -> None:
-    """The driver's fields are the analysis', with the same types; the analysis has those of imports beside them."""
+    """The analysis declares the driver's fields with the same types. Beside them it declares only those of imports."""
     written, read = get_type_hints(run_json.RunJson), get_type_hints(record.RunJson)
     assert set(read) - set(written) == IMPORTS_ALONE
     assert set(written) - set(read) == set()
@@ -35,7 +35,7 @@ def test_both_sides_declare_the_same_fields() -> None:
 
 
 async def test_a_real_run_writes_what_is_declared(tmp_path: Path) -> None:
-    """`dyno drive` leaves every declared field, none that isn't declared, each of its type on both sides."""
+    """`dyno drive` writes exactly the declared fields, and each has its type on both sides."""
     async with fake_proxy({"a": answering("one", "dyno-simulate"), "b": answering("two")}) as proxy:
         done = await asyncio.to_thread(dyno, "drive", "--proxy", proxy.url, "--spans", tmp_path, "-n", "2")
     assert done.returncode == 0, done.stderr
@@ -47,7 +47,7 @@ async def test_a_real_run_writes_what_is_declared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sample", ["vllm_bench.json", "guidellm_0.2.1.json", "ours"])
 def test_an_import_writes_what_is_declared(tmp_path: Path, sample: str) -> None:
-    """Its run.json has no field, and no type, that the analysis doesn't declare."""
+    """The run.json of an import has no field, and no type, that the analysis doesn't declare."""
     path = SAMPLES / sample
     if sample == "ours":
         write(tmp_path / "first", prompts(3))
@@ -63,7 +63,7 @@ def test_an_import_writes_what_is_declared(tmp_path: Path, sample: str) -> None:
 
 
 def test_a_misfit_is_found() -> None:
-    """What these tests compare with does fail: an unknown field, a wrong type, at any depth."""
+    """The comparison in these tests finds an unknown field and a wrong type, at any depth."""
     assert list(misfits({"schema": "1"}, record.RunJson)) == ["schema"]
     assert list(misfits({"colour": 1}, record.RunJson)) == ["colour"]
     assert list(misfits({"endpoints": {"a": {"model": 7}}}, record.RunJson)) == ["endpoints.a.model"]
@@ -72,7 +72,10 @@ def test_a_misfit_is_found() -> None:
 
 @pytest.mark.parametrize("schema", [record.SCHEMA + 1, "2", None])
 def test_a_newer_record_is_refused(tmp_path: Path, schema: object) -> None:
-    """In one line that names the file, both numbers and the mend. Without the field it is read."""
+    """A later schema is refused in one line that names the file, both numbers and the fix.
+
+    A file without the field is read.
+    """
     write(tmp_path, prompts(3))
     path = tmp_path / "runs" / RUN_ID / "run.json"
     path.parent.mkdir(parents=True)
@@ -85,7 +88,7 @@ def test_a_newer_record_is_refused(tmp_path: Path, schema: object) -> None:
 
 
 def test_the_page_lists_the_fields() -> None:
-    """docs/spans.md has each field once, in the file's order, and says who writes it."""
+    """docs/spans.md has each field once, in the file's order, and says which program writes it."""
     section = re.search(r"^## Runs\n(.*?)^## ", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert section is not None
     rows = [line.strip("| ").split(" | ") for line in section[1].splitlines() if line.startswith("| `")]
@@ -104,7 +107,7 @@ def stored(spans: Path) -> dict[str, Any]:
 
 
 def misfits(value: Any, kind: Any, path: str = "") -> Iterator[str]:
-    """Where the JSON value isn't of the declared type, by its path; unknown fields too."""
+    """The paths at which a JSON value isn't of its declared type, and those of unknown fields."""
     inner = f"{path}." if path else ""
     if is_typeddict(kind):
         hints = get_type_hints(kind)

@@ -12,14 +12,14 @@ MAX_FUNCTION_LINES: Final = 60
 
 
 def test_no_file_is_longer_than_a_reader_bears() -> None:
-    """Each file has 450 lines at most."""
+    """Each file has at most 450 lines."""
     lengths = {str(path.relative_to(REPOSITORY)): len(text.splitlines()) for path, text in sources()}
     assert len(lengths) > 300
     assert {name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES} == {}
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
-    """Each function has 60 lines at most, from `def` to its last line."""
+    """Each function has at most 60 lines, from `def` to its last line."""
     lengths = {
         f"{path.relative_to(REPOSITORY)}:{node.lineno}": (node.end_lineno or 0) - node.lineno + 1
         for path, text in sources()

@@ -1,4 +1,4 @@
-"""What `tests/conftest.py` promises CI."""
+"""`tests/conftest.py` keeps its promise to CI: no test is skipped unnoticed."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def test_runs():
     ids=["on a user's machine", "in CI"],
 )
 def test_skip_is_a_failure_only_where_asked(tmp_path: Path, no_skip: str | None, code: int, closing: str) -> None:
-    """A skipped test is named on a user's machine and fails in CI; an expected failure stays one in both."""
+    """A skipped test is named on a user's machine and fails in CI. An expected failure stays one in both."""
     shutil.copy(CONFTEST, tmp_path)
     (tmp_path / "test_three.py").write_text(TESTS, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DYNO_", "PYTEST_"))}

@@ -1,6 +1,6 @@
 """The proxy writes span files and the analysis reads them, often on two machines; they share a format and no code.
 
-Where one side changes a name or a limit of these, rows would be lost or kept for ever: a test here fails first.
+If one side changed one of these names or limits, rows would be lost or kept for ever. A test here fails first.
 """
 
 import re
@@ -39,16 +39,16 @@ def written(folder: Path, records: int, journal_bytes: int = journal.JOURNAL_BYT
 
 
 def test_a_writer_rests_for_less_than_others_wait_for_it() -> None:
-    """A journal is taken for a dead writer's after STALE_S; its writer has begun another one long before.
+    """After STALE_S without a write, a journal counts as a dead writer's. A living writer begins another long before.
 
-    Ten minutes between the two leave room for clocks that differ and for a file server that shows a size late.
+    The ten minutes between the two allow for clocks that differ and for a file server that shows a size late.
     """
     assert 0 < journal._RESTED_S <= STALE_S - 600
 
 
 @pytest.mark.parametrize("host", ["node1", "node_1.lab", "a-b.ø.gov"])
 def test_names_are_read_as_they_are_written(tmp_path: Path, host: str) -> None:
-    """The analysis finds writer, process, start and first number in the name that the proxy gives a journal."""
+    """The analysis reads writer, process, start and first number from the name that the proxy gives a journal."""
     writer = journal.writer_name(host, 42, STARTED)
     process = file_names.process(writer)
     assert process is not None
@@ -64,7 +64,7 @@ def test_names_are_read_as_they_are_written(tmp_path: Path, host: str) -> None:
 
 
 def test_a_file_by_the_sql_that_a_person_pastes_has_the_same_name() -> None:
-    """`spans.sql` and `collected_spans.sql` take the names apart by the pattern of file_names.py."""
+    """`spans.sql` and `collected_spans.sql` parse the names with the pattern of file_names.py."""
     pattern = re.sub(r"\?P<\w+>|\?:", "", file_names._NAME.pattern)
     for name in ("spans.sql", "collected_spans.sql"):
         found = re.findall(r"regexp_extract\(file, '(.+?)\$', \d\)", (SQL / name).read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def test_a_file_by_the_sql_that_a_person_pastes_has_the_same_name() -> None:
 
 
 def test_a_converted_journal_has_the_name_that_the_proxy_leaves_alone(tmp_path: Path) -> None:
-    """`dyno compact` makes WRITER-FIRST-LAST.parquet of it, which covers the journal and holds its rows."""
+    """`dyno compact` makes WRITER-FIRST-LAST.parquet from a journal. It covers the journal and holds its rows."""
     (path,) = written(tmp_path, 3)
     file = file_names.parse(path.name)
     assert file is not None
@@ -95,7 +95,7 @@ def test_a_converted_journal_has_the_name_that_the_proxy_leaves_alone(tmp_path: 
 
 
 def test_seeds_are_the_same_files(tmp_path: Path) -> None:
-    """The files without a row have one name on both sides, no row, and are nobody's spans to the analysis."""
+    """The seed files have the same name on both sides and no row. The analysis takes them for no writer's spans."""
     assert journal._SEEDS == file_names.SEEDS
     journal.check_folder(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(file_names.SEEDS)
@@ -104,7 +104,7 @@ def test_seeds_are_the_same_files(tmp_path: Path) -> None:
 
 
 def test_a_lines_checksum_is_read_as_it_is_written(tmp_path: Path) -> None:
-    """Proxy, import and conversion agree on `,"crc32":N}`; a line with one byte changed is nobody's row."""
+    """Proxy, import and conversion agree on `,"crc32":N}`. A line with one changed byte isn't a row to any of them."""
     (path,) = written(tmp_path, 1)
     line = path.read_bytes()
     row = whole_row(line)
@@ -117,7 +117,7 @@ def test_a_lines_checksum_is_read_as_it_is_written(tmp_path: Path) -> None:
 
 
 def test_the_formats_version_is_one_number(tmp_path: Path) -> None:
-    """Lines, imported lines, Parquet files and what is taken for too new count alike."""
+    """Lines, imported lines, Parquet files and the check for newer files use the same version number."""
     assert span.SCHEMA_VERSION == imported.SCHEMA_VERSION == readable.SCHEMA_VERSION
     (path,) = written(tmp_path, 1)
     assert (whole_row(path.read_bytes()) or {})["v"] == readable.SCHEMA_VERSION
@@ -135,7 +135,7 @@ def test_the_formats_version_is_one_number(tmp_path: Path) -> None:
 
 
 def test_limits_are_the_same(tmp_path: Path) -> None:
-    """An import cuts its journals and its lines where the proxy does, and DuckDB still reads the longest line."""
+    """An import limits its journals and lines to the proxy's sizes, and DuckDB still reads the longest line."""
     assert staged.JOURNAL_BYTES == journal.JOURNAL_BYTES
     assert staged.LINE_BYTES == journal.LINE_BYTES < journal.JOURNAL_BYTES
     path = tmp_path / "w-000000000001.jsonl"
@@ -149,7 +149,7 @@ def test_limits_are_the_same(tmp_path: Path) -> None:
 
 
 def test_a_lines_keys_are_the_columns_that_are_read() -> None:
-    """What the proxy writes, what an import writes and what the SQL asks `read_json` for: names and order."""
+    """The proxy, an import and the SQL's `read_json` have the same columns in the same order."""
     columns = tuple(name for name, _ in span.COLUMNS)
     assert (*imported.LEADING_KEYS, "attributes") == columns
     for name in ("spans.sql", "collected_spans.sql"):

@@ -1,4 +1,4 @@
-"""docs/spans.md has each column of the span files, with its type."""
+"""docs/spans.md lists each column of the span files, with its type."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "spans.md").read_text(encoding="utf
 
 
 def test_every_column_is_there() -> None:
-    """Its name, its type and what it means, in the order in which a line has them; after them the checksum."""
+    """The page has each column's name, type and meaning in the order of a line. The checksum comes last."""
     table = DOCS.partition("## Columns\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| ([a-z\[\]]+) \| (.+) \|$", table, re.MULTILINE)
     assert [(name, kind) for name, kind, _ in rows] == [*COLUMNS, ("crc32", "int")]

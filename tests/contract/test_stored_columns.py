@@ -1,4 +1,4 @@
-"""The columns of the span files stand in the proxy's attributes.py: analysis has what `make sql` makes of them."""
+"""The proxy's attributes.py lists the columns of the span files. The analysis has what `make sql` makes from them."""
 
 import json
 from pathlib import Path
@@ -30,12 +30,12 @@ VALUES: Final = {
 
 @pytest.mark.parametrize("path", stored_columns.written(), ids=lambda path: path.name)
 def test_written_files_are_current(path: Path) -> None:
-    """Each file has the columns of attributes.py as it is now."""
+    """Each file has the columns of the present attributes.py."""
     assert path.read_text(encoding="utf-8") == stored_columns.written()[path], "run `make sql`"
 
 
 def test_a_new_attribute_needs_no_edit_by_hand(tmp_path: Path) -> None:
-    """Attributes of every type, added to the table, are read from a journal and stand in the view's map."""
+    """Attributes of every type that are added to the table are read from a journal and appear in the view's map."""
     sql = stored_columns.written((*ATTRIBUTES, *ADDED))[stored_columns.ANALYSIS / "sql" / "spans.sql"]
     row = {"span_id": "1" * 16, "endpoint": "metis", "attributes": {"dyno.retries": "2"}, **VALUES}
     (tmp_path / "w-000000000001.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
@@ -59,12 +59,12 @@ def test_a_new_attribute_needs_no_edit_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "-- begin: x\n", "-- begin: x\n-- end\n-- begin: x\n-- end\n"])
 def test_a_block_stands_in_a_file_once(text: str) -> None:
-    """A file without the block, or with two of them, is refused: nothing is written into the wrong place."""
+    """A file without the block, or with two such blocks, is refused: nothing is written into the wrong place."""
     with pytest.raises(ValueError, match="'begin: x'"):
         stored_columns.with_block(text, "x", ["a"])
 
 
 def test_a_block_keeps_its_place() -> None:
-    """Only what stands between the two comments changes, and it is indented as they are."""
+    """Only the lines between the two comments change. They are indented like the comments."""
     text = "a\n    -- begin: x\n    old\n    -- end\nb\n"
     assert stored_columns.with_block(text, "x", ["new"]) == "a\n    -- begin: x\n    new\n    -- end\nb\n"

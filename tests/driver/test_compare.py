@@ -119,7 +119,7 @@ async def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
 
 async def test_simulated_endpoints_are_called_so(tmp_path: Path) -> None:
-    """Without --config the endpoints are simulated, said before anything runs, and no variable puts real ones there."""
+    """Without --config the endpoints are simulated: it is said first, and no variable makes one of them real."""
     real = {"DYNO_ENDPOINTS_METIS_URL": "http://127.0.0.1:1/v1"}
     process = await start(tmp_path, "-n", "1", "--warmup", "0", "--endpoints", "metis", environment=real)
     assert process.stdout is not None
@@ -144,7 +144,7 @@ async def test_simulated_endpoints_are_called_so(tmp_path: Path) -> None:
     ],
 )
 async def test_wrong_use(tmp_path: Path, options: tuple[str, ...], says: str) -> None:
-    """Wrong use, also where a child finds it, is one line on stderr and exit code 2, and nothing was asked."""
+    """Wrong use is one line on stderr and exit code 2, even if a child finds it, and no request is sent."""
     (tmp_path / "typo.toml").write_text('[endpoints.metis]\nurll = "http://127.0.0.1:1/v1"\n')
     code, _, err = await compare(tmp_path, *options)
     assert code == 2
@@ -154,7 +154,7 @@ async def test_wrong_use(tmp_path: Path, options: tuple[str, ...], says: str) ->
 
 
 async def test_a_child_is_started_and_ended() -> None:
-    """A child is ready when its lines have come, and gone when it was stopped."""
+    """A child is ready once its lines have come, and has ended once it was stopped."""
     child = await Child.start("simulate", ["--profile", "metis", "--profile", "sophia", "--listen", "127.0.0.1:0"])
     lines = await child.ready(SIMULATE_READY, 2)
     assert [line[1] for line in lines] == ["metis", "sophia"]
@@ -164,7 +164,7 @@ async def test_a_child_is_started_and_ended() -> None:
 
 
 async def test_a_child_that_ends_at_once() -> None:
-    """A child that refuses its arguments has said why; one that ends otherwise hasn't."""
+    """`spoke` is true for a child that refuses its arguments, and false for one that ends otherwise."""
     child = await Child.start("simulate", ["--profile", "nonsense"])
     with pytest.raises(ChildError) as raised:
         await child.ready(SIMULATE_READY)

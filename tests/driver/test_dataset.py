@@ -48,7 +48,7 @@ def test_science_covers_its_domains() -> None:
 
 @pytest.mark.parametrize("prompt", load_prompts("science", 1000).prompts, ids=lambda prompt: prompt.prompt_id)
 def test_science_can_be_scored(prompt: Prompt) -> None:
-    """Each passage has 60 to 140 words, and holds every reference answer, which is short."""
+    """Each passage has 60 to 140 words and contains every reference answer; the answers are short."""
     assert prompt.context is not None
     assert 60 <= len(prompt.context.split()) <= 140
     assert prompt.reference_answers
@@ -65,7 +65,7 @@ def test_the_published_prompt() -> None:
 
 @pytest.mark.parametrize("shape", ["json", "data.json", "jsonl", "lines.json", "csv", "parquet"])
 def test_the_same_records_from_every_format(tmp_path: Path, shape: str) -> None:
-    """A record reads the same from each format: ids keep their zeros, dates stay text, the order stays."""
+    """A record is the same from each format: ids keep their zeros, dates stay text, and the order is kept."""
     second = {
         "id": "008",
         "question": "NA",
@@ -161,7 +161,7 @@ def test_a_prompt_is_sent_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_lone_surrogate_is_mended(tmp_path: Path) -> None:
-    """What JSON can spell and UTF-8 can't is replaced on reading, so what is stored is what was sent."""
+    """A text that JSON can spell but UTF-8 can't hold is replaced on reading, so what is stored is what was sent."""
     [prompt] = load_prompts(saved(tmp_path, "p.json", '[{"prompt": "a\\ud800b"}]'), 1).prompts
     assert prompt.prompt == "a?b"
 
@@ -169,32 +169,32 @@ def test_a_lone_surrogate_is_mended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("p.json", "[]", "no questions in it"),
-        ("p.json", "", "no questions in it"),
-        ("p.jsonl", "\n\n", "no questions in it"),
-        ("p.csv", "", "no questions in it"),
-        ("p.csv", "question,context\n", "no questions in it"),
-        ("p.json", '{"version": "1.1", "data": []}', "no questions in it"),
+        ("p.json", "[]", "has no questions"),
+        ("p.json", "", "has no questions"),
+        ("p.jsonl", "\n\n", "has no questions"),
+        ("p.csv", "", "has no questions"),
+        ("p.csv", "question,context\n", "has no questions"),
+        ("p.json", '{"version": "1.1", "data": []}', "has no questions"),
         ("p.json", '[{"text": "x", "label": 1}]', "record 1 has no question"),
-        ("p.csv", "text,label\nx,1\n", "(text, label)"),
+        ("p.csv", "text,label\nx,1\n", "(its columns: text, label)"),
         ("p.jsonl", '{"question": "a"}\n{"question": " "}\n', "record 2 has no question"),
         ("p.json", '{"question": "a"', "not JSON"),
-        ("p.json", '["a"]', "record 1 is no object"),
-        ("p.json", "7", "neither a list of records nor SQuAD's shape"),
-        ("p.json", '{"data": [{"title": "t", "paragraphs": [{"qas": [{}]}]}]}', "article 1 isn't of SQuAD's shape"),
+        ("p.json", '["a"]', "record 1 must be an object"),
+        ("p.json", "7", "must be a list of records, or have SQuAD's shape"),
+        ("p.json", '{"data": [{"title": "t", "paragraphs": [{"qas": [{}]}]}]}', "article 1 doesn't have SQuAD's shape"),
         ("p.jsonl", '{"question": "a"}\n{"question":\n', "line 2 is not JSON"),
-        ("p.jsonl", "[1]\n", "line 1 is no object"),
-        ("p.json", '[{"question": "a", "id": 1}, {"question": "b", "id": "1"}]', "the id '1' stands twice"),
+        ("p.jsonl", "[1]\n", "line 1 must be an object"),
+        ("p.json", '[{"question": "a", "id": 1}, {"question": "b", "id": "1"}]', "two records have the id '1'"),
         ("p.json", '[{"question": "a", "id": "' + "x" * 201 + '"}]', "an id of over 200 characters"),
-        ("p.json", '[{"question": "a", "answers": [["b"]]}]', "answers of no known shape"),
-        ("p.csv", "question,question\na,b\n", "the column 'question' stands twice"),
+        ("p.json", '[{"question": "a", "answers": [["b"]]}]', "answers of an unknown shape"),
+        ("p.csv", "question,question\na,b\n", "the column 'question' is there twice"),
         ("p.csv", 'question\n"a\n', "not readable as csv"),
         ("p.parquet", "no parquet", "not readable as parquet"),
         ("p.txt", "question", "a file must end in .json"),
     ],
 )
 def test_a_file_that_wont_do(tmp_path: Path, name: str, content: str, says: str) -> None:
-    """A file without questions, or not what its name says, is one line that names the file and what is wrong."""
+    """For a file without questions, or whose content doesn't fit its name, one line names it and what is wrong."""
     path = saved(tmp_path, name, content)
     with pytest.raises(WrongUseError) as raised:
         load_prompts(path, 10)
@@ -205,10 +205,10 @@ def test_a_file_that_wont_do(tmp_path: Path, name: str, content: str, says: str)
 
 
 def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
-    """Columns alone are no questions."""
+    """A file with columns but no rows has no questions."""
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"question": pa.array([], pa.string())}), path)
-    with pytest.raises(WrongUseError, match="no questions in it"):
+    with pytest.raises(WrongUseError, match="has no questions"):
         load_prompts(str(path), 1)
 
 
@@ -222,7 +222,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["missing.json", "no/such/missing.csv", "./missing", "sciense"])
 def test_a_missing_file_names_the_ready_set(spec: str) -> None:
-    """A path that isn't there, or a misspelt set, says so and names `science`."""
+    """For a path that doesn't exist, or a misspelt set, the error says so and names `science`."""
     with pytest.raises(WrongUseError, match=r"(no such file|no such set or file).*science"):
         load_prompts(spec, 1)
 

@@ -158,7 +158,7 @@ async def test_an_endpoint_that_is_down(tmp_path: Path) -> None:
 
 
 async def test_a_failed_warm_up_is_no_failure(tmp_path: Path) -> None:
-    """Warm-ups don't count: where they alone fail, the run is a success."""
+    """Warm-ups don't count: if only they fail, the run is a success."""
     answer = answering("x")
 
     async def script(request: web.Request) -> web.StreamResponse:
@@ -201,7 +201,7 @@ async def test_a_signal_keeps_what_was_measured(tmp_path: Path, number: signal.S
 
 
 async def test_a_proxy_that_goes_away(tmp_path: Path) -> None:
-    """Without its proxy a run ends, says so, and keeps what was measured."""
+    """If the proxy disappears, the run ends, says so, and keeps what was measured."""
     answer = answering("x")
     gone = asyncio.Event()
 
@@ -222,7 +222,7 @@ async def test_a_proxy_that_goes_away(tmp_path: Path) -> None:
 
 
 async def test_what_an_endpoint_says_can_be_stored(tmp_path: Path) -> None:
-    """Text that JSON can spell and UTF-8 can't doesn't cost the run its answers."""
+    """The run's answers are kept even if one has text that JSON can spell but UTF-8 can't hold."""
     document = b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "stop"}]}'
 
     async def script(_request: web.Request) -> web.StreamResponse:
@@ -237,19 +237,22 @@ async def test_what_an_endpoint_says_can_be_stored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--endpoints", "metis,sofia"), "no endpoint 'sofia'; did you mean 'sophia'? configured: metis, sophia"),
-        (("--endpoints", "metis,metis"), "'metis' stands twice"),
+        (
+            ("--endpoints", "metis,sofia"),
+            "no endpoint 'sofia'; did you mean 'sophia'? configured endpoints: metis, sophia",
+        ),
+        (("--endpoints", "metis,metis"), "'metis' is given twice"),
         (("--endpoints", "metis,"), "has an empty name"),
         (("--prompts", "missing.json"), "missing.json: no such file"),
         (("--spans", "{file}"), "can't be written: Not a directory"),
-        (("-n", "0"), "'0' is not a whole number of at least 1"),
-        (("--warmup", "-1"), "'-1' is not a whole number of at least 0"),
-        (("--temperature", "-1"), "'-1' is not a temperature"),
-        (("--temperature", "nan"), "'nan' is not a temperature"),
-        (("--max-tokens", "few"), "'few' is not a whole number"),
-        (("--timeout", "0"), "'0' is not a number of seconds above 0"),
+        (("-n", "0"), "'0' must be a whole number, 1 or more"),
+        (("--warmup", "-1"), "'-1' must be a whole number, 0 or more"),
+        (("--temperature", "-1"), "'-1' must be a number, 0 or more, or 'none'"),
+        (("--temperature", "nan"), "'nan' must be a number, 0 or more, or 'none'"),
+        (("--max-tokens", "few"), "'few' must be a whole number"),
+        (("--timeout", "0"), "'0' must be a number of seconds above 0"),
         (("--workload", "singel"), "invalid choice: 'singel'"),
-        (("--proxy", "127.0.0.1:8080"), "is no URL of a proxy"),
+        (("--proxy", "127.0.0.1:8080"), "must be the proxy's http or https URL"),
         (("--proxy", "http://me:secret@127.0.0.1"), "DYNO_API_KEY"),
         (("--proxy", "http://127.0.0.1:1"), "no proxy at http://127.0.0.1:1: Connection refused"),
         (("--nonsense",), "unrecognized arguments: --nonsense"),

@@ -105,7 +105,7 @@ async def test_no_hub_and_no_cache(tmp_path: Path, told: dict[str, str]) -> None
 
 
 async def test_a_hub_that_never_answers(tmp_path: Path) -> None:
-    """A network that swallows everything costs seconds, not minutes."""
+    """With a network that swallows all packets, the error comes within seconds, not minutes."""
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -123,10 +123,10 @@ async def test_a_hub_that_never_answers(tmp_path: Path) -> None:
 
 
 async def test_a_set_without_questions(tmp_path: Path) -> None:
-    """A set of the hub that asks nothing says which columns it has."""
+    """If a set of the hub has no questions, the error says which columns it has."""
     sink = io.BytesIO()
     pq.write_table(pa.table({"text": ["a"], "label": [1]}), sink)
     async with fake_hub("me/labels", {"README.md": b"", "validation.parquet": sink.getvalue()}, []) as url:
         code, _, err = await load("me/labels", environment(tmp_path, HF_ENDPOINT=url))
     assert code == 1
-    assert "(text, label)" in err
+    assert "(its columns: text, label)" in err

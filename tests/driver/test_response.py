@@ -22,7 +22,7 @@ def test_any_split_gives_the_same_events(
 ) -> None:
     """However the bytes are cut into reads, the data of each event comes out once and whole."""
     parts = [b"".join(b"data: " + line.encode() + line_end for line in event) + line_end for event in events]
-    # The comment behind them lets a last lone CR be told from half a CRLF.
+    # The comment after them shows whether a last CR is a line end or half of a CRLF.
     stream = (b"\xef\xbb\xbf" if bom else b"") + b"".join(parts) + b": end" + line_end + b":"
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
     splitter = EventSplitter()
@@ -34,7 +34,7 @@ def test_any_split_gives_the_same_events(
 
 @given(st.binary(max_size=200))
 def test_junk_is_an_error_of_one_line(junk: bytes) -> None:
-    """Whatever stands in an event, reading it neither raises nor leaves an error of several lines."""
+    """Reading an SSE event never raises and never gives an error of several lines, whatever the event contains."""
     reading = Reading()
     reading.event(junk)
     reading.ended()
@@ -57,7 +57,7 @@ def test_reasoning_under_either_name(name: str) -> None:
 
 
 def test_both_names_at_once_are_one_text() -> None:
-    """A server that sends the same reasoning under both names said it once."""
+    """If a server sends the same reasoning under both names, it counts once."""
     reading = read(chunk({"reasoning": "hm", "reasoning_content": "hm"}) + chunk({"content": "42"}, "stop") + DONE)
     assert reading.reasoning == "hm"
 
@@ -77,7 +77,7 @@ def test_both_names_at_once_are_one_text() -> None:
     ],
 )
 def test_what_counts_as_output(delta: dict[str, Any], output: bool) -> None:
-    """The time to first token runs to the first event with content, reasoning or a tool call, not to a role."""
+    """The time to first token ends with the first SSE event that has content, reasoning or a tool call, not a role."""
     [event] = EventSplitter().feed(chunk(delta))
     assert Reading().event(event) is output
 
@@ -98,7 +98,7 @@ def test_what_counts_as_output(delta: dict[str, Any], output: bool) -> None:
     ],
 )
 def test_errors_inside_a_200(stream: bytes, error: str) -> None:
-    """An error that comes with status 200, in any vendor's dress, is one; so is a stream without its end."""
+    """An error with status 200 is recognised in every vendor's shape; a stream without its end is an error too."""
     assert read(stream).error == error
 
 

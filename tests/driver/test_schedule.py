@@ -10,7 +10,7 @@ PROMPTS = st.lists(st.text("0123456789", min_size=1, max_size=4), min_size=1, ma
 
 
 def firsts(turns: list[Turn], endpoints: int) -> list[str]:
-    """Who opened each group of one prompt."""
+    """The endpoint that was asked first, for each group of requests with one prompt."""
     return [turn.endpoint for turn in turns if not turn.warmup][::endpoints]
 
 
@@ -18,7 +18,7 @@ def firsts(turns: list[Turn], endpoints: int) -> list[str]:
 def test_every_endpoint_is_asked_the_same(
     endpoints: list[str], prompts: list[str], repeats: int, warmups: int, order: Order, seed: int
 ) -> None:
-    """Every endpoint gets each prompt once a repeat, one right after the other, and the same warm-ups before it all."""
+    """Every endpoint gets each prompt once per repeat, one right after the other, and the same warm-ups before all."""
     turns = single(endpoints, prompts, repeats=repeats, warmups=warmups, order=order, seed=seed)
     expected = Counter((prompt, repeat, False) for prompt in prompts for repeat in range(1, repeats + 1))
     expected.update((WARMUP_PROMPT_ID, repeat, True) for repeat in range(1, warmups + 1))
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_schedule(
 
 
 def test_seeds_draw_different_orders() -> None:
-    """Under 'random' the seed decides who goes first: ten pairs have many orders, and seeds reach them."""
+    """Under 'random' the seed decides which endpoint goes first: different seeds give many different orders."""
     prompts = [str(number) for number in range(10)]
     drawn = {
         tuple(firsts(single(["a", "b"], prompts, repeats=1, warmups=0, order="random", seed=seed), 2))

@@ -75,7 +75,7 @@ async def test_time_to_first_token_ends_at_output() -> None:
 
 
 async def test_an_answer_in_one_piece() -> None:
-    """Unstreamed there is no time to first token, and no stream options are sent."""
+    """A request that isn't streamed has no time to first token, and sends no stream options."""
     async with fake_proxy({"metis": answering("42", server="dyno-simulate")}) as proxy:
         answer = await ask(proxy, WHOLE)
     assert (answer.text, answer.finish_reason, answer.error, answer.ttft_s) == ("42", "stop", None, None)
@@ -85,7 +85,7 @@ async def test_an_answer_in_one_piece() -> None:
 
 
 async def test_a_server_that_ignores_stream() -> None:
-    """A whole body where a stream was asked for is read all the same; its first token is unknown."""
+    """If a stream was asked for and a whole body comes, the body is read; its time to first token is unknown."""
     document = {"choices": [{"index": 0, "message": {"content": "42"}, "finish_reason": "stop"}]}
     async with fake_proxy({"metis": saying(200, document)}) as proxy:
         answer = await ask(proxy)
@@ -136,7 +136,7 @@ async def test_an_answer_that_takes_too_long() -> None:
 
     async with fake_proxy({"metis": script}) as proxy:
         answer = await ask(proxy, Parameters(None, None, None, True, timeout_s=0.2))
-    assert answer.error == "no whole answer within 0.2 s"
+    assert answer.error == "no complete answer within 0.2 s"
     assert answer.latency_s is not None
     assert 0.2 <= answer.latency_s < 20
 
@@ -155,7 +155,7 @@ async def test_an_answer_without_end() -> None:
 
     async with fake_proxy({"metis": script}) as proxy:
         answer = await ask(proxy)
-    assert answer.error == "an answer of over 64 MiB, not read further"
+    assert answer.error == "the answer is over 64 MiB; the rest was not read"
     assert written < 2 * 64 * 2**20
 
 
@@ -180,7 +180,7 @@ def test_only_what_is_given_is_sent(parameters: Parameters, expected: Mapping[st
 
 
 async def test_no_proxy() -> None:
-    """Where nothing listens, one line says how to start a proxy; once it had been there, it is gone."""
+    """If nothing listens, one line says how to start a proxy; if the proxy answered before, it says that it is gone."""
     async with fake_proxy({"metis": answering("42")}) as proxy:
         url = proxy.url
     async with ProxyClient(url) as client:
@@ -204,7 +204,7 @@ async def test_another_server_is_no_proxy(document: Any) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with ProxyClient(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
-        with pytest.raises(WrongUseError, match="not as Dyno's proxy does"):
+        with pytest.raises(WrongUseError, match="isn't a Dyno proxy"):
             await client.endpoints()
     await runner.cleanup()
 
@@ -213,15 +213,15 @@ async def test_another_server_is_no_proxy(document: Any) -> None:
     ("models", "model", "says"),
     [
         (["only"], "only", None),
-        (["a", "b"], None, "endpoint 'metis' has no model, and offers a, b; set 'model' in"),
-        ([], None, "offers none"),
-        (None, None, "doesn't tell one"),
+        (["a", "b"], None, "endpoint 'metis' has no model configured, and its /v1/models lists a, b; set 'model' in"),
+        ([], None, "lists none"),
+        (None, None, "names none"),
     ],
 )
 async def test_the_model_of_an_endpoint_without_one(
     models: list[str] | None, model: str | None, says: str | None
 ) -> None:
-    """An endpoint without a configured model is asked which it has; only a single one will do."""
+    """An endpoint without a configured model is asked which models it has; it must have exactly one."""
     document = {"error": {"message": "not here"}} if models is None else {"data": [{"id": name} for name in models]}
     script = saying(404 if models is None else 200, document)
     async with fake_proxy({"metis": script}, {"metis": {"model": None}}) as proxy, ProxyClient(proxy.url) as client:
@@ -240,7 +240,9 @@ def test_select_keeps_the_order_asked_for() -> None:
     metis, sophia = (Endpoint(name, "http://x/v1", "m", None, None, None, None) for name in ("metis", "sophia"))
     assert select([metis, sophia], ("sophia", "metis")) == [sophia, metis]
     assert select([metis, sophia], None) == [metis, sophia]
-    with pytest.raises(WrongUseError, match=r"no endpoint 'sofia'; did you mean 'sophia'\? configured: metis, sophia"):
+    with pytest.raises(
+        WrongUseError, match=r"no endpoint 'sofia'; did you mean 'sophia'\? configured endpoints: metis, sophia"
+    ):
         select([metis, sophia], ("sofia",))
     with pytest.raises(WrongUseError, match="the proxy has no endpoints"):
         select([], None)

@@ -198,7 +198,7 @@ async def test_a_stall_ends_when_the_client_leaves() -> None:
 
 
 async def test_bytes_without_a_head() -> None:
-    """`wire` says anything at all in a response's place, and the connection ends."""
+    """`wire` can send any bytes instead of a response, and then the connection ends."""
     async with fake_upstream([{"wire": "HTTP/9.9 hello\r\n"}, {"wire": "\x00"}]) as upstream:
         answer = await exchange(upstream.url, request_bytes("GET", "/v1/any", close=False))
     assert b"".join(data for _, data in answer.reads) == b"HTTP/9.9 hello\r\n\x00"
@@ -247,14 +247,14 @@ def test_http_1_0_gets_no_chunks() -> None:
     [
         ("{", "not JSON"),
         ('{"token": "a"}', "list of steps"),
-        ("[3]", "step 1: a step is an object"),
-        ('[{"tokn": "a"}]', r"step 1: needs exactly one action, has \['tokn'\]"),
+        ("[3]", "step 1: a step must be an object"),
+        ('[{"tokn": "a"}]', r"step 1: needs exactly one action, but has \['tokn'\]"),
         ('[{"token": "a", "done": true}]', "exactly one action"),
         ('[{"token": "a"}, {"token": 3}]', "step 2: 'token' must be a string"),
         ('[{"token": "a", "evry_s": 3}]', "'token' has no option 'evry_s'"),
         ('[{"wait_s": -1}]', "'wait_s' must be a number of seconds"),
         ('[{"wait_s": true}]', "'wait_s'"),
-        ('[{"tokens": 0}]', "'tokens' must be a positive number"),
+        ('[{"tokens": 0}]', "'tokens' must be a whole number, 1 or more"),
         ('[{"status": 20}]', "'status' must be a number from 100 to 999"),
         ('[{"token": "a"}, {"status": 200}]', "step 2: 'status' must come before"),
         ('[{"status": 200, "headers": {"a": 1}}]', "'headers'"),
@@ -262,7 +262,7 @@ def test_http_1_0_gets_no_chunks() -> None:
         ('[{"status": 200, "framing": "x"}]', "'framing' must be one of"),
         ('[{"status": 200, "compress": "br"}]', "'compress' must be one of gzip, deflate"),
         ('[{"cut": "x"}]', "'cut' must be one of reset, close"),
-        ('[{"cut": "reset"}, {"token": "a"}]', "step 2: 'token' after the end"),
+        ('[{"cut": "reset"}, {"token": "a"}]', "step 2: 'token' comes after the end"),
         ('[{"stall": 1}]', "'stall' must be true"),
         ('[{"base64": "*"}]', "'base64'"),
         ('[{"bytes": "a", "times": 0}]', "'times'"),
@@ -270,8 +270,8 @@ def test_http_1_0_gets_no_chunks() -> None:
         ('[{"event": 3}]', "'event' must be"),
         ('[{"tool_call": {"nam": "f"}}]', "'tool_call'"),
         ('[{"together": []}]', "'together' must be a list"),
-        ('[{"together": [{"wait_s": 1}]}]', "holds only steps that send"),
-        ('[{"wire": "a"}, {"token": "b"}]', "'wire' goes without a head"),
+        ('[{"together": [{"wait_s": 1}]}]', "may contain only steps that send"),
+        ('[{"wire": "a"}, {"token": "b"}]', "'wire' sends no head"),
     ],
 )
 def test_a_wrong_script_is_refused_in_one_line(script: str, message: str) -> None:
@@ -282,7 +282,7 @@ def test_a_wrong_script_is_refused_in_one_line(script: str, message: str) -> Non
 
 
 async def test_a_wrong_script_in_a_header_is_a_400() -> None:
-    """The client hears what is wrong with its script."""
+    """The response says what is wrong with the client's script."""
     async with fake_upstream() as upstream:
         answer = await exchange(upstream.url, request_bytes("GET", "/v1/a", ("x-dyno-script", "[{}]")))
     assert answer.status == 400

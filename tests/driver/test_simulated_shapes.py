@@ -111,7 +111,7 @@ async def test_sambanovas_fields() -> None:
 
 
 async def test_vllms_fields() -> None:
-    """Reasoning is in reasoning_content and uncounted; stop_reason in choices; usage only where asked for."""
+    """Reasoning is in reasoning_content and isn't counted; choices have stop_reason; usage comes only if asked for."""
     chunks = await _stream("sophia", **USAGE)
     assert all("stop_reason" in chunk["choices"][0] for chunk in chunks if chunk["choices"])
     assert any(chunk["choices"][0]["delta"].get("reasoning_content") for chunk in chunks if chunk["choices"])
@@ -129,7 +129,7 @@ async def test_vllms_continuous_usage() -> None:
 
 
 async def test_sophias_gateway_adds_to_a_body() -> None:
-    """Unstreamed, the gateway's two fields are there: the time, and the rate over all tokens."""
+    """An answer that isn't streamed has the gateway's two fields: the time, and the rate over all tokens."""
     body, headers = await _ask("sophia")
     assert body["throughput_tokens_per_second"] == pytest.approx(body["usage"]["total_tokens"] / body["response_time"])
     assert body["choices"][0]["message"]["reasoning_content"]
@@ -137,7 +137,7 @@ async def test_sophias_gateway_adds_to_a_body() -> None:
 
 
 async def test_cerebras_fields() -> None:
-    """time_info stands on the body and on the last chunk, the usage with it, asked for or not."""
+    """The body and the last chunk have time_info, and the usage too, whether it was asked for or not."""
     body, headers = await _ask("cerebras")
     last = (await _stream("cerebras"))[-1]
     for info in (body["time_info"], last["time_info"]):
@@ -168,13 +168,13 @@ ERRORS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("profile", "expected"), ERRORS)
 def test_error_bodies(profile: str, expected: dict[str, Any]) -> None:
-    """Each vendor dresses an error in its own way."""
+    """Each vendor's error body has its own shape."""
     assert PROFILES[profile].wire.error(503, "m", "r") == expected
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_response_takes_its_planned_time(stream: bool) -> None:
-    """What the client waits is what the server says of itself: never less, and not much more."""
+    """The time that the client waits is at least the time that the server reports, and not much more."""
     async with fake_upstream(
         profile="metis", fixed_s=0.2, per_token_s=0.005, spread_s=0.0, output_tokens=20
     ) as upstream:

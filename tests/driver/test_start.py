@@ -5,7 +5,7 @@ import pytest
 
 from rigs.programs import children_cpu_s
 
-# Each takes longer to import than the whole of --help may.
+# Importing any of these takes longer than --help may take in all.
 HEAVY = ("aiohttp", "datasets", "numpy", "pandas", "pyarrow", "rich")
 
 

@@ -1,7 +1,7 @@
-"""Clients that leave, in `dyno proxy` as it starts itself: the upstream hears of it at once, and nothing stays behind.
+"""Clients that leave a real `dyno proxy`: the upstream is told at once, and nothing stays behind.
 
-Times stand in the assertions' messages and on the test's output. The machine may have more to do: the quickest of
-several clients tells what the proxy needs, and the bound of the middle one only that nobody waits for a time limit.
+The assertions' messages and the test's output have the times. The machine may be busy. So the quickest of several
+clients shows how long the proxy needs, and the limit for the middle one only shows that nobody waits for a time limit.
 """
 
 import asyncio
@@ -40,7 +40,10 @@ CHUNK: Final = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
 
 
 class Upstream(asyncio.Protocol):
-    """One connection at the upstream: answers with `first` once the request's head is there, and then says no more."""
+    """One connection at the upstream.
+
+    It answers with `first` once the request's head is there, and sends nothing more.
+    """
 
     def __init__(self, connections: "Connections") -> None:
         self._connections = connections
@@ -68,7 +71,7 @@ class Upstream(asyncio.Protocol):
 
 
 class Connections:
-    """Those of one upstream: all that are open, and each as it came and as it was asked."""
+    """The connections of one upstream: all that are open, and each when it came and when its request came."""
 
     def __init__(self, first: bytes, *, reads: bool) -> None:
         self.first = first
@@ -102,20 +105,24 @@ async def opened(proxy: RunningProxy, request: bytes) -> tuple[asyncio.StreamRea
 
 
 def leave(writer: asyncio.StreamWriter) -> float:
-    """Close the connection at once, without a word; returns when, in monotonic seconds."""
+    """Close the connection at once, without a word. Returns the time, in monotonic seconds."""
     now_s = time.monotonic()
     writer.transport.abort()
     return now_s
 
 
 async def moment(holds: Callable[[], bool], what: str) -> float:
-    """When a condition came to hold, in monotonic seconds: the kernel's tables tell nobody when they change."""
+    """The time at which a condition came true, in monotonic seconds.
+
+    It is polled, because the kernel's tables notify nobody.
+    """
     await until(holds, what, every_s=0.002)
     return time.monotonic()
 
 
 async def at_rest(pid: int) -> ProcessFigures:
-    """The process's figures, once its file descriptors have been as few for a while: a scrape's connection is gone."""
+    """The process's figures, once the number of its file descriptors has been steady: a scrape's connection is closed
+    then."""
     figures, since_s = process_figures(pid), time.monotonic()
     while time.monotonic() - since_s < REST_S:
         await asyncio.sleep(0.02)
@@ -126,9 +133,9 @@ async def at_rest(pid: int) -> ProcessFigures:
 
 
 async def test_a_thousand_streams_whose_clients_all_leave(tmp_path: Path) -> None:
-    """A thousand clients leave in the middle of their streams: as many outcomes, and nothing of them stays open.
+    """A thousand clients leave in the middle of their streams: there are a thousand outcomes, and nothing stays open.
 
-    The proxy is started with room for 1,024 file descriptors, as most shells and services are: it makes room itself.
+    The proxy is started with a limit of 1,024 file descriptors, as in most shells and services. It raises it itself.
     """
     with soft_limit_of_fds(4 * STREAMS):
         async with upstream(HEAD + CHUNK) as connections:
@@ -182,7 +189,7 @@ async def leave_a_thousand_streams(proxy: RunningProxy, connections: Connections
 
 
 async def first_event(reader: asyncio.StreamReader) -> bytes:
-    """The first event of a stream; what came instead, if the answer ended without one."""
+    """The first event of a stream. If the answer ended without one, what came instead."""
     try:
         head_and_event = await reader.readuntil(EVENT)
     except asyncio.IncompleteReadError as error:
@@ -192,7 +199,7 @@ async def first_event(reader: asyncio.StreamReader) -> bytes:
 
 @contextmanager
 def deaf_port() -> Iterator[int]:
-    """A port whose queue is full: it answers no SYN, so that connecting to it takes until the time limit."""
+    """A port whose queue is full. It answers no SYN, so an attempt to connect lasts until the time limit."""
     with contextlib.ExitStack() as sockets:
         listening = sockets.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -206,7 +213,7 @@ def deaf_port() -> Iterator[int]:
 
 
 async def test_leaving_while_the_proxy_connects(tmp_path: Path) -> None:
-    """An attempt to connect ends with the client that wanted it."""
+    """An attempt to connect ends when the client that wanted it leaves."""
     with deaf_port() as port:
         await asyncio.sleep(0.1)
         fillers = connecting_to(port)
@@ -239,7 +246,10 @@ async def test_leaving_while_the_proxy_connects(tmp_path: Path) -> None:
 async def test_leaving_in_each_phase(
     tmp_path: Path, phase: str, scheme: str, first: bytes, reads: bool, request_sent: bytes
 ) -> None:
-    """Wherever a request is, its upstream connection closes within 100 ms of its client's; the row says who left."""
+    """In every phase of a request, its upstream connection closes within 100 ms of the client's.
+
+    The row says who left.
+    """
 
     async def in_phase(connections: Connections, reader: asyncio.StreamReader) -> Upstream:
         connection = await connections.made.get()
@@ -255,7 +265,7 @@ async def test_leaving_in_each_phase(
 
 
 async def test_leaving_without_reading(tmp_path: Path) -> None:
-    """A client that reads nothing while the stream backs up, and then leaves, is no different."""
+    """The same holds for a client that reads nothing while the stream backs up, and then leaves."""
 
     async def in_phase(connections: Connections, _reader: asyncio.StreamReader) -> Upstream:
         connection = await connections.asked.get()
@@ -273,7 +283,7 @@ InPhase = Callable[[Connections, asyncio.StreamReader], Awaitable[Upstream]]
 async def leave_in(
     folder: Path, phase: str, scheme: str, first: bytes, reads: bool, request_sent: bytes, in_phase: InPhase
 ) -> None:
-    """Several clients, one after the other, leave in this phase."""
+    """Let several clients, one after the other, leave in this phase."""
     took_s: list[float] = []
     async with (
         upstream(first, reads=reads) as connections,
@@ -296,7 +306,8 @@ async def leave_in(
 
 
 def report(phase: str, took_s: list[float]) -> None:
-    """Print how long the upstream waited for the news, and hold the quickest and the middle one to their limits."""
+    """Print how long the upstream waited for the close, and check the quickest and the middle time against their
+    limits."""
     median_s = statistics.median(took_s)
     print(f"left during {phase}: median {median_s * 1e3:.1f} ms, worst {max(took_s) * 1e3:.1f} ms of {len(took_s)}")
     assert min(took_s) < BEST_LIMIT_S, took_s

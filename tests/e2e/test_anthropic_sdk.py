@@ -1,4 +1,4 @@
-"""The real Anthropic SDK, directly and through the real proxy: it behaves the same, and each attempt leaves its row."""
+"""The real Anthropic SDK behaves the same directly and through the real proxy, and each attempt leaves its row."""
 
 import asyncio
 import base64
@@ -85,7 +85,7 @@ def refused(status: int, kind: str, **headers: str) -> Script:
 
 
 async def raised(call: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
-    """What the call raised, as a user's code sees it."""
+    """The exception that the call raised, as a user's code sees it."""
     with pytest.raises(anthropic.APIError) as caught:
         await call()
     error = caught.value
@@ -97,7 +97,7 @@ async def raised(call: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
 
 
 async def read_on(stream: AsyncStream[Any]) -> tuple[list[Any], Exception | None]:
-    """The stream's events, and what broke it off: its transport's exceptions too, which this SDK lets pass."""
+    """The stream's events, and the exception that broke it off. This SDK also lets its transport's exceptions pass."""
     seen: list[Any] = []
     while True:
         try:
@@ -109,7 +109,7 @@ async def read_on(stream: AsyncStream[Any]) -> tuple[list[Any], Exception | None
 
 
 async def test_a_message(bench: SdkBench) -> None:
-    """A whole answer is the SDK's type with the upstream's request id; the row has the server's counts."""
+    """A whole answer has the SDK's type and the upstream's request id. The row has the server's counts."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:
@@ -125,7 +125,7 @@ async def test_a_message(bench: SdkBench) -> None:
 
 @pytest.mark.parametrize("script", [[*BEGIN, *FINISH], TOOL], ids=["text", "a tool call"])
 async def test_the_streaming_helper(bench: SdkBench, script: Script) -> None:
-    """`messages.stream` gives the same events, texts and final message; the row has seen the output."""
+    """`messages.stream` gives the same events, texts and final message. The row counts the output."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk, sdk.messages.stream(**ASKED) as stream:
@@ -141,7 +141,7 @@ async def test_the_streaming_helper(bench: SdkBench, script: Script) -> None:
 
 
 async def test_raw_events(bench: SdkBench) -> None:
-    """`create(stream=True)` hands over the events one by one, as they come: the first long before the last is sent."""
+    """`create(stream=True)` hands over each event as it comes: the first long before the last is sent."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:
@@ -188,7 +188,7 @@ async def test_errors(bench: SdkBench, status: int, kind: str, exception: str, o
 
 @pytest.mark.parametrize("page", ["<html>bad gateway</html>", "", "null", '{"detail": "odd"}'])
 async def test_errors_that_are_no_json_of_the_apis(bench: SdkBench, page: str) -> None:
-    """A gateway's page, or nothing, raises what it raises without a proxy."""
+    """If the body is a gateway's page or empty, the SDK raises the same exception as without a proxy."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:
@@ -201,7 +201,10 @@ async def test_errors_that_are_no_json_of_the_apis(bench: SdkBench, page: str) -
 
 @pytest.mark.parametrize("begin", [BEGIN[:1], BEGIN], ids=["at once", "after output"])
 async def test_an_error_in_the_stream(bench: SdkBench, begin: Script) -> None:
-    """An `error` event raises, with its message; the row is a stream_error though its status is 200."""
+    """For an `error` event the SDK raises an exception with its message.
+
+    The row is a stream_error though the status is 200.
+    """
     error = event("error", error={"type": "overloaded_error", "message": "too much"}, request_id="req_1")
 
     async def observe(url: str) -> Any:
@@ -217,9 +220,10 @@ async def test_an_error_in_the_stream(bench: SdkBench, begin: Script) -> None:
 
 @pytest.mark.parametrize("cut", ["reset", "close"])
 async def test_a_stream_that_breaks_off(bench: SdkBench, cut: str) -> None:
-    """What breaks off at the upstream breaks off for the SDK, after the same events.
+    """If the upstream breaks a stream off, it breaks off for the SDK too, after the same events.
 
-    A reset behind the proxy is an early end before it (the framing tells), so the transport's exception is another.
+    A reset by the upstream reaches the client as an early end, which the framing shows. So the transport's exception
+    differs.
     """
 
     async def observe(url: str) -> Any:
@@ -233,7 +237,10 @@ async def test_a_stream_that_breaks_off(bench: SdkBench, cut: str) -> None:
 
 
 async def test_a_stream_without_its_end(bench: SdkBench) -> None:
-    """An ordered end of the body without `message_stop` raises nothing in the SDK; the row says that it's truncated."""
+    """If the body ends properly but without `message_stop`, the SDK raises nothing.
+
+    The row says that it is truncated.
+    """
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:
@@ -255,7 +262,10 @@ async def test_a_stream_without_its_end(bench: SdkBench) -> None:
     ],
 )
 async def test_retries(bench: SdkBench, status: int, headers: dict[str, str], waits_s: float) -> None:
-    """The SDK tries again as often as it likes and when it was told to; each attempt is a row, the proxy adds none."""
+    """The SDK retries as often as it decides and when it was told to.
+
+    Each attempt is a row; the proxy adds no attempt.
+    """
     gaps: list[float] = []
 
     async def observe(url: str) -> Any:
@@ -285,7 +295,10 @@ async def test_no_retry_where_the_endpoint_says_so(bench: SdkBench) -> None:
 
 @pytest.mark.parametrize("script", [[{"stall": True}], [*BEGIN, {"stall": True}]], ids=["before", "within"])
 async def test_timeouts(bench: SdkBench, script: Script) -> None:
-    """The SDK's own limit holds, before the answer (and then it tries again) and within it: the upstream is let go."""
+    """The SDK's time limit works before the answer (the SDK then retries) and within it.
+
+    The upstream request is ended.
+    """
     before_head = len(script) == 1
 
     async def observe(url: str) -> Any:
@@ -320,7 +333,8 @@ async def test_leaving_a_stream(bench: SdkBench) -> None:
 
 
 async def test_an_endpoint_that_hangs_up(bench: SdkBench) -> None:
-    """Before an answer's head the proxy has a status of its own, 502: the SDK tries again as it does on its own."""
+    """If the upstream ends before an answer's head, the proxy answers 502, and the SDK retries as it does without a
+    proxy."""
     bench.scripts = [[{"wire": ""}, {"cut": "close"}]]
     seen = []
     for url in (bench.direct, bench.proxied):

@@ -1,4 +1,4 @@
-"""`make bench` measures: a small part of it, run as the command runs it."""
+"""A small part of `make bench`, run as the command runs it, measures something."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def test_requests_part_has_a_row_for_each_contestant() -> None:
 
 
 def test_unknown_part_is_named() -> None:
-    """A part or contestant that isn't known is one clear line and exit code 2."""
+    """For an unknown part or contestant there is one clear line and exit code 2."""
     done = run("--parts", "request")
     assert done.returncode == 2
     assert "'request' is none of starts, requests" in done.stderr
@@ -35,6 +35,6 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def figures(cells: list[str]) -> list[float]:
-    """The first figure of each cell that has one."""
+    """The first number of each cell that has one."""
     found = (re.match(r"[\d,.]+\d", cell) for cell in cells)
     return [float(each[0].replace(",", "")) for each in found if each is not None]

@@ -1,7 +1,7 @@
-"""Secrets planted wherever a request, a response or the configuration can hold one: none is found where it may not be.
+"""Secrets are planted wherever a request, a response or the configuration can hold one. No output contains them.
 
-Looked through: span files (as bytes and as rows), both log streams (also those of a log level and Python mode that show
-everything, and of crashes), /metrics in both formats, the own pages, the proxy's own error pages, and OTLP.
+These outputs are searched: span files (as bytes and as rows), both log streams (also with a log level and a Python mode
+that show everything, and after crashes), /metrics in both formats, the proxy's pages, its error answers, and OTLP.
 """
 
 import asyncio
@@ -171,7 +171,7 @@ OUTCOMES: Final = {
 @pytest.mark.parametrize("talkative", [False, True], ids=["as it is", "talkative"])
 @pytest.mark.parametrize("keys", [False, True], ids=["open", "with keys"])
 async def test_no_secret_leaves_the_proxy(tmp_path: Path, keys: bool, talkative: bool) -> None:
-    """Through every outcome, faults of disk and memory, and a crash: no planted secret is where it may not be."""
+    """After every outcome, faults of disk and memory, and a crash, no output contains a planted secret."""
     canaries = Canaries()
     (tmp_path / "token").write_text(canaries.plant("token.file"), encoding="utf-8")
     (tmp_path / "command_token").write_text(canaries.plant("token.command"), encoding="utf-8")
@@ -305,7 +305,7 @@ async def leave(scene: Scene, upstream: FakeUpstream, target: str, case: str) ->
 
 
 async def own_pages(proxy: RunningProxy, key: str | None) -> dict[str, bytes]:
-    """What another client sees."""
+    """The answer that another client gets."""
     asked = {
         "/metrics": ("/metrics", ""),
         "/metrics as OpenMetrics": ("/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n"),
@@ -329,7 +329,7 @@ async def own_pages(proxy: RunningProxy, key: str | None) -> dict[str, bytes]:
 
 
 async def faults(scene: Scene) -> None:
-    """Full disk, no file descriptors, no memory: each with requests under way."""
+    """A full disk, no file descriptors, no memory: each while requests are running."""
     pid = proxy_pid(scene.proxy.spans)
     for limit, soft in (
         (resource.RLIMIT_FSIZE, 0),
@@ -345,7 +345,7 @@ async def faults(scene: Scene) -> None:
 
 
 async def crash(scene: Scene, upstream: FakeUpstream) -> None:
-    """Abort the proxy in the middle of a stream: faulthandler writes what every thread was at."""
+    """Abort the proxy in the middle of a stream. faulthandler writes the stack of every thread."""
     parts = urlsplit(scene.proxy.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(scene.request("POST", "/plain/v1/chat/completions", "endless_stream"))

@@ -1,4 +1,4 @@
-"""Secrets in a configuration that can't be used: the one line that refuses it doesn't repeat them."""
+"""A configuration that can't be used holds secrets: the line that refuses it doesn't repeat them."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ from rigs.canaries import Canaries
     ],
 )
 def test_a_refused_configuration_is_not_repeated(tmp_path: Path, config: str) -> None:
-    """What can't be used is refused in one line, which holds no secret of it."""
+    """A configuration that can't be used is refused in one line, which contains none of its secrets."""
     secret = Canaries().plant("the configuration")
     (tmp_path / "dyno.toml").write_text(f"[endpoints.e]\n{config.replace('{}', secret)}\n", encoding="utf-8")
     (tmp_path / "two_lines").write_text(f"{secret}\n{secret}\n", encoding="utf-8")

@@ -1,4 +1,5 @@
-"""What the configuration has the proxy change: the table of docs/transparency.md, each row seen on the wire."""
+"""What the proxy changes if it is configured to: each row of the table in docs/transparency.md is checked on the
+wire."""
 
 import asyncio
 import re
@@ -85,7 +86,7 @@ class Scene:
     answer: bytes = OK + b"Content-Length: 0\r\n\r\n"
 
     async def ask(self, *headers: str, body: bytes = BODY) -> bytes:
-        """Send it to endpoint `e`; all that comes back."""
+        """Send the request to endpoint `e`. Returns all that comes back."""
         if "Transfer-Encoding: chunked" not in headers:
             headers += (f"Content-Length: {len(body)}",)
         lines = ("POST /e/v1/chat/completions?a=1 HTTP/1.1", "Host: proxy", *headers, "Connection: close", "", "")
@@ -115,12 +116,12 @@ async def scene(folder: Path, endpoint: str = "", proxy: str = "", url: str | No
 
 
 def without(*names: str) -> list[str]:
-    """The client's headers, as they reach the endpoint, but these."""
+    """The client's headers as they reach the endpoint, without the given ones."""
     return [line for line in (*SENT, f"Content-Length: {len(BODY)}") if line.partition(":")[0] not in names]
 
 
 async def test_token(tmp_path: Path) -> None:
-    """The client's own Authorization is nowhere; all else is where it was."""
+    """The client's own Authorization is gone; all other headers are where they were."""
     async with scene(tmp_path, 'token.env = "THE_TOKEN"') as s:
         await s.ask(*SENT)
         ((head, body),) = s.requests
@@ -129,7 +130,7 @@ async def test_token(tmp_path: Path) -> None:
 
 
 async def test_propagate(tmp_path: Path) -> None:
-    """The endpoint's spans become children of ours, which is the child of the client's."""
+    """The endpoint's spans become children of our span, which is a child of the client's."""
     async with scene(tmp_path, "propagate = true") as s:
         await s.ask(*SENT)
         (row,) = await s.proxy.rows(1)
@@ -140,7 +141,7 @@ async def test_propagate(tmp_path: Path) -> None:
 
 
 async def test_keys_file(tmp_path: Path) -> None:
-    """A client's key is for the proxy alone, by whichever of the two headers it came."""
+    """A client's key is only for the proxy, whichever of the two headers it came in."""
     keys = tmp_path / "keys"
     keys.write_text("mine\n")
     async with scene(tmp_path, proxy=f'keys_file = "{keys}"') as s:
@@ -159,7 +160,8 @@ async def test_proxy(tmp_path: Path) -> None:
 
 
 async def test_ask_usage(tmp_path: Path) -> None:
-    """Each of its rows: the body, its framing, the encoding; and the stream less the chunk, framed anew."""
+    """Each row of `ask_usage`: the body, its framing, the encoding, and the stream without the usage chunk, framed
+    again."""
     asking = b'{"model": "m", "stream": true,"stream_options":{"include_usage":true}}'
     trailers = chunk(TOKEN, USAGE, DONE).removesuffix(b"\r\n") + b"X-Sum: 1\r\n\r\n"
     async with scene(tmp_path, "ask_usage = true") as s:

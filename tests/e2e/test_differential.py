@@ -1,7 +1,7 @@
-"""Generated exchanges, each directly and through `dyno proxy`: both messages are compared byte by byte.
+"""Generated exchanges, each sent directly and through `dyno proxy`: both messages are compared byte by byte.
 
-What may differ is a table (tests/rigs/differences.py, docs/transparency.md), which says exactly how: a message behind
-the proxy has to be what the table makes of the one in front of it, and each row has to be needed.
+A table says exactly what may differ (tests/rigs/differences.py, docs/transparency.md). A message behind the proxy must
+be what the table makes of the message in front of it, and each row of the table must be needed.
 """
 
 import asyncio
@@ -101,14 +101,14 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
 
 
 class Client:
-    """Sends requests on one connection as long as it lasts."""
+    """A client that sends requests on one connection as long as it lasts."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, exchange: Generated, request: bytes, size: int, *, ends: bool) -> bytes:
-        """So many bytes of an answer, and what comes behind them where the connection `ends`."""
+        """Read so many bytes of an answer, and all that follow if the connection `ends`."""
         if self._streams is None:
             parts = urlsplit(self._url)
             self._streams = await asyncio.open_connection(parts.hostname, parts.port)
@@ -140,7 +140,7 @@ class Client:
 
 @pytest.mark.parametrize("number", range(BATCHES))
 async def test_behind_the_proxy_nothing_else_differs(bench: Bench, number: int) -> None:
-    """Each request as the endpoint gets it and each response as the client gets it: only the table's rows differ."""
+    """In each request that the endpoint gets and each response that the client gets, only the table's rows differ."""
     proxied = Client(bench.proxy.url)
     for exchange in batch(number):
         bench.upstream.current = exchange
@@ -169,7 +169,7 @@ async def test_behind_the_proxy_nothing_else_differs(bench: Bench, number: int) 
 
 
 async def test_a_trailer_is_no_header_of_the_next_request(bench: Bench) -> None:
-    """What stands behind one request's body never stands in the head of another, also on the same connection."""
+    """Bytes behind one request's body never get into the head of another request, even on the same connection."""
     bench.upstream.current = Generated("POST", b"", b"", b"", False, False, [NOTHING], b"", b"", False, 1)
     before = len(bench.upstream.requests)
     with_trailer = b"POST /up/v1/x HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-User: evil\r\n\r\n"
@@ -189,7 +189,7 @@ async def test_a_trailer_is_no_header_of_the_next_request(bench: Bench) -> None:
 
 
 def differences_shown() -> Counter[str]:
-    """How many of the generated exchanges need each row."""
+    """For each row, how many of the generated exchanges need it."""
     counts: Counter[str] = Counter()
     for number in range(BATCHES):
         for exchange in batch(number):
@@ -198,14 +198,14 @@ def differences_shown() -> Counter[str]:
 
 
 async def test_every_row_of_the_table_is_needed() -> None:
-    """Each permitted difference occurs among the generated exchanges, and no other name does."""
+    """Each permitted difference occurs in the generated exchanges, and no other difference does."""
     counts = differences_shown()
     assert set(counts) == set(DIFFERENCES)
     assert BATCHES * EXCHANGES >= 400
 
 
 async def test_the_generator_reaches_what_it_should() -> None:
-    """Methods, framings, statuses and paths are all among the exchanges."""
+    """All methods, framings, statuses and paths occur in the exchanges."""
     exchanges = [exchange for number in range(BATCHES) for exchange in batch(number)]
     assert {exchange.method for exchange in exchanges} >= {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"}
     assert {exchange.heads[-1][9:10] for exchange in exchanges} == {b"2", b"3", b"4", b"5"}
@@ -225,7 +225,7 @@ async def test_the_documentation_has_this_table() -> None:
 
 @pytest.mark.parametrize("what", REFUSED)
 async def test_what_is_refused(bench: Bench, what: str) -> None:
-    """What the documentation says that doesn't pass is refused, and never reaches the endpoint in part."""
+    """A request that the documentation says doesn't pass is refused, and no part of it reaches the endpoint."""
     request, status = REFUSED[what]
     before = len(bench.upstream.requests)
     answer = await ask_once(bench.proxy.url, request)
@@ -242,7 +242,7 @@ async def test_no_refusal_is_documented_without_a_test() -> None:
 
 
 async def test_each_exchange_left_one_row(bench: Bench) -> None:
-    """Requests started = rows = the sum of outcomes, and none was lost or counted twice."""
+    """Requests started = rows = the sum of outcomes: no request was lost or counted twice."""
     started = bench.proxy.started()
     rows = await bench.proxy.rows(started)
     assert len(rows) == started == bench.proxy.total("dyno_requests_total")

@@ -1,4 +1,4 @@
-"""The instrument against a known source: an upstream that keeps scripted times exactly, and says when it wrote what."""
+"""The proxy measures a known source: an upstream that keeps scripted times exactly, and records when it wrote."""
 
 import asyncio
 import json
@@ -38,9 +38,9 @@ def select(proxy: RunningProxy, statement: str) -> list[dict[str, Any]]:
 
 
 async def test_a_scripted_stream_is_measured_right(tmp_path: Path) -> None:
-    """TTFT 200 ms, 20 ms a token, 30 tokens: the `spans` view says so, never too early, as late as the upstream was.
+    """The view `spans` has TTFT 200 ms, 20 ms per token and 30 tokens: never less, and more only by the upstream's lag.
 
-    When the upstream wrote, its own stamps say: a busy machine's lateness is no error of the proxy's.
+    The upstream's stamps say when it wrote. So a delay of a busy machine doesn't count as an error of the proxy.
     """
     async with (
         fake_upstream(SCRIPT, exact=True) as upstream,
@@ -79,7 +79,7 @@ async def test_a_scripted_stream_is_measured_right(tmp_path: Path) -> None:
 
 
 async def test_an_unstreamed_answer_has_a_latency_and_no_ttft(tmp_path: Path) -> None:
-    """Without a stream there is no first token to see: NULL, and not the latency."""
+    """Without a stream no first token can be seen: TTFT is NULL, and not the latency."""
     answer = {
         "id": "a",
         "object": "chat.completion",

@@ -1,6 +1,6 @@
 """The real OpenAI SDK, sync and async, through the real proxy to the simulated endpoints.
 
-Scripts travel in the request's own header, so one pair of processes serves most tests.
+A request's header carries the script, so one pair of processes serves most tests.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
 
 @pytest.fixture
 def earlier(proxy: RunningProxy) -> int:
-    """How many rows there were before the test: every request of the tests before it has left its own."""
+    """The number of rows before the test. Every request of the tests before it has left its row."""
     return len(proxy.wait_for_rows(proxy.started()))
 
 
@@ -66,7 +66,7 @@ def scripted(*steps: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("endpoint", ["metis", "sophia"])
 def test_sync(proxy: RunningProxy, earlier: int, endpoint: str) -> None:
-    """A whole answer arrives as the SDK's type, and the row says what it says."""
+    """A whole answer arrives as the SDK's type, and the row has the same content."""
     with client(proxy, endpoint) as sdk:
         answer = sdk.chat.completions.create(model="gpt-oss-120b", messages=MESSAGES, temperature=0.5, seed=3)
     assert answer.choices[0].message.content is not None
@@ -98,7 +98,10 @@ def test_sync_stream(proxy: RunningProxy, earlier: int, endpoint: str) -> None:
 
 
 def test_a_stream_whose_end_comes_late(proxy: RunningProxy, earlier: int) -> None:
-    """The SDK closes its connection on `[DONE]`; an answer that was whole by then is ok, though its framing isn't."""
+    """The SDK closes its connection on `[DONE]`.
+
+    An answer that was whole by then is ok, although its framing had not ended.
+    """
     script = scripted({"tokens": 5, "every_s": 0.01}, {"finish": "stop"}, {"done": True}, {"wait_s": 0.3})
     with client(proxy) as sdk:
         chunks = list(sdk.chat.completions.create(model="m", messages=MESSAGES, stream=True, extra_headers=script))
@@ -108,7 +111,7 @@ def test_a_stream_whose_end_comes_late(proxy: RunningProxy, earlier: int) -> Non
 
 
 async def test_async_stream(proxy: RunningProxy, earlier: int) -> None:
-    """Many streams at once come apart again: each its own answer, each its own row."""
+    """Many streams at once aren't mixed: each has its own answer and its own row."""
 
     async def ask(sdk: AsyncOpenAI, number: int) -> str:
         messages: list[Any] = [{"role": "user", "content": f"Context: Cat {number} sits. Question: Which cat? Answer:"}]
@@ -124,7 +127,7 @@ async def test_async_stream(proxy: RunningProxy, earlier: int) -> None:
 
 
 async def test_completions_and_models(proxy: RunningProxy, earlier: int) -> None:
-    """The other paths pass too; completions are read, the list of models has no figures."""
+    """The other paths pass too. Completions are measured; the list of models has no figures."""
     async with async_client(proxy.base_url("sophia")) as sdk:
         completion = await sdk.completions.create(model="m", prompt="Hello", max_tokens=7)
         names = [model.id async for model in sdk.models.list()]
@@ -136,7 +139,7 @@ async def test_completions_and_models(proxy: RunningProxy, earlier: int) -> None
 
 
 def test_tools(proxy: RunningProxy, earlier: int) -> None:
-    """A streamed tool call is put together by the SDK, and is output to the meter."""
+    """The SDK assembles a streamed tool call, and the proxy counts it as output."""
     script = scripted(
         {"tool_call": {"id": "call_1", "name": "weather", "arguments": ""}},
         {"wait_s": 0.02},
@@ -179,7 +182,7 @@ ERRORS: list[tuple[int, type[openai.APIStatusError], str]] = [
 def test_errors(
     proxy: RunningProxy, earlier: int, endpoint: str, status: int, exception: type[openai.APIStatusError], outcome: str
 ) -> None:
-    """Each status raises the SDK's own exception, with the endpoint's message, and ends in its outcome."""
+    """For each status the SDK raises its own exception with the endpoint's message. The row has the status' outcome."""
     script = scripted({"status": status, "headers": {"Retry-After": "7"}}, {"error": "told by the endpoint"})
     with client(proxy, endpoint) as sdk, pytest.raises(exception, match="told by the endpoint") as raised:
         sdk.chat.completions.create(model="m", messages=MESSAGES, extra_headers=script)
@@ -190,7 +193,7 @@ def test_errors(
 
 
 def test_retries_are_the_clients(proxy: RunningProxy, earlier: int) -> None:
-    """The SDK tries again as often as it was told; each try is a row of its own, the proxy adds none."""
+    """The SDK retries as often as it was told. Each attempt is a row of its own; the proxy adds no attempt."""
     script = scripted({"status": 503, "headers": {"Retry-After-Ms": "1"}}, {"error": "warming up"})
     with client(proxy, max_retries=2) as sdk, pytest.raises(openai.InternalServerError):
         sdk.chat.completions.create(model="m", messages=MESSAGES, extra_headers=script)
@@ -200,7 +203,7 @@ def test_retries_are_the_clients(proxy: RunningProxy, earlier: int) -> None:
 
 
 def test_an_unknown_endpoint(proxy: RunningProxy) -> None:
-    """The proxy's own refusal is in the shape that the SDK reads."""
+    """The proxy's own refusal has the format that the SDK reads."""
     with client(proxy, "venus") as sdk, pytest.raises(openai.NotFoundError) as raised:
         sdk.chat.completions.create(model="m", messages=MESSAGES)
     assert raised.value.code == "unknown_endpoint"
@@ -231,7 +234,7 @@ ENDS: list[tuple[str, list[Any], str]] = [
 
 @pytest.mark.parametrize(("steps", "outcome"), [end[1:] for end in ENDS], ids=[end[0] for end in ENDS])
 async def test_how_a_200_may_end(proxy: RunningProxy, earlier: int, steps: list[Any], outcome: str) -> None:
-    """A 200 is not yet an answer: errors in any dress and ends that are none have their outcomes."""
+    """A 200 alone isn't an answer: errors in any form and missing ends have their own outcomes."""
     async with async_client(proxy.base_url("sophia")) as sdk:
         response = await sdk.with_raw_response.chat.completions.create(
             model="m", messages=MESSAGES, extra_headers=scripted(*steps)
@@ -243,7 +246,8 @@ async def test_how_a_200_may_end(proxy: RunningProxy, earlier: int, steps: list[
 
 @pytest.mark.parametrize("cut", ["reset", "close"])
 async def test_a_broken_stream_breaks_for_the_client(proxy: RunningProxy, earlier: int, cut: str) -> None:
-    """What breaks off behind the proxy breaks off before it: the SDK raises, the outcome is truncated."""
+    """If the upstream breaks an answer off, it breaks off for the client too: the SDK raises, and the outcome is
+    truncated."""
     script = scripted({"tokens": 3, "every_s": 0.01}, {"wait_s": 0.05}, {"cut": cut})
     async with async_client(proxy.base_url("metis")) as sdk:
         stream = await sdk.chat.completions.create(model="m", messages=MESSAGES, stream=True, extra_headers=script)
@@ -276,7 +280,10 @@ async def test_a_client_that_leaves(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_runs_out_of_time(tmp_path: Path) -> None:
-    """The SDK's own time-out, before the head and within a stream, cancels upstream; each is client_cancelled."""
+    """The SDK's own time-out, before the head or within a stream, cancels the upstream request.
+
+    Each is client_cancelled.
+    """
     scripts: list[list[Any]] = [[{"wait_s": 30}, {"status": 200}], [{"tokens": 2}, {"stall": True}]]
     async with (
         fake_upstream(lambda _: scripts.pop(0)) as upstream,
@@ -300,7 +307,7 @@ async def test_a_client_that_runs_out_of_time(tmp_path: Path) -> None:
 
 
 async def test_an_endpoint_that_is_down(tmp_path: Path) -> None:
-    """Nothing listens: 502 in the proxy's own shape, which the SDK raises as such."""
+    """If nothing listens at the upstream, the proxy answers 502 in its own format, and the SDK raises that status."""
     async with fake_upstream() as gone:
         url = gone.url
     with running_proxy(tmp_path, {"up": url}) as proxy:

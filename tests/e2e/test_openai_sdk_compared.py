@@ -1,6 +1,6 @@
-"""The real OpenAI SDK, directly and through the real proxy: it behaves the same, and each attempt leaves its row.
+"""The real OpenAI SDK behaves the same directly and through the real proxy, and each attempt leaves its row.
 
-test_openai_sdk.py holds what the rows say of chat completions, test_openai_sdk_responses.py has the responses API.
+test_openai_sdk.py tests the rows of chat completions. test_openai_sdk_responses.py tests the responses API.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ async def test_errors(bench: SdkBench, status: int, exception: str, outcome: str
 
 @pytest.mark.parametrize("page", ["<html>bad gateway</html>", "", "null", '{"detail": "odd"}', '{"error": "a text"}'])
 async def test_errors_that_are_no_json_of_the_apis(bench: SdkBench, page: str) -> None:
-    """A gateway's page, or nothing, raises what it raises without a proxy."""
+    """If the body is a gateway's page or empty, the SDK raises the same exception as without a proxy."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:
@@ -115,7 +115,10 @@ async def test_errors_that_are_no_json_of_the_apis(bench: SdkBench, page: str) -
     ],
 )
 async def test_retries(bench: SdkBench, status: int, headers: dict[str, str], waits_s: float) -> None:
-    """The SDK tries again as often as it likes and when it was told to; each attempt is a row, the proxy adds none."""
+    """The SDK retries as often as it decides and when it was told to.
+
+    Each attempt is a row; the proxy adds no attempt.
+    """
     gaps: list[float] = []
 
     async def observe(url: str) -> Any:
@@ -135,7 +138,7 @@ async def test_retries(bench: SdkBench, status: int, headers: dict[str, str], wa
 
 
 async def test_a_retry_at_a_date(bench: SdkBench) -> None:
-    """`Retry-After` as a date reaches the SDK too."""
+    """A `Retry-After` that is a date reaches the SDK too."""
 
     async def observe(url: str) -> Any:
         at = datetime.now(UTC) + timedelta(seconds=2)
@@ -151,7 +154,10 @@ async def test_a_retry_at_a_date(bench: SdkBench) -> None:
 
 @pytest.mark.parametrize("script", [[{"stall": True}], [*STREAM[:2], {"stall": True}]], ids=["before", "within"])
 async def test_timeouts(bench: SdkBench, script: Script) -> None:
-    """The SDK's own limit holds, before the answer (and then it tries again) and within it: the upstream is let go."""
+    """The SDK's time limit works before the answer (the SDK then retries) and within it.
+
+    The upstream request is ended.
+    """
     before_head = len(script) == 1
 
     async def observe(url: str) -> Any:
@@ -179,7 +185,7 @@ async def test_a_stream_that_breaks_off(bench: SdkBench, cut: str) -> None:
 
 
 async def test_an_error_in_the_stream(bench: SdkBench) -> None:
-    """An error inside a 200 raises, with its message, after the same chunks."""
+    """For an error inside a 200 the SDK raises an exception with its message, after the same chunks."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:
@@ -213,7 +219,8 @@ async def test_leaving_a_stream(bench: SdkBench) -> None:
 
 
 async def test_an_endpoint_that_hangs_up(bench: SdkBench) -> None:
-    """Before an answer's head the proxy has a status of its own, 502: the SDK tries again as it does on its own."""
+    """If the upstream ends before an answer's head, the proxy answers 502, and the SDK retries as it does without a
+    proxy."""
     bench.scripts = [[{"wire": ""}, {"cut": "close"}]]
     seen = []
     for url in (bench.direct, bench.proxied):
@@ -248,7 +255,7 @@ def embeddings_of(*vectors: list[float]) -> dict[str, Any]:
 
 
 async def test_embeddings(bench: SdkBench) -> None:
-    """Vectors come through, by default as base64; the row has the tokens that went in."""
+    """Vectors pass, by default as base64. The row has the input tokens."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:
@@ -286,7 +293,7 @@ async def test_files(bench: SdkBench) -> None:
 
 
 async def test_speech_and_transcription(bench: SdkBench) -> None:
-    """Binary audio streams out in pieces, and goes in as multipart."""
+    """Binary audio is streamed to the client in pieces, and is uploaded as multipart."""
     piece = base64.b64encode(NOISE[:100_000]).decode()
     speech: Script = [head(content_type="audio/mpeg"), {"base64": piece}, {"wait_s": 0.2}, {"base64": piece}]
 

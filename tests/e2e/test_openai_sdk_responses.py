@@ -1,4 +1,7 @@
-"""OpenAI's responses API by its real SDK, directly and through the real proxy: the same, and the row knows its ends."""
+"""OpenAI's responses API with its real SDK is the same directly and through the real proxy.
+
+The row knows each kind of end.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -21,7 +24,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SdkBe
 
 
 def response(status: str, *, text: str | None = None, error: Any = None) -> dict[str, Any]:
-    """The responses API's object."""
+    """An object of the responses API."""
     output = [] if text is None else [output_item(text)]
     usage = {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11}
     usage |= {"input_tokens_details": {"cached_tokens": 4}, "output_tokens_details": {"reasoning_tokens": 0}}  # type: ignore[dict-item]
@@ -70,7 +73,7 @@ RESPONSE_END: Final = (
 
 
 async def test_a_response(bench: SdkBench) -> None:
-    """The responses API's whole answer; the row has the server's counts."""
+    """A whole answer of the responses API arrives. The row has the server's counts."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:
@@ -110,7 +113,7 @@ RESPONSE_ENDS: Final = [
     ("end", "outcome"), [each[1:] for each in RESPONSE_ENDS], ids=[each[0] for each in RESPONSE_ENDS]
 )
 async def test_how_a_response_may_end(bench: SdkBench, end: list[tuple[str, Any]], outcome: str) -> None:
-    """A stream of the responses API ends for the SDK as it ends without a proxy; the row says which end that was."""
+    """A stream of the responses API ends for the SDK as it does without a proxy. The row says which end it was."""
 
     async def observe(url: str) -> Any:
         async with client(url) as sdk:

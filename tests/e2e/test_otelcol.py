@@ -1,4 +1,4 @@
-"""Spans that take the way over a real OpenTelemetry Collector are those of the span files, field by field."""
+"""Spans that pass through a real OpenTelemetry Collector equal those of the span files, field by field."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from dyno_analysis.spans import folder as span_folder
 from rigs.collector_process import collector, needs_collector, to_files
 from rigs.fake_upstream import fake_upstream
 from rigs.imports import imported
-from rigs.network import free_port
+from rigs.network import refusing_port
 from rigs.raw_http import exchange, request_bytes
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 
@@ -48,7 +48,7 @@ TIMES: Final = {
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of an endpoint, and what that answers (the script language of `dyno simulate`)."""
+    """A request to an endpoint, and the endpoint's answer (in the script language of `dyno simulate`)."""
 
     endpoint: str
     script: list[dict[str, Any]]
@@ -96,7 +96,7 @@ ROWS: Final = sum(r.repeated * (2 if r.endpoint == "mirrored" else 1) for r in R
 
 @asynccontextmanager
 async def proxied(folder: Path, environment: dict[str, str]) -> AsyncIterator[RunningProxy]:
-    """Endpoint `e`; `mirrored`, whose requests are copied to `copy`; and `nobody`, where nobody listens."""
+    """The endpoints are `e`; `mirrored`, whose requests are copied to `copy`; and `nobody`, where nothing listens."""
     async with fake_upstream() as upstream:
         config = f"""
 [endpoints.e]
@@ -109,7 +109,7 @@ mirror = {{ to = "copy", share = 1.0 }}
 url = "{upstream.url}"
 model = "another"
 """
-        nobody = {"nobody": f"http://127.0.0.1:{free_port()}/v1"}
+        nobody = {"nobody": f"http://127.0.0.1:{refusing_port()}/v1"}
         async with in_thread(running_proxy(folder, nobody, config, environment)) as proxy:
             yield proxy
 
@@ -140,8 +140,8 @@ async def ask_and_leave(url: str, sent: bytes) -> None:
 
 
 def spans_by_id(folder: Path) -> dict[str, dict[str, Any]]:
-    """All columns of the view `spans` but `imported_from`, the one that differs: it says what file a row came from, and
-    the proxy's own came from none. Nothing else is left out.
+    """All columns of the view `spans` except `imported_from`, the only one that differs: it names the file that a row
+    came from, and the proxy's own rows came from no file.
     """
     with span_folder.connect(folder) as connection:
         found = connection.sql(
@@ -155,9 +155,9 @@ def spans_by_id(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize(("protocol", "gates"), [("http/protobuf", ""), ("grpc", NATIVE_COMPRESSION)])
 async def test_the_round_trip(tmp_path: Path, protocol: str, gates: str) -> None:
-    """Proxy, Collector, its files, `dyno import` into another folder: every column of every span as it was.
+    """Spans go through proxy, Collector, its files and `dyno import` into another folder: no column changes.
 
-    Over both protocols, in both formats, with zstd of each message (the Collector's default) and of whole files.
+    This holds for both protocols, both formats, and zstd of each message (the Collector's default) and of whole files.
     """
     config = to_files(**{name: {"path": str(tmp_path / name), **options} for name, options in FILES.items()})
     async with in_thread(collector(tmp_path, config, gates=gates)) as running:
@@ -189,7 +189,7 @@ async def test_the_round_trip(tmp_path: Path, protocol: str, gates: str) -> None
 
 
 def shown_kinds(rows: dict[str, dict[str, Any]]) -> None:
-    """What there was to compare: all kinds of requests, and every column had a value at least once."""
+    """The comparison isn't empty: it has all kinds of requests, and every column has a value at least once."""
     assert len(rows) == ROWS
     outcomes = Counter(row["outcome"] for row in rows.values())
     assert outcomes.keys() >= SHOWN
@@ -207,7 +207,8 @@ def written(lines: Path) -> dict[str, dict[str, Any]]:
 
 
 def shown_links(spans: dict[str, dict[str, Any]], rows: dict[str, dict[str, Any]]) -> None:
-    """What rows don't hold, but a tracing system shows: a mirrored copy's link to its original, a trace's state."""
+    """Check what a tracing system shows and rows don't hold: a mirrored copy's link to its original, a trace's
+    state."""
     originals = {row["span_id"]: row["trace_id"] for row in rows.values() if row["mirror"] == "original"}
     linked = {
         link["spanId"]: link["traceId"]

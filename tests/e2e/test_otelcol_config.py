@@ -1,4 +1,4 @@
-"""deploy/collector/ as users run it: the Collector's own checker takes it, and it works on one machine as it is."""
+"""deploy/collector/ as users run it: the Collector's checker accepts the file, which works unchanged on one machine."""
 
 import asyncio
 import subprocess
@@ -19,13 +19,13 @@ CONFIG: Final = Path(__file__).parents[2] / "deploy" / "collector" / "collector.
 
 
 def test_the_collector_accepts_it() -> None:
-    """`otelcol validate`, with the file as it is."""
+    """`otelcol validate` accepts the unchanged file."""
     checked = subprocess.run([COLLECTOR, "validate", f"--config={CONFIG}"], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 def test_the_checker_finds_mistakes(tmp_path: Path) -> None:
-    """So its silence means something."""
+    """`otelcol validate` reports a wrong file, so its silence means that a file is right."""
     misspelt = tmp_path / "collector.yaml"
     misspelt.write_text(CONFIG.read_text(encoding="utf-8").replace("sending_queue:", "sending_queu:"), encoding="utf-8")
     checked = subprocess.run(
@@ -36,7 +36,7 @@ def test_the_checker_finds_mistakes(tmp_path: Path) -> None:
 
 
 async def test_on_one_machine(tmp_path: Path) -> None:
-    """Proxy, Collector, file, `dyno import`: nothing but addresses and folders is set. The file is written at once."""
+    """Spans go from the proxy to the Collector, its file and `dyno import`. Only addresses and folders are set."""
     inner, lines = f"127.0.0.1:{free_port()}", tmp_path / "written" / "spans.jsonl"
     places = {
         "OTLP_HTTP_LISTEN": "127.0.0.1:0",

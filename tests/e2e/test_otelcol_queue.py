@@ -1,4 +1,5 @@
-"""A Collector with the queue of deploy/collector/ is killed and started again: no span of the span files is missing."""
+"""A Collector with the queue of deploy/collector/ is killed and started again, and no span of the span files is
+missing."""
 
 import asyncio
 import os
@@ -29,7 +30,8 @@ ASK: Final = post_json(
 
 @dataclass
 class Machines:
-    """Addresses and folders of two Collectors with the same configuration: by the proxy, and where the files are."""
+    """Addresses and folders of two Collectors with the same configuration: one beside the proxy, one that writes the
+    files."""
 
     folder: Path
     listen: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
@@ -41,13 +43,13 @@ class Machines:
 
     @contextmanager
     def near(self) -> Iterator[Collector]:
-        """The one that proxies send to; its queue is where it was before."""
+        """The Collector to which proxies send. Its queue is where it was before."""
         with self._running("near", OTLP_HTTP_LISTEN=self.listen, QUEUED_LISTEN="127.0.0.1:0", NEXT=self.queued) as each:
             yield each
 
     @contextmanager
     def far(self) -> Iterator[Collector]:
-        """The one that writes."""
+        """The Collector that writes the files."""
         with self._running("far", OTLP_HTTP_LISTEN="127.0.0.1:0", QUEUED_LISTEN=self.queued) as each:
             yield each
 
@@ -62,8 +64,8 @@ class Machines:
 
 
 async def test_none_is_lost(tmp_path: Path) -> None:
-    """Killed with -9 under traffic while the writing side is down, started again, killed again with a full queue, and
-    started once more beside a writing side that is there at last: each span id of the span files is in its file.
+    """The Collector is killed under traffic while the writing side is down. It is started and killed again with a full
+    queue. When both run at last, each span id of the span files is in the written file.
     """
     machines = Machines(tmp_path)
     async with fake_upstream() as upstream:
@@ -81,7 +83,10 @@ async def test_none_is_lost(tmp_path: Path) -> None:
 
 
 async def traffic_over_a_kill(machines: Machines, upstream: FakeUpstream, folder: Path) -> set[str]:
-    """120 requests, the Collector by the proxy killed after each 40; returns the span ids of the span files."""
+    """Send 120 requests, and kill the Collector beside the proxy after each 40.
+
+    Returns the span ids of the span files.
+    """
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{machines.listen}",
         "OTEL_BSP_SCHEDULE_DELAY": "50",  # many small batches: some are on their way when it is killed
@@ -102,7 +107,7 @@ async def traffic_over_a_kill(machines: Machines, upstream: FakeUpstream, folder
 
 
 async def in_the_queue(machines: Machines, span_ids: set[str]) -> None:
-    """Its files hold each id, in OTLP's binary form."""
+    """The files of the queue hold each id in OTLP's binary form."""
     ids = {bytes.fromhex(span_id) for span_id in span_ids}
 
     def held() -> bool:
@@ -113,5 +118,5 @@ async def in_the_queue(machines: Machines, span_ids: set[str]) -> None:
 
 
 def written(lines: Path) -> set[str]:
-    """All that might be a span id in the file's text."""
+    """Everything in the file's text that might be a span id."""
     return set(lines.read_text(encoding="utf-8").split('"')) if lines.is_file() else set()

@@ -1,4 +1,4 @@
-"""`dyno proxy` whose OTLP endpoint is down, or takes connections and never answers: traffic doesn't notice."""
+"""The OTLP endpoint of `dyno proxy` is down, or accepts connections and never answers: traffic isn't affected."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from rigs.network import free_port
+from rigs.network import refusing_port
 from rigs.raw_http import exchange
 from rigs.raw_upstream import raw_upstream
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
@@ -40,9 +40,9 @@ async def never(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> 
 
 @asynccontextmanager
 async def collector_that_is(state: str) -> AsyncIterator[str]:
-    """Where it would be: nobody listens there, or somebody who never says a word."""
+    """The Collector's address: either nothing listens there, or a server that never answers."""
     if state == "down":
-        yield f"http://127.0.0.1:{free_port()}"
+        yield f"http://127.0.0.1:{refusing_port()}"
     else:
         async with raw_upstream(never) as url:
             yield url
@@ -59,8 +59,8 @@ def dropped(proxy: RunningProxy) -> dict[str, int]:
     [("http/protobuf", "down"), ("http/protobuf", "silent"), ("grpc", "down"), ("grpc", "silent")],
 )
 async def test_traffic_costs_nothing(tmp_path: Path, protocol: str, state: str) -> None:
-    """As many requests through a proxy with such a Collector as through one without any, in turns: all answered, in
-    the same time; all in the span files; and each span that OTLP lost is counted, by its reason.
+    """Requests go in turns through a proxy with such a Collector and through one without. All are answered in the same
+    time and are in the span files. Each span that OTLP lost is counted by its reason.
     """
     for name in ("with", "without"):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""deploy/ against the real thing: a Prometheus scrapes a proxy under load and answers the dashboard's queries."""
+"""deploy/ with a real Prometheus: it scrapes a proxy under load and answers the dashboard's queries."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two simulated endpoints at fifty times their speed, a proxy, and a Prometheus with deploy's configuration."""
+    """Two simulated endpoints that are fifty times as fast, a proxy, and a Prometheus with deploy's configuration."""
     folder = tmp_path_factory.mktemp("prometheus")
     with ExitStack() as programs:
         simulate = [
@@ -114,7 +114,10 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def test_every_dashboard_query_gives_data(stack: Stack, session: aiohttp.ClientSession) -> None:
-    """Under load, every query of the dashboard returns numbers, and for both endpoints where it tells them apart."""
+    """Under load, every query of the dashboard returns numbers.
+
+    A query by endpoint returns numbers for both endpoints.
+    """
     waiting = dict.fromkeys(dashboard_queries(), "no answer yet")
     assert len(waiting) >= 20
     deadline = time.monotonic() + DATA_LIMIT_S
@@ -157,7 +160,7 @@ def test_configuration_passes_promtool() -> None:
 
 
 async def test_exemplars_lead_to_spans(stack: Stack, session: aiohttp.ClientSession) -> None:
-    """Prometheus asks for OpenMetrics by itself, and the exemplars that it stores name traces that are on disk."""
+    """Prometheus asks for OpenMetrics by default, and the exemplars that it stores name traces that are on disk."""
     found: set[tuple[str, str]] = set()
     deadline = time.monotonic() + DATA_LIMIT_S
     while time.monotonic() < deadline and not found:
@@ -179,7 +182,7 @@ async def test_metrics_pass_promtool(stack: Stack, session: aiohttp.ClientSessio
 
 
 async def test_metrics_of_workers_pass_promtool(stack: Stack, session: aiohttp.ClientSession, tmp_path: Path) -> None:
-    """Nor in the sum that one of several workers exposes."""
+    """Prometheus' own linter finds nothing in the sums that one of several workers exposes."""
     upstream = {"metis": f"{stack.proxy}/metis/v1"}
     async with in_thread(running_proxy(tmp_path, upstream, environment={"DYNO_PROXY_WORKERS": "2"})) as proxy:
         await ask(session, proxy.url, "metis")
@@ -211,7 +214,10 @@ async def ask(session: aiohttp.ClientSession, proxy: str, endpoint: str) -> None
 
 
 async def lacking(session: aiohttp.ClientSession, prometheus: str, query: Query) -> str | None:
-    """Why a query's answer won't do, None if it does. Asked as Grafana asks: over a range, in steps."""
+    """Why a query's answer is wrong; None if it is right.
+
+    The query is sent as Grafana does it: over a range, in steps.
+    """
     now = time.time()
     asked = {"query": query.expression, "start": str(now - 15), "end": str(now), "step": "1"}
     series = (await data(session, f"{prometheus}/api/v1/query_range", asked))["result"]

@@ -1,7 +1,7 @@
-"""The README is run: each of its blocks, in its order, in one folder, in front of simulated endpoints.
+"""The README is run: all its blocks, in their order, in one folder, with simulated endpoints.
 
-What differs from a reader's screen: the endpoints' addresses are simulated ones (fifty times as fast), the proxy's port
-is a free one, Globus' token script is a stand-in, and `make` only says what it would do, since CI runs those targets.
+Some things differ from a reader's machine. The endpoints are simulated (fifty times as fast), the proxy's port is any
+free one, a stand-in replaces Globus' token script, and `make` only prints its commands, because CI runs those targets.
 """
 
 import os
@@ -44,7 +44,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """The reader's folder: a clone's `.venv` and `deploy`, and what the blocks so far have made."""
+    """The reader's folder: a clone's `.venv` and `deploy`, and the files that the blocks so far have made."""
 
     folder: Path
     address: str
@@ -104,7 +104,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 
 @pytest.mark.parametrize("block", blocks(), ids=str)
 def test_block_works_as_shown(block: Block, workshop: Workshop) -> None:
-    """A reader who pastes the blocks one after the other meets no error."""
+    """A reader who pastes the blocks one after the other gets no error."""
     RUN[block.info](workshop, block.text.replace("127.0.0.1:8080", workshop.address))
 
 
@@ -117,7 +117,7 @@ def run_shell(workshop: Workshop, text: str) -> None:
 
 
 def run_beside(workshop: Workshop, text: str) -> None:
-    """A program that goes on until the last block is done."""
+    """A program that runs until the last block is done."""
     command = shlex.split(text)
     if shutil.which(command[0], path=workshop.environment["PATH"]) is None:
         pytest.skip(f"{command[0]} isn't installed")
@@ -135,7 +135,7 @@ def run_python(workshop: Workshop, text: str) -> None:
 
 
 def run_sql(workshop: Workshop, text: str) -> None:
-    """Both endpoints have a row: the blocks before it have sent them requests."""
+    """Both endpoints have a row, because earlier blocks have sent them requests."""
     said = workshop.run(["dyno", "sql", "--format", "csv"], stdin=text)
     header, *rows = said.splitlines()
     assert header.startswith("endpoint,")
@@ -177,7 +177,7 @@ def test_the_table_shown_is_the_table_printed(workshop: Workshop) -> None:
 
 
 def test_the_configurations_token_is_kept_out_of_every_file(workshop: Workshop) -> None:
-    """The token that the configuration's command printed is in no file that the blocks left behind."""
+    """No file that the blocks left behind contains the token that the configuration's command printed."""
     written = [
         path
         for path in workshop.folder.rglob("*")
@@ -188,7 +188,7 @@ def test_the_configurations_token_is_kept_out_of_every_file(workshop: Workshop) 
 
 
 def test_links_lead_somewhere() -> None:
-    """Each relative link of README and deploy's README names a file that is there."""
+    """Each relative link of the README and of deploy's README names a file that exists."""
     for document in (README, REPOSITORY / "deploy" / "README.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document}: {target}"

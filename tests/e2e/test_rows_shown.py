@@ -1,4 +1,4 @@
-"""What issue 4 asks to be shown: three requests that are easily measured wrong, as the SQL rows of a running proxy."""
+"""Three requests that are easily measured wrong, as the SQL rows of a running proxy (asked for by issue 4)."""
 
 import asyncio
 import json
@@ -80,7 +80,7 @@ def row_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 def test_ten_events_in_one_read(folder: Path) -> None:
-    """When the read came and how many events it held is known; that they came together is said, by equal offsets."""
+    """Equal offsets say that events came together. The read's time and its number of events are known."""
     row = row_of(folder, "ten-in-one-read")
     assert (row["outcome"], row["output_tokens"], row["chunk_count"], row["reads"]) == ("ok", 10, 10, 1)
     assert 0.1 <= row["ttft_s"] <= row["latency_s"] < 2
@@ -88,7 +88,7 @@ def test_ten_events_in_one_read(folder: Path) -> None:
 
 
 def test_a_trace_that_is_not_sampled(folder: Path) -> None:
-    """The client's tracing leaves the request out; the span files don't."""
+    """The client's tracing doesn't sample the request, but the span files hold it."""
     row = row_of(folder, "flag-00")
     _, trace_id, parent_span_id, _ = UNSAMPLED[1].split("-")
     assert (row["trace_id"], row["parent_span_id"]) == (trace_id, parent_span_id)
@@ -96,7 +96,7 @@ def test_a_trace_that_is_not_sampled(folder: Path) -> None:
 
 
 def test_a_finish_reason_after_a_gap(folder: Path) -> None:
-    """It ends the request, and is no token: the gap is in the latency, and in no time per token."""
+    """The last event ends the request and isn't a token: its gap counts in the latency, and in no time per token."""
     row = row_of(folder, "late-finish")
     assert (row["outcome"], row["finish_reason"], row["output_tokens"], row["chunk_count"]) == ("ok", "stop", 10, 10)
     assert row["latency_s"] >= GAP_S + 0.09

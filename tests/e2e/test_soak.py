@@ -1,4 +1,4 @@
-"""A few seconds of `make soak`, so that it can't rot: the same traffic, the same checks but memory's slope."""
+"""A few seconds of `make soak`, so that it keeps working: the same traffic and checks, without memory's slope."""
 
 from pathlib import Path
 
@@ -10,14 +10,15 @@ _ON_DISK_S = 2.0
 
 
 async def test_twenty_seconds_of_soak(tmp_path: Path) -> None:
-    """Every kind of request ends in its own outcome and leaves one row; nothing stays open, nothing is dropped."""
+    """Every kind of request ends in its own outcome and leaves one row. Nothing stays open, and nothing is dropped."""
     lines, wrong = await soak(tmp_path, duration_s=20.0, rate=25.0)
     assert not wrong, "\n".join(wrong)
     assert not [line for line in lines if not line.holds]
 
 
 async def test_five_kills_under_load(tmp_path: Path) -> None:
-    """`kill -9` of a loaded proxy: nothing unreadable, nothing twice, and what had ended well before is there."""
+    """After `kill -9` of a proxy under load, all rows can be read, none is there twice, and every request that
+    ended well before the kill has its row."""
     found = await kill_often(tmp_path, kills=5)
     assert found.kills == 5
     assert found.answered > 100, found.report()

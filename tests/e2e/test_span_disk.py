@@ -1,4 +1,4 @@
-"""A spans folder on a disk that is full, or read-only: the real proxy goes on, and says what it lost."""
+"""The spans folder is on a disk that is full or read-only: the real proxy goes on, and says what it lost."""
 
 import asyncio
 import subprocess
@@ -23,7 +23,7 @@ _ANSWER: list[Any] = [{"json": {"id": "1", "model": "m", "choices": [{"index": 0
 
 
 class Traffic:
-    """Requests through a proxy; `sent` of them have had their answer."""
+    """Requests through a proxy. `sent` counts those that have their answer."""
 
     def __init__(self, session: aiohttp.ClientSession, proxy: ProxyProcess) -> None:
         self.sent = 0
@@ -31,7 +31,7 @@ class Traffic:
         self._proxy = proxy
 
     async def ask(self, count: int) -> None:
-        """Eight at once; each is answered 200. Raises AssertionError."""
+        """Send eight at once; each is answered with 200. Raises AssertionError."""
         left = iter(range(count))
 
         async def client() -> None:
@@ -62,7 +62,10 @@ class Traffic:
 
 
 async def test_a_full_disk(tmp_path: Path) -> None:
-    """Each request has its answer; what doesn't fit is counted and logged once; with room again, spans are written."""
+    """Each request has its answer.
+
+    Spans that don't fit are counted and logged once. With room again, spans are written.
+    """
     with small_disk(tmp_path / "spans", kilobytes=256) as disk:
         async with (
             fake_upstream(_ANSWER) as upstream,
@@ -93,8 +96,8 @@ async def test_a_full_disk(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
-    """No proxy starts on it: one line and exit code 2. It is read all the same, and compacted with a line that says
-    why not."""
+    """No proxy starts on a read-only folder: there is one line and exit code 2. The folder can still be read, and
+    `dyno compact` says in one line why it can't compact."""
     with small_disk(tmp_path / "spans", kilobytes=1024) as disk:
         async with (
             fake_upstream(_ANSWER) as upstream,
@@ -118,7 +121,10 @@ async def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_becomes_read_only(tmp_path: Path) -> None:
-    """As the kernel does after an error: no journal can begin. Traffic goes on, and spans do once one can."""
+    """The disk becomes read-only, as the kernel does it after an error.
+
+    Traffic goes on; spans do so once a journal can begin.
+    """
     with small_disk(tmp_path / "spans", kilobytes=1024) as disk:
         async with (
             fake_upstream(_ANSWER) as upstream,

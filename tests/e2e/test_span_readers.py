@@ -1,4 +1,4 @@
-"""Readers of all kinds beside real proxies: what they see half a second after an answer, and while files change."""
+"""Readers of all kinds beside real proxies see each row half a second after its answer, and while files change."""
 
 import asyncio
 import statistics
@@ -58,9 +58,9 @@ async def ask(session: aiohttp.ClientSession, base_url: str, number: int) -> Non
 async def test_others_read_what_a_real_proxy_wrote_half_a_second_ago(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twenty times: the row is in a plain DuckDB, in pandas and in polars, mostly half a second after the answer's end.
+    """Twenty times, a plain DuckDB, pandas and polars have the row, mostly within half a second after the answer's end.
 
-    The machine may be busy for one answer or another, so the middle one decides.
+    The machine may be busy during some answers, so the median decides.
     """
     monkeypatch.chdir(tmp_path)
     async with (
@@ -92,8 +92,8 @@ def _has_rows(spans: Path, count: int) -> bool:
 
 
 async def test_two_proxies_share_a_folder_with_compactions(tmp_path: Path) -> None:
-    """Under load, with `dyno compact` over and over beside them: each request's row once, no file of one is the
-    other's."""
+    """Proxies run under load while `dyno compact` runs again and again: each request has one row, and no two proxies
+    share a file."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     spans = tmp_path / "spans"
@@ -133,8 +133,8 @@ def _compact(spans: Path) -> int:
 
 
 async def test_a_clock_that_jumps_under_a_proxy(tmp_path: Path) -> None:
-    """Ten hours ahead, then a day back, each within a stream: durations and offsets are those of the streams, every row
-    is there once, in one journal."""
+    """The clock jumps ten hours ahead, then a day back, each time within a stream. Durations and offsets are right, and
+    every row is there once, in one journal."""
     ahead, toml, spans = tmp_path / "ahead", tmp_path / "dyno.toml", tmp_path / "spans"
     ahead.write_text("0")
     async with fake_upstream(_STREAM) as upstream, aiohttp.ClientSession() as session:
@@ -160,7 +160,7 @@ async def test_a_clock_that_jumps_under_a_proxy(tmp_path: Path) -> None:
 
 
 def test_a_file_that_goes_while_it_is_read(tmp_path: Path) -> None:
-    """Half of the rows are fetched, then the files are removed: the other half comes all the same."""
+    """If the files are removed when half of the rows are fetched, the other half still comes."""
     check_folder(tmp_path)
     exporter = JournalExporter(tmp_path, written=lambda _: None, dropped=lambda *_: None, journal_bytes=2_000_000)
     for _ in range(10):
@@ -186,7 +186,7 @@ def test_a_file_that_goes_while_it_is_read(tmp_path: Path) -> None:
 
 
 def test_a_proxy_keeps_as_long_as_it_was_told(tmp_path: Path) -> None:
-    """`[spans] keep = "30d"`: older files' rows go at the proxy's start; without it they stay."""
+    """With `[spans] keep = "30d"`, older files' rows are deleted at the proxy's start. Without it they stay."""
     spans = tmp_path / "spans"
     now_us = time.time_ns() // 1000
     day_us = 86_400_000_000
@@ -207,7 +207,7 @@ def test_a_proxy_keeps_as_long_as_it_was_told(tmp_path: Path) -> None:
 
 
 def _is_compacted(spans: Path, wanted: int) -> bool:
-    """Only Parquet counts, with so many rows, and nobody is at work."""
+    """Whether only Parquet files count, with so many rows, and no process is at work."""
     files = span_folder.span_files(spans)
     with span_folder.connect(spans, files) as connection:
         try:

@@ -1,4 +1,4 @@
-"""Spans while they are written, converted and compacted, by Dyno's own reader and by those of others."""
+"""Dyno's own reader and other readers read spans while they are written, converted and compacted."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ _LIMIT_S = 240.0
 
 
 class Writer:
-    """Journals of some rows each, as the proxy's exporter makes them, until told to end."""
+    """Write journals of some rows each, as the proxy's exporter does, until told to end."""
 
     def __init__(self, folder: Path) -> None:
         check_folder(folder)
@@ -63,7 +63,7 @@ class Writer:
 
 @contextmanager
 def compacting(folder: Path) -> Iterator[list[int]]:
-    """`dyno compact` over and over; the exit codes."""
+    """Run `dyno compact` again and again. Returns the exit codes."""
     codes: list[int] = []
     ended = threading.Event()
 
@@ -85,8 +85,8 @@ def compacting(folder: Path) -> Iterator[list[int]]:
 def test_no_row_is_missing_or_twice_while_journals_become_parquet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Queries by Dyno and by a plain DuckDB in turn, until beside them a writer has begun many journals, several
-    compactions have made them Parquet, and each kind of query has seen that.
+    """Query with Dyno and with a plain DuckDB in turn. It ends when a writer has begun many journals, several
+    compactions have converted them, and each kind of query has seen that.
     """
     folder = tmp_path / "spans"
     monkeypatch.chdir(tmp_path)
@@ -115,7 +115,7 @@ def test_no_row_is_missing_or_twice_while_journals_become_parquet(
 
 
 def test_others_read_what_a_running_proxy_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Journals beside their writer, and Parquet made of one, are read by a plain DuckDB, by pandas and by polars."""
+    """A plain DuckDB, pandas and polars read journals while their writer runs, and a Parquet file made from one."""
     monkeypatch.chdir(tmp_path)
     writer = Writer(tmp_path / "spans")
     try:
@@ -140,7 +140,7 @@ def test_others_read_what_a_running_proxy_wrote(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_proxy_converts_what_others_left(tmp_path: Path) -> None:
-    """At its start, where that is much; what stays is each row once."""
+    """A proxy compacts at its start if old journals are large. After that, each row is there once."""
     spans = tmp_path / "spans"
     check_folder(spans)
     exporter = JournalExporter(spans, written=lambda _: None, dropped=lambda *_: None, journal_bytes=600_000)

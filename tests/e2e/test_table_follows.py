@@ -1,4 +1,4 @@
-"""Figures come from the measurement: whatever the simulator is told to take, the table says."""
+"""Figures come from the measurement: the table shows the times that the simulator was told to take."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ PROMPTS = 3
 
 
 def compared(folder: Path, fixed_s: dict[str, float], per_token_s: float, output_tokens: int) -> dict[str, Any]:
-    """`dyno compare` over simulated endpoints with these constants; its results file."""
+    """Run `dyno compare` with simulated endpoints that have these constants. Returns its results file."""
     folder.mkdir()
     simulate = [sys.executable, "-m", "dyno", "simulate", "--spread-s", "0", "--per-token-s", str(per_token_s)]
     simulate += ["--output-tokens", str(output_tokens)]
@@ -33,7 +33,7 @@ def compared(folder: Path, fixed_s: dict[str, float], per_token_s: float, output
 
 
 def test_a_changed_constant_changes_the_table(tmp_path: Path) -> None:
-    """Other fixed shares, times per token and lengths give other means, by as much; nothing is printed from memory."""
+    """Other fixed times, times per token and lengths change the means by that much. No figure is hard-coded."""
     first = compared(tmp_path / "first", {"metis": 0.1, "sophia": 0.3}, 0.01, 10)
     second = compared(tmp_path / "second", {"metis": 0.4, "sophia": 0.1}, 0.005, 20)
     for document, fixed_s, per_token_s, tokens in (

@@ -1,6 +1,6 @@
-"""W3C context with a client that traces itself: the OpenAI SDK, its HTTP client instrumented by OpenTelemetry.
+"""W3C trace context with a client that traces itself: the OpenAI SDK, whose HTTP client OpenTelemetry instruments.
 
-SDK ──▶ tee ──▶ proxy ──▶ upstream     what was on the wire is kept on both sides of the proxy
+SDK ──▶ tee ──▶ proxy ──▶ upstream     the bytes on both sides of the proxy are kept
 """
 
 import asyncio
@@ -40,7 +40,7 @@ WHOLE: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Le
 
 @dataclass
 class Wire:
-    """The heads of requests, as the client sent them and as they came to the endpoint."""
+    """The heads of requests, as the client sent them and as the endpoint got them."""
 
     proxy: RunningProxy
     url: str = ""  # the client's base URL
@@ -90,13 +90,13 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 def lines(head: bytes, name: str) -> list[bytes]:
-    """The head's lines with this header, byte by byte."""
+    """The head's lines that have this header, as bytes."""
     return [line for line in head.split(b"\r\n") if line.lower().startswith(name.encode() + b":")]
 
 
 @pytest.fixture
 def provider() -> Iterator[TracerProvider]:
-    """The client's own tracing, for every httpx2 client of this process, as its users switch it on."""
+    """The client's own tracing for every httpx2 client of this process, switched on as users do it."""
     made = TracerProvider(resource=Resource.create({"service.name": "a-client"}))
     instrumentor = HTTPX2ClientInstrumentor()
     instrumentor.instrument(tracer_provider=made)
@@ -115,7 +115,7 @@ def exported(provider: TracerProvider) -> InMemorySpanExporter:
 
 
 async def ask(url: str, provider: TracerProvider, *, sampled: bool = True, streamed: bool = True) -> None:
-    """One request by the SDK, inside a span of the client's, in a trace that began elsewhere, with baggage."""
+    """Send one request with the SDK: inside a span of the client, in a trace that began elsewhere, with baggage."""
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
     elsewhere = SpanContext(TRACE_ID, 0xB7AD6B7169203331, True, flags, TraceState(STATE))
     context = trace.set_span_in_context(NonRecordingSpan(elsewhere))
@@ -135,7 +135,7 @@ async def ask(url: str, provider: TracerProvider, *, sampled: bool = True, strea
 
 
 def of_http(spans: InMemorySpanExporter) -> ReadableSpan:
-    """The instrumentation's span of the request, below the client's own."""
+    """The instrumentation's span of the request. Its parent is the client's own span."""
     (found,) = [span for span in spans.get_finished_spans() if span.name == "POST"]
     return found
 
@@ -144,7 +144,7 @@ def of_http(spans: InMemorySpanExporter) -> ReadableSpan:
 async def test_the_clients_headers_pass_as_they_came(
     tmp_path: Path, provider: TracerProvider, exported: InMemorySpanExporter, *, streamed: bool
 ) -> None:
-    """Each byte of all three, once; and the client's span is the parent of ours, in its trace."""
+    """All three headers pass once and unchanged. The client's span is the parent of ours, in the client's trace."""
     async with wire(tmp_path) as w:
         await ask(w.url, provider, streamed=streamed)
         (row,) = await w.proxy.rows(1)
@@ -164,7 +164,7 @@ async def test_the_clients_headers_pass_as_they_came(
 async def test_ours_in_its_place(
     tmp_path: Path, provider: TracerProvider, exported: InMemorySpanExporter, *, sampled: bool
 ) -> None:
-    """With `propagate = true` the endpoint hears of our span, in the client's trace, with its flag and its state."""
+    """With `propagate = true` the endpoint gets our span in the client's trace, with the client's flag and state."""
     async with wire(tmp_path, "propagate = true") as w:
         await ask(w.url, provider, sampled=sampled)
         (row,) = await w.proxy.rows(1)
@@ -180,7 +180,10 @@ async def test_ours_in_its_place(
 
 @needs_collector
 async def test_one_trace_in_the_collector(tmp_path: Path, provider: TracerProvider) -> None:
-    """Both export to the same real Collector: the client's span, its request's, and ours below it, in one trace."""
+    """Client and proxy export to the same real Collector.
+
+    It has one trace: the client's span, the request's, and ours below.
+    """
     path = tmp_path / "spans.jsonl"
     async with in_thread(collector(tmp_path, to_files(spans={"path": str(path)}))) as running:
         exporter = OTLPSpanExporter(endpoint=f"{running.http_url}/v1/traces")
@@ -203,7 +206,7 @@ async def test_one_trace_in_the_collector(tmp_path: Path, provider: TracerProvid
 
 
 async def test_one_request_from_all_sides(tmp_path: Path, provider: TracerProvider) -> None:
-    """Client and engine export to the collector beside the proxy: `dyno trace` and `request_phases` have all three."""
+    """Client and engine export to the collector beside the proxy. `dyno trace` and `request_phases` show all three."""
     port = free_port()
     exporter = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{port}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -1,6 +1,6 @@
-"""Each exchange twice, directly and through the real proxy: every byte of head, body and framing is compared.
+"""Each exchange is done directly and through the real proxy: every byte of head, body and framing is compared.
 
-What may differ is what HTTP demands of a proxy, and stands here: `Host`, and the hop-by-hop headers.
+Only what HTTP demands of a proxy may differ: `Host`, and the hop-by-hop headers.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ def status(code: int, *headers: tuple[str, str], **options: Any) -> dict[str, An
 
 
 def raw(*pieces: str) -> Script:
-    """A chunked response whose framing the script writes itself, a write a piece, apart in time."""
+    """A chunked response. The script writes the framing itself, each piece in one write, with pauses between them."""
     steps: Script = [status(200, ("Content-Type", "text/plain"), ("Transfer-Encoding", "chunked"), framing="raw")]
     for piece in pieces:
         steps += [{"wait_s": 0.01}, {"bytes": piece}]
@@ -133,7 +133,7 @@ RESPONSES: dict[str, Script] = {
 
 @pytest.mark.parametrize("name", RESPONSES)
 async def test_responses_pass_byte_by_byte(bench: Bench, name: str) -> None:
-    """Status line, headers with order, case and repetition, and the body in its very framing are the upstream's."""
+    """Status line, headers (with order, case and repetition) and the body with its framing are the upstream's."""
     direct, proxied = await bench.both(RESPONSES[name], request_bytes("POST", "/v1/chat/completions", body=b"{}"))
     assert proxied.head.split(b"\r\n")[0] == direct.head.split(b"\r\n")[0]
     assert passed_on(proxied.headers) == passed_on(direct.headers)
@@ -142,7 +142,7 @@ async def test_responses_pass_byte_by_byte(bench: Bench, name: str) -> None:
 
 
 async def test_hop_by_hop_headers_of_a_response_stay_behind(bench: Bench) -> None:
-    """What concerns the upstream's connection, also by `Connection`'s own word, isn't the client's."""
+    """Headers that concern the upstream's connection, also those that `Connection` names, don't reach the client."""
     head = status(200, ("Keep-Alive", "timeout=5"), ("X-Stays", "1"), ("X-Goes", "2"), ("Connection", "close, x-goes"))
     _, proxied = await bench.both([head, {"bytes": "x"}], request_bytes("GET", "/v1/x"))
     assert proxied.headers == [
@@ -154,7 +154,7 @@ async def test_hop_by_hop_headers_of_a_response_stay_behind(bench: Bench) -> Non
 
 
 async def test_interim_responses_pass(bench: Bench) -> None:
-    """A 103 comes before the answer, as it came."""
+    """A 103 reaches the client unchanged, before the answer."""
     answer = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     direct, proxied = await bench.both([{"wire": answer}], request_bytes("GET", "/v1/x"))
     assert proxied.head == direct.head
@@ -163,7 +163,7 @@ async def test_interim_responses_pass(bench: Bench) -> None:
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_head_has_a_head_alone(bench: Bench, framing: str) -> None:
-    """HEAD is answered without a body, and its length stays."""
+    """The answer to HEAD has no body and keeps its Content-Length."""
     script = [status(200, ("ETag", '"x"'), framing=framing), {"bytes": "12345"}]
     direct, proxied = await bench.both(script, request_bytes("HEAD", "/v1/x"))
     assert (proxied.status, proxied.body) == (200, b"")
@@ -171,7 +171,7 @@ async def test_head_has_a_head_alone(bench: Bench, framing: str) -> None:
 
 
 async def test_a_connection_serves_many_requests(bench: Bench) -> None:
-    """Pipelined requests on one connection are answered in turn, whatever has no body among them."""
+    """Pipelined requests on one connection are answered in order, even if some answers have no body."""
     bench.script = [status(200), {"bytes": "body"}]
     ask = b"%s /up/v1/%s HTTP/1.1\r\nHost: p\r\n\r\n"
     requests = [ask % (method, b"x") for method in (b"GET", b"HEAD", b"GET", b"OPTIONS", b"HEAD")]
@@ -182,7 +182,7 @@ async def test_a_connection_serves_many_requests(bench: Bench) -> None:
 
 
 async def test_reads_are_written_on_at_once(bench: Bench) -> None:
-    """Writes that are apart stay apart: nothing is held back, nothing is put together."""
+    """Writes that are apart in time stay apart: the proxy holds nothing back and joins nothing."""
     bench.script = [{"tokens": 20, "every_s": 0.01}, {"wait_s": 0.01}, {"done": True}]
     _, proxied = await bench.both(bench.script, request_bytes("GET", "/v1/chat/completions"))
     stamps = [stamp for stamp, _ in bench.upstream.last.writes]
@@ -203,7 +203,7 @@ async def test_http_1_0_gets_the_body_without_chunks(bench: Bench) -> None:
 @pytest.mark.parametrize("cut", ["reset", "close"])
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 async def test_a_broken_body_stays_broken(bench: Bench, framing: str, cut: str) -> None:
-    """What broke off has no end of ours: the client can tell, and has what came before."""
+    """The proxy adds no end to a body that broke off. The client can see this, and has what came before."""
     head = status(200, ("Content-Length", "100"), framing="length") if framing == "length" else status(200)
     _, proxied = await bench.both(
         [head, {"bytes": "abc"}, {"wait_s": 0.05}, {"cut": cut}], request_bytes("GET", "/v1/x")
@@ -213,7 +213,7 @@ async def test_a_broken_body_stays_broken(bench: Bench, framing: str, cut: str) 
 
 @pytest.mark.parametrize(("framing", "version"), [("close", b"1.1"), ("close", b"1.0"), ("chunked", b"1.0")])
 async def test_a_reset_of_an_unframed_body_is_a_reset(bench: Bench, framing: str, version: bytes) -> None:
-    """Where the end of the connection would be the end of the body, only a reset tells the difference."""
+    """If the connection's end is also the body's end, only a reset shows that the body broke off."""
     bench.script = [status(200, framing=framing), {"bytes": "abc"}, {"wait_s": 0.05}, {"cut": "reset"}]
     proxied = await exchange(bench.proxy.url, b"GET /up/v1/x HTTP/%b\r\nHost: p\r\n\r\n" % version)
     assert proxied.body == b"abc"
@@ -278,7 +278,10 @@ async def test_requests_pass_byte_by_byte(bench: Bench, name: str) -> None:
 
 @pytest.mark.parametrize("size", [10, 2_000_000])
 async def test_expect_100_continue(bench: Bench, size: int) -> None:
-    """A client that asks first is told to go on, and its body arrives; upstream is not asked."""
+    """A client that sends `Expect: 100-continue` is told to go on by the proxy, not by the upstream.
+
+    Its body arrives.
+    """
     bench.script = [status(200), {"bytes": "x"}]
     parts = urlsplit(bench.proxy.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -295,7 +298,7 @@ async def test_expect_100_continue(bench: Bench, size: int) -> None:
 
 
 async def test_an_upload_is_passed_on_as_it_comes(bench: Bench) -> None:
-    """The body isn't collected: its first part is upstream before its last is sent."""
+    """The proxy doesn't collect the body: its first part is at the upstream before its last part is sent."""
     bench.script = [status(200), {"bytes": "x"}]
     parts = urlsplit(bench.proxy.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -314,7 +317,7 @@ async def test_an_upload_is_passed_on_as_it_comes(bench: Bench) -> None:
 
 @pytest.mark.parametrize("framing", ["sized", "chunked"])
 async def test_a_large_upload_streams(bench: Bench, framing: str) -> None:
-    """Fifty megabytes of multipart reach the endpoint as they are, and the proxy's memory hears little of it."""
+    """Fifty megabytes of multipart reach the endpoint unchanged, and the proxy's memory hardly grows."""
     bench.script = [status(200), {"bytes": "x"}]
     body = b"--b\r\nContent-Disposition: form-data\r\n\r\n" + NOISE * 17 + b"\r\n--b--\r\n"
     multipart = ("Content-Type", "multipart/form-data; boundary=b")
@@ -329,7 +332,7 @@ async def test_a_large_upload_streams(bench: Bench, framing: str) -> None:
 
 @pytest.mark.parametrize("compress", ["gzip", "deflate"])
 async def test_the_meter_reads_a_copy_of_a_compressed_stream(bench: Bench, compress: str) -> None:
-    """Compressed bytes pass as they are, and the row has their figures all the same."""
+    """Compressed bytes pass unchanged, and the row still has its figures."""
     bench.script = [status(200, compress=compress), *STREAM]
     before = len(await bench.proxy.rows(bench.proxy.started()))
     await exchange(bench.proxy.url, request_bytes("POST", "/up/v1/chat/completions", body=b"{}"))
@@ -350,7 +353,7 @@ async def test_generated_responses_pass(bench: Bench) -> None:
 
 
 async def test_each_request_left_one_row_and_one_outcome(bench: Bench) -> None:
-    """Whatever the tests above did: requests started = rows = the sum of outcomes."""
+    """After all tests above, requests started = rows = the sum of outcomes."""
     started = bench.proxy.started()
     rows = await bench.proxy.rows(started)
     assert len(rows) == started == bench.proxy.total("dyno_requests_total")

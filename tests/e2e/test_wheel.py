@@ -1,6 +1,6 @@
-"""What a user installs: the wheel, built from the sdist, in a clean environment and an empty folder.
+"""What a user installs: the wheel, built from the sdist, in a clean environment and an empty working folder.
 
-Here alone a stray import shows: the editable install has the whole repository on its path.
+Only here can a stray import be noticed, because the editable install has the whole repository on its path.
 """
 
 import json
@@ -45,7 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dyno(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command `dyno` of a new environment that holds the locked requirements and the wheel, nothing else."""
+    """The command `dyno` of a new environment that has only the locked requirements and the wheel."""
     environment = tmp_path_factory.mktemp("clean") / "venv"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     python = environment / "bin" / "python"
@@ -74,14 +74,14 @@ def config(dyno: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def clean_environment() -> dict[str, str]:
-    """No import path and no configuration but what the test writes."""
+    """The environment has no import path, and no configuration except what the test writes."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("DYNO_", "PYTHON"))}
 
 
 def run(
     command: Sequence[str | Path], folder: Path, environment: dict[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run to the end, with `folder` as the working folder."""
+    """Run the command to its end, with `folder` as the working folder."""
     chosen = clean_environment() if environment is None else environment
     return subprocess.run(command, cwd=folder, env=chosen, capture_output=True, text=True, check=False)
 
@@ -117,7 +117,7 @@ def test_compare_from_the_wheel_in_an_empty_folder(dyno: Path, config: Path, tmp
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_package_stands_alone(package: str, wheel: Path, dyno: Path, tmp_path: Path) -> None:
-    """Every module of a package imports with the other two, and the front door, taken out of the wheel."""
+    """Every module of a package can be imported if the other two packages and `dyno.py` are taken out of the wheel."""
     alone = tmp_path / "alone"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(alone, [name for name in archive.namelist() if name.startswith(f"{package}/")])
@@ -146,7 +146,7 @@ def test_the_wheel_holds_the_programs_and_nothing_else(wheel: Path) -> None:
 
 
 def test_help_is_there_at_once(dyno: Path, tmp_path: Path) -> None:
-    """`dyno --help` answers within 0.2 s where nobody else wants the machine."""
+    """`dyno --help` answers within 0.2 s if the machine isn't busy."""
     taken_s, cpu_s = [], []
     for _ in range(STARTS):
         begun_s, before_s = time.perf_counter(), children_cpu_s()
@@ -159,7 +159,7 @@ def test_help_is_there_at_once(dyno: Path, tmp_path: Path) -> None:
 
 
 def test_proxy_is_up_within_a_second(dyno: Path, tmp_path: Path) -> None:
-    """`dyno proxy` answers `/healthz` within a second of being started where nobody else wants the machine."""
+    """`dyno proxy` answers `/healthz` within a second after its start if the machine isn't busy."""
     path = tmp_path / "dyno.toml"
     path.write_text('[endpoints.a]\nurl = "http://127.0.0.1:9/v1"\n', encoding="utf-8")
     command: list[str | Path] = [

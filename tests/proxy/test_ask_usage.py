@@ -1,4 +1,4 @@
-"""`ask_usage = true`, by `dyno proxy` as it is started: what the endpoint is sent, and what the client gets of it."""
+"""`ask_usage = true` in a real `dyno proxy`: what the endpoint is sent, and what the client gets."""
 
 import asyncio
 import gzip
@@ -39,7 +39,7 @@ LIMIT_S = 20.0
 
 @dataclass
 class Upstream:
-    """Keeps each request as it came. What it answers, the request's own headers say: X-Framing, X-Split, X-Cut."""
+    """Keeps each request as it came. The request's headers X-Framing, X-Split and X-Cut say how to answer."""
 
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
     answer: bytes | None = None  # in the stream's place
@@ -87,12 +87,13 @@ class Bench:
     proxy: RunningProxy
 
     async def rows(self) -> list[dict[str, Any]]:
-        """Those of all requests so far, in the order of their beginning: of their ends, small answers' are put off."""
+        """The rows of all requests so far, in the order of their start. (The rows of small answers are written
+        later.)"""
         rows = await self.proxy.rows(await asyncio.to_thread(self.proxy.started))
         return sorted(rows, key=lambda row: int(row["started_at_us"]))
 
     async def row(self) -> dict[str, Any]:
-        """The newest request's."""
+        """The row of the newest request."""
         return (await self.rows())[-1]
 
 
@@ -119,7 +120,7 @@ def header(head: bytes, name: str, default: str = "") -> str:
 
 
 async def read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
-    """As it is on the wire."""
+    """The answer as it is on the wire."""
     length = header(head, "Content-Length")
     if length:
         return await reader.readexactly(int(length))
@@ -160,7 +161,10 @@ async def connected(proxy: RunningProxy) -> tuple[asyncio.StreamReader, asyncio.
 
 
 async def test_what_the_endpoint_is_sent(bench: Bench) -> None:
-    """One member more in the body, its length, and no compression; every other byte is the client's."""
+    """The request has one more member in its body, the new length, and no compression.
+
+    Every other byte is the client's.
+    """
     headers = ("Content-Type: application/json", "accept-encoding: gzip, br", "X-b: 2", "X-A: 1", "Connection: close")
     answer = await exchange(bench.proxy.url, asking(*headers, target=f"/e/v1{CHAT}?a=%2F&a=1"))
     assert answer.content == WITHOUT
@@ -181,7 +185,10 @@ async def test_what_the_endpoint_is_sent(bench: Bench) -> None:
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_the_client_gets_the_rest_whatever_the_split(bench: Bench, framing: str, version: str) -> None:
-    """Cut in two anywhere, the stream less the usage chunk arrives to the byte; the connection serves on."""
+    """However the stream is cut in two, it arrives without the usage chunk and otherwise unchanged.
+
+    The connection stays.
+    """
     positions = list(range(len(streamed(framing))))
     shares = [positions[share::16] for share in range(16)]
     ask = client_1_1 if version == "1.1" else client_1_0
@@ -196,7 +203,7 @@ async def test_the_client_gets_the_rest_whatever_the_split(bench: Bench, framing
 
 
 async def client_1_1(proxy: RunningProxy, framing: str, positions: list[int]) -> None:
-    """All on one connection; a request for something else at its end."""
+    """All streams come on one connection, and a request for something else follows at its end."""
     reader, writer = await connected(proxy)
     async with asyncio.timeout(LIMIT_S * 3):
         for split in positions:
@@ -224,7 +231,8 @@ async def client_1_0(proxy: RunningProxy, framing: str, positions: list[int]) ->
 
 
 async def test_a_client_that_asks_itself(bench: Bench) -> None:
-    """Nothing of its request changes, the usage chunk is its own, and nothing says that we asked."""
+    """If the client asks itself, its request doesn't change, it gets the usage chunk, and the row doesn't say that we
+    asked."""
     answer = await exchange(bench.proxy.url, asking("Accept-Encoding: gzip", "Connection: close", body=ASKING))
     assert answer.body == streamed("chunked")
     head, body = bench.upstream.requests[-1]
@@ -263,7 +271,8 @@ UNTOUCHED: dict[str, tuple[bytes, bytes]] = {
 
 @pytest.mark.parametrize("name", UNTOUCHED)
 async def test_what_is_left_alone(bench: Bench, name: str) -> None:
-    """What doesn't ask for a stream of chat or completions, or can't be read, passes, and so does all of its answer."""
+    """A request that doesn't ask for a stream of chat or completions, or can't be read, passes unchanged, as does its
+    answer."""
     request, expected = UNTOUCHED[name]
     head, _, body = request.partition(b"\r\n\r\n")
     request = head + b"\r\nAccept-Encoding: gzip, br\r\nConnection: close\r\n\r\n" + body
@@ -278,7 +287,7 @@ async def test_what_is_left_alone(bench: Bench, name: str) -> None:
 
 
 async def test_completions_are_asked_too(bench: Bench) -> None:
-    """Of all paths, these two know the option."""
+    """Only these two paths know the option."""
     await exchange(bench.proxy.url, asking("Connection: close", target="/e/v1/completions"))
     assert bench.upstream.requests[-1][1] == ASKING
 
@@ -304,7 +313,7 @@ ANSWERS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_answers_that_pass_as_they_are(bench: Bench, name: str) -> None:
-    """What isn't a plain stream with status 200 has nothing taken out: head and body are equal."""
+    """From an answer that isn't a plain stream with status 200, nothing is taken out: head and body are equal."""
     bench.upstream.answer = ANSWERS[name]
     reader, writer = await connected(bench.proxy)
     for _ in range(2):  # on one connection: nothing is missing, nothing is left over
@@ -327,7 +336,7 @@ LASTS = {
 
 @pytest.mark.parametrize("last", LASTS)
 async def test_a_last_event_without_its_end(bench: Bench, last: bytes) -> None:
-    """The body's end is its end: what was held until then passes, unless it is the usage chunk; in each framing."""
+    """At the body's end, what was held passes, unless it is the usage chunk. This holds for each framing."""
     sse = TOKEN + LAST + last
     ok = b" 200 OK\r\nContent-Type: text/event-stream\r\n"
     for wire in (
@@ -344,7 +353,7 @@ async def test_a_last_event_without_its_end(bench: Bench, last: bytes) -> None:
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_a_stream_that_breaks_off(bench: Bench, framing: str, version: str) -> None:
-    """The client can tell: no last chunk, or a reset; what came whole before the break is there."""
+    """The client sees the break, by a missing last chunk or a reset. The complete events before the break arrive."""
     before = len(await bench.rows())
     cuts = range(1, len(streamed(framing)) - len(DONE) - 8, 97)
     for cut in cuts:
@@ -365,7 +374,7 @@ async def test_a_stream_that_breaks_off(bench: Bench, framing: str, version: str
 
 
 def whole_events(framing: str, cut: int) -> bytes:
-    """The events that came whole before a cut, less the usage chunk."""
+    """The events that were complete before a cut, without the usage chunk."""
     events, at = b"", 0
     for event in EVENTS:
         at += len(chunk(event)) - len(chunk()) if framing == "chunked" else len(event)
@@ -375,7 +384,7 @@ def whole_events(framing: str, cut: int) -> bytes:
 
 
 async def test_a_body_in_pieces(bench: Bench) -> None:
-    """However the request comes, it is asked in one: chunked, split, or only after `100 Continue`."""
+    """However the request comes (chunked, split, or only after `100 Continue`), the endpoint gets it in one piece."""
     sized, chunked = asking("Connection: close"), asking(CHUNKED, "Connection: close", body=b"")
     expecting = ("Expect: 100-continue", "Connection: close")
     rest = b"%x\r\n" % (len(BODY) - 1)
@@ -407,7 +416,7 @@ async def test_a_body_in_pieces(bench: Bench) -> None:
 
 
 async def test_a_client_that_leaves_before_its_body_is_there(bench: Bench) -> None:
-    """The endpoint never hears of it, and the row says who left."""
+    """The endpoint gets nothing of the request, and the row says who left."""
     before = len(bench.upstream.requests)
     _, writer = await connected(bench.proxy)
     rows = len(await bench.rows())
@@ -419,7 +428,7 @@ async def test_a_client_that_leaves_before_its_body_is_there(bench: Bench) -> No
 
 
 async def test_asked_once_more(bench: Bench) -> None:
-    """A retry asks as the first try did, and its answer has the usage chunk taken out as well."""
+    """A retry asks like the first attempt, and the usage chunk is taken out of its answer too."""
     before = len(bench.upstream.requests)
     bench.upstream.refusing = 1
     answer = await exchange(bench.proxy.url, asking("Connection: close", target=f"/again/v1{CHAT}"))

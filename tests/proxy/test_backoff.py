@@ -17,13 +17,16 @@ from dyno_proxy.process.backoff import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S,
     ids=["the first", "up to the longest", "short lives", "a steady life resets it", "steady lives"],
 )
 def test_pauses(lives_s: list[float], pauses_s: list[float]) -> None:
-    """Each pause is twice the one before, at most the longest; a process that lived steadily begins anew."""
+    """Each pause is twice the one before, up to the longest.
+
+    After a process has run steadily, the pauses begin anew.
+    """
     backoff = Backoff()
     assert [backoff.pause_s(lived_s) for lived_s in lives_s] == pytest.approx(pauses_s)
 
 
 def test_two_processes_wait_apart() -> None:
-    """One process that keeps ending doesn't hold up another one's start."""
+    """A process that keeps ending doesn't delay another one's start."""
     failing, other = Backoff(), Backoff()
     for _ in range(20):
         failing.pause_s(0.0)

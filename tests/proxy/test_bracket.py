@@ -17,7 +17,7 @@ from dyno_proxy.server.deferred import EndedRequests
 
 
 class Connection(asyncio.Transport):
-    """A client's connection that is open or closing, and has no socket."""
+    """A client's connection that is open or closing. It has no socket."""
 
     def __init__(self, closing: bool) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ ENDS: list[tuple[Any, Client | None, bool, tuple[str, str]]] = [
 
 
 def exchange(*, answering: bool = False) -> Exchange:
-    """`answering`: the client has a part of the answer already."""
+    """`answering`: the client already has a part of the answer."""
     one = Exchange(1, 1, "POST", "/e/v1/chat/completions")
     one.endpoint = "e"
     if answering:
@@ -77,7 +77,7 @@ def exchange(*, answering: bool = False) -> Exchange:
 
 
 async def test_what_returns_is_recorded_once() -> None:
-    """It runs while the block does, and is recorded when that is over, with what the upstream's answer says."""
+    """The request runs while the block runs. After the block it is recorded, with what the upstream's answer says."""
     rig = Rig()
     with Bracket(rig.requests, exchange(answering=True), HERE):
         assert (rig.started, rig.requests.active, rig.now()) == (["e"], 1, [])
@@ -90,7 +90,7 @@ async def test_what_returns_is_recorded_once() -> None:
 async def test_what_is_raised_is_recorded_once_and_passed_on(
     error: BaseException, client: Client | None, cutting: bool, outcome: tuple[str, str], answering: bool
 ) -> None:
-    """One record with one outcome, before and after bytes were written; and the caller has the same exception."""
+    """There is one record with one outcome, before and after bytes were written. The caller gets the same exception."""
     rig = Rig()
     rig.requests.cutting = cutting
     with pytest.raises(type(error)) as raised, Bracket(rig.requests, exchange(answering=answering), client):
@@ -106,7 +106,7 @@ async def test_what_is_raised_is_recorded_once_and_passed_on(
 async def test_what_ends_the_program_is_recorded_by_how_far_the_answer_was(
     error: BaseException, answering: bool
 ) -> None:
-    """It is no cancellation: the outcome is that of a block which returns at the same moment."""
+    """The program's end isn't a cancellation: the outcome is that of a block which returns at the same moment."""
     rig = Rig()
     with pytest.raises(type(error)), Bracket(rig.requests, exchange(answering=answering), HERE):
         raise error
@@ -126,7 +126,7 @@ async def test_a_refusal_has_the_status_of_its_answer() -> None:
 
 @pytest.mark.parametrize("client", [HERE, GONE, None])
 async def test_who_was_cut_off_keeps_that_outcome(client: Client | None) -> None:
-    """We cut a client off, and its request is cancelled because of that: the first reason stays."""
+    """If we cut a client off, its request is cancelled because of that. The first reason stays."""
     rig = Rig()
     one = exchange()
     one.broken = ("rejected", "client_too_slow")
@@ -136,7 +136,7 @@ async def test_who_was_cut_off_keeps_that_outcome(client: Client | None) -> None
 
 
 async def test_a_cancelled_task_is_recorded_once() -> None:
-    """As the server does it: the request's task is cancelled in the middle of a wait."""
+    """The request's task is cancelled in the middle of a wait, as the server does it."""
     rig = Rig()
 
     async def serve() -> None:
@@ -151,7 +151,8 @@ async def test_a_cancelled_task_is_recorded_once() -> None:
 
 
 async def test_a_record_that_fails_changes_nothing_for_the_client(caplog: pytest.LogCaptureFixture) -> None:
-    """The client's answer is returned, the count of active requests is right, and the log has the failure."""
+    """If recording fails, the client still gets its answer, the count of active requests is right, and the log has the
+    failure."""
     rig = Rig()
     rig.ended = rig.requests.ended = EndedRequests(lambda _record: cast(Any, None).missing)
     with Bracket(rig.requests, exchange(), HERE):
@@ -162,7 +163,7 @@ async def test_a_record_that_fails_changes_nothing_for_the_client(caplog: pytest
 
 
 async def test_collections_during_a_request_are_its_own() -> None:
-    """Only the garbage collector's time between begin and end is in the record."""
+    """The record has only the garbage collector's time between the request's start and end."""
     rig = Rig()
     rig.gc_pauses.total_ns = 5_000_000
     with Bracket(rig.requests, exchange(), HERE):
@@ -172,7 +173,7 @@ async def test_collections_during_a_request_are_its_own() -> None:
 
 
 async def test_waiting_until_none_is_active() -> None:
-    """The wait is over with the last one's end, at once where there is none, and at the limit where one stays."""
+    """The wait ends when the last request ends, at once if there is none, and at the limit if one goes on."""
     rig = Rig()
     await rig.requests.wait_idle(60.0)
     first, second = Bracket(rig.requests, exchange(), HERE), Bracket(rig.requests, exchange(), HERE)

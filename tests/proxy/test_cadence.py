@@ -11,7 +11,10 @@ SECOND_US = 1_000_000
 
 
 def engine(tokens_per_s: float, count: int, seed: int, jitter: float = 0.2, step_tokens: int = 1) -> list[int]:
-    """Chunks of a steady engine, µs: a step's length varies by `jitter` of it, and its tokens leave together."""
+    """Chunk times of a steady engine, in µs.
+
+    A step's length varies by the share `jitter`, and its tokens leave together.
+    """
     chance = random.Random(seed)  # noqa: S311 - a simulation
     step_us = SECOND_US * step_tokens / tokens_per_s
     now_us = 200_000.0
@@ -23,8 +26,11 @@ def engine(tokens_per_s: float, count: int, seed: int, jitter: float = 0.2, step
 
 
 def through_sophia(made_us: list[int], seed: int, poll_us: int = 25_000) -> list[int]:
-    """As ALCF's gateway passes them on (its source): sent on once 20 chunks are there, or as one comes 0.5 s after the
-    last were sent; stored; polled every 25 ms; written one after another."""
+    """Times at which ALCF's gateway passes chunks on, by its source.
+
+    It stores chunks once 20 are there, or when one comes 0.5 s or more after the last were stored. It polls the store
+    every 25 ms, and writes one chunk after the other.
+    """
     chance = random.Random(seed)  # noqa: S311 - a simulation
     stored: list[tuple[float, int]] = []
     waiting, sent_us = 0, 0
@@ -49,7 +55,7 @@ def through_sophia(made_us: list[int], seed: int, poll_us: int = 25_000) -> list
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("tokens_per_s", [7, 10, 15, 25, 40, 60, 100, 150, 250, 500, 1000])
 def test_a_gateways_rhythm_is_flagged(tokens_per_s: float, seed: int) -> None:
-    """Whatever the engine's speed behind it, the chunks' rhythm is the gateway's."""
+    """Whatever the speed of the engine behind it, the chunks have the gateway's rhythm."""
     made = engine(tokens_per_s, 400, seed)
     assert chunk_cadence(through_sophia(made, seed)) == "gateway"
     assert chunk_cadence(made) is None
@@ -59,7 +65,7 @@ def test_a_gateways_rhythm_is_flagged(tokens_per_s: float, seed: int) -> None:
 @pytest.mark.parametrize("jitter", [0.0, 0.2, 0.6])
 @pytest.mark.parametrize("tokens_per_s", [10, 30, 60, 100, 300, 1000, 3000])
 def test_an_engine_is_not_flagged(tokens_per_s: float, jitter: float, seed: int) -> None:
-    """A steady engine isn't, however fast, and however much its steps vary."""
+    """A steady engine isn't taken for a gateway, however fast it is and however much its steps vary."""
     assert chunk_cadence(engine(tokens_per_s, 400, seed, jitter)) is None
 
 
@@ -67,14 +73,14 @@ def test_an_engine_is_not_flagged(tokens_per_s: float, jitter: float, seed: int)
 @pytest.mark.parametrize("step_tokens", [2, 3, 4, 5])
 @pytest.mark.parametrize("steps_per_s", [10, 25, 50, 100, 400])
 def test_speculation_is_not_flagged(steps_per_s: float, step_tokens: int, seed: int) -> None:
-    """An engine that makes a few tokens a step sends them in small bursts of its own."""
+    """An engine that makes a few tokens per step sends them in small bursts. They aren't taken for a gateway's."""
     assert chunk_cadence(engine(steps_per_s * step_tokens, 400, seed, 0.1, step_tokens)) is None
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("tokens_per_s", [30, 100, 500, 3000])
 def test_merged_reads_are_not_flagged(tokens_per_s: float, seed: int) -> None:
-    """Reads that merge now and then, and a stall of the network here and there, are no rhythm."""
+    """Reads that sometimes merge, and stalls of the network, aren't taken for a rhythm."""
     chance = random.Random(seed)  # noqa: S311 - a simulation
     chunks = engine(tokens_per_s, 400, seed)
     for at in range(0, 395, 5):
@@ -86,7 +92,7 @@ def test_merged_reads_are_not_flagged(tokens_per_s: float, seed: int) -> None:
 
 
 def test_requests_between_arrivals_at_random_are_not_flagged() -> None:
-    """Gaps of any length, as a crowded engine has them, aren't taken for bursts."""
+    """Gaps of any length, as a busy engine has them, aren't taken for bursts."""
     for seed in range(50):
         chance = random.Random(seed)  # noqa: S311 - a simulation
         for mean_us in (3_000, 6_000, 10_000, 20_000):
@@ -110,12 +116,12 @@ def test_requests_between_arrivals_at_random_are_not_flagged() -> None:
     ids=["none", "one", "one read", "a single burst", "a short answer", "two bursts"],
 )
 def test_too_little_to_tell(offsets_us: list[int]) -> None:
-    """One burst is no rhythm, nor are two, nor a short answer."""
+    """One or two bursts, or a short answer, aren't taken for a rhythm."""
     assert chunk_cadence(offsets_us) is None
 
 
 def test_its_cost_is_bounded() -> None:
-    """Some µs for an ordinary stream; the longest costs no more than its first few thousand chunks."""
+    """An ordinary stream costs some µs. The longest stream costs no more than its first few thousand chunks."""
     ordinary, endless = tuple(engine(100, 200, 0)), tuple(range(0, 30_000_000_000, 30_000))
     each_us = (
         min(timeit.repeat(lambda: chunk_cadence(ordinary), number=100, repeat=20, timer=time.thread_time)) / 100 * 1e6

@@ -25,7 +25,7 @@ def load(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -
 
 
 def test_a_good_file(tmp_path: Path) -> None:
-    """The keys of dyno.toml are read, in their types."""
+    """Every key is read, with its type."""
     path = tmp_path / "dyno.toml"
     path.write_text(GOOD, encoding="utf-8")
     config = load_config(path, {"DYNO_PROXY_SPANS": "elsewhere", "OTHER": "x"}, {"listen": "127.0.0.1:0"})
@@ -37,7 +37,7 @@ def test_a_good_file(tmp_path: Path) -> None:
 
 
 def test_the_environment_alone() -> None:
-    """Every key is also a variable; without a file the variables are the configuration."""
+    """Every key is also an environment variable. Without a file, the variables alone are the configuration."""
     config = load_config(
         None,
         {
@@ -65,10 +65,10 @@ BAD = [
     ("[endpoints.a]\nmodel = 'm'\n", "the key 'endpoints.a.url' is missing"),
     ("[endpoints.a]\nurl = 'inference.anl.gov/v1'\n", "has no scheme; write http://"),
     ("[endpoints.a]\nurl = 'ftp://h/v1'\n", "has no scheme"),
-    ("[endpoints.a]\nurl = 'http://u:secret@h/v1'\n", "holds a user or a password"),
-    ("[endpoints.a]\nurl = 'http://h:99999/v1'\n", "isn't a URL"),
+    ("[endpoints.a]\nurl = 'http://u:secret@h/v1'\n", "holds a password"),
+    ("[endpoints.a]\nurl = 'http://h:99999/v1'\n", "must be a URL"),
     ("[endpoints.a]\nurl = 'http://h/v1?key=1'\n", "query"),
-    ("[endpoints.'a/b']\nurl = 'http://h/v1'\n", "the name is a part of paths"),
+    ("[endpoints.'a/b']\nurl = 'http://h/v1'\n", "a name may have letters"),
     ("[endpoints.a]\nurl = 'http://h'\npower_w = 'much'\n", "'endpoints.a.power_w' must be a number"),
     ("[endpoints.a]\nurl = 'http://h'\ntoken = { env = 'A', file = 'B' }\n", "exactly one of env, file, command"),
     ("[proxy]\nlisten = '8080x'\n[endpoints.a]\nurl = 'http://h'\n", "must be HOST:PORT"),
@@ -81,7 +81,7 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "message"), BAD)
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
-    """A mistake is one line that names the file, the key and the mend, and shows no secret."""
+    """A mistake is reported in one line that names the file, the key and the fix, and shows no secret."""
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     said = str(caught.value)
@@ -98,7 +98,7 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     ],
 )
 def test_a_mistyped_variable(tmp_path: Path, variable: str, message: str) -> None:
-    """A variable that looks like ours and isn't is a mistake, not nothing."""
+    """A variable that begins like ours but isn't one is reported as a mistake."""
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, GOOD, {variable: "x"})
 
@@ -115,7 +115,7 @@ def test_a_mistyped_variable(tmp_path: Path, variable: str, message: str) -> Non
     ],
 )
 def test_whose_mistake_it_is(tmp_path: Path, environment: dict[str, str], flags: dict[str, str], origin: str) -> None:
-    """A message names the file only where its value counts."""
+    """A message names the file only if the file's value is in use."""
     path = tmp_path / "dyno.toml"
     path.write_text(GOOD, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
@@ -124,13 +124,13 @@ def test_whose_mistake_it_is(tmp_path: Path, environment: dict[str, str], flags:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    """The file's name stands in the message."""
+    """The message contains the file's name."""
     with pytest.raises(ConfigError, match=r"nowhere\.toml: no such file"):
         load_config(tmp_path / "nowhere.toml", {}, {})
 
 
 def test_addresses() -> None:
-    """IPv4, IPv6 and a bare port."""
+    """An address can be IPv4, IPv6, or a port alone."""
     assert split_address("127.0.0.1:80") == ("127.0.0.1", 80)
     assert split_address("[::1]:0") == ("::1", 0)
     assert split_address(":8080") == ("127.0.0.1", 8080)

@@ -10,7 +10,10 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     [(f"00-{TRACE}-{SPAN}-01", True), (f"00-{TRACE}-{SPAN}-00", False), (f"cc-{TRACE}-{SPAN}-01-more", True)],
 )
 def test_valid_traceparents(header: str, sampled: bool) -> None:
-    """A client's span becomes the parent of ours, with its sampled flag; later versions may say more."""
+    """A client's span becomes the parent of ours, with its sampled flag.
+
+    Later versions of the header may have more fields.
+    """
     assert read_traceparent(header) == (int(TRACE, 16), int(SPAN, 16), sampled)
 
 
@@ -20,7 +23,7 @@ def test_valid_traceparents(header: str, sampled: bool) -> None:
      f"00-{TRACE.upper()}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01-more"],
 )  # fmt: skip
 def test_invalid_traceparents_are_ignored(header: str | None) -> None:
-    """A header that isn't well formed starts a new trace, as the specification asks."""
+    """A malformed header starts a new trace, as the specification asks."""
     assert read_traceparent(header) is None
 
 
@@ -36,5 +39,5 @@ def test_invalid_traceparents_are_ignored(header: str | None) -> None:
     ],
 )
 def test_baggage(headers: list[str], tags: dict[str, object]) -> None:
-    """Only our own tags are taken, each in its type; anything else is somebody else's."""
+    """Only our own tags are taken, each in its type. Everything else in the baggage is ignored."""
     assert read_baggage(headers) == tags

@@ -1,4 +1,3 @@
-import ast
 import contextlib
 import gzip
 import resource
@@ -8,14 +7,12 @@ import time
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import brotli  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno_proxy.http import content_coding
 from dyno_proxy.http.content_coding import MAX_MEMBERS, Decompressor, UndecodableError, content_codings
 
 if sys.version_info >= (3, 14):
@@ -68,7 +65,7 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 @pytest.mark.parametrize(("codings", "compress"), CODED.values(), ids=CODED)
 def test_codings_are_undone(codings: bytes, compress: Callable[[bytes], bytes]) -> None:
-    """Each coding that clients ask for, whole and byte by byte."""
+    """Each coding that clients ask for is decompressed, whole and byte by byte."""
     assert decoded(codings, [compress(PLAIN)]) == PLAIN
     short = compress(PLAIN[:300])
     assert decoded(codings, [short[at : at + 1] for at in range(len(short))]) == PLAIN[:300]
@@ -78,14 +75,14 @@ def test_codings_are_undone(codings: bytes, compress: Callable[[bytes], bytes]) 
     data=st.binary(max_size=2_000), cuts=st.lists(st.integers(0, 10_000), max_size=5), name=st.sampled_from([*CODED])
 )
 def test_any_split_gives_the_same_bytes(data: bytes, cuts: list[int], name: str) -> None:
-    """Where the network cut the compressed bytes changes nothing."""
+    """The places where the network cuts the compressed bytes don't matter."""
     codings, compress = CODED[name]
     assert decoded(codings, cut(compress(data), cuts)) == data
 
 
 @given(junk=st.binary(max_size=3_000), cuts=st.lists(st.integers(0, 3_000), max_size=3), name=st.sampled_from([*CODED]))
 def test_junk_is_one_kind_of_error(junk: bytes, cuts: list[int], name: str) -> None:
-    """What isn't of its coding ends in UndecodableError, or in something short."""
+    """Bytes that aren't of their coding end in UndecodableError, or in a short output."""
     plain = b""
     with contextlib.suppress(UndecodableError):
         plain = decoded(CODED[name][0], cut(junk, cuts), MIB)
@@ -119,7 +116,7 @@ def flushing_zstd() -> Callable[[bytes], bytes]:
     ids=["gzip", "deflate", "bare deflate", "br", "zstd"],
 )
 def test_an_event_comes_with_the_read_that_completes_it(codings: bytes, compress: Callable[[bytes], bytes]) -> None:
-    """A server that flushes after each event has each event's time measured, though the stream has no end yet."""
+    """If a server flushes after each event, each event can be read at once, although the stream has no end yet."""
     decompressor = Decompressor(content_codings(codings), MIB)
     for event in PLAIN.split(b"\n\n")[:50]:
         assert decompressor.feed(compress(event)) == event
@@ -127,13 +124,13 @@ def test_an_event_comes_with_the_read_that_completes_it(codings: bytes, compress
 
 @pytest.mark.parametrize("codings", [b"lzma", b"compress", b"gzip, lzma", b"gzip, gzip, gzip, gzip", b"gzip;q=1"])
 def test_unknown_codings(codings: bytes) -> None:
-    """A coding that we don't know, or too many of those we do, is refused before a byte is read."""
+    """An unknown coding, or too many known ones, are refused before a byte is read."""
     with pytest.raises(UndecodableError, match="encoding"):
         Decompressor(content_codings(codings), MIB)
 
 
 def zeros(size: int) -> dict[str, bytes]:
-    """That many zero bytes, in every coding."""
+    """The given number of zero bytes, in every coding."""
     packer = zlib.compressobj(9, wbits=31)
     block = bytes(16 * MIB)
     gzipped = b"".join([*(packer.compress(block) for _ in range(size // len(block))), packer.flush()])
@@ -152,7 +149,10 @@ def bombs() -> dict[str, bytes]:
 @pytest.mark.parametrize("codings", ["gzip", "br", "zstd", "gzip, br"])
 @pytest.mark.parametrize("piece_bytes", [1, 1_000, 10_000_000])
 def test_bombs_are_not_expanded(bombs: dict[str, bytes], codings: str, piece_bytes: int) -> None:
-    """What would be 256 MiB ends as soon as it exceeds its limit, in a time and a memory that befit the limit."""
+    """A body that would be 256 MiB ends as soon as it exceeds its limit.
+
+    Time and memory stay in proportion to the limit.
+    """
     bomb = bombs[codings]
     pieces = [bomb[at : at + piece_bytes] for at in range(0, min(len(bomb), 2_000 * piece_bytes), piece_bytes)]
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -164,7 +164,7 @@ def test_bombs_are_not_expanded(bombs: dict[str, bytes], codings: str, piece_byt
 
 
 def test_a_stream_may_grow_with_what_was_received() -> None:
-    """The ratio lets a long stream pass that the base alone would end."""
+    """A long stream passes because of the ratio. The base limit alone would end it."""
     pieces = [gzip.compress(PLAIN) for _ in range(20)]
     assert decoded(b"gzip", pieces, 1_000, 64) == PLAIN * 20
     with pytest.raises(UndecodableError, match="too_long"):
@@ -173,7 +173,7 @@ def test_a_stream_may_grow_with_what_was_received() -> None:
 
 @pytest.mark.parametrize(("codings", "empty"), [(b"gzip", gzip.compress(b"")), (b"zstd", zstd.compress(b""))])
 def test_members_without_end(codings: bytes, empty: bytes) -> None:
-    """A million empty members cost some µs each and yield nothing: they end the reading."""
+    """A million empty members cost some µs each and yield nothing, so they end the reading."""
     before_s = time.process_time()
     with pytest.raises(UndecodableError, match="encoding"):
         decoded(codings, [empty * MAX_MEMBERS * 5])
@@ -181,7 +181,7 @@ def test_members_without_end(codings: bytes, empty: bytes) -> None:
 
 
 def test_a_window_beyond_the_standards_is_refused() -> None:
-    """zstd may ask for 2 GiB of memory before the first byte: HTTP allows 8 MiB."""
+    """A zstd header can ask for 2 GiB of memory before the first byte. Such a stream is refused: HTTP allows 8 MiB."""
     options: dict[int, int] = {
         zstd.CompressionParameter.window_log: 27,
         zstd.CompressionParameter.enable_long_distance_matching: 1,
@@ -192,16 +192,8 @@ def test_a_window_beyond_the_standards_is_refused() -> None:
 
 
 def test_libraries_are_imported_when_needed() -> None:
-    """The proxy starts without brotli and zstd, which cost some ms."""
+    """The proxy starts without importing brotli and zstd, which would take some ms."""
     program = (
         "import sys, dyno_proxy.exchange.exchange; print([m for m in ('brotli', 'backports.zstd') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
-
-
-def test_it_is_pure() -> None:
-    """No clock, no files, no loop."""
-    tree = ast.parse(Path(content_coding.__file__).read_text())
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported <= {"sys", "zlib", "brotli", "collections.abc", "typing", "compression", "backports"}

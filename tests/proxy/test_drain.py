@@ -1,4 +1,4 @@
-"""How `dyno proxy` ends: what runs may finish, a second signal cuts it off, and each request keeps its span."""
+"""How `dyno proxy` ends: running requests may finish, a second signal cuts them off, and each request has its span."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,10 @@ async def streaming(folder: Path, *flags: str) -> AsyncIterator[tuple[ProxyProce
 
 
 async def drains(proxy: ProxyProcess) -> None:
-    """It has heard the signal: nobody listens any more. A second one too soon would be taken for the first."""
+    """Wait until the proxy has got the signal: it doesn't listen any more.
+
+    A second signal too soon would count as the first.
+    """
     host, port = proxy.url.removeprefix("http://").split(":")
 
     def refused() -> bool:
@@ -55,7 +58,8 @@ async def is_busy(proxy: ProxyProcess) -> bool:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_the_drain_ends(tmp_path: Path, workers: str) -> None:
-    """What still runs then is cut off: the client sees a broken body, the span says who did it, exit code 1."""
+    """After the limit, running requests are cut off: the client sees a broken body, the span says why, the exit code is
+    1."""
     async with streaming(tmp_path, "--drain", "0.3s", "--workers", workers) as (proxy, response):
         began_s = time.monotonic()
         proxy.signal(signal.SIGTERM)
@@ -72,7 +76,7 @@ async def test_the_drain_ends(tmp_path: Path, workers: str) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signals, workers: str) -> None:
-    """It waits for nothing that runs, and the spans are on disk all the same."""
+    """The proxy doesn't wait for running requests, but their spans are on disk."""
     async with streaming(tmp_path, "--drain", "10m", "--workers", workers) as (proxy, response):
         proxy.signal(number)
         await drains(proxy)
@@ -96,7 +100,8 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signa
     ],
 )
 async def test_a_request_without_an_upstream_is_cut_off_too(tmp_path: Path, more: str, body: bytes) -> None:
-    """One that waits for its body, or for a token, ends at the second signal as well, and not as its client's doing."""
+    """A request that waits for its body or for a token ends at the second signal too, and doesn't count as
+    cancelled."""
     async with fake_upstream(ENDLESS) as upstream, proxy_process(tmp_path, {"e": upstream.url + more}) as proxy:
         host, port = proxy.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
@@ -112,7 +117,10 @@ async def test_a_request_without_an_upstream_is_cut_off_too(tmp_path: Path, more
 
 
 async def test_who_asks_meanwhile(tmp_path: Path) -> None:
-    """While it drains, clients find no one, the listener for metrics says not ready and has the last figures."""
+    """While the proxy drains, clients can't connect.
+
+    The listener for metrics says not ready, and has the last figures.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         own = f"127.0.0.1:{free.getsockname()[1]}"
@@ -137,7 +145,7 @@ async def test_who_asks_meanwhile(tmp_path: Path) -> None:
 
 
 async def test_without_requests_the_end_is_at_once(tmp_path: Path) -> None:
-    """Idle connections hold nothing up, and the exit code is 0."""
+    """Idle connections don't delay the end, and the exit code is 0."""
     async with (
         fake_upstream(ENDLESS[1:]) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}) as proxy,
@@ -155,15 +163,15 @@ async def test_without_requests_the_end_is_at_once(tmp_path: Path) -> None:
     ("text", "seconds"), [("30", 30.0), ("30s", 30.0), ("0", 0.0), ("2m", 120.0), ("1.5m", 90.0), ("1h", 3600.0)]
 )
 def test_times(text: str, seconds: float) -> None:
-    """What `--drain` understands."""
+    """`--drain` accepts these values."""
     assert duration_s(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1", "1d", "2 m", "inf", "nan", "1e3"])
 def test_no_times(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Anything else is wrong use: one line, exit code 2."""
+    """Any other value is wrong use: one line and exit code 2."""
     with pytest.raises(SystemExit) as ended:
         main([f"--drain={text}"])
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "write 30s, 2m or 1h" in line
+    assert "such as 30s, 2m or 1h" in line

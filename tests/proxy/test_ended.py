@@ -1,4 +1,4 @@
-"""Requests that are over: put off, never for long, and each with its record whatever happens."""
+"""Requests that have ended are recorded a little later, never much later, and each is recorded whatever happens."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def answered(number: int, body: bytes = b"{}", kind: bytes = b"application/json"
 
 @pytest.mark.parametrize(("count", "at_once"), [(1, 0), (EACH - 1, 0), (EACH, EACH), (EACH + 3, EACH)])
 async def test_some_gather_and_none_waits_long(count: int, at_once: int) -> None:
-    """A full set is recorded at once, the rest when the time is up, all in the order of their ends."""
+    """A full set is recorded at once, the rest when the time is up. All are recorded in the order of their ends."""
     records: list[Record] = []
     ended = EndedRequests(records.append)
     for number in range(count):
@@ -35,14 +35,14 @@ async def test_some_gather_and_none_waits_long(count: int, at_once: int) -> None
 
 @pytest.mark.parametrize("each", [answered(1, b"x" * (LARGE_BYTES + 1)), answered(1, kind=b"text/event-stream")])
 async def test_what_takes_long_waits_for_nothing(each: Exchange) -> None:
-    """Several of them in a row would hold up every chunk that comes meanwhile."""
+    """A request that takes long to record is recorded at once: several in a row would delay every chunk meanwhile."""
     records: list[Record] = []
     EndedRequests(records.append).add(each, 0, 0)
     assert len(records) == 1
 
 
 async def test_now_means_now() -> None:
-    """Who asks for figures gets those of everything that has ended; the timer finds nothing left."""
+    """Whoever asks for figures gets those of all requests that have ended. The timer then finds nothing left."""
     records: list[Record] = []
     ended = EndedRequests(records.append)
     ended.add(answered(1), 0, 0)
@@ -52,14 +52,14 @@ async def test_now_means_now() -> None:
 
 
 class _Failing(list[bytes]):
-    """A request's body that can't be joined, once."""
+    """A request's body that raises an error when it is joined for the first time."""
 
     def __iter__(self) -> Iterator[bytes]:
         raise MemoryError
 
 
 async def test_what_cannot_be_read_has_its_record(caplog: pytest.LogCaptureFixture) -> None:
-    """One failure costs the figures of one request, and is in the log; the others are as they were."""
+    """A failure costs the figures of one request only, and is in the log. The other requests are recorded as usual."""
     records: list[Record] = []
     ended = EndedRequests(records.append)
     bad = answered(2)

@@ -1,4 +1,5 @@
-"""Where TCP cuts a message means nothing: over real sockets, either side's bytes are cut at each place in turn."""
+"""The places where TCP cuts a message don't matter: over real sockets, each side's bytes are cut at every place in
+turn."""
 
 import asyncio
 from pathlib import Path
@@ -36,7 +37,7 @@ PAUSE_S: Final = 0.002  # in which the proxy reads what was written before
 
 
 def said(row: dict[str, Any]) -> dict[str, Any]:
-    """What the row says of the messages; times and ids are each request's own."""
+    """The part of the row that describes the messages, without times and ids, which differ for each request."""
     attributes = {name: value for name, value in row.get("attributes", {}).items() if "gc_pause" not in name}
     return {name: row.get(name) for name in FIELDS} | {"attributes": attributes}
 
@@ -58,12 +59,13 @@ async def ask(proxy: Rig, pieces: list[bytes]) -> bytes:
 
 
 def cuts(whole: bytes) -> list[list[bytes]]:
-    """In one piece, in two at each place, and byte by byte."""
+    """The bytes in one piece, in two pieces cut at each place, and byte by byte."""
     return [[whole], *([whole[:at], whole[at:]] for at in range(1, len(whole))), [bytes([each]) for each in whole]]
 
 
 async def test_requests_are_cut_anywhere(tmp_path: Path) -> None:
-    """The endpoint gets the same bytes, the client the same answers, and the rows say the same."""
+    """However a request is cut, the endpoint gets the same bytes, the client the same answers, and the rows are
+    equal."""
     received: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,7 +92,7 @@ async def test_requests_are_cut_anywhere(tmp_path: Path) -> None:
 
 
 async def test_a_response_is_cut_anywhere(tmp_path: Path) -> None:
-    """The client gets the same bytes, and the rows say the same."""
+    """However a response is cut, the client gets the same bytes, and the rows are equal."""
     ways = cuts(STREAM)
     coming = iter(ways)
 

@@ -35,7 +35,7 @@ def test_the_timeline_of_a_stream() -> None:
 
 
 def test_without_usage_the_chunks_are_counted_and_said_so() -> None:
-    """The number of chunks stands in for tokens, and `usage_source` says it."""
+    """Without usage, the number of chunks is used for tokens, and `usage_source` says so."""
     record = answered(200, [(60, sse(delta("a"), delta("b", "stop"))), (61, sse(b"[DONE]"))])
     assert (record.output_tokens, record.usage_source, record.input_tokens) == (2, "chunks", None)
 
@@ -84,7 +84,7 @@ OUTCOMES: list[tuple[int, bytes, dict[str, object], str, str | None]] = [
 
 @pytest.mark.parametrize(("status", "body", "more", "outcome", "error_type"), OUTCOMES)
 def test_outcomes(status: int, body: bytes, more: dict[str, object], outcome: str, error_type: str | None) -> None:
-    """Every end has exactly one outcome, and an error.type where it is a fault."""
+    """Every end has exactly one outcome, and an error.type if it is a fault."""
     record = answered(status, [(60, body)], **more)  # type: ignore[arg-type]
     assert (record.outcome, record.error_type) == (outcome, error_type)
 
@@ -116,7 +116,7 @@ def test_compressed_bodies_are_read_in_a_copy(coding: bytes, compress: Callable[
 
 
 def test_codings_one_upon_another() -> None:
-    """In one header or in two, in the order in which they were applied."""
+    """Codings are named in one header or in two, in the order in which they were applied."""
     packed = brotli.compress(gzip.compress(sse(delta("a", "stop"))))
     for headers in (
         ((b"Content-Encoding", b"gzip, br"),),
@@ -137,7 +137,10 @@ def test_codings_one_upon_another() -> None:
     ],
 )
 def test_what_cant_be_decompressed(body: bytes, coding: bytes, kind: bytes, unread: str) -> None:
-    """It has no figures, the row says why, and it is no error: the client may read it well."""
+    """Such an answer has no figures, and the row says why.
+
+    It isn't an error, because the client may be able to read it.
+    """
     reads = [(60 + at, body[at : at + 1_000]) for at in range(0, len(body), 1_000)]
     record = answered(200, reads, kind=kind, headers=((b"Content-Encoding", coding),))
     assert (record.outcome, record.output_tokens, record.unread) == ("ok", None, unread)
@@ -145,7 +148,7 @@ def test_what_cant_be_decompressed(body: bytes, coding: bytes, kind: bytes, unre
 
 
 def test_figures_from_before_a_stream_became_unreadable_stay() -> None:
-    """A stream that turns into something else in its middle was measured until there."""
+    """If a stream stops being valid in its middle, it is measured up to that place."""
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(sse(delta("a"))) + packer.flush(zlib.Z_SYNC_FLUSH)
     record = answered(200, [(60, packed), (70, b"\xff" * 50)], headers=((b"Content-Encoding", b"gzip"),))
@@ -153,7 +156,10 @@ def test_figures_from_before_a_stream_became_unreadable_stay() -> None:
 
 
 def test_a_body_that_is_too_long_to_keep() -> None:
-    """Of an unstreamed answer of 20 MiB nothing is kept, and the row says so; many small reads count for more."""
+    """Nothing is kept of an unstreamed answer of 20 MiB, and the row says so.
+
+    Many small reads reach the limit sooner.
+    """
     record = answered(200, [(60, bytes(1 << 20))] * 20, kind=JSON)
     assert (record.unread, record.outcome, record.response_bytes) == ("too_long", "ok", 20 << 20)
     exchange = started()
@@ -164,7 +170,7 @@ def test_a_body_that_is_too_long_to_keep() -> None:
 
 
 def test_a_path_without_a_reader() -> None:
-    """Where a body came, the row says that nobody could read it; where none came there is nothing to say."""
+    """If a body came, the row says that no reader exists for it. If none came, the row says nothing."""
     read_not = answered(200, [(60, b"RIFF")], reader=None)
     assert (read_not.unread, read_not.outcome) == ("no_reader", "ok")
     empty = answered(200, [], reader=None)
@@ -172,7 +178,10 @@ def test_a_path_without_a_reader() -> None:
 
 
 def test_events_that_are_strange_are_counted() -> None:
-    """Junk and events that are too long, beside those that could be read; no number where there were none."""
+    """The row counts junk and events that are too long, beside those that could be read.
+
+    Without any, it has no number.
+    """
     long = b"data: " + b"x" * (MAX_EVENT_BYTES + 1) + b"\n\n"
     record = answered(200, [(60, sse(delta("a"), b"junk", {"x": 1}) + long + sse(delta("b", "stop"), b"[DONE]"))])
     assert (record.outcome, record.unreadable_events, len(record.chunk_offsets_us)) == ("ok", 3, 2)
@@ -180,7 +189,7 @@ def test_events_that_are_strange_are_counted() -> None:
 
 
 def test_ten_events_in_one_read() -> None:
-    """They share their read's time, and say so by it: nothing is spread out between them, and no TPOT is made of it."""
+    """Chunks of one read have the read's time: times aren't spread between them, and no TPOT is computed."""
     usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 10}}
     record = answered(
         200, [(60, sse(*(delta(f" {i}") for i in range(10)))), (90, sse(delta(None, "stop"), usage, b"[DONE]"))]
@@ -191,7 +200,7 @@ def test_ten_events_in_one_read() -> None:
 
 
 def test_done_and_usage_in_any_order_and_one_read() -> None:
-    """`[DONE]` after the usage chunk or before it, with the last token in one read: the same record."""
+    """`[DONE]` before or after the usage chunk, in one read with the last token, gives the same record."""
     last, done = delta("b", "stop"), b"[DONE]"
     usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
     records = [answered(200, [(60, sse(delta("a"))), (80, sse(*tail))]) for tail in
@@ -209,7 +218,7 @@ def test_done_and_usage_in_any_order_and_one_read() -> None:
     ],
 )
 def test_a_gap_of_five_seconds(tail: bytes, outcome: str, error_type: str | None) -> None:
-    """What comes after the silence decides; the last token's time is from before it."""
+    """What comes after a pause decides the outcome. The last token's time is from before the pause."""
     record = answered(200, [(60, sse(delta("a"))), (80, sse(delta("b"))), (5_080, tail)])
     assert (record.outcome, record.error_type) == (outcome, error_type)
     assert (record.last_token_us, record.done_us, record.duration_us) == (80_000, 5_080_000, 5_080_000)
@@ -217,14 +226,14 @@ def test_a_gap_of_five_seconds(tail: bytes, outcome: str, error_type: str | None
 
 
 def test_an_event_without_its_empty_line_at_the_end_of_a_long_stream() -> None:
-    """It has the time of the last read, also where that read was just decoded."""
+    """The last event has the time of the last read, even if that read was just decoded."""
     reads = [(60, sse(delta("x" * 70_000))), (70, sse(delta("y" * 70_000, "stop"))[:-2])]
     record = answered(200, reads)
     assert (record.outcome, record.chunk_offsets_us) == ("ok", (60_000, 70_000))
 
 
 def test_hidden_reasoning_has_no_tpot() -> None:
-    """Where the bytes or the configuration tell of reasoning that nobody saw or counted, TPOT isn't known."""
+    """If the bytes or the configuration show that there was reasoning which nobody saw or counted, TPOT isn't known."""
 
     def streamed(tokens: int, *, hides_reasoning: bool = False) -> Record:
         usage = {"choices": [], "usage": {"completion_tokens": tokens}}
@@ -261,12 +270,12 @@ def test_a_gateways_cadence() -> None:
 def test_how_long_to_wait(
     status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes, retry_after_s: float | None
 ) -> None:
-    """The header's word; where there is none, that of a refusal's body."""
+    """The header says how long to wait. Without a header, the body of a refusal does."""
     assert answered(status, [(60, body)], kind=JSON, headers=headers).retry_after_s == retry_after_s
 
 
 def test_a_long_stream_is_decoded_in_between() -> None:
-    """A stream longer than what is held gives every chunk, with its own time."""
+    """A stream longer than the part that is held gives every chunk, each with its own time."""
     reads = [(60 + i, sse(delta("x" * 500))) for i in range(1000)]
     reads.append((1100, sse(delta(None, "stop"), b"[DONE]")))
     record = answered(200, reads)
@@ -275,7 +284,7 @@ def test_a_long_stream_is_decoded_in_between() -> None:
 
 
 def test_parameters_of_the_wrong_type_are_left_out() -> None:
-    """`temperature: true` or `model: 7` is the client's mistake and no attribute."""
+    """`temperature: true` or `model: 7` is the client's mistake and becomes no attribute."""
     record = answered(400, [], request_body=[b'{"model": 7, "temperature": true, "seed": "x", "stream": 1}'])
     assert (record.model, record.temperature, record.seed, record.request_stream) == (None, None, None, None)
 
@@ -343,7 +352,7 @@ FOUND = {
 
 
 def test_each_value_lands_in_its_field() -> None:
-    """The record is made by position: here each field has a value that no other has."""
+    """The record is made by position, so here each field has a value that no other field has."""
     exchange = started(request_body=[REQUEST])
     exchange.head(START + 50 * MS, 200, [(b"content-type", EVENTS)])
     for at_ms, body in READS:
@@ -364,7 +373,7 @@ def test_each_value_lands_in_its_field() -> None:
 
 
 def test_what_the_head_says_is_in_the_record() -> None:
-    """Dyno's own simulation and Retry-After are known by headers."""
+    """Headers say whether Dyno simulated the answer, and what Retry-After is."""
     record = answered(200, READS, headers=((b"server", b"dyno-simulate"), (b"retry-after", b"29")))
     assert (record.simulated, record.retry_after_s) == (True, 29.0)
     assert record.response_bytes == sum(len(body) for _, body in READS)

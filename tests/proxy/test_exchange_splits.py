@@ -1,4 +1,4 @@
-"""What a response says doesn't depend on where the network cuts it, nor on how it is compressed; junk has an end."""
+"""The content of a response doesn't depend on its cuts or its compression, and junk ends in a bounded way."""
 
 import gzip
 import zlib
@@ -44,7 +44,7 @@ CODINGS: dict[bytes, Callable[[bytes], bytes]] = {
 
 
 def in_pieces(api: str, coding: bytes, kind: bytes, body: bytes, cuts: list[int]) -> Record:
-    """The record of this body in reads that end at `cuts`, all of the same moment."""
+    """The record of this body in reads that end at `cuts`. All reads have the same time."""
     edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
     reads = [(60, body[start:end]) for start, end in pairwise(edges)]
     return answered(200, reads, kind=kind, headers=((b"Content-Encoding", coding),), reader=APIS[api].reader)
@@ -56,7 +56,7 @@ def in_pieces(api: str, coding: bytes, kind: bytes, body: bytes, cuts: list[int]
     cuts=st.lists(st.integers(0, 2_000), max_size=9),
 )
 def test_any_split_gives_the_same_record(api: str, coding: bytes, cuts: list[int]) -> None:
-    """Where the network cuts a stream changes times, and nothing of what it said."""
+    """The places where the network cuts a stream change its times, but nothing else in the record."""
     body = CODINGS[coding](STREAMS[api])
     assert in_pieces(api, coding, EVENTS, body, cuts) == in_pieces(api, coding, EVENTS, body, [])
 
@@ -73,7 +73,7 @@ def test_any_split_gives_the_same_record(api: str, coding: bytes, cuts: list[int
 def test_junk_has_a_bounded_end(
     api: str, coding: bytes, kind: bytes, body: bytes, cuts: list[int], compressed: bool
 ) -> None:
-    """Any bytes at all end in an outcome that tells of the upstream's fault, or in not having been read."""
+    """Any bytes end in an outcome that is the upstream's fault, or in a record that says why they weren't read."""
     record = in_pieces(api, coding, kind, CODINGS[coding](body) if compressed else body, cuts)
     assert (record.outcome, record.error_type) in {
         *(("stream_error", "not_the_api"), ("truncated", "no_finish_reason"), ("truncated", "json_broken_off")),

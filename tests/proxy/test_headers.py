@@ -17,7 +17,7 @@ def head_for(headers: list[tuple[bytes, bytes]], **options: object) -> list[byte
 
 
 def test_request_headers_keep_order_repetition_and_case() -> None:
-    """What the client sent reaches the endpoint as it was, but for the host."""
+    """The client's headers reach the endpoint unchanged, except for the host."""
     headers = [(b"X-A", b"1"), (b"host", b"proxy"), (b"x-a", b"2"), (b"Content-Length", b"2"), (b"Cookie", b"c=d")]
     assert head_for(headers) == [
         b"POST /v1/x?a=1 HTTP/1.1", b"Host: up:1", b"X-A: 1", b"x-a: 2", b"Content-Length: 2", b"Cookie: c=d",
@@ -25,7 +25,7 @@ def test_request_headers_keep_order_repetition_and_case() -> None:
 
 
 def test_hop_by_hop_headers_end_here() -> None:
-    """Headers of the client's own connection, and those that `Connection` names, are not the endpoint's business."""
+    """Headers of the client's own connection, and those that `Connection` names, don't reach the endpoint."""
     headers = [
         (b"Connection", b"keep-alive, X-Mine"), (b"Keep-Alive", b"timeout=5"), (b"TE", b"trailers"), (b"X-Mine", b"1"),
         (b"Upgrade", b"h2c"),
@@ -35,7 +35,7 @@ def test_hop_by_hop_headers_end_here() -> None:
 
 
 def test_the_endpoints_token_takes_the_clients_place() -> None:
-    """A configured token replaces the client's; a key shown to the proxy never goes on."""
+    """A configured token replaces the client's. A key for the proxy never goes on to the endpoint."""
     headers = [(b"Authorization", b"Bearer client")]
     assert head_for(headers)[2:] == [b"Authorization: Bearer client"]
     assert head_for(headers, authorization=b"Bearer ours")[2:] == [b"Authorization: Bearer ours"]
@@ -43,14 +43,15 @@ def test_the_endpoints_token_takes_the_clients_place() -> None:
 
 
 def test_underscores_in_names_are_refused() -> None:
-    """`Content_Length` and the like are read as hyphens by some servers: they could smuggle."""
+    """Names like `Content_Length` are refused: some servers read `_` as a hyphen, so they could be used for
+    smuggling."""
     with pytest.raises(HeadError, match="underscore"):
         head_for([(b"Content_Length", b"5")])
 
 
 @pytest.mark.parametrize("length", [b"9223372036854775807", b"18446744073709551615", b"0" * 18 + b"5"])
 def test_lengths_that_overflow_are_refused(length: bytes) -> None:
-    """A length that may not fit into 64 bits is another one to each reader, for aiohttp's parser it can be none."""
+    """A length that may not fit into 64 bits is refused: readers disagree on it, and aiohttp's parser may ignore it."""
     with pytest.raises(HeadError, match="18 digits"):
         head_for([(b"content-length", length)])
     longest = b"Content-Length: " + b"9" * 18
@@ -59,14 +60,14 @@ def test_lengths_that_overflow_are_refused(length: bytes) -> None:
 
 @pytest.mark.parametrize("head", [b"A: \x00", b"A: b\x0bc", b"A: b\rc: d", b"A: b\nc: d", b"\x7f: 1"])
 def test_control_characters_of_an_upstream_are_refused(head: bytes) -> None:
-    """A control character could split the head in two behind us."""
+    """A control character is refused: a reader behind the proxy could split the head in two there."""
     with pytest.raises(HeadError):
         check_response_head(b"HTTP/1.1 200 OK\r\n" + head)
     check_response_head(b"HTTP/1.1 200 OK\r\nA: \tb\xc3\xa9 c\r\nB: 2")
 
 
 def test_response_head_keeps_what_it_is_given() -> None:
-    """Order, repetition and case of the upstream's headers survive; framing and connection are said anew."""
+    """The upstream's headers keep their order, repetition and case. Framing and connection headers are written anew."""
     headers = [(b"Set-Cookie", b"a=1"), (b"set-cookie", b"b=2"), (b"Connection", b"close"), (b"Keep-Alive", b"5")]
     assert response_head(418, b"I'm a teapot", headers, chunked=True, close=True) == (
         b"HTTP/1.1 418 I'm a teapot\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n"
@@ -99,5 +100,5 @@ def test_connection_cannot_name_what_the_message_needs() -> None:
     ],
 )
 def test_routes(target: str, expected: Route | None) -> None:
-    """A path names an endpoint and what lies behind its url; the raw path stays as it is and can't climb out."""
+    """A path names an endpoint and the rest behind its url. The rest stays raw, and can't leave the url's path."""
     assert route(target) == expected

@@ -22,7 +22,7 @@ ASK = {"model": "m", "stream": True, "messages": []}
 
 
 async def test_time_per_token_is_unknown(tmp_path: Path) -> None:
-    """No TPOT in the view `spans` nor in /metrics, and the row says why; without the key there would be a fast one."""
+    """Neither the view `spans` nor /metrics has a TPOT, and the row says why. Without the key TPOT would look fast."""
     async with fake_upstream(STREAM) as upstream:
         config = "".join(
             f'[endpoints.{name}]\nurl = "{upstream.url}"\n{key}\n'

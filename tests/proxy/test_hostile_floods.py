@@ -1,4 +1,4 @@
-"""Upstreams that never end, never begin or never stop, in front of `dyno proxy`: its memory and its connections."""
+"""Upstreams that never end, never begin or never stop: the memory and the connections of `dyno proxy`."""
 
 import asyncio
 import contextlib
@@ -71,7 +71,7 @@ async def read_request(reader: asyncio.StreamReader) -> None:
 
 
 def endless(head: bytes, piece: bytes, pause_s: float = 0.0) -> tuple[Serve, list[int]]:
-    """An upstream that writes the piece again and again, and the number of bytes that it got rid of."""
+    """An upstream that writes the piece again and again, and counts the bytes that it could send."""
     sent = [0]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +101,10 @@ ENDLESS = {
 
 @pytest.mark.parametrize("name", ENDLESS)
 async def test_an_endless_body_that_nobody_reads(tmp_path: Path, name: str) -> None:
-    """The upstream is held back, the proxy's memory stays; the client's leaving ends it as the client's doing."""
+    """The upstream is held back, and the proxy's memory stays flat.
+
+    If the client leaves, the outcome is client_cancelled.
+    """
     serve, sent = endless(*ENDLESS[name])
     async with proxied(serve, tmp_path) as bench:
         before = bench.memory.begin()
@@ -123,7 +126,7 @@ async def test_an_endless_body_that_nobody_reads(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", ENDLESS)
 async def test_an_endless_body_that_is_read(tmp_path: Path, name: str) -> None:
-    """A hundred megabytes pass and leave no trace in the proxy's memory."""
+    """A hundred megabytes pass, and the proxy's memory doesn't grow."""
     serve, _ = endless(*ENDLESS[name])
     async with proxied(serve, tmp_path) as bench:
         before = bench.memory.begin()
@@ -151,7 +154,8 @@ def compressed(encoding: str, data: bytes) -> bytes:
 @pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 async def test_a_bomb(tmp_path: Path, encoding: str, kind: str) -> None:
-    """400 MB of spaces in a few hundred kB pass as they are, and aren't unpacked into the proxy's memory."""
+    """400 MB of spaces, compressed to a few hundred kB, pass unchanged and aren't decompressed into the proxy's
+    memory."""
     bomb = compressed(encoding, b"data: " + b" " * 400 * MEGABYTE)
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(bomb)}\r\n"
 
@@ -170,7 +174,7 @@ async def test_a_bomb(tmp_path: Path, encoding: str, kind: str) -> None:
 
 
 async def test_two_hundred_thousand_chunks(tmp_path: Path) -> None:
-    """Chunks of a byte each pass as they are."""
+    """Chunks of one byte each pass unchanged."""
     chunks = b"1\r\nx\r\n" * 200_000
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -186,7 +190,8 @@ async def test_two_hundred_thousand_chunks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("head", "piece"), [(b"", b""), (b"HTTP/1.1 200 OK\r\nX: ", b"a"), (b"H", b"")])
 async def test_a_head_that_never_ends(tmp_path: Path, head: bytes, piece: bytes) -> None:
-    """An upstream that says nothing, or a byte now and then, is left when the client leaves, and only then."""
+    """The connection to an upstream that sends nothing, or rarely a byte, ends when the client leaves, and only
+    then."""
     serve, _ = endless(head, piece, pause_s=0.02)
     async with proxied(serve, tmp_path) as bench:
         reader, writer = await bench.connect()
@@ -210,7 +215,7 @@ async def has_room(writer: asyncio.StreamWriter) -> bool:
 
 
 async def test_an_upstream_that_does_not_read(tmp_path: Path) -> None:
-    """An upload to it is held back, not kept in memory, and ends when the client leaves in the middle of it."""
+    """If the upstream doesn't read, an upload is held back, isn't kept in memory, and ends when the client leaves."""
 
     over = asyncio.Event()
 
@@ -237,7 +242,10 @@ async def test_an_upstream_that_does_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["close", "reset"])
 async def test_an_answer_in_the_middle_of_an_upload(tmp_path: Path, end: str) -> None:
-    """An upstream that refuses an upload early, and ends the connection, is heard; its connection isn't used again."""
+    """If an upstream refuses an upload early and closes, its answer reaches the client.
+
+    The connection isn't used again.
+    """
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -263,7 +271,7 @@ async def test_an_answer_in_the_middle_of_an_upload(tmp_path: Path, end: str) ->
 
 @pytest.mark.parametrize("surplus", [GOOD.replace(b"good", b"evil"), b"\r\n", b"0\r\n\r\n", b"junk"])
 async def test_what_comes_on_a_resting_connection_is_nobodys(tmp_path: Path, surplus: bytes) -> None:
-    """An upstream that goes on talking after its answer loses the connection; the next request has its own answer."""
+    """If an upstream sends more after its answer, its connection is closed. The next request gets its own answer."""
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -295,7 +303,7 @@ HALF_CLOSED = {
 
 @pytest.mark.parametrize("name", HALF_CLOSED)
 async def test_half_a_close(tmp_path: Path, name: str) -> None:
-    """An upstream that ends its own direction alone has said all that it will say."""
+    """An upstream that closes only its own direction counts as one that will send nothing more."""
     written, body, outcome = HALF_CLOSED[name]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -331,7 +339,7 @@ async def answers_unasked(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 
 @pytest.mark.parametrize("serve", [closes, resets, speaks_first, answers_unasked])
 async def test_a_connection_that_is_none(tmp_path: Path, serve: Serve) -> None:
-    """What ends or speaks as soon as it is connected is a 502, time and again, and never hangs."""
+    """An upstream that closes or writes as soon as it is connected gives a 502 each time, and never hangs."""
     async with proxied(serve, tmp_path) as bench:
         for _ in range(20):
             answer = await exchange(bench.proxy.url, CHAT)
@@ -345,7 +353,7 @@ async def test_a_connection_that_is_none(tmp_path: Path, serve: Serve) -> None:
                                                              ("https", speaks_first, "tls"),
                                                              ("https", closes, None)])  # fmt: skip
 async def test_no_connection(tmp_path: Path, scheme: str, serve: Serve | None, error_type: str | None) -> None:
-    """Nobody listens, or not in TLS: a 502 that names it."""
+    """If nothing listens, or the upstream doesn't speak TLS, the client gets a 502 that says so."""
     async with contextlib.AsyncExitStack() as listening:
         url = await listening.enter_async_context(raw_upstream(serve or closes))
         if serve is None:

@@ -1,6 +1,6 @@
-"""Upstreams that break HTTP: what the client gets, the row, and that nothing stays behind or disturbs the others.
+"""Upstreams that break HTTP: what the client gets, what the row says, and that no other request is disturbed.
 
-The table is tests/rigs/hostile_cases.py. All its cases run at once, first in `dyno proxy` as it is started.
+The table is tests/rigs/hostile_cases.py. All its cases run at the same time, first in a real `dyno proxy`.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ RESET = struct.pack("ii", 1, 0)  # lingering on, for 0 s
 
 @dataclass
 class HostileUpstream:
-    """Answers `/v1/x/NAME` as the case of that name does, and anything else well."""
+    """Answers `/v1/x/NAME` as the case of that name says, and every other request correctly."""
 
     connection_of: dict[str, int] = field(default_factory=dict)  # target → the number of the last one to carry it
     open: set[int] = field(default_factory=set)
@@ -62,7 +62,7 @@ class HostileUpstream:
 
 
 async def behave(case: Hostile, writer: asyncio.StreamWriter) -> None:
-    """Raises ConnectionError where the case ends the connection."""
+    """Raises ConnectionError if the case ends the connection."""
     for at, piece in enumerate(case.writes):
         await asyncio.sleep(0.01 if at else 0)
         writer.write(piece)
@@ -78,7 +78,7 @@ async def behave(case: Hostile, writer: asyncio.StreamWriter) -> None:
 
 @dataclass
 class Seen:
-    """What came of one case."""
+    """The result of one case."""
 
     answer: bytes = b""  # all that the client got
     reset: bool = False
@@ -88,7 +88,7 @@ class Seen:
 
 
 async def ask(url: str, case: Hostile) -> Seen:
-    """The case's request, and a good one behind it on the same connection."""
+    """Send the case's request, and a good one behind it on the same connection."""
     seen = Seen()
     body = b"" if case.method == b"HEAD" else b"{}"
     first = b"%b /e/v1/x/%b HTTP/1.1\r\nHost: p\r\n" % (case.method, quote(case.name).encode())
@@ -114,7 +114,7 @@ async def ask(url: str, case: Hostile) -> Seen:
 
 
 async def ask_all(url: str, upstream: HostileUpstream) -> dict[str, Seen]:
-    """All cases, some at once, beside a request that lasts as long as they all do."""
+    """Run all cases, several at the same time, beside a request that lasts as long as all of them."""
     neighbour = asyncio.create_task(ask_neighbour(url))
     some = asyncio.Semaphore(8)
 
@@ -162,7 +162,10 @@ async def seen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[s
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_hostile(seen: dict[str, Seen], name: str) -> None:
-    """The client gets exactly the message's bytes or a 502, its next request its own answer; the row says what was."""
+    """The client gets exactly the message's bytes or a 502, and its next request gets its own answer.
+
+    The row says why.
+    """
     case, each = HOSTILE[name], seen[name]
     answer = each.answer
     assert not each.hung
@@ -182,7 +185,7 @@ async def test_hostile(seen: dict[str, Seen], name: str) -> None:
 
 
 async def test_nothing_stays_behind(tmp_path: Path) -> None:
-    """After all of the table at once the proxy has no task more than before, and no connection but resting ones."""
+    """After all cases at once, the proxy has no more tasks than before, and only idle connections."""
     upstream = HostileUpstream()
     async with rig(upstream.serve, tmp_path) as proxy:
         before = asyncio.all_tasks()

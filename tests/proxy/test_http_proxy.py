@@ -1,4 +1,4 @@
-"""The way to an endpoint through an HTTP proxy: tunnels, absolute form, passwords, and what refuses."""
+"""The way to an endpoint through an HTTP proxy: tunnels, absolute form, passwords, and refusals."""
 
 import base64
 import logging
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rigs.both_loops import on_both_loops
-from rigs.network import Authority, ask, blackhole, endpoint, free_port, outcome, upstream
+from rigs.network import Authority, ask, blackhole, endpoint, outcome, refusing_port, upstream
 from rigs.raw_http import exchange, request_bytes
 from rigs.raw_proxy import raw_proxy
 from rigs.running_proxy import in_thread, running_proxy
@@ -23,7 +23,10 @@ def authority(tmp_path: Path) -> Authority:
 
 @on_both_loops
 async def test_https_through_a_proxy(authority: Authority, tmp_path: Path) -> None:
-    """A tunnel is asked for once, with the password; TLS is the endpoint's own; requests in it are plain ones."""
+    """A tunnel is requested once, with the password.
+
+    TLS inside it is the endpoint's own, and requests in it are ordinary ones.
+    """
     async with (
         upstream(authority.server("api.test")) as seen,
         raw_proxy("127.0.0.1", seen.port) as proxy,
@@ -44,7 +47,7 @@ async def test_https_through_a_proxy(authority: Authority, tmp_path: Path) -> No
 
 @on_both_loops
 async def test_https_to_an_ipv6_address_through_a_proxy(authority: Authority, tmp_path: Path) -> None:
-    """The address stands in brackets, and its certificate is checked."""
+    """An IPv6 address is written in brackets, and its certificate is checked."""
     async with (
         upstream(authority.server("::1"), host="::1") as seen,
         raw_proxy("::1", seen.port) as proxy,
@@ -58,7 +61,7 @@ async def test_https_to_an_ipv6_address_through_a_proxy(authority: Authority, tm
 
 @on_both_loops
 async def test_a_certificate_is_checked_through_a_proxy(authority: Authority, tmp_path: Path) -> None:
-    """A proxy that shows a certificate of its own is not the endpoint."""
+    """If the HTTP proxy shows its own certificate, it isn't accepted as the endpoint."""
     async with (
         upstream(authority.server("proxy.test")) as seen,
         raw_proxy("127.0.0.1", seen.port) as proxy,
@@ -71,7 +74,7 @@ async def test_a_certificate_is_checked_through_a_proxy(authority: Authority, tm
 
 @on_both_loops
 async def test_http_through_a_proxy(tmp_path: Path) -> None:
-    """A plain endpoint is asked for in absolute form, each request with the password, on connections that stay."""
+    """Requests to an http endpoint are in absolute form, each with the password, on connections that stay open."""
     async with upstream() as seen, raw_proxy("127.0.0.1", seen.port) as proxy:
         made = endpoint("http://api.test:8000/v1", proxy=proxy.url(f"user:{PASSWORD}@"))
         answer, row = await ask(made, tmp_path, times=2)
@@ -113,7 +116,10 @@ REFUSALS: list[tuple[str, bytes, bool, str]] = [
 async def test_a_proxy_that_opens_no_tunnel(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: bytes, closes: bool, error_type: str
 ) -> None:
-    """Each way to refuse has its error.type; the password and the proxy's own words are in no answer, row or log."""
+    """Each kind of refusal has its error.type.
+
+    The password and the HTTP proxy's own words are in no answer, row or log.
+    """
     caplog.set_level(logging.DEBUG)
     async with raw_proxy("127.0.0.1", 9, answer=answer, closes=closes) as proxy:
         made = endpoint("https://api.test/v1", proxy=proxy.url(f"user:{PASSWORD}@"))
@@ -125,7 +131,7 @@ async def test_a_proxy_that_opens_no_tunnel(
 
 @on_both_loops
 async def test_a_proxy_that_resets(tmp_path: Path) -> None:
-    """It is the proxy that failed, not the endpoint behind it."""
+    """The fault is the HTTP proxy's, not that of the endpoint behind it."""
     async with raw_proxy("127.0.0.1", 9, answer=b"HTTP/1.1 ", resets=True) as proxy:
         answer, row = await ask(endpoint("https://api.test/v1", proxy=proxy.url()), tmp_path)
     assert outcome(answer, row) == (502, "upstream_unreachable", "proxy_protocol_error")
@@ -134,9 +140,12 @@ async def test_a_proxy_that_resets(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_proxy_that_cannot_be_reached(tmp_path: Path) -> None:
-    """It is the proxy that is said to be unreachable, for http endpoints too; the connect limit covers a slow one."""
+    """The row says that the HTTP proxy is unreachable, also for http endpoints.
+
+    The connect limit covers a slow proxy.
+    """
     for scheme in ("http", "https"):
-        made = endpoint(f"{scheme}://api.test/v1", proxy=f"http://127.0.0.1:{free_port()}")
+        made = endpoint(f"{scheme}://api.test/v1", proxy=f"http://127.0.0.1:{refusing_port()}")
         answer, row = await ask(made, tmp_path / scheme)
         assert outcome(answer, row) == (502, "upstream_unreachable", "proxy_unreachable")
         assert b"the HTTP proxy at 127.0.0.1:" in answer.body
@@ -156,14 +165,15 @@ async def test_a_proxy_that_cannot_be_reached(tmp_path: Path) -> None:
 async def test_environment_proxies_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the configuration sends an endpoint's requests through a proxy."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{refusing_port()}")
     async with upstream() as seen:
         answer, _ = await ask(endpoint(f"http://127.0.0.1:{seen.port}/v1"), tmp_path)
     assert answer.status == 200
 
 
 async def test_the_password_is_nowhere_to_be_seen(tmp_path: Path) -> None:
-    """As `dyno proxy` runs it, no page, log, figure or row holds it, whether the proxy lets requests through or not."""
+    """In a real `dyno proxy`, no page, log, figure or row holds the password, whether the HTTP proxy lets requests pass
+    or not."""
     async with (
         upstream() as seen,
         raw_proxy("127.0.0.1", seen.port) as open_proxy,

@@ -1,4 +1,4 @@
-"""journal.py: what is written can be read, by anyone, whatever happened to the disk or the writer."""
+"""journal.py: anyone can read what is written, whatever happened to the disk or the writer."""
 
 import fcntl
 import logging
@@ -11,15 +11,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
@@ -32,38 +29,10 @@ from dyno_proxy.telemetry.journal import (
     journal_line,
     writer_name,
 )
-from dyno_proxy.telemetry.span import COLUMNS, record_span, scope
+from dyno_proxy.telemetry.span import COLUMNS
+from rigs.journal_exporter import Journal, span_of
 from rigs.journal_rows import by_duckdb, parsed, stored
 from rigs.records import record, records
-
-RESOURCE: Final = Resource({})
-SCOPE: Final = scope("0.1.0")
-
-
-class Journal:
-    """An exporter on a folder, and what it said of its spans."""
-
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self.folder = folder
-        self.written = 0
-        self.dropped: Counter[str] = Counter()
-        self.exporter = JournalExporter(folder, written=self._write, dropped=self._drop, **options)
-
-    def _write(self, count: int) -> None:
-        self.written += count
-
-    def _drop(self, reason: str, count: int) -> None:
-        self.dropped[reason] += count
-
-    def put(self, *sources: Record) -> SpanExportResult:
-        return self.exporter.export([span_of(source) for source in sources])
-
-    def files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.jsonl"))
-
-
-def span_of(source: Record) -> ReadableSpan:
-    return record_span(source, resource=RESOURCE, scope=SCOPE, sampled=False)
 
 
 def numbered(first: int, last: int) -> list[Record]:
@@ -78,7 +47,10 @@ def ids(folder: Path) -> list[int]:
 
 
 def test_names_and_lines(tmp_path: Path) -> None:
-    """WRITER-FIRST.jsonl; sequence numbers from 1, in order; a checksum as each line's last key."""
+    """The file is WRITER-FIRST.jsonl.
+
+    Sequence numbers begin at 1 and are in order. Each line's last key is its checksum.
+    """
     journal = Journal(tmp_path)
     assert journal.put(*numbered(1, 3)) is SpanExportResult.SUCCESS
     assert journal.put(*numbered(4, 4)) is SpanExportResult.SUCCESS
@@ -92,14 +64,17 @@ def test_names_and_lines(tmp_path: Path) -> None:
 
 
 def test_the_writers_name() -> None:
-    """Host, pid and start in UTC, of letters, digits and `_` alone: `-` parts it from the number."""
+    """The name has host, pid and start in UTC.
+
+    It has only letters, digits and `_`, because `-` comes before the number.
+    """
     start = datetime(2026, 11, 23, 22, 59, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
     assert writer_name("node1", 4242, start) == "node1_4242_20261123T215900123456Z"
     assert writer_name("a-b.ø.gov", 1, datetime(2026, 1, 1, tzinfo=UTC)) == "a_b___gov_1_20260101T000000000000Z"
 
 
 def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
-    """The checksum covers every byte of the line before itself."""
+    """The checksum covers every byte of the line before the checksum."""
     Journal(tmp_path).put(record())
     (path,) = tmp_path.glob("*.jsonl")
     line = path.read_bytes()[:-1]
@@ -114,7 +89,7 @@ def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(records(), min_size=1, max_size=8))
 def test_any_records_are_written(sources: list[Record]) -> None:
-    """No record costs another: each line is there, valid, and DuckDB reads as many rows with the same values."""
+    """No record spoils another: each line is there and valid, and DuckDB reads as many rows with the same values."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         journal = Journal(folder)
@@ -129,7 +104,7 @@ def test_any_records_are_written(sources: list[Record]) -> None:
 
 
 def test_duckdb_reads_every_type(tmp_path: Path) -> None:
-    """A plain DuckDB with explicit columns: numbers, booleans, lists, the map."""
+    """A plain DuckDB with explicit columns reads numbers, booleans, lists and the map."""
     journal = Journal(tmp_path)
     journal.put(record(server_ttft_s=0.18))
     (row,) = by_duckdb(*journal.files())
@@ -141,7 +116,7 @@ def test_duckdb_reads_every_type(tmp_path: Path) -> None:
 
 
 def test_what_json_cannot_hold_is_mended() -> None:
-    """A foreign row with a lone surrogate anywhere, or a number that isn't finite, is a valid line all the same."""
+    """A foreign row with a lone surrogate anywhere, or a number that isn't finite, still becomes a valid line."""
     row: dict[str, object] = {
         "v": 1,
         "name": "a\ud800",
@@ -159,7 +134,7 @@ def test_what_json_cannot_hold_is_mended() -> None:
 
 
 def test_a_line_is_never_too_long_for_its_readers(tmp_path: Path) -> None:
-    """DuckDB gives up a whole file at a line of 16 MB: a span of that size loses its chunk times, not its file."""
+    """DuckDB rejects a whole file that has a line of 16 MB. So a span of that size loses its chunk times."""
     journal = Journal(tmp_path)
     journal.put(record(span_id=1), record(span_id=2, chunk_offsets_us=tuple(range(10**7, 10**7 + 2_000_000))))
     rows = by_duckdb(*journal.files())
@@ -171,7 +146,7 @@ def test_a_line_is_never_too_long_for_its_readers(tmp_path: Path) -> None:
 
 
 def test_a_span_that_is_none_costs_only_itself(tmp_path: Path) -> None:
-    """One foreign span without a context among good ones: counted, logged, the others are stored."""
+    """A foreign span without a context is counted and logged, and the good spans beside it are stored."""
     journal = Journal(tmp_path)
     spans = [span_of(record(span_id=1)), ReadableSpan("no context"), span_of(record(span_id=2))]
     assert journal.exporter.export(spans) is SpanExportResult.FAILURE
@@ -198,7 +173,7 @@ def test_a_full_journal_is_followed_by_a_new_one(tmp_path: Path) -> None:
 
 
 def test_a_batch_larger_than_a_journal_is_cut(tmp_path: Path) -> None:
-    """The bound on a file holds for one huge batch too."""
+    """The size limit of a file also holds for one huge batch."""
     journal = Journal(tmp_path, journal_bytes=10_000)
     assert journal.put(*numbered(1, 50)) is SpanExportResult.SUCCESS
     assert all(path.stat().st_size <= 10_000 for path in journal.files())
@@ -214,7 +189,8 @@ def test_nothing_to_write_makes_no_file(tmp_path: Path) -> None:
 
 
 def test_two_writers_share_a_folder(tmp_path: Path) -> None:
-    """Several exporters, each from several threads, at once: every row once, one writer a file."""
+    """Several exporters write at once, each from several threads: every row is there once, and each file has one
+    writer."""
     journals = [Journal(tmp_path, journal_bytes=30_000) for _ in range(2)]
     threads = [
         threading.Thread(target=lambda each=each, first=first: each.put(*numbered(first, first + 24)))
@@ -232,7 +208,7 @@ def test_two_writers_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_torn_tail_loses_only_the_tail(tmp_path: Path) -> None:
-    """A journal cut at any byte, as by a kill: all whole lines are read, by us and by a plain DuckDB."""
+    """If a kill cuts a journal at any byte, Dyno and a plain DuckDB read all complete lines."""
     journal = Journal(tmp_path / "whole")
     journal.put(*numbered(1, 3))
     (path,) = journal.files()
@@ -250,9 +226,9 @@ def test_a_torn_tail_loses_only_the_tail(tmp_path: Path) -> None:
 
 
 def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The batch that doesn't fit is taken back and counted, once logged; room again, a new file begins.
+    """A batch that doesn't fit is taken back, counted, and logged once. When there is room again, a new file begins.
 
-    RLIMIT_FSIZE makes `write` take a part and then fail, as a full disk does.
+    RLIMIT_FSIZE makes `write` accept a part and then fail, as a full disk does.
     """
     journal = Journal(tmp_path)
     assert journal.put(*numbered(1, 2)) is SpanExportResult.SUCCESS
@@ -278,7 +254,7 @@ def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_closed_descriptor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever becomes of the file, the next batch begins a new one."""
+    """Whatever happens to the file, the next batch begins a new one."""
     journal = Journal(tmp_path)
     journal.put(record(span_id=1))
     (path,) = journal.files()
@@ -293,7 +269,7 @@ def test_a_closed_descriptor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 
 def test_files_and_folder_deleted_under_the_writer(tmp_path: Path) -> None:
-    """Writing into a file without a name would lose spans unseen: the folder and a new file are made instead."""
+    """If the file was removed, a new one is made, so that no spans go to a file without a name."""
     folder = tmp_path / "spans"
     journal = Journal(folder)
     journal.put(record(span_id=1))
@@ -307,7 +283,7 @@ def test_files_and_folder_deleted_under_the_writer(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each batch is counted, the fault is logged once."""
+    """Each lost batch is counted, and the fault is logged once."""
     blocked = tmp_path / "file"
     blocked.touch()
     journal = Journal(blocked / "spans")
@@ -318,7 +294,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
-    """kill -9 while writing: what was reported as written is there, and nothing unreadable before the last line."""
+    """After kill -9 while writing, all rows that were reported as written are there.
+
+    Only the last line may be unreadable.
+    """
     program = (
         "import sys\n"
         "sys.path[:0] = sys.argv[2:]\n"
@@ -348,7 +327,7 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
 
 
 def test_check_folder_makes_it(tmp_path: Path) -> None:
-    """A missing folder is made, with its parents; the check leaves nothing in it but two files without a row."""
+    """A missing folder is made, with its parents. The check leaves only two files without a row in it."""
     folder = tmp_path / "a" / "spans"
     check_folder(folder)
     check_folder(folder)
@@ -359,7 +338,7 @@ def test_check_folder_makes_it(tmp_path: Path) -> None:
 
 
 def test_check_folder_refuses_a_file(tmp_path: Path) -> None:
-    """One line, with the path and the mend."""
+    """The message is one line, with the path and the fix."""
     path = tmp_path / "spans"
     path.touch()
     with pytest.raises(SetupError) as raised:
@@ -368,7 +347,7 @@ def test_check_folder_refuses_a_file(tmp_path: Path) -> None:
 
 
 def test_check_folder_refuses_what_cannot_be_written() -> None:
-    """Not even root writes there."""
+    """Not even root can write there."""
     with pytest.raises(SetupError, match=r"spans folder '/proc/spans' can't be written: .+; name another with --spans"):
         check_folder(Path("/proc/spans"))
 
@@ -383,7 +362,7 @@ def test_the_log_says_nothing_of_a_span(caplog: pytest.LogCaptureFixture, tmp_pa
 
 
 def test_a_journal_that_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sealed by a conversion, or at rest for so long that one may come: the next row goes into a new file."""
+    """If a journal was sealed, or has rested so long that a conversion may come, the next row goes into a new file."""
     exporter = JournalExporter(tmp_path, written=lambda _: None, dropped=lambda *_: None)
 
     def write() -> set[str]:
@@ -404,7 +383,7 @@ def test_a_journal_that_was_taken_over(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Years ahead or back, on this machine or on the file server: the writer goes on in its file."""
+    """If a clock jumps by years, on this machine or on the file server, the writer continues in its file."""
     journal = Journal(tmp_path)
     now_s = time.time()
     for number, jump_s in enumerate((0, 10**8, -(10**8), 7200, -7200), start=1):
@@ -416,7 +395,7 @@ def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_writer_holds_its_file_while_it_lives(tmp_path: Path) -> None:
-    """By a lock that others can ask for, whatever process numbers they see; a file that is full is let go."""
+    """A lock, which others can test whatever process numbers they see, shows that a writer lives."""
 
     def held() -> list[bool]:
         found = []

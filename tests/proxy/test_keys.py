@@ -1,4 +1,4 @@
-"""The keys that clients show: which file holds some, which headers open, and that a key goes no further."""
+"""Client keys: which files are valid, which headers carry a key, and that a key goes no further than the proxy."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ SHOWN: list[tuple[str | None, str | None, bool]] = [
 
 @pytest.mark.parametrize(("authorization", "api_key", "opens"), SHOWN)
 def test_what_opens(tmp_path: Path, authorization: str | None, api_key: str | None, opens: bool) -> None:
-    """A key of the file opens, as a bearer token or as Anthropic's SDK shows it; nothing near it does."""
+    """A key of the file is accepted as a bearer token or in Anthropic's header. A similar key isn't."""
     keys = keys_of(tmp_path, b"# two clients\n\nkey-one\n  key-two\r\n")
     if opens:
         keys.check(authorization, api_key)
@@ -67,20 +67,23 @@ BAD: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("content", "why"), BAD)
 def test_files_that_cannot_work(tmp_path: Path, content: bytes, why: str) -> None:
-    """A file without a key, or with a line that no client could show, is refused; its content isn't repeated."""
+    """A file without a key, or with a line that no client could send, is refused.
+
+    The message doesn't repeat its content.
+    """
     with pytest.raises(ValueError, match=why) as caught:
         keys_of(tmp_path, content)
     assert not [word for word in ("good", "blanks", "whose", "schl") if word in str(caught.value)]
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """The system's error tells why."""
+    """The system's own error is raised. It says why the file can't be read."""
     with pytest.raises(FileNotFoundError):
         ClientKeys(tmp_path / "nowhere")
 
 
 def test_keys_are_not_kept(tmp_path: Path) -> None:
-    """What a crash report might show of it holds no key."""
+    """The text that a crash report might show contains no key."""
     keys = keys_of(tmp_path, b"key-one\nkey-two\n")
     assert "key-" not in repr(vars(keys))
 

@@ -1,4 +1,4 @@
-"""Time limits, retries and limits on clients, by `dyno proxy` as it is started, in front of a raw upstream."""
+"""Time limits, retries and limits on clients, in a real `dyno proxy` in front of a raw upstream."""
 
 import asyncio
 import time
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rigs.network import refusing_port
 from rigs.raw_http import exchange
 from rigs.running_proxy import in_thread, running_proxy
 from rigs.scripted_upstream import ANSWER, ASK, EVENT, HEAD, LAST, TARGET, answering, framed, proxied, read_request
@@ -36,7 +37,10 @@ async def test_each_time_limit_ends_in_its_own_error(
     broken: bool,
     error_type: str | None,
 ) -> None:
-    """504 where nothing has been passed on, else a body that breaks off; an endpoint in time is left alone."""
+    """If a limit passes, the client gets 504, or a broken body if a part was passed on.
+
+    A fast endpoint isn't affected.
+    """
     async with proxied(answering(*pieces), tmp_path, f"timeouts = {{ {limit} }}") as proxy:
         if status is None:
             with pytest.raises(TimeoutError):  # a head that never ends is no business of this limit's
@@ -51,7 +55,7 @@ async def test_each_time_limit_ends_in_its_own_error(
 
 
 async def test_a_client_that_reads_slowly_is_not_the_upstreams_silence(tmp_path: Path) -> None:
-    """While the client doesn't read, the endpoint is held back, and its time limit waits."""
+    """While the client doesn't read, the endpoint is held back, and its time limit doesn't run."""
     size = 4_000_000
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,7 +78,7 @@ async def test_a_client_that_reads_slowly_is_not_the_upstreams_silence(tmp_path:
 
 
 async def test_retries_are_only_the_configurations(tmp_path: Path) -> None:
-    """As many as configured, while no byte of a response came; the span counts them."""
+    """A request is retried as often as configured, while no byte of a response came. The span counts the retries."""
     seen: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -95,7 +99,7 @@ async def test_retries_are_only_the_configurations(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("retries", [0, 1])
 async def test_no_more_retries_than_configured(tmp_path: Path, retries: int) -> None:
-    """None by default; afterwards the fault stands."""
+    """By default there are no retries. After the last one, the fault is the outcome."""
     seen: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,7 +117,7 @@ async def test_no_more_retries_than_configured(tmp_path: Path, retries: int) -> 
 
 @pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\n", HEAD + framed(EVENT)])
 async def test_nothing_is_retried_after_the_first_byte(tmp_path: Path, begun: bytes) -> None:
-    """What answered has begun to work: a second try could do it twice."""
+    """A request isn't retried once an answer has begun: a second attempt could do the work twice."""
     seen: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -132,11 +136,8 @@ async def test_nothing_is_retried_after_the_first_byte(tmp_path: Path, begun: by
 
 
 async def test_a_refused_connection_is_retried(tmp_path: Path) -> None:
-    """An endpoint that isn't up yet is asked again, and counted."""
-    unused = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
-    port = unused.sockets[0].getsockname()[1]
-    unused.close()
-    config = f'[endpoints.e]\nurl = "http://127.0.0.1:{port}/v1"\nretries = 2'
+    """If an endpoint isn't up yet, the request is sent again, and the retries are counted."""
+    config = f'[endpoints.e]\nurl = "http://127.0.0.1:{refusing_port()}/v1"\nretries = 2'
     async with in_thread(running_proxy(tmp_path, {}, config)) as proxy:
         assert (await exchange(proxy.url, ASK)).status == 502
         (row,) = await proxy.rows(1)
@@ -144,7 +145,7 @@ async def test_a_refused_connection_is_retried(tmp_path: Path) -> None:
 
 
 async def test_too_many_requests_at_once(tmp_path: Path) -> None:
-    """503 with Retry-After beyond the limit, and a row; the ones under way go on."""
+    """Beyond the limit a request gets 503 with Retry-After, and a row. The running requests go on."""
     release = asyncio.Event()
     arrived = asyncio.Semaphore(0)
 
@@ -172,7 +173,7 @@ async def test_too_many_requests_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("framing", ["sized", "chunked"])
 async def test_a_body_that_is_too_long(tmp_path: Path, framing: str) -> None:
-    """413 for an API's request; a file may be as long as it likes."""
+    """An API's request that is too long gets 413. A file may be of any length."""
     received: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -203,7 +204,7 @@ async def test_a_body_that_is_too_long(tmp_path: Path, framing: str) -> None:
 
 
 async def test_a_body_that_does_not_come(tmp_path: Path) -> None:
-    """408 after `client_idle_s`, and the endpoint's connection is given up."""
+    """The client gets 408 after `client_idle_s`, and the endpoint's connection is closed."""
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:

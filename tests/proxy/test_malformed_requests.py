@@ -1,4 +1,4 @@
-"""Malformed, ambiguous and smuggled requests: each has its answer and its row, and what is hidden stays unread."""
+"""Malformed, ambiguous and smuggled requests: each has its answer and its row, and no hidden request is read."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ _ERROR_TYPES = {
 
 
 class Strict:
-    """An upstream that reads as RFC 9112 has it, and no other way."""
+    """An upstream that reads requests strictly as RFC 9112 says."""
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []  # request lines
@@ -80,7 +80,7 @@ async def proxied(spans: Path) -> AsyncIterator[tuple[ProxyInProcess, Strict]]:
 
 
 async def talk(url: str, *pieces: bytes, silent: bool = False) -> bytes:
-    """All that comes back, until the proxy closes or is quiet. `silent`: nothing is expected to come."""
+    """All that comes back until the proxy closes or is quiet. `silent`: nothing is expected."""
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     got = b""
@@ -103,7 +103,10 @@ def statuses(answers: bytes) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("case", MALFORMED, ids=[case.name for case in MALFORMED])
 async def test_malformed(tmp_path: Path, caplog: pytest.LogCaptureFixture, case: Malformed) -> None:
-    """The answers, the rows and what the upstream saw; others are served as before, and nothing is in the log."""
+    """The answers, the rows and what the upstream saw are right.
+
+    Other requests are served as before, and the log is empty.
+    """
     async with proxied(tmp_path) as (proxy, upstream):
         answers = await talk(proxy.url, case.request, silent=not case.statuses)
         assert statuses(answers) == case.statuses
@@ -121,7 +124,8 @@ async def test_malformed(tmp_path: Path, caplog: pytest.LogCaptureFixture, case:
 
 
 async def test_all_of_them_at_once_in_small_pieces(tmp_path: Path) -> None:
-    """By `dyno proxy`, however the reads fall: none passes that isn't one, none is lost, nobody else is disturbed."""
+    """In a real `dyno proxy`, however the reads fall, only requests pass, none is lost, and no other client is
+    disturbed."""
     upstream = Strict()
     async with raw_upstream(upstream.serve) as url, in_thread(running_proxy(tmp_path, {"up": url + "/v1"})) as proxy:
 
@@ -151,7 +155,7 @@ async def test_all_of_them_at_once_in_small_pieces(tmp_path: Path) -> None:
 
 
 async def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path) -> None:
-    """Hundreds in one write, with bodies or without: each answer is its own request's."""
+    """If hundreds of requests come in one write, with or without bodies, each gets its own answer."""
     targets = [b"/v1/x/%d" % number for number in range(300)]
     requests = [
         get(b"GET /up%b HTTP/1.1" % target)
@@ -168,7 +172,10 @@ async def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path) ->
 
 
 async def test_extensions_and_trailers_without_an_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """400 once there is more of them than a head may have; neither the parser nor the upstream is left waiting."""
+    """The answer is 400 once there are more bytes than a head may have.
+
+    Neither the parser nor the upstream waits for more.
+    """
     begin = post(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n")
     endless = {
         "an extension": (b"5;", b"a" * 9_000),
@@ -191,6 +198,6 @@ def outcomes_of_neighbours(rows: list[dict[str, Any]]) -> int:
 
 
 def test_there_are_enough_of_them() -> None:
-    """No name twice, so that none is lost; and as many as were asked for."""
+    """No case's name occurs twice, so no case is lost, and there are as many cases as required."""
     assert Counter(case.name for case in MALFORMED).most_common(1)[0][1] == 1
     assert len(MALFORMED) >= 150

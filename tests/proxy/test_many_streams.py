@@ -1,4 +1,4 @@
-"""More streams than the shell's limit has room for, by `dyno proxy` as it is started there."""
+"""More streams than the shell's limit on open files allows, in a real `dyno proxy`."""
 
 import asyncio
 import resource
@@ -17,7 +17,7 @@ END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndat
 
 
 async def test_under_a_soft_limit_of_256(tmp_path: Path) -> None:
-    """The proxy raises it to the hard one: 400 streams, 800 sockets, are open at once and end as they should."""
+    """The proxy raises the limit to the hard one: 400 streams (800 sockets) are open at once and end normally."""
     go_on = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""metrics.py: what `/metrics` says of requests, by names and labels that dashboards rely on."""
+"""metrics.py: `/metrics` reports requests under the names and labels that dashboards use."""
 
 import os
 import subprocess
@@ -67,7 +67,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def test_the_contracts_names_and_labels() -> None:
-    """Every metric of the contract is there once something happened, with exactly its labels, and no other is."""
+    """Every documented metric is there once something has happened, with exactly its labels, and no other metric is."""
     metrics = seen(Metrics("0.1.0"), record())
     metrics.spans_dropped("disk", 1)
     metrics.mirrored("metis", "sent")
@@ -81,7 +81,7 @@ def test_the_contracts_names_and_labels() -> None:
 
 
 def test_one_request() -> None:
-    """The figures of an ordinary chat are those that docs/spans.md defines."""
+    """The figures of an ordinary chat agree with their definitions in docs/spans.md."""
     metrics = seen(Metrics("0.1.0"), record())
     assert value(metrics, "dyno_requests_started_total", endpoint="metis") == 1
     assert value(metrics, "dyno_requests_total", **OK) == 1
@@ -102,7 +102,8 @@ def test_one_request() -> None:
 
 
 def test_a_running_request_is_active() -> None:
-    """Counters that must be right at once don't wait for the thread: started = active + outcomes, at any moment."""
+    """Some counters must be right at once, so they don't wait for the thread: started = active + outcomes at any
+    moment."""
     metrics = Metrics("0.1.0")
     metrics.started("metis")
     metrics.started("metis")
@@ -113,7 +114,7 @@ def test_a_running_request_is_active() -> None:
 
 
 def test_only_successes_are_in_the_times() -> None:
-    """A failed request has a duration under its outcome, and no TTFT: as in the tables."""
+    """A failed request has a duration under its outcome, and no TTFT, as in the tables."""
     metrics = seen(Metrics("0.1.0"), record(outcome="truncated"))
     assert value(metrics, "gen_ai_client_operation_duration_seconds_count", **CHAT | {"outcome": "truncated"}) == 1
     assert value(metrics, "dyno_ttft_seconds_count", **CHAT) == 0
@@ -121,7 +122,7 @@ def test_only_successes_are_in_the_times() -> None:
 
 
 def test_what_is_not_streamed_has_no_first_token() -> None:
-    """Its TTFT is unknown, never its latency."""
+    """The TTFT of an unstreamed answer is unknown, never its latency."""
     metrics = seen(Metrics("0.1.0"), unstreamed())
     assert value(metrics, "dyno_ttft_seconds_count", **CHAT) == 0
     assert value(metrics, "gen_ai_client_operation_duration_seconds_count", **OK) == 1
@@ -129,7 +130,7 @@ def test_what_is_not_streamed_has_no_first_token() -> None:
 
 
 def test_chunks_are_not_tokens() -> None:
-    """Token usage is the server's word alone: a number of chunks in its place doesn't count."""
+    """Token usage counts only what the server reported, never a number of chunks."""
     metrics = seen(Metrics("0.1.0"), record(usage_source="chunks", input_tokens=None, output_tokens=5))
     assert value(metrics, "gen_ai_client_token_usage_count", **CHAT, token_type="output") == 0  # noqa: S106  # a label
 
@@ -154,12 +155,12 @@ def test_chunks_are_not_tokens() -> None:
     ],
 )
 def test_tpot(changes: dict[str, Any], tpot: float | None) -> None:
-    """TPOT follows the formula in docs/spans.md, and is unknown in each case that stands there."""
+    """TPOT follows the formula in docs/spans.md, and is unknown in each case that is listed there."""
     assert tpot_s(record(**changes)) == (None if tpot is None else pytest.approx(tpot))
 
 
 def test_the_models_label_is_bounded() -> None:
-    """A client that makes up models can't make up series; the configured ones keep their own."""
+    """A client can't create series by inventing models. Configured models keep their own series."""
     metrics = Metrics("0.1.0", models=["configured"])
     seen(metrics, *(record(model=f"made up {number}") for number in range(300)), record(model="configured"))
     text, _ = metrics.render()
@@ -176,7 +177,7 @@ def test_the_models_label_is_bounded() -> None:
 
 
 def test_a_made_up_model_earns_no_label() -> None:
-    """An endpoint answers junk names with 404: they are OTHER, and leave the room to models that are there."""
+    """An endpoint answers invented model names with 404. They count as OTHER, and leave room for models that exist."""
     metrics = Metrics("0.1.0", models=["configured"])
     junk = [record(model=f"junk {number}", outcome="http_error", status=404) for number in range(200)]
     refused = record(model="junk", outcome="rejected", status=None)
@@ -189,7 +190,7 @@ def test_a_made_up_model_earns_no_label() -> None:
 
 
 def test_a_new_configuration_is_known() -> None:
-    """Its endpoints show zeros at once, its models keep their labels; what was counted for the old ones stays."""
+    """A new configuration's endpoints show zeros at once, and its models keep their labels. Older counts stay."""
     metrics = seen(Metrics("0.1.0", ["metis"], ["old"]), record(model="old"))
     metrics.expect(["sophia"], ["new"])
     assert value(metrics, "dyno_requests_started_total", endpoint="sophia") == 0
@@ -200,21 +201,24 @@ def test_a_new_configuration_is_known() -> None:
 
 @pytest.mark.parametrize("model", ["x" * 1000, "lone \ud800 surrogate"])
 def test_a_model_that_is_no_label_is_other(model: str) -> None:
-    """It would otherwise break the text for everyone, or fill it."""
+    """A strange model name counts as OTHER. Otherwise it would break the text for everyone, or fill it."""
     metrics = seen(Metrics("0.1.0"), record(model=model))
     metrics.render()
     assert value(metrics, "dyno_requests_total", **OK | {"model": OTHER}) == 1
 
 
 def test_what_is_unknown_is_an_empty_label() -> None:
-    """A rejected request that named no endpoint is counted all the same."""
+    """A rejected request that named no endpoint is counted too."""
     metrics = seen(Metrics("0.1.0"), record(endpoint=None, model=None, operation=None, outcome="rejected"))
     assert value(metrics, "dyno_requests_total", endpoint="", model="", operation="", outcome="rejected") == 1
     assert value(metrics, "dyno_active_requests", endpoint="") == 0
 
 
 def test_configured_endpoints_show_zeros_from_the_start() -> None:
-    """A rate needs its first zero: an endpoint without traffic is there, and not simulated until a response says so."""
+    """A rate needs a first zero, so an endpoint without traffic is there.
+
+    It isn't simulated until a response says so.
+    """
     metrics = Metrics("0.1.0", endpoints=["metis"])
     assert value(metrics, "dyno_requests_started_total", endpoint="metis") == 0
     assert value(metrics, "dyno_endpoint_simulated", endpoint="metis") == 0
@@ -223,7 +227,7 @@ def test_configured_endpoints_show_zeros_from_the_start() -> None:
 
 
 def test_loop_lag_is_asked_at_the_scrape() -> None:
-    """Its newest reading, in seconds."""
+    """The metric is the newest reading, in seconds."""
     metrics = Metrics("0.1.0")
     readings = iter([1500, 250])
     metrics.follow_loop_lag(lambda: next(readings))
@@ -232,7 +236,7 @@ def test_loop_lag_is_asked_at_the_scrape() -> None:
 
 
 def test_what_else_is_counted() -> None:
-    """Reasoning and cached tokens, retries, mirrors, garbage collections and the journal's lag."""
+    """Reasoning and cached tokens, retries, mirrors, garbage collections and the journal's lag are counted."""
     metrics = Metrics("0.1.0", ["metis"])
     seen(metrics, record(reasoning_tokens=3, cached_tokens=8, retries=2), record(reasoning_tokens=1, retries=0))
     metrics.mirrored("metis", "sent")
@@ -253,7 +257,7 @@ def test_what_else_is_counted() -> None:
 
 
 def test_each_scrape_adds_up() -> None:
-    """While requests begin and end in another thread: started = active + the sum of outcomes, at each scrape."""
+    """While requests begin and end in another thread, each scrape has started = active + the sum of outcomes."""
     metrics = Metrics("0.1.0", ["metis"])
     done = threading.Event()
 
@@ -286,7 +290,8 @@ def test_each_scrape_adds_up() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1000.0) | st.sampled_from(DURATION_BOUNDS_S), max_size=50), st.integers(0, 50))
 def test_tallies_are_the_librarys_histograms(values: list[float], cut: int) -> None:
-    """Observed one by one or many at once, handed on in parts: the text is that of a histogram that saw each value."""
+    """Values may be observed singly or together, and handed on in parts: the text is as if a histogram saw each
+    value."""
     registries = [CollectorRegistry() for _ in range(3)]
     families = [TallyHistogram("h_s", "x", buckets=DURATION_BOUNDS_S, registry=registry) for registry in registries]
     singly, together = Tally(DURATION_BOUNDS_S, 1), Tally(DURATION_BOUNDS_S, 1)
@@ -306,7 +311,10 @@ def test_tallies_are_the_librarys_histograms(values: list[float], cut: int) -> N
 
 
 def test_exemplars_lead_to_the_trace() -> None:
-    """In OpenMetrics a bucket bears the newest request that fell into it; the plain text can't."""
+    """In OpenMetrics a bucket has the newest request that fell into it as an exemplar.
+
+    The plain text has no exemplars.
+    """
     metrics = seen(Metrics("0.1.0"), record(), record(trace_id=7, span_id=8, first_token_us=200_001))
     text = metrics.render("application/openmetrics-text")[0].decode()
     exemplars = {
@@ -328,10 +336,10 @@ def test_exemplars_lead_to_the_trace() -> None:
 
 
 def test_workers_share_figures(tmp_path: Path) -> None:
-    """Any worker's text is the sum of all; a slot's next process counts on; what only the living have goes with it."""
+    """Any worker's text is the sum of all. A restarted worker counts on. Gauges of a dead worker are gone."""
 
     def worker(slot: int, requests: int, running: int) -> str:
-        """A process that serves so many requests, leaves so many running, and prints its text of /metrics."""
+        """A process that serves so many requests, leaves so many running, and prints its /metrics."""
         program = (
             "import sys; from pathlib import Path; from dyno_proxy.metrics.metrics import Metrics; "
             "from dyno_proxy.metrics.multiprocess import Shared; from rigs.records import record; "
@@ -369,7 +377,7 @@ def test_workers_share_figures(tmp_path: Path) -> None:
 
 
 def test_another_programs_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """prometheus-client's variable, set for somebody else, doesn't make one process share its figures."""
+    """If prometheus-client's variable is set for another program, a single process still doesn't share its figures."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     metrics = seen(Metrics("0.1.0"), record())
     assert value(metrics, "dyno_requests_total", **OK) == 1
@@ -379,7 +387,7 @@ def test_another_programs_folder_is_left_alone(tmp_path: Path, monkeypatch: pyte
 @settings(deadline=None)
 @given(st.lists(records(), max_size=20))
 def test_both_texts_can_be_parsed_whatever_came(sources: list[Record]) -> None:
-    """Prometheus text and OpenMetrics, both valid, and started = the sum of outcomes."""
+    """Both Prometheus' text and OpenMetrics are valid, and started = the sum of outcomes."""
     metrics = Metrics("0.1.0")
     seen(metrics, *sources)
     text, content_type = metrics.render()
@@ -396,7 +404,7 @@ def test_both_texts_can_be_parsed_whatever_came(sources: list[Record]) -> None:
 
 
 def test_nonsense_does_not_stop_observing() -> None:
-    """Numbers below zero or beyond all measure, by a server's word, aren't counted, and the text stays valid."""
+    """If a server reports numbers below zero or absurdly large ones, they aren't counted, and the text stays valid."""
     nonsense = {"input_tokens": -5, "output_tokens": 10**400, "reasoning_tokens": 10**5000, "cached_tokens": -1}
     metrics = seen(Metrics("0.1.0"), record(**nonsense), record(output_tokens=-(10**30)))
     assert value(metrics, "gen_ai_client_token_usage_count", **CHAT, token_type="input") == 1  # noqa: S106  # a label
@@ -407,5 +415,5 @@ def test_nonsense_does_not_stop_observing() -> None:
 
 
 def test_openmetrics_is_the_clients() -> None:
-    """The content type is the library's own, so that both move together."""
+    """The content type comes from the library, so that it changes with the library."""
     assert Metrics("0.1.0").render("application/openmetrics-text")[1] == openmetrics.exposition.CONTENT_TYPE_LATEST

@@ -1,4 +1,4 @@
-"""Copies of requests: what they hold, what they leave, which requests have one, what ends them."""
+"""Copies of requests: what they contain, what they leave out, which requests have one, and what ends them."""
 
 import asyncio
 import logging
@@ -32,7 +32,10 @@ HARMLESS = ((b"content-type", b"application/json"), (b"Accept", b"text/event-str
 
 
 async def test_what_a_copy_is_on_the_wire(tmp_path: Path) -> None:
-    """The other model's name, every other byte of the body, our tags; no secret of the client's, no trace of it."""
+    """A copy has the other model's name, every other byte of the body, and our tags.
+
+    It has no secret and no trace id of the client.
+    """
     own = (
         *[(name, b"SECRET") for name in SECRETS],
         (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
@@ -66,7 +69,7 @@ async def test_what_a_copy_is_on_the_wire(tmp_path: Path) -> None:
 async def test_a_copy_has_its_endpoints_own_credentials_and_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other endpoint's token; with `propagate` the copy's own span as traceparent, as its row has it."""
+    """A copy has the other endpoint's token. With `propagate` its traceparent is the copy's own span, as in its row."""
     monkeypatch.setenv("OTHER_TOKEN", "theirs")
     config = {"token": TokenConfig(env="OTHER_TOKEN"), "propagate": True}
     async with upstream_of(answering(ANSWER)) as upstream, mirroring(upstream.url, tmp_path, config) as rig:
@@ -80,7 +83,10 @@ async def test_a_copy_has_its_endpoints_own_credentials_and_trace(
 
 
 async def test_what_a_copy_leaves(tmp_path: Path) -> None:
-    """A row like any other, which names the original; both have one prompt id, and the original is marked."""
+    """A copy has a row like any other, which names the original.
+
+    Both have the same prompt id, and the original is marked.
+    """
     async with upstream_of(answering(ANSWER)) as upstream, mirroring(upstream.url, tmp_path) as rig:
         original = rig.offer(baggage={"dyno.run.id": "r1", "dyno.send_lag_s": 0.5, "dyno.due_at_unix_us": 5})
         await rig.ended(1)
@@ -115,7 +121,7 @@ async def test_what_a_copy_leaves(tmp_path: Path) -> None:
 
 
 async def test_usage_is_asked_for_where_the_other_endpoint_is_configured_so(tmp_path: Path) -> None:
-    """Its `ask_usage` counts for copies too, on paths that know the option; the row says so."""
+    """The endpoint's `ask_usage` holds for copies too, on paths that know the option. The row says so."""
     async with (
         upstream_of(answering(ANSWER)) as upstream,
         mirroring(upstream.url, tmp_path, {"ask_usage": True}) as rig,
@@ -135,7 +141,10 @@ async def test_usage_is_asked_for_where_the_other_endpoint_is_configured_so(tmp_
 
 
 async def test_share(tmp_path: Path) -> None:
-    """Each request is chosen by itself, as often as the share says; of the others nothing is known."""
+    """Each request is chosen independently, as often as the share says.
+
+    Nothing is recorded of the mirror for the others.
+    """
     async with mirroring("http://127.0.0.1:9/v1", tmp_path, share=0.25, max_requests=400) as rig:
         originals = [rig.offer(body=b"{}") for _ in range(400)]
         await asyncio.sleep(0.1)
@@ -146,7 +155,7 @@ async def test_share(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"model":5}', b"[1]", b"\x1f\x8b\x08", b'{"model":"m"'])
 async def test_a_body_without_a_model_is_not_mirrored(tmp_path: Path, body: bytes) -> None:
-    """No copy, no row, no mark on the original; counted as what it is."""
+    """There is no copy, no row, and no mark on the original. The reason is counted."""
     async with upstream_of(answering(ANSWER)) as upstream, mirroring(upstream.url, tmp_path) as rig:
         original = rig.offer(body=body)
         assert await rig.ended(1) == [("a", "not_json")]
@@ -155,7 +164,7 @@ async def test_a_body_without_a_model_is_not_mirrored(tmp_path: Path, body: byte
 
 
 async def test_no_more_copies_under_way_than_the_limit(tmp_path: Path) -> None:
-    """Beyond it a request isn't mirrored, which is counted; once a copy has ended, the next one goes out."""
+    """Beyond the limit a request isn't mirrored, and this is counted. Once a copy has ended, the next one is sent."""
     release = asyncio.Event()
 
     async def serve(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -198,7 +207,7 @@ BAD: list[tuple[str, Answers, dict[str, Any], tuple[str, str | None]]] = [
 async def test_an_endpoint_that_fails(
     tmp_path: Path, answers: Answers, config: dict[str, Any], end: tuple[str, str | None]
 ) -> None:
-    """Each failure has its outcome, after one attempt; no connection is left."""
+    """Each failure has its outcome after one attempt, and no connection is left."""
     async with upstream_of(answers) as upstream, mirroring(upstream.url, tmp_path, config) as rig:
         rig.offer()
         assert await rig.ended(1) == [("a", "sent")]
@@ -210,7 +219,7 @@ async def test_an_endpoint_that_fails(
 
 
 async def test_an_endpoint_that_is_down_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Every copy has its row, and the log one line for all of them."""
+    """Every copy has its row, and the log has one line for all of them."""
     async with mirroring("http://127.0.0.1:9/v1", tmp_path, max_requests=50) as rig:
         with caplog.at_level(logging.WARNING, "dyno.proxy"):
             for _ in range(20):
@@ -224,7 +233,8 @@ async def test_an_endpoint_that_is_down_is_logged_once(tmp_path: Path, caplog: p
 
 
 async def test_a_fault_of_ours_stays_with_the_copy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What nobody foresaw (here a path that has no bytes) is counted, recorded, logged once, and goes no further."""
+    """An unforeseen exception (here a path that can't be encoded) is counted, recorded and logged once, and goes no
+    further."""
     async with upstream_of(silent) as upstream, mirroring(upstream.url, tmp_path) as rig:
         with caplog.at_level(logging.WARNING, "dyno.proxy"):
             for _ in range(3):
@@ -236,7 +246,7 @@ async def test_a_fault_of_ours_stays_with_the_copy(tmp_path: Path, caplog: pytes
 
 
 async def test_no_token_no_copy(tmp_path: Path) -> None:
-    """Where the other endpoint's token can't be had, nothing is sent, and the row says why."""
+    """If the proxy can't get the other endpoint's token, nothing is sent, and the row says why."""
     config = {"token": TokenConfig(command="false")}
     async with upstream_of(silent) as upstream, mirroring(upstream.url, tmp_path, config) as rig:
         rig.offer()
@@ -246,7 +256,7 @@ async def test_no_token_no_copy(tmp_path: Path) -> None:
 
 
 async def test_a_refused_token_is_fetched_anew(tmp_path: Path) -> None:
-    """A 401 expires the other endpoint's token, as it does for clients' own requests."""
+    """After a 401 the other endpoint's token counts as expired, as with clients' own requests."""
     token = tmp_path / "token"
     token.write_text("old")
     config = {"token": TokenConfig(file=str(token))}
@@ -262,7 +272,7 @@ async def test_a_refused_token_is_fetched_anew(tmp_path: Path) -> None:
 
 
 async def test_a_stale_connection_is_replaced_once(tmp_path: Path) -> None:
-    """A resting connection that the endpoint closed just then fails no copy: nothing had come back."""
+    """If the endpoint closes an idle connection just then, no copy fails, because nothing had come back."""
     served = 0
 
     async def serve(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -282,7 +292,7 @@ async def test_a_stale_connection_is_replaced_once(tmp_path: Path) -> None:
 
 
 async def test_the_end_cuts_copies_off(tmp_path: Path) -> None:
-    """`close` waits for no answer; each copy under way leaves its row, and no other is made."""
+    """`close` waits for no answer. Each running copy leaves its row, and no further copy is made."""
     async with upstream_of(silent) as upstream, mirroring(upstream.url, tmp_path) as rig:
         rig.offer()
         rig.offer()

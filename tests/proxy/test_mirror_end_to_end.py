@@ -1,4 +1,4 @@
-"""A mirror from the client's request to the report's comparison, through `dyno proxy` as a user starts it."""
+"""A mirror from the client's request to the report's comparison, in a real `dyno proxy`."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ SECRETS = (
 
 
 def pausing(seconds: float) -> Answers:
-    """Each request has its first token at once, and its end so much later."""
+    """Each request has its first token at once, and its end after the given time."""
 
     async def serve(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -56,7 +56,10 @@ def pausing(seconds: float) -> Answers:
 async def proxied(
     a: Upstream, b: Upstream, folder: Path, *, max_requests: int = 100, keys: tuple[str, str] = ("", "")
 ) -> AsyncIterator[RunningProxy]:
-    """Endpoint `a` is mirrored to `b`, `plain` is as `a`, without a mirror. `keys`: a line more for each of the two."""
+    """Endpoint `a` is mirrored to `b`.
+
+    `plain` is like `a`, but without a mirror. `keys`: one more line for each of the two.
+    """
     config = f"""
 [endpoints.a]
 url = "{a.url}"
@@ -86,7 +89,10 @@ def selected(proxy: RunningProxy, statement: str) -> list[dict[str, Any]]:
 
 
 async def test_a_copy_is_the_other_endpoints_own(tmp_path: Path) -> None:
-    """Its model and its token, and of the client's the body as it wrote it: no header, cookie or query."""
+    """The copy has the other endpoint's model and token.
+
+    From the client it has only the body: no header, cookie or query.
+    """
     async with (
         upstream_of(answering(ANSWER)) as a,
         upstream_of(answering(ANSWER)) as b,
@@ -108,7 +114,7 @@ async def test_a_copy_is_the_other_endpoints_own(tmp_path: Path) -> None:
 
 
 async def test_rows_pair_and_the_report_compares_them(tmp_path: Path) -> None:
-    """Each copy names its original and has its prompt id; the report says which endpoint was faster for these users."""
+    """Each copy names its original and has its prompt id. The report says which endpoint was faster for these users."""
     async with (
         upstream_of(pausing(0.02)) as a,
         upstream_of(pausing(0.2)) as b,
@@ -141,7 +147,7 @@ async def test_rows_pair_and_the_report_compares_them(tmp_path: Path) -> None:
 
 
 async def test_a_mirror_that_stalls_slows_nothing(tmp_path: Path) -> None:
-    """With copies that hang by the dozen, mirrored requests take as long as those without a mirror beside them."""
+    """Even if dozens of copies hang, mirrored requests take as long as requests without a mirror."""
     async with (
         upstream_of(answering(HEAD + framed(EVENT) + framed(END) + b"0\r\n\r\n")) as a,
         upstream_of(silent) as b,
@@ -164,7 +170,10 @@ async def test_a_mirror_that_stalls_slows_nothing(tmp_path: Path) -> None:
 
 
 async def test_beyond_its_limit_a_request_has_no_copy(tmp_path: Path) -> None:
-    """Copies under way are bounded; what is left out is counted as such, and isn't marked as an original."""
+    """The number of running copies is limited.
+
+    Requests that are left out are counted, and aren't marked as originals.
+    """
     async with (
         upstream_of(answering(ANSWER)) as a,
         upstream_of(silent) as b,

@@ -1,4 +1,4 @@
-"""Originals of mirrored requests, by `dyno proxy` as it is started: they never notice."""
+"""Originals of mirrored requests in a real `dyno proxy`: their copies never affect them."""
 
 import asyncio
 import signal
@@ -33,7 +33,7 @@ from rigs.until import until
 
 @asynccontextmanager
 async def proxied(a: Upstream, b: str, folder: Path, more: str = "") -> AsyncIterator[RunningProxy]:
-    """Endpoint `a` is mirrored to `b`, `plain` is the same upstream without a mirror."""
+    """Endpoint `a` is mirrored to `b`. `plain` is the same upstream without a mirror."""
     async with in_thread(running_proxy(folder, {}, tables(a.url, b, more))) as proxy:
         yield proxy
 
@@ -61,7 +61,7 @@ def mirrored(rows: list[dict[str, Any]], which: str) -> list[dict[str, Any]]:
 
 
 async def test_originals_and_copies_pair(tmp_path: Path) -> None:
-    """Of 20 requests at once each has one copy that names it, with its prompt id; everything is counted."""
+    """Each of 20 requests at once has one copy, which names it and has its prompt id. Everything is counted."""
     async with (
         upstream_of(answering(ANSWER)) as a,
         upstream_of(answering(ANSWER)) as b,
@@ -100,7 +100,8 @@ FAULTS: list[tuple[str, Answers | None]] = [
 
 @pytest.mark.parametrize("answers", [case[1] for case in FAULTS], ids=[case[0] for case in FAULTS])
 async def test_a_mirror_that_fails_changes_nothing_for_the_original(tmp_path: Path, answers: Answers | None) -> None:
-    """The same bytes as without a mirror, the same outcome, and no waiting: beside it runs one of each."""
+    """An original has the same bytes and outcome as a request without a mirror, and waits no longer than one beside
+    it."""
     async with (
         upstream_of(answering(HEAD + framed(EVENT), framed(END), b"0\r\n\r\n")) as a,
         upstream_of(answers or silent) as b,
@@ -121,7 +122,7 @@ async def test_a_mirror_that_fails_changes_nothing_for_the_original(tmp_path: Pa
 
 
 async def test_a_client_that_leaves_takes_no_copy_with_it(tmp_path: Path) -> None:
-    """The original is the client's to cut off; its copy goes on to the end."""
+    """If the client cuts its original off, the copy goes on to its end."""
     release = asyncio.Event()
 
     async def slow(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,7 +144,7 @@ async def test_a_client_that_leaves_takes_no_copy_with_it(tmp_path: Path) -> Non
 
 
 async def test_what_is_not_mirrored(tmp_path: Path) -> None:
-    """Requests without an operation, other methods, what is refused; and no copy, of mirrors face to face."""
+    """Requests without an operation, other methods and refused requests have no copy. Copies aren't mirrored again."""
     more = 'mirror = { to = "a", share = 1.0 }\n[proxy]\nmax_body_bytes = 1000\n'
     async with (
         upstream_of(answering(ANSWER)) as a,
@@ -169,7 +170,7 @@ async def test_what_is_not_mirrored(tmp_path: Path) -> None:
 
 
 async def test_a_drain_does_not_wait_for_copies(tmp_path: Path) -> None:
-    """SIGTERM ends the proxy with exit code 0, though a copy is under way; its row says why it ended."""
+    """SIGTERM ends the proxy with exit code 0 although a copy is running. The copy's row says why it ended."""
     async with upstream_of(answering(ANSWER)) as a, upstream_of(silent) as b:
         async with proxy_process(tmp_path, {}, proxy=tables(a.url, b.url)) as proxy:
             assert (await exchange(proxy.url, chat("a"))).status == 200

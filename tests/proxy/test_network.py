@@ -1,4 +1,4 @@
-"""Several addresses, the connect limit, and connections that rest."""
+"""Several addresses, the connect limit, and idle connections."""
 
 import asyncio
 import socket
@@ -12,20 +12,20 @@ from aiohappyeyeballs import AddrInfoType
 from dyno_proxy.config.schema import ConfigError
 from dyno_proxy.upstream.pool import MAX_IDLE, Pool
 from rigs.both_loops import on_both_loops
-from rigs.network import ASK, ask, at, blackhole, endpoint, free_port, outcome, upstream
+from rigs.network import ASK, ask, at, blackhole, endpoint, outcome, refusing_port, upstream
 from rigs.proxy_in_process import proxy_in_process
 from rigs.raw_http import exchange
 
 
 @on_both_loops
 async def test_the_next_address_is_tried(tmp_path: Path) -> None:
-    """A dead address costs a fraction of the connect limit, whether it refuses or says nothing, and of any family."""
+    """A dead address of any family costs a fraction of the connect limit, whether it refuses or doesn't answer."""
     async with upstream() as seen:
         with blackhole() as silent:
             cases = [
-                ([at(free_port()), at(seen.port)], 20.0),
+                ([at(refusing_port()), at(seen.port)], 20.0),
                 ([at(silent), at(seen.port)], 20.0),
-                ([at(free_port(), "::1"), at(seen.port)], 20.0),
+                ([at(refusing_port(), "::1"), at(seen.port)], 20.0),
                 ([at(silent), at(silent), at(silent), at(seen.port)], 0.5),  # each has its turn within a short limit
             ]
             for number, (addresses, connect_s) in enumerate(cases):
@@ -38,11 +38,11 @@ async def test_the_next_address_is_tried(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_no_address_answers(tmp_path: Path) -> None:
-    """When all refuse, that is the fault; when one says nothing, the limit is."""
+    """If all addresses refuse, the fault is connection_refused. If one doesn't answer, the fault is the time limit."""
     with blackhole() as silent:
         for addresses, expected in (
-            ([at(free_port()), at(free_port(), "::1")], (502, "upstream_unreachable", "connection_refused")),
-            ([at(free_port()), at(silent)], (504, "upstream_timeout", "connect_timeout")),
+            ([at(refusing_port()), at(refusing_port(), "::1")], (502, "upstream_unreachable", "connection_refused")),
+            ([at(refusing_port()), at(silent)], (504, "upstream_timeout", "connect_timeout")),
         ):
             made = endpoint("http://api.test/v1", resolve=addresses, connect_s=0.5)
             answer, row = await ask(made, tmp_path / expected[2])
@@ -51,7 +51,7 @@ async def test_no_address_answers(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_name_that_is_unknown(tmp_path: Path) -> None:
-    """The system's resolver has the last word; a name that can't be one is refused at the start."""
+    """The system's resolver decides about a name. A name that can't be valid is refused at the start."""
     answer, row = await ask(endpoint("http://no-such-name.invalid/v1"), tmp_path)
     assert outcome(answer, row) == (502, "upstream_unreachable", "name_not_resolved")
     with pytest.raises(ConfigError, match=r"endpoints\.e\.url: .* isn't a host name"):
@@ -60,7 +60,10 @@ async def test_a_name_that_is_unknown(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_resolver_that_hangs() -> None:
-    """The limit ends it, the loop goes on, one look-up serves all who wait, and who leaves doesn't end it for them."""
+    """The limit ends a slow look-up, and the loop goes on.
+
+    One look-up serves all who wait, even if one of them leaves.
+    """
     asked = 0
     answers = asyncio.Event()
 
@@ -105,7 +108,7 @@ async def test_the_sockets_options() -> None:
 
 @on_both_loops
 async def test_a_resting_connection_ages_out(tmp_path: Path) -> None:
-    """It is closed when its time is over, also where no other request comes by."""
+    """An idle connection is closed when its time is over, even if no other request comes."""
     async with upstream() as seen:
         made = endpoint(f"http://127.0.0.1:{seen.port}/v1")
         made.pool = Pool(made.host, made.port, tls=None, proxy=None, connect_s=20, idle_s=0.5)
@@ -121,7 +124,7 @@ async def test_a_resting_connection_ages_out(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_pool_that_is_closed_under_way(tmp_path: Path) -> None:
-    """A running request goes to its end, and neither its connection nor a resting one is kept."""
+    """A running request goes to its end. Neither its connection nor an idle one is kept."""
     async with upstream() as seen:
         made = endpoint(f"http://127.0.0.1:{seen.port}/v1")
         async with proxy_in_process(made, tmp_path / "spans") as proxy:

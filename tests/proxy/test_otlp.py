@@ -1,4 +1,4 @@
-"""otlp.py: OTLP gets what the sampler says, and a collector that fails costs nothing but counted spans."""
+"""otlp.py: OTLP gets the spans that the sampler chooses. A collector that fails only costs spans, which are counted."""
 
 import asyncio
 import subprocess
@@ -33,7 +33,7 @@ from rigs.telemetry_rig import WAIT_S, TelemetryRig, forget_otel_settings, telem
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_… variables of whoever runs the tests don't count."""
+    """OTEL_… variables of the person who runs the tests are removed."""
     forget_otel_settings(monkeypatch)
 
 
@@ -45,7 +45,7 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., TelemetryRig]]:
 
 
 class Receiver:
-    """A real OTLP receiver: what reached it, decoded."""
+    """A real OTLP receiver, and the decoded messages that reached it."""
 
     def __init__(self) -> None:
         self.resources: list[ResourceSpans] = []
@@ -60,7 +60,7 @@ class Receiver:
 
 @pytest.fixture
 async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
-    """Listens for OTLP over HTTP, and OTEL_EXPORTER_OTLP_ENDPOINT says so."""
+    """Listens for OTLP over HTTP, and sets OTEL_EXPORTER_OTLP_ENDPOINT to its address."""
     each = Receiver()
 
     async def traces(request: web.Request) -> web.Response:
@@ -90,7 +90,8 @@ async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> A
 
 
 async def test_otlp_gets_the_span(rig: Callable[..., TelemetryRig], receiver: Receiver) -> None:
-    """Decoded from protobuf: ids, kind, times, attributes, resource, scope and schema, beside the journal's row."""
+    """The span decoded from protobuf agrees with the journal's row: ids, kind, times, attributes, resource, scope,
+    schema."""
     each = rig()
     each.put(record(), record(span_id=2, outcome="http_error", error_type="500", status=500, tracestate="a=1"))
     assert await asyncio.to_thread(each.telemetry.close, WAIT_S)
@@ -142,7 +143,7 @@ async def test_the_sampler_decides_what_otlp_gets(
     argument: str | None,
     sent: set[str],
 ) -> None:
-    """OTEL_TRACES_SAMPLER as in the SDK; all spans are in the journal whatever it says."""
+    """OTEL_TRACES_SAMPLER works as in the SDK. The journal has all spans, whatever it says."""
     for name, value in (("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", argument)):
         if value is not None:
             monkeypatch.setenv(name, value)
@@ -164,7 +165,7 @@ async def test_the_sampler_decides_what_otlp_gets(
 
 
 async def test_a_mended_value_costs_no_batch(rig: Callable[..., TelemetryRig], receiver: Receiver) -> None:
-    """Protobuf holds neither 10**30 nor half a surrogate: such a span arrives with the others."""
+    """Protobuf can hold neither 10**30 nor a lone surrogate. A span with such a value still arrives with the others."""
     each = rig()
     each.put(record(span_id=1), record(span_id=2, seed=10**30, model="\ud800"), record(span_id=3))
     assert await asyncio.to_thread(each.telemetry.close, WAIT_S)
@@ -175,7 +176,7 @@ async def test_a_mended_value_costs_no_batch(rig: Callable[..., TelemetryRig], r
 async def test_the_services_name_is_the_users(
     rig: Callable[..., TelemetryRig], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come before ours."""
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override our defaults."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "theirs")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.version=9,deployment.environment.name=test")
     each = rig()
@@ -188,7 +189,7 @@ async def test_the_services_name_is_the_users(
 
 
 def test_otlp_over_grpc(rig: Callable[..., TelemetryRig], monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_EXPORTER_OTLP_PROTOCOL=grpc, against a real gRPC server."""
+    """With OTEL_EXPORTER_OTLP_PROTOCOL=grpc, spans reach a real gRPC server."""
     receiver = Receiver()
 
     class Service(TraceServiceServicer):
@@ -216,7 +217,7 @@ def test_otlp_over_grpc(rig: Callable[..., TelemetryRig], monkeypatch: pytest.Mo
 async def test_a_collector_that_refuses_is_counted(
     rig: Callable[..., TelemetryRig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its spans are drops of OTLP's own; the journal has them."""
+    """Spans that OTLP loses are counted as OTLP's drops. The journal has them."""
 
     async def refuse(_request: web.Request) -> web.Response:
         return web.Response(status=400)
@@ -233,7 +234,8 @@ async def test_a_collector_that_refuses_is_counted(
 async def test_a_stalled_collector_holds_nothing_up(
     rig: Callable[..., TelemetryRig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It never answers: the journal is written, OTLP's queue is bounded, its drops counted, the end comes in time."""
+    """If the collector never answers, the journal is written, OTLP's queue is bounded, its drops count, the end is in
+    time."""
 
     async def stall(_request: web.Request) -> web.Response:
         await asyncio.Event().wait()
@@ -268,7 +270,7 @@ async def test_a_stalled_collector_holds_nothing_up(
 def test_a_bad_otlp_setting_is_an_error_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
-    """One line that names the variable."""
+    """The fault is one line that names the variable."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     monkeypatch.setenv(name, value)
     with pytest.raises(SetupError) as raised:
@@ -280,7 +282,7 @@ def test_a_bad_otlp_setting_is_an_error_at_the_start(
 async def test_otlp_can_be_switched_off(
     rig: Callable[..., TelemetryRig], receiver: Receiver, monkeypatch: pytest.MonkeyPatch, off: tuple[str, str]
 ) -> None:
-    """By the SDK's own variables; the journal stays."""
+    """The SDK's own variables switch OTLP off. The journal is still written."""
     monkeypatch.setenv(*off)
     each = rig()
     each.put(record())
@@ -290,7 +292,7 @@ async def test_otlp_can_be_switched_off(
 
 
 def test_exporters_are_imported_only_where_configured() -> None:
-    """They take longer than all the rest of the proxy's start."""
+    """Without OTLP its exporters aren't imported. Their import takes longer than the rest of the proxy's start."""
     program = (
         "import sys, dyno_proxy.telemetry.telemetry\n"
         "print([name for name in sys.modules if 'exporter' in name or name in ('grpc', 'requests', 'duckdb')])"

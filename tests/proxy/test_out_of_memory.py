@@ -1,4 +1,4 @@
-"""Answers that can't be looked into, since memory is out: by `dyno proxy` under a real limit."""
+"""Answers that can't be parsed because memory is exhausted, in a real `dyno proxy` under a memory limit."""
 
 import asyncio
 import resource
@@ -43,7 +43,7 @@ ANSWERS = {
 
 @contextmanager
 def little_memory(pid: int) -> Iterator[None]:
-    """A process has room for two megabytes more than it has now."""
+    """Limit a process to two megabytes more than it has now."""
     soft, hard = resource.prlimit(pid, resource.RLIMIT_AS)
     resource.prlimit(pid, resource.RLIMIT_AS, (process_figures(pid).virtual_bytes + 2_000_000, hard))
     try:
@@ -54,7 +54,10 @@ def little_memory(pid: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_an_answer_that_cannot_be_read_passes(tmp_path: Path, name: str) -> None:
-    """The client has every byte and none behind them, its connection serves on; the row says why it knows so little."""
+    """The client gets every byte and no other, and its connection can be used again.
+
+    The row says why figures are missing.
+    """
     answer = ANSWERS[name]
     go_on = asyncio.Event()
 

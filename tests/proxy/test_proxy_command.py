@@ -1,4 +1,4 @@
-"""`dyno proxy` as the real process: wrong use, tokens, client keys, its own listener for metrics, and its end."""
+"""`dyno proxy` as a real process: wrong use, tokens, client keys, the second address for metrics, and its end."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ SLOW: list[Any] = [{"tokens": 20, "every_s": 0.05}, {"finish": "stop"}, {"done":
 
 
 def refused(folder: Path, config: str, *flags: str, **environment: str) -> str:
-    """Run `dyno proxy` with a configuration that it must refuse; returns its one line."""
+    """Run `dyno proxy` with a configuration that it must refuse. Returns its one line."""
     (folder / "dyno.toml").write_text(config, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "dyno", "proxy", "--config", "dyno.toml", "--listen", "127.0.0.1:0", *flags],
@@ -41,7 +41,8 @@ def refused(folder: Path, config: str, *flags: str, **environment: str) -> str:
 
 
 def test_wrong_use_is_one_line(tmp_path: Path) -> None:
-    """What can't be served is refused at the start: one line that names the key and the mend, exit code 2."""
+    """A configuration that can't work is refused at the start: one line that names the key and the fix, and exit code
+    2."""
     (tmp_path / "file").touch()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -58,7 +59,7 @@ def test_wrong_use_is_one_line(tmp_path: Path) -> None:
     assert "token file nowhere can't be read" in refused(tmp_path, f'{ENDPOINT}token.file = "nowhere"\n')
     assert "isn't found" in refused(tmp_path, f'{ENDPOINT}token.command = "no-such-program --now"\n')
     line = refused(tmp_path, f'{ENDPOINT}token.env = "GIVEN"\n', GIVEN="Bearer t0ken")
-    assert "GIVEN isn't a bare token" in line
+    assert "GIVEN must be a bare token" in line
     assert "t0ken" not in line
     (tmp_path / "keys").write_text("a key\n", encoding="utf-8")
     assert "proxy.keys_file: keys: line 1" in refused(tmp_path, ENDPOINT, "--keys-file", "keys")
@@ -69,7 +70,7 @@ def test_wrong_use_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["env", "file", "command"])
 async def test_an_endpoints_token(tmp_path: Path, source: str) -> None:
-    """A token from each source takes the place of the client's own Authorization, and is in no file."""
+    """A token from each source replaces the client's own Authorization, and is in no file."""
     token = "t0ken-of-the-test"  # noqa: S105 - opens nothing
     (tmp_path / "token").write_text(f"{token}\n", encoding="utf-8")
     given = {"env": "THE_TOKEN", "file": str(tmp_path / "token"), "command": f"cat {tmp_path / 'token'}"}[source]
@@ -92,7 +93,8 @@ async def test_an_endpoints_token(tmp_path: Path, source: str) -> None:
 
 
 async def test_a_token_that_cannot_be_had(tmp_path: Path) -> None:
-    """A command that fails is our configuration's fault: a 502 that says so, a row, and nothing sent upstream."""
+    """A failing command is a fault of our configuration: the client gets a 502 that says so, and nothing is sent
+    upstream."""
     async with (
         fake_upstream(SLOW) as upstream,
         in_thread(running_proxy(tmp_path, {"e": upstream.url}, 'token.command = "false"')) as proxy,
@@ -107,7 +109,7 @@ async def test_a_token_that_cannot_be_had(tmp_path: Path) -> None:
 
 
 async def test_client_keys(tmp_path: Path) -> None:
-    """With keys a request without one is refused, and a key that opened the proxy is not forwarded."""
+    """With keys, a request without a key is refused, and a valid key is not forwarded."""
     keys = tmp_path / "keys"
     keys.write_text("# two clients\nkey-one\nkey-two\n", encoding="utf-8")
     async with (
@@ -131,7 +133,7 @@ async def test_client_keys(tmp_path: Path) -> None:
 
 
 async def test_sigterm_lets_running_requests_finish(tmp_path: Path) -> None:
-    """On SIGTERM a stream goes on to its end, a new request finds no one, and every span is on disk at the exit."""
+    """After SIGTERM a stream goes on to its end, new requests can't connect, and every span is on disk at the exit."""
     async with fake_upstream(SLOW) as upstream, aiohttp.ClientSession() as session:
         config = tmp_path / "dyno.toml"
         config.write_text(f'[endpoints.e]\nurl = "{upstream.url}"\n', encoding="utf-8")

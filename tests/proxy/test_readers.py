@@ -49,7 +49,7 @@ def chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_what_an_event_carries(payload: object, flags: int) -> None:
-    """Each dress of output is told from an event that only names a role, or counts."""
+    """Output in each form is distinguished from an event that only names a role, or only has counts."""
     assert event(payload)[0] == flags
 
 
@@ -63,12 +63,12 @@ def test_what_an_event_carries(payload: object, flags: int) -> None:
     ],
 )
 def test_errors_inside_a_200(payload: object) -> None:
-    """An error's every dress is an error."""
+    """An error in each of its forms is an error."""
     assert event(payload)[1].error_type == "error_event"
 
 
 def test_the_gateways_error_text() -> None:
-    """ALCF's gateway to Metis writes an error as an answer with finish_reason stop; it is told by its id or text."""
+    """ALCF's gateway to Metis writes an error as an answer with finish_reason stop. Its id or its text shows it."""
     dressed = chunk({"content": "\n\n[ERROR] upstream"}, finish_reason="stop") | {"id": "chatcmpl-api-error"}
     assert event(dressed)[1].error_type == "gateway_error_text"
     assert event(dressed | {"id": "c1"})[1].error_type == "gateway_error_text"
@@ -78,7 +78,7 @@ def test_the_gateways_error_text() -> None:
 
 
 def test_a_finish_reason_may_be_an_error() -> None:
-    """Where the engine died, it says so in the place of the reason."""
+    """If the engine died, the finish_reason says so."""
     assert event(chunk({}, finish_reason="error"))[1].error_type == "error_event"
 
 
@@ -111,7 +111,7 @@ def test_other_vendors_timings() -> None:
 
 
 def test_continuous_usage_tells_the_first_chunks_tokens() -> None:
-    """With usage on every chunk the first one's count is known, and the last one's is the whole."""
+    """With usage on every chunk, the first chunk's count is known, and the last one's is the total."""
     content = Content()
     event(chunk({"role": "assistant"}), content)
     event(chunk({"content": "a b c"}) | {"usage": {"prompt_tokens": 9, "completion_tokens": 3}}, content)
@@ -120,7 +120,10 @@ def test_continuous_usage_tells_the_first_chunks_tokens() -> None:
 
 
 def test_the_first_chunks_tokens_are_its_own() -> None:
-    """A role's chunk may count 0 before it; reasoning that was counted but not shown is none of its tokens."""
+    """A chunk with a role may count 0 before the first chunk.
+
+    Reasoning that was counted but isn't shown is none of the first chunk's tokens.
+    """
     content = Content()
     event(chunk({"role": "assistant"}) | {"usage": {"prompt_tokens": 9, "completion_tokens": 0}}, content)
     event(chunk({"content": "a b"}) | {"usage": {"prompt_tokens": 9, "completion_tokens": 2}}, content)
@@ -132,7 +135,7 @@ def test_the_first_chunks_tokens_are_its_own() -> None:
 
 
 def test_output_is_weighed() -> None:
-    """The UTF-8 bytes of all that could be seen: text, reasoning, refusals, calls."""
+    """The count has the UTF-8 bytes of all visible output: text, reasoning, refusals, calls."""
     content = Content()
     for delta in (
         {"content": "é"},
@@ -158,7 +161,10 @@ def test_output_is_weighed() -> None:
     ],
 )
 def test_tokens_beyond_the_bytes_were_hidden(usage: dict[str, Any], seen: str, hidden: bool) -> None:
-    """A token is a byte at least: more tokens than that, and no count of reasoning, are reasoning that nobody saw."""
+    """A token has at least one byte.
+
+    If there are more tokens than bytes and no count of reasoning, reasoning is hidden.
+    """
     content = Content()
     event(chunk({"content": seen}), content)
     event({"choices": [], "usage": usage}, content)
@@ -166,7 +172,7 @@ def test_tokens_beyond_the_bytes_were_hidden(usage: dict[str, Any], seen: str, h
 
 
 def test_an_endpoint_that_is_configured_to_hide_reasoning() -> None:
-    """Its word counts where neither the text nor a count came, and there was an answer."""
+    """The configured `hidden_reasoning` counts if an answer came, but neither reasoning nor its count did."""
     content = Content()
     assert not content.hides_reasoning(configured=True)
     event(chunk({"content": "Hi"}), content)
@@ -176,7 +182,7 @@ def test_an_endpoint_that_is_configured_to_hide_reasoning() -> None:
 
 
 def test_finished_needs_every_choice() -> None:
-    """With two choices one finish_reason isn't the end."""
+    """With two choices, one finish_reason isn't the end."""
     content = Content()
     event({"choices": [{"index": 0, "delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}]}, content)
     assert not content.finished
@@ -189,7 +195,7 @@ def test_finished_needs_every_choice() -> None:
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"\xff\xfe", b"[1]", b"7", b'{"choices": 5}', b'{"id": "\xff"}'])
 def test_junk_is_counted(junk: bytes) -> None:
-    """What isn't of the API's shape is no output, and no exception."""
+    """JSON that isn't of the API's form counts as no output, and raises no exception."""
     flags, content = event(junk)
     assert flags == 0
     assert content.unreadable_events == 1
@@ -197,7 +203,7 @@ def test_junk_is_counted(junk: bytes) -> None:
 
 
 def test_odd_types_are_read_leniently() -> None:
-    """A count written as text or as 12.0 still counts."""
+    """A count that is written as text or as 12.0 is still read."""
     _, content = event({"choices": [], "usage": {"prompt_tokens": "9", "completion_tokens": 12.0}})
     assert (content.input_tokens, content.output_tokens) == (9, 12)
 
@@ -250,12 +256,12 @@ def test_how_long_to_wait(said: object, seconds: float | None) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"x", b"[]", b"{}", b'{"retry_after": ', b"\xff"])
 def test_a_refusal_without_a_wait(body: bytes) -> None:
-    """Most say nothing."""
+    """Most refusals' bodies don't say how long to wait."""
     assert read_retry_after(body) is None
 
 
 def test_a_requests_parameters() -> None:
-    """The parameters of a request are read; a body that isn't JSON has none."""
+    """The parameters of a request are read. A body that isn't JSON has none."""
     asked = read_request(
         b'{"model": "m", "stream": true, "max_tokens": 5, "seed": 1' + b"0" * 30 + b', "messages": []}'
     )

@@ -1,4 +1,4 @@
-"""The readers of responses, messages and embeddings; chat's are in test_readers.py."""
+"""The readers of responses, messages and embeddings. test_readers.py tests that of chat."""
 
 import json
 from typing import Any, get_args
@@ -101,14 +101,14 @@ EVENTS: list[tuple[str, Any, int]] = [
 
 @pytest.mark.parametrize(("api", "payload", "flags"), EVENTS)
 def test_what_an_event_carries(api: str, payload: Any, flags: int) -> None:
-    """Output is told from what opens, closes or repeats it; the first event of output opens an item or a block."""
+    """Output is distinguished from events that open, close or repeat it. The first event opens an item or a block."""
     found, content = event(api, payload)
     assert found == flags
     assert content.unreadable_events == 0
 
 
 def test_every_event_of_the_sdks_is_known() -> None:
-    """No event that OpenAI's or Anthropic's own types know is taken for a stranger."""
+    """Every event that OpenAI's or Anthropic's own types know is recognised."""
     openai_kinds = {
         get_args(kind.model_fields["type"].annotation)[0] for kind in get_args(get_args(ResponseStreamEvent)[0])
     }
@@ -124,7 +124,7 @@ def test_every_event_of_the_sdks_is_known() -> None:
 
 
 def test_a_response_streamed() -> None:
-    """The counts come with the end; the finish_reason is the response's status, or why it is incomplete."""
+    """The counts come with the end. The finish_reason is the response's status, or the reason why it is incomplete."""
     content = Content()
     event("/responses", response_event("response.created", response=RESPONSE), content)
     event("/responses", response_event("response.output_text.delta", delta="Hé"), content)
@@ -153,13 +153,13 @@ def test_a_response_streamed() -> None:
 def test_how_a_whole_response_ends(
     status: str, more: dict[str, Any], finished: bool, reasons: tuple[str, ...], error_type: str | None
 ) -> None:
-    """Its status is its end; one to be worked on in the background is whole too, and says so."""
+    """A response's status is its end. A response that runs in the background is complete too, and says so."""
     content = body("/responses", RESPONSE | {"status": status} | more)
     assert (content.finished, content.finish_reasons, content.error_type) == (finished, reasons, error_type)
 
 
 def test_a_whole_responses_output_is_weighed() -> None:
-    """Text, reasoning and calls count as seen."""
+    """Text, reasoning and calls count as visible output."""
     output = [
         {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
         {"type": "message", "content": [{"type": "output_text", "text": "Hi"}, {"type": "refusal", "refusal": "no"}]},
@@ -170,7 +170,8 @@ def test_a_whole_responses_output_is_weighed() -> None:
 
 
 def test_a_message_streamed() -> None:
-    """N_in holds what came out of the cache and went into it; N_out is the last count, never message_start's."""
+    """Input tokens include those read from and written to the cache. Output tokens are the last count, never
+    message_start's."""
     content = Content()
     event("/messages", {"type": "message_start", "message": MESSAGE | {"usage": COUNTS}}, content)
     assert (content.input_tokens, content.cached_tokens, content.output_tokens) == (132, 100, None)
@@ -188,7 +189,7 @@ def test_a_message_streamed() -> None:
 
 @pytest.mark.parametrize("reason", ["end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal"])
 def test_a_whole_message(reason: str) -> None:
-    """The stop_reason is its end, in Anthropic's own words."""
+    """The stop_reason is the answer's end, in Anthropic's own words."""
     blocks = [{"type": "text", "text": "Hi"}, {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}]
     content = body("/messages", MESSAGE | {"content": blocks, "stop_reason": reason, "usage": COUNTS})
     assert (content.finished, content.finish_reasons, content.output_tokens) == (True, (reason,), 2)
@@ -206,7 +207,7 @@ def test_a_whole_message(reason: str) -> None:
     ids=["redacted", "only signed, whole", "only signed"],
 )
 def test_thinking_that_is_withheld(blocks: list[Any]) -> None:
-    """A block of thinking without its text tells of tokens that nobody saw: no TPOT, unless they are counted."""
+    """A block of thinking without text means hidden tokens: there is no TPOT, unless they are counted."""
     content = Content()
     for each in [*blocks, block_delta(type="text_delta", text="Hi")]:
         event("/messages", each, content)
@@ -217,7 +218,7 @@ def test_thinking_that_is_withheld(blocks: list[Any]) -> None:
 
 
 def test_embeddings() -> None:
-    """Its data is its end: no finish_reason, no output tokens."""
+    """An embedding's end is its data. It has no finish_reason and no output tokens."""
     content = body("/embeddings", {"data": [{"embedding": [0.25]}], "model": "e", "usage": {"prompt_tokens": 5}})
     assert (content.finished, content.finish_reasons, content.input_tokens) == (True, (), 5)
     assert (content.output_tokens, content.response_model, content.hides_reasoning(configured=True)) == (
@@ -244,7 +245,7 @@ def test_embeddings() -> None:
     ],
 )
 def test_an_errors_dress_is_known_in_every_api(api: str, payload: Any) -> None:
-    """Streamed or whole."""
+    """An error is an error in a stream and in a whole answer."""
     assert event(api, payload)[1].error_type == "error_event"
     assert body(api, payload).error_type == "error_event"
 
@@ -252,7 +253,7 @@ def test_an_errors_dress_is_known_in_every_api(api: str, payload: Any) -> None:
 @pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize("payload", [{}, {"error": None}, {"error": ""}, {"message": "x"}, {"x": 1}, [], 7, None])
 def test_what_is_no_error(api: str, payload: Any) -> None:
-    """JSON of no API's shape is counted as strange, and not called an error."""
+    """JSON of no API's form counts as unreadable, and not as an error."""
     _, content = event(api, payload)
     assert (content.error_type, content.unreadable_events, content.readable) == (None, 1, False)
     assert (body(api, payload).error_type, body(api, payload).readable) == (None, False)
@@ -260,7 +261,7 @@ def test_what_is_no_error(api: str, payload: Any) -> None:
 
 @pytest.mark.parametrize("api", ALL)
 def test_a_body_that_breaks_off(api: str) -> None:
-    """The beginning of JSON is told from what never was JSON."""
+    """The beginning of JSON is distinguished from bytes that never were JSON."""
     assert body(api, b'{"id": "r1", "outp').broken_off
     assert not body(api, b"<html>").broken_off
     assert not body(api, b'{"id": }').broken_off
@@ -288,7 +289,7 @@ ODD = st.recursive(
 
 @given(api=st.sampled_from(ALL), payload=ODD | st.dictionaries(st.sampled_from(KEYS), VALUES | ODD, max_size=6))
 def test_any_json_is_read_or_counted(api: str, payload: Any) -> None:
-    """Whatever an endpoint sends, there is no exception, and an error.type of the few that exist."""
+    """Whatever an endpoint sends, no exception is raised, and the error.type is one of the few that exist."""
     flags, content = event(api, payload)
     assert 0 <= flags <= EVENT | REASONING | ANSWER | DONE
     assert content.error_type in (None, "error_event", "response_failed", "gateway_error_text")
@@ -297,7 +298,7 @@ def test_any_json_is_read_or_counted(api: str, payload: Any) -> None:
 
 @given(api=st.sampled_from(ALL), junk=st.binary(max_size=200))
 def test_any_bytes_are_counted(api: str, junk: bytes) -> None:
-    """What isn't JSON is one unreadable event, and no exception; nor is nesting without end."""
+    """An event that isn't JSON, or is nested without end, is one unreadable event, and raises no exception."""
     flags, content = event(api, junk)
     assert content.unreadable_events == 1 or flags == DONE or content.readable
     assert event(api, b"[" * 100_000)[1].unreadable_events == 1

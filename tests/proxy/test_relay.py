@@ -39,7 +39,7 @@ PASSED: list[tuple[str, tuple[bytes, ...], bool, bytes, str]] = [
     ("pieces", "close", "body", "outcome"), [case[1:] for case in PASSED], ids=[c[0] for c in PASSED]
 )
 async def test_what_passes(tmp_path: Path, pieces: tuple[bytes, ...], close: bool, body: bytes, outcome: str) -> None:
-    """The body's bytes pass with the upstream's framing, and each way to end has its outcome."""
+    """The body's bytes pass with the upstream's framing, and each kind of end has its outcome."""
     async with rig(answering(*pieces, close=close), tmp_path) as proxy:
         answer = await proxy.send(POST.replace(b"Host", b"Connection: close\r\nHost"))
         assert answer.startswith(b"HTTP/1.1 ")
@@ -66,7 +66,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("pieces", "said"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])
 async def test_what_is_no_response(tmp_path: Path, pieces: tuple[bytes, ...], said: bytes) -> None:
-    """What isn't HTTP becomes a 502 that says why, in OpenAI's shape, and a row that is not ok."""
+    """An answer that isn't HTTP becomes a 502 that says why, in OpenAI's format. Its row isn't ok."""
     async with rig(answering(*pieces, close=True), tmp_path) as proxy:
         answer = await proxy.send(POST.replace(b"Host", b"Connection: close\r\nHost"))
         assert answer.startswith(b"HTTP/1.1 502 ")
@@ -88,7 +88,7 @@ async def test_bytes_after_a_chunked_end_do_not_pass(tmp_path: Path) -> None:
 
 
 async def test_connections_are_used_again(tmp_path: Path) -> None:
-    """Requests one after another share a connection, and the rows say which reused one."""
+    """Requests one after another share a connection, and the rows say which requests reused one."""
     ok = HEAD + b"Content-Length: %d\r\n\r\n" % len(FINISHED) + FINISHED
     async with rig(answering(ok), tmp_path) as proxy:
         for _ in range(3):
@@ -99,7 +99,7 @@ async def test_connections_are_used_again(tmp_path: Path) -> None:
 
 
 async def test_a_stale_connection_is_replaced_once(tmp_path: Path) -> None:
-    """A resting connection that the endpoint closed in the meantime costs no request: nothing had come back."""
+    """If the endpoint has closed an idle connection meanwhile, no request fails, because nothing had come back."""
     ok = HEAD + b"Content-Length: %d\r\n\r\n" % len(FINISHED) + FINISHED
     served = 0
 
@@ -139,7 +139,7 @@ async def test_a_client_that_leaves_cancels_the_upstream(tmp_path: Path) -> None
 
 
 async def test_an_old_client_gets_no_chunks(tmp_path: Path) -> None:
-    """HTTP/1.0 knows no chunked framing: the body comes bare, and its end is the connection's."""
+    """HTTP/1.0 has no chunked framing: the client gets the bare body, which ends with the connection."""
     chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(FINISHED) + FINISHED + b"\r\n0\r\n\r\n"
     async with rig(answering(chunked), tmp_path) as proxy:
         answer = await proxy.send(POST.replace(b"HTTP/1.1", b"HTTP/1.0"))
@@ -181,7 +181,7 @@ async def test_a_slow_reader_holds_the_upstream_back(tmp_path: Path) -> None:
 
 
 async def test_uploads_stream(tmp_path: Path) -> None:
-    """A long upload is passed on while it comes, in its own framing, and an early answer ends it."""
+    """A long upload is passed on while it arrives, in its own framing. An early answer ends it."""
     heard = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -211,7 +211,7 @@ async def test_uploads_stream(tmp_path: Path) -> None:
 
 
 async def test_a_body_that_is_malformed_later_is_refused(tmp_path: Path) -> None:
-    """A chunk that is none, in a read of its own, is a 400 and one row; the endpoint's connection isn't used again."""
+    """A malformed chunk in a separate read gives a 400 and one row. The endpoint's connection isn't used again."""
     begun = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -232,7 +232,7 @@ async def test_a_body_that_is_malformed_later_is_refused(tmp_path: Path) -> None
 
 
 async def test_an_answer_before_the_requests_end(tmp_path: Path) -> None:
-    """An endpoint that answers without hearing the request out gets no other request on that connection."""
+    """If an endpoint answers before it has read the whole request, that connection isn't used again."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -249,7 +249,8 @@ async def test_an_answer_before_the_requests_end(tmp_path: Path) -> None:
 
 
 async def test_requests_that_are_refused_make_rows(tmp_path: Path) -> None:
-    """Every request counts once, also one that the proxy refuses: an unknown endpoint, a climbing path, no HTTP."""
+    """Every request counts once, also a refused one: an unknown endpoint, a path with dot segments, bytes that aren't
+    HTTP."""
     async with rig(answering(), tmp_path) as proxy:
         for target in (b"/other/v1/x", b"/e/v1/../../x", b"http://elsewhere/e/v1/x"):
             assert b" 404 " in await proxy.send(b"GET " + target + b" HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")
@@ -268,21 +269,24 @@ async def test_faults_in_the_heads_own_read_are_a_502(tmp_path: Path) -> None:
 
 
 async def test_other_transfer_codings_are_refused(tmp_path: Path) -> None:
-    """Bytes under a coding that the client isn't told of would reach it as garbage."""
+    """A response in a coding that the client wouldn't be told is refused, because the client would get garbage."""
     answer = HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
     async with rig(answering(answer, close=True), tmp_path) as proxy:
         assert (await proxy.send(POST.replace(b"Host", b"Connection: close\r\nHost"))).startswith(b"HTTP/1.1 502 ")
 
 
 async def test_a_broken_body_without_framing_ends_in_a_reset(tmp_path: Path) -> None:
-    """Where only the close tells the end of the body, a client must not take a break for it."""
+    """If only the connection's close ends the body, the client must see the difference when the body breaks off."""
     async with rig(answering(CHUNKED + SIZE + b"\r\n", FINISHED, close=True), tmp_path) as proxy:
         with pytest.raises(ConnectionResetError):
             await proxy.send(POST.replace(b"HTTP/1.1", b"HTTP/1.0"))
 
 
 async def test_a_closed_connection_does_not_wait_for_the_garbage_collector(tmp_path: Path) -> None:
-    """It seldom runs in a proxy: a thousand closed connections would be 2 MB until then."""
+    """Closed connections are freed without the garbage collector.
+
+    It runs rarely, and a thousand would hold 2 MB until then.
+    """
     async with rig(answering(SIZED + FINISHED), tmp_path) as proxy:
         gc.collect()
         gc.disable()

@@ -1,4 +1,4 @@
-"""SIGHUP: another configuration without a lost request; a broken one is refused."""
+"""SIGHUP loads another configuration without losing a request. A broken configuration is refused."""
 
 import asyncio
 import signal
@@ -24,7 +24,7 @@ async def ask(session: aiohttp.ClientSession, base_url: str, **headers: str) -> 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_endpoints_change(tmp_path: Path, workers: str) -> None:
-    """A stream goes on with the endpoint it began with; new requests go where the new configuration says."""
+    """A stream goes on with the endpoint with which it began. New requests go where the new configuration says."""
     async with (
         fake_upstream(SLOW) as old,
         fake_upstream(SHORT) as new,
@@ -61,7 +61,7 @@ async def test_endpoints_change(tmp_path: Path, workers: str) -> None:
 
 
 async def test_an_unchanged_endpoint_keeps_its_connections(tmp_path: Path) -> None:
-    """Its pool and token stay; a changed one begins anew."""
+    """An unchanged endpoint keeps its pool and token. A changed one begins anew."""
     async with (
         fake_upstream(SHORT) as upstream,
         proxy_process(tmp_path, {"same": upstream.url, "changed": upstream.url}) as proxy,
@@ -82,7 +82,7 @@ async def test_an_unchanged_endpoint_keeps_its_connections(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_broken_configuration_is_refused(tmp_path: Path, workers: str) -> None:
-    """One line in the log whatever is wrong, in the file or beyond it, and the old one goes on serving."""
+    """Whatever is wrong, in the file or elsewhere, the log has one line, and the old configuration stays in use."""
     async with (
         fake_upstream(SHORT) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}, "--workers", workers) as proxy,
@@ -114,7 +114,7 @@ async def test_a_broken_configuration_is_refused(tmp_path: Path, workers: str) -
 
 
 async def test_client_keys_are_read_again(tmp_path: Path) -> None:
-    """Also where only the file changed: a key that is taken out opens nothing any more."""
+    """The keys are read again even if only their file changed: a removed key isn't accepted any more."""
     keys = tmp_path / "keys"
     keys.write_text("first\n", encoding="utf-8")
     async with (
@@ -132,7 +132,7 @@ async def test_client_keys_are_read_again(tmp_path: Path) -> None:
 
 
 async def test_limits_change(tmp_path: Path) -> None:
-    """The next request meets them."""
+    """The next request uses the new limits."""
     async with (
         fake_upstream(SHORT) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}) as proxy,
@@ -146,7 +146,7 @@ async def test_limits_change(tmp_path: Path) -> None:
 
 
 async def test_what_needs_a_restart_is_named(tmp_path: Path) -> None:
-    """The sockets and the folder stay, a line says so, and the rest of the configuration is in force."""
+    """The sockets and the folder stay as they are, and a line says so. The rest of the new configuration is in use."""
     async with (
         fake_upstream(SHORT) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}) as proxy,
@@ -162,7 +162,7 @@ async def test_what_needs_a_restart_is_named(tmp_path: Path) -> None:
 
 
 async def test_an_open_port_keeps_its_keys(tmp_path: Path) -> None:
-    """A configuration for loopback, without keys, must not open the listener that strangers still reach."""
+    """A configuration for loopback has no keys. It must not open the old listener, which other machines still reach."""
     keys = tmp_path / "keys"
     keys.write_text("a-key\n", encoding="utf-8")
     async with (
@@ -179,7 +179,7 @@ async def test_an_open_port_keeps_its_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_no_request_is_lost(tmp_path: Path, workers: str) -> None:
-    """Under traffic, configuration after configuration: every answer is whole, every request has its outcome."""
+    """While configurations change under traffic, every answer is whole, and every request has its outcome."""
     answered = 0
 
     async def keep_asking(session: aiohttp.ClientSession, base_url: str, until: asyncio.Event) -> None:

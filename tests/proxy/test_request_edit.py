@@ -1,4 +1,4 @@
-"""A request with one thing changed: what is replaced, what stays to the byte, what is left alone."""
+"""A request with one change: what is replaced, which bytes stay, and which requests aren't changed."""
 
 import json
 import time
@@ -63,13 +63,13 @@ NO_MODEL = [
 
 @pytest.mark.parametrize(("body", "expected"), MODELS)
 def test_model_is_replaced_and_nothing_else(body: bytes, expected: bytes) -> None:
-    """The top level's `model` has the new value; whitespace, order, escapes and everything nested stay."""
+    """`model` at the top level has the new value. Whitespace, order, escapes and everything nested stay."""
     assert with_model(body, "new") == expected
 
 
 @pytest.mark.parametrize("body", NO_MODEL)
 def test_no_object_with_a_model(body: bytes) -> None:
-    """What isn't a JSON object that names its model as a text can't be sent to another one."""
+    """A body that isn't a JSON object with a text as its model can't be sent to another model."""
     assert with_model(body, "new") is None
 
 
@@ -119,7 +119,7 @@ USAGE: list[tuple[bytes, bytes | None]] = [
 
 @pytest.mark.parametrize(("body", "expected"), USAGE)
 def test_usage_is_asked_for(body: bytes, expected: bytes | None) -> None:
-    """A stream that doesn't ask for usage asks for it afterwards; every other body is left alone."""
+    """A request for a stream without usage asks for it after the change. Every other body isn't changed."""
     assert asking_usage(body) == expected
 
 
@@ -132,7 +132,7 @@ spaces = st.sampled_from([b"", b"", b" ", b"\n\t", b"\r\n"])
 
 
 def written(value: Any) -> st.SearchStrategy[bytes]:
-    """A value in one of the ways to write it."""
+    """A value, written in one of the ways that JSON allows."""
     return st.sampled_from(
         [
             json.dumps(value).encode(),
@@ -143,7 +143,7 @@ def written(value: Any) -> st.SearchStrategy[bytes]:
 
 
 def member(keys: st.SearchStrategy[bytes], of: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
-    """[all before the value, the value, all after it] of a member of an object."""
+    """[all before the value, the value, all after it], for a member of an object."""
     return st.tuples(spaces, keys, spaces, spaces, of, spaces).map(
         lambda drawn: [drawn[0] + drawn[1] + drawn[2] + b":" + drawn[3], drawn[4], drawn[5]]
     )
@@ -167,7 +167,8 @@ def test_any_object_changes_in_its_model_alone(
     lead: bytes,
     trail: bytes,
 ) -> None:
-    """However an object is written, its bytes before and after the model's value stay, and it parses as it should."""
+    """However an object is written, its bytes before and after the model's value stay, and the result parses
+    correctly."""
 
     def body(new: bytes | None) -> bytes:
         named = [first, *([again] if again else [])]
@@ -192,7 +193,7 @@ usage_options = (
     )
 )
 def test_any_object_changes_in_its_usage_alone(drawn: tuple[dict[str, Any], bytes]) -> None:
-    """A stream that doesn't ask parses afterwards as itself plus the question; asking twice changes nothing."""
+    """After the change the body parses as before, with the option added. Changing it twice changes nothing more."""
     request, body = drawn
     options = request.get("stream_options")
     options = {} if options is None else options
@@ -208,13 +209,14 @@ def test_any_object_changes_in_its_usage_alone(drawn: tuple[dict[str, Any], byte
 
 @given(st.binary(max_size=200))
 def test_junk_is_left_alone(junk: bytes) -> None:
-    """No bytes raise anything, and what isn't JSON has no edited form."""
+    """No bytes raise an exception, and a body that isn't JSON has no edited form."""
     for edited in (with_model(junk, "new"), asking_usage(junk)):
         assert edited is None or json.loads(edited)
 
 
 def test_large_bodies_take_little_time() -> None:
-    """A body of 10 kB takes some 30 µs of CPU, one of 8 MB some ms, also of brackets alone: the event loop waits."""
+    """The event loop waits for the edit, so 10 kB take some 30 µs of CPU, and 8 MB some ms, even if all are
+    brackets."""
     chat = json.dumps({"messages": [{"role": "user", "content": 'Say "é"\n' * 100}] * 8, "model": "m", "stream": True})
     body = chat.encode()
     assert 9_000 < len(body) < 15_000
@@ -234,7 +236,10 @@ def test_large_bodies_take_little_time() -> None:
 
 
 def test_a_key_that_comes_again_costs_no_more_than_its_limit() -> None:
-    """Only such a value has to be walked through; one of very many brackets isn't, and the body is left alone."""
+    """Only the value of a repeated key has to be scanned.
+
+    If it has very many brackets, it isn't scanned, and the body isn't changed.
+    """
     few = b'{"a":' + b"[" * 100 + b"]" * 100 + b',"model":"m","a":1}'
     assert with_model(few, "new") == few.replace(b'"m"', b'"new"')
     many = b'{"a":[' + b"[]," * MAX_BRACKETS + b'1],"model":"m","a":1}'
@@ -242,7 +247,7 @@ def test_a_key_that_comes_again_costs_no_more_than_its_limit() -> None:
 
 
 def test_an_object_of_very_many_members_is_left_alone() -> None:
-    """No request has thousands of keys; one that does must not hold the event loop up for seconds."""
+    """A request with thousands of keys must not block the event loop for seconds. No real request has so many."""
     few = b"{" + b'"model":"m",' * (MAX_MEMBERS // 2) + b'"a":1}'
     assert with_model(few, "new") == few.replace(b'"m"', b'"new"')
     assert with_model(b"{" + b'"model":"m",' * MAX_MEMBERS + b'"a":1}', "new") is None

@@ -1,4 +1,4 @@
-"""What is counted of a client's reads, over every split of a connection's requests. llhttp says what each read held."""
+"""What is counted in a client's reads, for every split of a connection's requests. llhttp says what each read held."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Message(NamedTuple):
 
 @dataclass
 class Seen:
-    """What was said of each head, and the longest that a begun head was taken for."""
+    """What was decided about each head, and the greatest length that was assumed for an unfinished head."""
 
     may_be_long: list[bool] = field(default_factory=list)
     rests: list[bytes] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Parser:
 
 
 def read(reads: Iterable[bytes], max_bytes: int) -> Seen:
-    """Feed the reads as server/connection.py does, with the parser alone in aiohttp's place."""
+    """Feed the reads as server/connection.py does, with only the parser instead of aiohttp."""
     counts, seen, parser = RequestReads(), Seen(), Parser()
     for data in reads:
         began_in_body = parser.in_body
@@ -99,7 +99,7 @@ limits = st.integers(50, 400)
 @example([message(b"", 0, b"\r\n\r\nxxxx"), message(b"", 0, b"")], [], 400)
 @given(traffic, places, limits)
 def test_no_head_is_taken_for_shorter_than_it_is(sent: list[Message], at: list[int], max_bytes: int) -> None:
-    """However the reads are cut, a head that is too long is said to be perhaps too long."""
+    """However the reads are cut, a head that is too long is reported as perhaps too long."""
     whole = b"".join(each.whole for each in sent)
     for reads in (cut(whole, at), cut(whole, range(len(whole)))):
         seen = read(reads, max_bytes)
@@ -111,7 +111,7 @@ def test_no_head_is_taken_for_shorter_than_it_is(sent: list[Message], at: list[i
 
 @given(traffic, places)
 def test_a_begun_head_is_never_taken_for_longer_than_it_is(sent: list[Message], at: list[int]) -> None:
-    """So a sound head is never refused before it is whole; what was sent before it doesn't count."""
+    """A sound head is never refused before it is complete. Bytes that were sent before it don't count."""
     whole = b"".join(each.whole for each in sent)
     longest = max(len(each.blank) + len(each.head) for each in sent)
     for reads in (cut(whole, at), cut(whole, range(len(whole)))):
@@ -137,7 +137,7 @@ def test_a_body_with_data_is_borne(chunks: Sequence[bytes], at: list[int]) -> No
 
 @given(places)
 def test_trailers_without_an_end_are_not_borne(at: list[int]) -> None:
-    """What comes without data is bounded in any split that has more than one read of it."""
+    """Bytes that come without data are limited in any split into more than one read."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     reads = [head, *cut(b"0\r\n" + b"X-T: 1\r\n" * 100, at)]
     counts = RequestReads()

@@ -1,4 +1,4 @@
-"""A response's parser over every split into reads: where TCP cut the bytes means nothing."""
+"""A response's parser with every split into reads: the places where TCP cut the bytes don't matter."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from dyno_proxy.rewrite.usage_chunk import UsageChunkFilter
 
 
 class Asked(NamedTuple):
-    """What the response answers."""
+    """The request that the response answers."""
 
     to_head: bool = False
     http10: bool = False
@@ -24,7 +24,7 @@ class Asked(NamedTuple):
 
 @dataclass
 class Facts:
-    """What a response came to. It is compared whole."""
+    """The result of a response. It is compared as a whole."""
 
     refused: bool = False
     passed: bytes = b""
@@ -37,7 +37,7 @@ class Facts:
 
 
 def read(reads: Iterable[bytes], asked: Asked = Asked()) -> Facts:  # noqa: B008 - it is a tuple
-    """Feed the reads as the relay does, and close the connection behind them."""
+    """Feed the reads as the relay does, and then close the connection."""
     facts = Facts()
     response = Response()
 
@@ -66,13 +66,13 @@ def read(reads: Iterable[bytes], asked: Asked = Asked()) -> Facts:  # noqa: B008
 
 
 def cut(whole: bytes, places: Iterable[int]) -> list[bytes]:
-    """The bytes in reads that end at these places."""
+    """The bytes, split into reads that end at these places."""
     inside = sorted(place for place in set(places) if 0 < place < len(whole))
     return [whole[start:end] for start, end in pairwise([0, *inside, len(whole)])]
 
 
 def every_cut(whole: bytes) -> Iterable[list[bytes]]:
-    """In two at every place, and byte by byte."""
+    """All splits into two reads, and the split into single bytes."""
     yield cut(whole, range(len(whole)))
     for place in range(1, len(whole)):
         yield cut(whole, [place])
@@ -133,7 +133,7 @@ STREAM = (
 @example(WSGIREF, b"", [17], Asked())
 @given(sound, behind, places, askeds)
 def test_any_split_of_a_sound_response_gives_the_same(whole: bytes, after: bytes, at: list[int], asked: Asked) -> None:
-    """The same bytes pass, and the same head, body, end and fate of both connections come out."""
+    """Every split gives the same bytes, the same head, body and end, and the same fate of both connections."""
     expected = read([whole + after], asked)
     assert not expected.refused
     assert read(cut(whole + after, at), asked) == expected
@@ -143,7 +143,7 @@ def test_any_split_of_a_sound_response_gives_the_same(whole: bytes, after: bytes
 @pytest.mark.parametrize("asked", [Asked(), Asked(to_head=True), Asked(http10=True), Asked(close=True)])
 @pytest.mark.parametrize("whole", [WSGIREF, STREAM, STREAM + b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_a_response_may_be_cut_anywhere(whole: bytes, asked: Asked) -> None:
-    """At each of its bytes, and at all of them."""
+    """A response is cut at each of its bytes, and at all of them. The result is the same."""
     expected = read([whole], asked)
     assert not expected.refused
     for reads in every_cut(whole):
@@ -152,7 +152,7 @@ def test_a_response_may_be_cut_anywhere(whole: bytes, asked: Asked) -> None:
 
 @given(st.lists(data.filter(bool), max_size=6), places, st.booleans())
 def test_a_filtered_body_is_the_same_in_any_split(pieces: list[bytes], at: list[int], http10: bool) -> None:
-    """Our own framing follows the reads; the body in it doesn't, and neither do the facts."""
+    """Framing that the proxy writes follows the reads. The body inside it doesn't depend on them, nor do the facts."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nX-T: 1\r\n\r\n"
     whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n" + body
     asked = Asked(http10=http10, filtered=True)
@@ -198,7 +198,7 @@ MALFORMED_HEADS = [
 
 @pytest.mark.parametrize("whole", [case[1] for case in MALFORMED_HEADS], ids=[case[0] for case in MALFORMED_HEADS])
 def test_a_malformed_head_is_refused_in_any_split(whole: bytes) -> None:
-    """Whole, cut in two anywhere, and byte by byte; a body behind it makes no difference."""
+    """A bad head is refused whole, cut in two anywhere, and byte by byte. A body behind it makes no difference."""
     assert read([whole + b"body"]).refused
     for reads in every_cut(whole):
         assert read(reads).refused, reads
@@ -214,7 +214,7 @@ heads = st.lists(
 
 @given(heads | heads.map(OK.__add__), places)
 def test_any_split_of_any_head_has_the_same_verdict(whole: bytes, at: list[int]) -> None:
-    """Sound or malformed: how the head was cut decides nothing."""
+    """For sound and malformed heads, the cut of the head doesn't matter."""
     expected = read([whole])
     assert read(cut(whole, at)) == expected
     assert read(cut(whole, range(len(whole)))) == expected
@@ -222,7 +222,7 @@ def test_any_split_of_any_head_has_the_same_verdict(whole: bytes, at: list[int])
 
 @given(st.integers(-5, 5), st.lists(st.integers(0, 12), max_size=5))
 def test_the_longest_head_is_the_same_in_any_split(over: int, from_end: list[int]) -> None:
-    """A head of the greatest length passes, and one of a byte more is refused, wherever a read ends."""
+    """A head of the greatest length passes, and a head with one byte more is refused, wherever a read ends."""
     value = b"a" * (MAX_HEAD_BYTES + over - len(OK + b"X: "))
     whole = OK + b"X: " + value + b"\r\n\r\n"
     expected = read([whole])
@@ -239,7 +239,7 @@ def test_an_interim_response_says_nothing_of_the_connection() -> None:
 
 
 def test_interim_responses_have_a_limit_in_any_split() -> None:
-    """As many as may come pass; one more is refused, in a read each or all in one."""
+    """The permitted number of interim heads passes, and one more is refused, in one read or in a read each."""
     one = b"HTTP/1.1 100 Continue\r\n\r\n"
     final = OK + b"Content-Length: 0\r\n\r\n"
     for count in (MAX_INTERIM, MAX_INTERIM + 1):
@@ -248,7 +248,7 @@ def test_interim_responses_have_a_limit_in_any_split() -> None:
 
 
 def test_a_response_that_closes_early_is_not_complete() -> None:
-    """Only a body without framing ends with the connection; a head never does."""
+    """Only a body without framing ends with the connection. A head never does."""
     assert read([OK + b"\r\n", b"abc"]).complete
     for whole in (OK, OK + b"Content-Length: 5\r\n\r\nabc", OK + CHUNKED + b"5\r\nabc"):
         assert not read([whole]).complete

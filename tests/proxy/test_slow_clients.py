@@ -1,4 +1,4 @@
-"""Clients that are slow with a head, a body or reading: each meets its limit, holds little memory, and slows nobody."""
+"""Clients that send a head or a body slowly, or read slowly: each reaches its limit, and no other client is slowed."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _PIECE = framed(b"data: " + b"x" * 65_000 + b"\n\n")
 
 
 async def sending(proxy: RunningProxy, *pieces: bytes, pause_s: float = 0.1) -> tuple[Answer, float]:
-    """Each piece after a pause; what comes back until the proxy closes, and how long that took."""
+    """Send each piece after a pause. Returns what comes back until the proxy closes, and how long that took."""
     begun_s = time.monotonic()
     host, port = proxy.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -57,7 +57,10 @@ async def others_are_served(proxy: RunningProxy) -> None:
 
 
 async def test_a_head_that_does_not_come(tmp_path: Path) -> None:
-    """408 and a row, however often a byte comes; also for a connection's second request."""
+    """The answer is 408 and there is a row, however often a byte comes.
+
+    This also holds for a connection's second request.
+    """
     async with proxied(always, tmp_path, proxy="head_timeout_s = 0.5") as proxy:
         drops = [ASK[position : position + 1] for position in range(8)]
         answer, took_s = await sending(proxy, *drops, pause_s=0.05)
@@ -76,7 +79,7 @@ async def test_a_head_that_does_not_come(tmp_path: Path) -> None:
 
 
 async def test_a_head_that_began_behind_another_request(tmp_path: Path) -> None:
-    """In the same write; its time counts, and what was asked before it is answered whole, however long that takes."""
+    """A slow head begins in the same write as a request. Its time runs, but the request is answered completely."""
     for serve in (always, late):
         (tmp_path / serve.__name__).mkdir()
         async with proxied(serve, tmp_path / serve.__name__, proxy="head_timeout_s = 0.3") as proxy:
@@ -93,7 +96,7 @@ async def test_a_head_that_began_behind_another_request(tmp_path: Path) -> None:
 
 
 async def test_a_head_too_long_behind_a_running_answer(tmp_path: Path) -> None:
-    """The answer comes whole, the connection ends with it, and the head has its row."""
+    """The answer comes completely, the connection then ends, and the unfinished head has its row."""
     async with proxied(late, tmp_path, proxy="max_head_bytes = 2000") as proxy:
         answer, _ = await sending(proxy, _KEPT, ASK[:40] + b"A" * 1500, b"A" * 1500)
         assert (answer.status, answer.body.endswith(framed(LAST) + b"0\r\n\r\n")) == (200, True)
@@ -105,7 +108,8 @@ async def test_a_head_too_long_behind_a_running_answer(tmp_path: Path) -> None:
 
 
 async def test_many_slow_heads_and_bodies(tmp_path: Path) -> None:
-    """Two hundred of each at once: others are served meanwhile, each is told, and little memory is held."""
+    """With two hundred slow clients of each kind, others are served, each slow one gets its answer, and memory stays
+    small."""
     half = ASK.replace(b"Content-Length: ", b"Content-Length: 9")
     async with proxied(always, tmp_path, proxy="head_timeout_s = 4\nclient_idle_s = 4") as proxy:
         memory = memory_of(proxy)
@@ -130,7 +134,7 @@ async def test_many_slow_heads_and_bodies(tmp_path: Path) -> None:
 
 
 async def test_silence_is_closed_without_a_row(tmp_path: Path) -> None:
-    """A connection that never said anything has asked for nothing; empty lines are nothing too."""
+    """A connection that sends nothing, or only empty lines, is no request."""
     async with proxied(always, tmp_path, proxy="head_timeout_s = 0.3") as proxy:
         for said in (b"", b"\r\n\r\n"):
             answer, took_s = await sending(proxy, said)
@@ -140,7 +144,7 @@ async def test_silence_is_closed_without_a_row(tmp_path: Path) -> None:
 
 
 async def test_a_kept_connection_may_rest(tmp_path: Path) -> None:
-    """The limit is for a head that has begun: between two requests a connection rests as long as it likes."""
+    """The limit is for a head that has begun. Between two requests a connection may be idle for any time."""
     async with proxied(always, tmp_path, proxy="head_timeout_s = 0.2") as proxy:
         answer, _ = await sending(proxy, _KEPT, ASK, pause_s=0.7)
         assert answer.status == 200
@@ -148,7 +152,10 @@ async def test_a_kept_connection_may_rest(tmp_path: Path) -> None:
 
 
 async def test_heads_that_are_too_long(tmp_path: Path) -> None:
-    """431 at `max_head_bytes`, whether the head comes in one read or in many; a body may be as long as it likes."""
+    """At `max_head_bytes` the answer is 431, whether the head comes in one read or in many.
+
+    A body may have any length.
+    """
     async with proxied(always, tmp_path, proxy="max_head_bytes = 2000") as proxy:
         long = ASK.replace(b"Host: test\r\n", b"Host: test\r\n" + b"X-A: " + b"a" * 3000 + b"\r\n")
         for pieces in ((long,), (long[:1500], long[1500:2900], long[2900:])):
@@ -165,7 +172,10 @@ async def test_heads_that_are_too_long(tmp_path: Path) -> None:
 
 
 async def test_clients_that_do_not_read(tmp_path: Path) -> None:
-    """Two hundred of them: the upstream is held back, memory stays, others are served; then they are cut off."""
+    """With two hundred clients that don't read, the upstreams are held back and others are served.
+
+    Then they are cut off.
+    """
     sent_bytes = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -180,7 +190,7 @@ async def test_clients_that_do_not_read(tmp_path: Path) -> None:
             sent_bytes += len(_PIECE)
             await writer.drain()
 
-    async with proxied(serve, tmp_path, proxy="client_idle_s = 8") as proxy:
+    async with proxied(serve, tmp_path, proxy="client_idle_s = 20") as proxy:
         memory = memory_of(proxy)
         before_bytes = memory.begin()
         host, port = proxy.url.removeprefix("http://").split(":")
@@ -207,7 +217,7 @@ async def test_clients_that_do_not_read(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_reads_slowly_but_reads(tmp_path: Path) -> None:
-    """The limit is for one that reads nothing: one that takes some now and then gets all of it."""
+    """The limit is for a client that reads nothing. A client that reads a part now and then gets the whole answer."""
     pieces = 200
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

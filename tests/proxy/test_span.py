@@ -1,9 +1,7 @@
-"""span.py: a record's span and its row say the same as the record, in the columns' types, whatever a client sent."""
+"""span.py: a record's span and row have the record's values in the columns' types, whatever a client sent."""
 
-import ast
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,6 @@ from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, SCHEMA_URL, SCOPE_NAME, Attribute
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.outcomes import OUTCOMES
-from dyno_proxy.telemetry import span as span_module
 from dyno_proxy.telemetry.journal import journal_line
 from dyno_proxy.telemetry.span import (
     COLUMNS,
@@ -45,7 +42,7 @@ def row_of(source: Record) -> dict[str, Any]:
 
 
 def foreign(**attributes: Any) -> ReadableSpan:
-    """A span that somebody else's SDK made."""
+    """A span that another program's SDK made."""
     ids = RandomIdGenerator()
     context = SpanContext(ids.generate_trace_id(), ids.generate_span_id(), is_remote=False)
     return ReadableSpan(
@@ -57,7 +54,8 @@ def foreign(**attributes: Any) -> ReadableSpan:
 
 
 def test_a_span_is_what_the_conventions_ask() -> None:
-    """Kind CLIENT, named by operation and model, child of the client's span, times in nanoseconds, our scope."""
+    """The span has kind CLIENT, a name from operation and model, the client's span as parent, times in ns, and our
+    scope."""
     span = span_of(record(), sampled=True)
     assert span.kind is SpanKind.CLIENT
     assert span.name == "chat gpt-oss-120b"
@@ -86,13 +84,13 @@ def test_a_span_is_what_the_conventions_ask() -> None:
     ],
 )
 def test_the_name(changes: dict[str, Any], name: str) -> None:
-    """Operation and model, the operation alone, or for other paths the method."""
+    """A name is operation and model, the operation alone, or for other paths the method."""
     assert span_of(record(**changes)).name == name
 
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_the_callers_decision_is_the_spans_flag(sampled: bool) -> None:
-    """The client's flag stays the parent's; the span's own is the sampler's word."""
+    """The parent keeps the client's sampled flag. The sampler decides the span's own flag."""
     span = span_of(record(sampled=not sampled), sampled=sampled)
     assert span.context is not None
     assert span.parent is not None
@@ -101,7 +99,7 @@ def test_the_callers_decision_is_the_spans_flag(sampled: bool) -> None:
 
 
 def test_without_a_traceparent_there_is_no_parent() -> None:
-    """A client that doesn't trace gets a root span, and no parent column."""
+    """A request without a trace gets a root span, and its row has no parent."""
     source = record(parent_span_id=None, sampled=None)
     assert span_of(source).parent is None
     assert "parent_span_id" not in row_of(source)
@@ -109,7 +107,7 @@ def test_without_a_traceparent_there_is_no_parent() -> None:
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_but_ok_is_an_error_with_a_type(outcome: str) -> None:
-    """The conventions demand error.type of each error; where the record has none, the outcome stands in."""
+    """The conventions demand an error.type for each error. If the record has none, it is the outcome."""
     plain = span_of(record(outcome=outcome))
     assert plain.attributes is not None
     assert plain.status.status_code is (StatusCode.UNSET if outcome == "ok" else StatusCode.ERROR)
@@ -130,7 +128,7 @@ def test_every_outcome_but_ok_is_an_error_with_a_type(outcome: str) -> None:
     ],
 )
 def test_tracestate_passes_on(header: str, kept: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    """The client's tracestate is the span's; a malformed one is dropped without a word in the log."""
+    """The span has the client's tracestate. A malformed one is dropped without a line in the log."""
     span = span_of(record(tracestate=header))
     assert span.context is not None
     assert dict(span.context.trace_state) == kept
@@ -141,7 +139,7 @@ def test_tracestate_passes_on(header: str, kept: dict[str, str], caplog: pytest.
 
 
 def test_the_row_of_an_ordinary_chat() -> None:
-    """Every column by hand: the format that analysis reads."""
+    """Every column is written out here by hand: this is the format that the analysis reads."""
     assert row_of(record()) == {
         "v": 1,
         "seq": 1,
@@ -201,14 +199,14 @@ def test_the_row_of_an_ordinary_chat() -> None:
 
 
 def test_what_is_not_streamed_says_nothing_of_chunks() -> None:
-    """No chunk count and no word on streamed reasoning: unknown is absent, never 0."""
+    """The row has no chunk count and no streamed reasoning: an unknown value is absent, never 0."""
     row = row_of(unstreamed())
     assert row["streamed"] is False
     assert not {"chunk_count", "chunk_offsets_us", "reasoning_streamed", "first_token_us"} & set(row)
 
 
 def test_time_to_first_chunk_is_in_the_span_and_not_stored_twice() -> None:
-    """OTLP gets the conventions' attribute in seconds; the row has the event's offset alone."""
+    """OTLP gets the conventions' attribute in seconds. The row has only the event's offset."""
     span = span_of(record())
     assert span.attributes is not None
     assert span.attributes["gen_ai.response.time_to_first_chunk"] == 0.1995
@@ -218,7 +216,7 @@ def test_time_to_first_chunk_is_in_the_span_and_not_stored_twice() -> None:
 
 
 def test_an_integer_beyond_64_bits_stands_in_the_map() -> None:
-    """`seed: 10**30` and an absurd usage cost nothing but their own column."""
+    """`seed: 10**30` and an absurd usage spoil only their own columns."""
     row = row_of(record(seed=10**30, input_tokens=-(10**20), output_tokens=2**63 - 1))
     assert "input_tokens" not in row
     assert row["output_tokens"] == 2**63 - 1
@@ -227,7 +225,7 @@ def test_an_integer_beyond_64_bits_stands_in_the_map() -> None:
 
 
 def test_a_text_is_bounded() -> None:
-    """A client can't make a span of megabytes with a model's name."""
+    """A model's name is cut, so a client can't make a span of megabytes with it."""
     row = row_of(record(model="m" * 10_000_000))
     assert row["model"] == "m" * TEXT_CHARACTERS
     assert len(row["name"]) < TEXT_CHARACTERS + 10
@@ -238,12 +236,12 @@ def test_a_text_is_bounded() -> None:
     [("plain", "plain"), ("a\ud800b", "a\ufffdb"), ("\udc00", "\ufffd"), ("\ud83d\ude00", "😀"), ("😀", "😀")],
 )
 def test_lone_surrogates_are_mended(text: str, mended: str) -> None:
-    """What UTF-8 can't hold becomes U+FFFD; a pair in two halves becomes its character."""
+    """A lone surrogate, which UTF-8 can't hold, becomes U+FFFD. Two halves of a pair become their character."""
     assert mended_text(text) == mended
 
 
 def test_a_foreign_span_keeps_everything() -> None:
-    """Attributes with our names go to their columns if they fit, all others to the map, as text."""
+    """Attributes with our names go to their columns if their values fit. All others go to the map as text."""
     row = span_row(
         foreign(
             **{
@@ -284,7 +282,7 @@ def test_a_foreign_span_keeps_everything() -> None:
 
 
 def test_a_foreign_span_without_a_start_is_refused() -> None:
-    """It has no place in a table of times."""
+    """A span without a start is refused, because it has no place in a table of times."""
     context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(0))
     with pytest.raises(ValueError, match="no start"):
         span_row(ReadableSpan("x", context), 1)
@@ -293,7 +291,10 @@ def test_a_foreign_span_without_a_start_is_refused() -> None:
 @settings(deadline=None)
 @given(records())
 def test_any_record_comes_back_from_its_line(source: Record) -> None:
-    """Record -> span -> row -> line -> parsed: each field as it was, or mended as documented; columns in order."""
+    """A record becomes a span, a row and a line.
+
+    Parsed, each field is as before or repaired as documented, in order.
+    """
     row = parsed(journal_line(row_of(source))[:-1])
     columns = [column for column, _ in COLUMNS]
     assert [column for column in columns if column in row] == list(row)
@@ -307,7 +308,10 @@ def test_any_record_comes_back_from_its_line(source: Record) -> None:
 @settings(deadline=None)
 @given(records())
 def test_a_row_holds_each_column_in_its_type(source: Record) -> None:
-    """DuckDB reads a file with fixed types: one value of another type would cost it the whole file."""
+    """Each value has its column's type.
+
+    DuckDB reads with fixed types, and one wrong value would make it reject the file.
+    """
     row = parsed(journal_line(row_of(source))[:-1])
     for column, value in row.items():
         assert fits(value, TYPES[column]), column
@@ -316,7 +320,7 @@ def test_a_row_holds_each_column_in_its_type(source: Record) -> None:
 @settings(deadline=None)
 @given(records())
 def test_own_spans_and_foreign_ones_become_the_same_row(source: Record) -> None:
-    """The short way for spans of our own and the long one for anybody's agree."""
+    """The fast way for the proxy's records and the general way for any span give the same row."""
     span = span_of(source)
     theirs = ReadableSpan(
         span.name,
@@ -331,14 +335,6 @@ def test_own_spans_and_foreign_ones_become_the_same_row(source: Record) -> None:
     assert without_null(ours) == without_null(other)
     if isinstance(span, RecordSpan):
         assert json.loads(record_row_json(span.record, 1) or b"") == ours
-
-
-def test_span_is_pure() -> None:
-    """No clock, no I/O, no event loop: times are arguments."""
-    tree = ast.parse(Path(span_module.__file__).read_text(encoding="utf-8"))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not imported & {"asyncio", "aiohttp", "duckdb", "time", "datetime", "os", "pathlib", "logging"}
 
 
 # What the line must hold, said a second time and without span.py
@@ -363,7 +359,7 @@ def expected(source: Record, attribute: Attribute) -> object:
 
 
 def plain(value: Any) -> object:
-    """The value as text and JSON can hold it."""
+    """The value in the form that text and JSON can hold."""
     if isinstance(value, str):
         return mended_text(value[:TEXT_CHARACTERS])
     if isinstance(value, float) and not math.isfinite(value):
@@ -407,7 +403,7 @@ def fits(value: object, kind: str) -> bool:
 
 
 def without_null(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON's null and an absent key are both NULL; a number that isn't finite has the one or the other, and a name."""
+    """The row without all that means NULL: nulls, absent keys, and the names of numbers that aren't finite."""
     kept = {
         name: text for name, text in row.get("attributes", {}).items() if text not in ("NaN", "Infinity", "-Infinity")
     }

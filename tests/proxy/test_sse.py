@@ -42,7 +42,7 @@ def scan(pieces: list[bytes], max_event_bytes: int = MAX_EVENT_BYTES) -> list[by
 
 
 def scan_counting(pieces: list[bytes], max_event_bytes: int) -> tuple[list[bytes], int]:
-    """The events, and how many were too long."""
+    """The events, and the number of those that were too long."""
     scanner = SseScanner(max_event_bytes)
     events = [event for piece in pieces for event in scanner.feed(piece)]
     return events + scanner.finish(), scanner.oversized
@@ -50,7 +50,7 @@ def scan_counting(pieces: list[bytes], max_event_bytes: int) -> tuple[list[bytes
 
 @pytest.mark.parametrize(("stream", "events"), CASES)
 def test_events_of_a_stream(stream: bytes, events: list[bytes]) -> None:
-    """Each form of the format gives its events: whole, byte by byte, and in the read after another event's."""
+    """Each form of the format gives its events: in one read, byte by byte, and in the read after another event's."""
     assert scan([stream]) == events
     assert scan([stream[i : i + 1] for i in range(len(stream))]) == events
     if not stream.startswith(b"\xef\xbb\xbf"):  # a byte order mark counts at the beginning alone
@@ -68,7 +68,7 @@ streams = st.lists(st.tuples(lines, st.sampled_from([b"\n", b"\r", b"\r\n"]))).m
 @given(st.one_of(streams, st.binary()), st.lists(st.integers(0, 200)))
 @example(b"\xef\xbb\xbfdata: a\r\n\r\n", [1, 2, 11, 12])
 def test_any_split_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
-    """Where the network cuts the bytes must not change what is read from them."""
+    """The places where the network cuts the bytes don't change the events."""
     edges = [0, *sorted(cut for cut in cuts if cut <= len(stream)), len(stream)]
     pieces = [stream[a:b] for a, b in pairwise(edges)]
     assert scan(pieces) == scan([stream])
@@ -84,7 +84,7 @@ def test_any_split_drops_the_same_events(stream: bytes, cuts: list[int], max_eve
 
 
 def test_an_event_comes_with_the_byte_that_ends_it() -> None:
-    """An event is reported with its last byte, not with the next read: its time is that read's."""
+    """An event is reported with its last byte, not with the next read, so its time is right."""
     scanner = SseScanner()
     assert scanner.feed(b"data: a\r") == []
     assert scanner.feed(b"\r") == [b"a"]
@@ -94,7 +94,7 @@ def test_an_event_comes_with_the_byte_that_ends_it() -> None:
 
 
 def test_an_endless_event_is_dropped_and_counted() -> None:
-    """An event without end must not fill the memory, nor hide the events after it."""
+    """An event without an end doesn't fill the memory, and doesn't hide the events after it."""
     scanner = SseScanner()
     piece = b"x" * (1 << 20)
     scanner.feed(b"data: ")

@@ -1,4 +1,5 @@
-"""Targets that aren't a path, by `dyno proxy`: they may name a user and a password, of which no part may stay."""
+"""Targets that aren't a path, in a real `dyno proxy`: they may contain a user and a password, which must not be
+stored."""
 
 import re
 from pathlib import Path
@@ -24,7 +25,7 @@ TARGETS = [
 
 
 async def test_no_part_of_them_stays(tmp_path: Path) -> None:
-    """Each is refused, and reaches no endpoint; user, password and query are in no answer, row, log line or metric."""
+    """Each is refused and reaches no endpoint. User, password and query are in no answer, row, log line or metric."""
     async with fake_upstream() as upstream, in_thread(running_proxy(tmp_path, {"e": upstream.url})) as proxy:
         seen = b""
         for method, target in TARGETS:

@@ -38,7 +38,8 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., TelemetryRig]]:
 
 
 def test_what_is_recorded_is_on_disk_within_a_quarter_second(rig: Callable[..., TelemetryRig]) -> None:
-    """Without a flush or an end: so much a kill may lose, and no more (a busy machine is given longer)."""
+    """A span is on disk in time without a flush or an end: a kill loses no more than this (a busy machine gets
+    longer)."""
     each = rig()
     started_s = time.monotonic()
     each.put(record())
@@ -49,7 +50,7 @@ def test_what_is_recorded_is_on_disk_within_a_quarter_second(rig: Callable[..., 
 
 
 def test_flush_and_close_put_everything_on_disk(rig: Callable[..., TelemetryRig]) -> None:
-    """More than one write's worth, in order, each once; a second close is no error."""
+    """More records than one write takes are written in order, each once. A second close is no error."""
     each = rig()
     each.put(*(record(span_id=number) for number in range(1, 2501)))
     assert each.telemetry.flush(WAIT_S)
@@ -72,7 +73,7 @@ def test_every_request_has_a_row_whatever_its_flag(rig: Callable[..., TelemetryR
 
 
 def test_counters_are_right_at_once(rig: Callable[..., TelemetryRig]) -> None:
-    """They don't wait for the thread."""
+    """The counters that must be right at once don't wait for the thread."""
     each = rig()
     each.telemetry.started("metis")
     assert each.value("dyno_active_requests", endpoint="metis") == 1
@@ -83,7 +84,7 @@ def test_counters_are_right_at_once(rig: Callable[..., TelemetryRig]) -> None:
 
 
 def test_the_journals_lag(rig: Callable[..., TelemetryRig]) -> None:
-    """It is the age of the oldest record that isn't on disk yet, and nothing once all are."""
+    """The journal's lag is the age of the oldest record that isn't on disk yet, and 0 once all are."""
     each = rig()
     assert each.telemetry.lag_s() == 0.0
     ages_s = []
@@ -101,7 +102,8 @@ def test_the_journals_lag(rig: Callable[..., TelemetryRig]) -> None:
 
 
 def test_a_full_queue_drops_and_counts(rig: Callable[..., TelemetryRig]) -> None:
-    """Faster than the thread comes by: memory is bounded, `record` doesn't wait, and written + dropped = recorded."""
+    """If records come faster than they are written, memory is bounded, `record` doesn't wait, and written + dropped =
+    recorded."""
     each = rig(queue_records=10)
     each.put(*(record(span_id=number) for number in range(1, 1001)))
     assert each.telemetry.flush(WAIT_S)
@@ -116,7 +118,7 @@ def test_a_full_queue_drops_and_counts(rig: Callable[..., TelemetryRig]) -> None
 
 
 def test_chunk_times_count_against_the_queue(rig: Callable[..., TelemetryRig]) -> None:
-    """A few endless streams can't fill the memory either; one alone is always taken."""
+    """A few endless streams can't fill the memory either. A single one is always taken."""
     each, chunks = rig(), QUEUE_BYTES // 40
     each.put(*(record(span_id=number, chunk_offsets_us=(5,) * chunks) for number in (1, 2)))
     assert each.telemetry.close(WAIT_S)
@@ -125,7 +127,7 @@ def test_chunk_times_count_against_the_queue(rig: Callable[..., TelemetryRig]) -
 
 
 def test_after_the_end_records_are_counted_drops(rig: Callable[..., TelemetryRig]) -> None:
-    """A request that outlives the drain isn't lost unseen."""
+    """A request that ends after the drain is counted as lost."""
     each = rig()
     each.telemetry.close(WAIT_S)
     each.put(record())
@@ -134,7 +136,10 @@ def test_after_the_end_records_are_counted_drops(rig: Callable[..., TelemetryRig
 
 
 def test_an_exception_stays_inside(rig: Callable[..., TelemetryRig], caplog: pytest.LogCaptureFixture) -> None:
-    """A record that nobody foresaw costs itself: the caller sees nothing, the thread goes on, the loss is counted."""
+    """If a record raises an exception, only it is lost, and counted.
+
+    The caller sees nothing, and the thread goes on.
+    """
     each = rig()
     unforeseen = [record(baggage=None), record(chunk_offsets_us=None), record(status=object())]
     each.put(record(span_id=1), *unforeseen, *unforeseen, record(span_id=2))
@@ -150,7 +155,10 @@ def test_an_exception_stays_inside(rig: Callable[..., TelemetryRig], caplog: pyt
 
 
 def test_a_disk_fault_is_counted(rig: Callable[..., TelemetryRig], caplog: pytest.LogCaptureFixture) -> None:
-    """The folder becomes a file under the running proxy: drops, one line in the log, and then writing again."""
+    """If the folder becomes a file while the proxy runs, spans are dropped with one line in the log.
+
+    Later they are written.
+    """
     each = rig()
     shutil.rmtree(each.folder)
     each.folder.touch()
@@ -167,7 +175,7 @@ def test_a_disk_fault_is_counted(rig: Callable[..., TelemetryRig], caplog: pytes
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path) -> None:
-    """Before any traffic, and no thread is left behind."""
+    """The fault is found before any traffic, and no thread is left behind."""
     (tmp_path / "spans").touch()
     threads = threading.active_count()
     with pytest.raises(SetupError, match="is a file"):
@@ -217,7 +225,8 @@ def half_lies_above(ascending: list[float]) -> float:
 
 
 def test_record_is_cheap(rig: Callable[..., TelemetryRig]) -> None:
-    """It runs on the event loop after each request: some 10 µs of CPU (the bound here is a slow machine's)."""
+    """`record` runs on the event loop after each request, and takes some 10 µs of CPU (the limit here is for a slow
+    machine)."""
     each = rig()
     sources = [record(span_id=number) for number in range(1, 5001)]
     best_s = min(timed(each.telemetry.record, sources[first : first + 500]) for first in range(0, 5000, 500))

@@ -1,4 +1,4 @@
-"""An endpoint's TLS: whom it trusts, what it shows, and which files can't work."""
+"""TLS to an endpoint: which authorities are trusted, which certificate is shown, and which files can't work."""
 
 import asyncio
 import datetime
@@ -25,7 +25,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @on_both_loops
 async def test_an_authority_of_its_own(authority: Authority, tmp_path: Path) -> None:
-    """With `ca_file` a private authority's endpoint is reached; its name is asked for, and HTTP/1.1 agreed on."""
+    """With `ca_file` the endpoint of a private authority is reached. Its name is sent, and HTTP/1.1 is negotiated."""
     async with upstream(authority.server("localhost")) as seen:
         made = endpoint(f"https://localhost:{seen.port}/v1", ca_file=authority.file)
         answer, row = await ask(made, tmp_path, times=2)
@@ -36,7 +36,7 @@ async def test_an_authority_of_its_own(authority: Authority, tmp_path: Path) -> 
 
 @on_both_loops
 async def test_certificates_that_do_not_fit(authority: Authority, tmp_path: Path) -> None:
-    """An unknown authority, another host's name and a certificate of the past are refused, each time as such."""
+    """An unknown authority, another host's name and an expired certificate are refused, each with its own reason."""
     stranger = trustme.CA()
     stranger.cert_pem.write_to_path(tmp_path / "stranger.pem")
     cases = [
@@ -57,7 +57,7 @@ async def test_certificates_that_do_not_fit(authority: Authority, tmp_path: Path
 async def test_an_authority_replaces_the_systems(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the system trusts holds without `ca_file`, and not beside it."""
+    """The system's authorities are trusted without `ca_file`, but not beside it."""
     monkeypatch.setenv("SSL_CERT_FILE", authority.file)  # OpenSSL's own variable for the system's store
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     for ca_file, error_type in ((None, None), (str(tmp_path / "other.pem"), "tls_certificate")):
@@ -69,7 +69,10 @@ async def test_an_authority_replaces_the_systems(
 
 @on_both_loops
 async def test_client_certificates(authority: Authority, tmp_path: Path) -> None:
-    """A server that wants a certificate gets it, from one file or two; without it, or with a stranger's, it refuses."""
+    """A server that requires a certificate gets it, from one file or two.
+
+    Without it, or with another's, the server refuses.
+    """
     mine, strangers = authority.ca.issue_cert("client.test"), trustme.CA().issue_cert("client.test")
     whole = authority.write("whole.pem", mine.private_key_and_cert_chain_pem)
     certificate = authority.write("certificate.pem", *mine.cert_chain_pems)
@@ -94,7 +97,10 @@ async def test_client_certificates(authority: Authority, tmp_path: Path) -> None
 
 @on_both_loops
 async def test_what_speaks_no_tls(tmp_path: Path) -> None:
-    """An https URL of a plain HTTP server is a TLS fault; one that never answers the greeting ends at the limit."""
+    """An https URL of a plain HTTP server is a TLS fault.
+
+    A server that never answers the handshake ends at the limit.
+    """
 
     async def say_http(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -120,7 +126,7 @@ async def test_what_speaks_no_tls(tmp_path: Path) -> None:
 
 
 def test_tls_files_that_cannot_work(authority: Authority) -> None:
-    """Each is one line at the start that names the key, the file and what is wrong with it, and asks for nothing."""
+    """Each mistake is one line at the start that names the key, the file and the fault. No password is asked for."""
     mine, other = authority.ca.issue_cert("a.test"), authority.ca.issue_cert("b.test")
     certificate = authority.write("certificate.pem", *mine.cert_chain_pems)
     key = authority.write("key.pem", mine.private_key_pem)

@@ -1,4 +1,4 @@
-"""Token commands that fail, hang, say too much or leave children behind; all of them real programs."""
+"""Token commands that fail, hang, print too much or leave children behind. All of them are real programs."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ SECRET = "s3cret-of-the-test"  # noqa: S105 - opens nothing
 
 @on_both_loops
 async def test_a_failing_command_with_a_token_still_good(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The old one serves on, one line says why, and another that there is a token again."""
+    """The old token stays in use. One log line says why, and another line says that there is a new token."""
     command = Command(tmp_path)
     token = command.token(refresh_s=0.05)
     await token.authorization()
@@ -41,7 +41,7 @@ async def test_a_failing_command_with_a_token_still_good(tmp_path: Path, caplog:
 
 @on_both_loops
 async def test_a_command_that_fails_slowly(tmp_path: Path) -> None:
-    """The request that finds the token's time over waits for the command; those after it don't, while it fails."""
+    """The first request after the token's lifetime waits for the command. Later requests don't wait while it fails."""
     command = Command(tmp_path)
     token = command.token(refresh_s=0.05)
     await token.authorization()
@@ -61,7 +61,7 @@ async def test_a_command_that_fails_slowly(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_failing_command_without_a_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Requests are refused with the reason, at once and without a run each, until a while has passed."""
+    """Requests are refused at once with the reason. The command isn't run for each, but again after a while."""
     command = Command(tmp_path, after="exit 3")
     token = command.token(rest_s=1.0)
     for _ in range(20):
@@ -91,10 +91,10 @@ BAD: list[tuple[str, str, str]] = [
     # (what, the script, what is said)
     ("exit code", f"echo {SECRET}; echo {SECRET} >&2; exit 1", "ended with exit code 1"),
     ("nothing", f"echo {SECRET} >&2", "output is empty"),
-    ("two lines", f"echo {SECRET}; echo {SECRET}", "isn't a bare token"),
-    ("with its scheme", f"echo Bearer {SECRET}", "isn't a bare token"),
-    ("control characters", f"printf '{SECRET}\\001x'", "isn't a bare token"),
-    ("not ASCII", f"printf '{SECRET}\\351'", "isn't a bare token"),
+    ("two lines", f"echo {SECRET}; echo {SECRET}", "must be a bare token"),
+    ("with its scheme", f"echo Bearer {SECRET}", "must be a bare token"),
+    ("control characters", f"printf '{SECRET}\\001x'", "must be a bare token"),
+    ("not ASCII", f"printf '{SECRET}\\351'", "must be a bare token"),
     ("too long", f"yes {SECRET}", "printed more than 32768 bytes"),
     ("killed", f"echo {SECRET}; kill -9 $$", "ended with exit code -9"),
 ]
@@ -105,7 +105,7 @@ BAD: list[tuple[str, str, str]] = [
 async def test_what_is_no_token(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, script: str, why: str, capfd: Any
 ) -> None:
-    """It is refused with a reason; what the command wrote, on either stream, is nowhere to be seen."""
+    """The request is refused with a reason. What the command wrote to either stream appears nowhere."""
     caplog.set_level(logging.DEBUG)
     command = Command(tmp_path)
     command.does(before=f"{script}; exit $?")
@@ -117,7 +117,7 @@ async def test_what_is_no_token(
 
 @on_both_loops
 async def test_blanks_around_it(tmp_path: Path) -> None:
-    """Line ends of any kind and blanks around a token are not part of it."""
+    """Line ends of any kind and blanks around a token aren't part of it."""
     command = Command(tmp_path)
     command.says(" \t a-token~+/=\r\n\n")
     assert await command.token().authorization() == b"Bearer a-token~+/="
@@ -125,7 +125,7 @@ async def test_blanks_around_it(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_child_that_lives_on(tmp_path: Path) -> None:
-    """A helper that the command leaves behind, its output still open, holds nobody up."""
+    """If the command leaves a child behind that keeps its output open, no request waits for it."""
     command = Command(tmp_path, before="sleep 10 &")
     begun_s = time.monotonic()
     assert await command.token().authorization() == b"Bearer one"
@@ -134,7 +134,7 @@ async def test_a_child_that_lives_on(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_command_that_hangs(tmp_path: Path) -> None:
-    """It is ended at its limit, with the programs that it started."""
+    """A command that hangs is ended at its limit, with the programs that it started."""
     command = Command(tmp_path, before=f"sleep 60 & echo $! > '{tmp_path / 'child'}'; sleep 60")
     begun_s = time.monotonic()
     with pytest.raises(RefusedError, match=r"took more than 0\.7 s"):
@@ -168,7 +168,10 @@ def test_the_end_of_the_loop_ends_the_command(tmp_path: Path) -> None:
 
 
 async def test_a_program_that_vanished(tmp_path: Path) -> None:
-    """What is missing at the start is refused there; what goes later makes requests fail with the reason."""
+    """A command that is missing at the start is refused there.
+
+    If it goes missing later, requests fail with the reason.
+    """
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho token\n")
     program.chmod(0o755)

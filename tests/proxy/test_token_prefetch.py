@@ -1,4 +1,4 @@
-"""A token's command at the start of `dyno proxy`: it runs before anybody asks."""
+"""A token's command at the start of `dyno proxy`: it runs before the first request."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from rigs.until import until
 
 
 async def test_the_first_request_waits_for_no_token(tmp_path: Path) -> None:
-    """What the command takes passes while nobody waits; a request in the middle of it waits for the rest alone."""
+    """The command runs while nobody waits. A request that comes meanwhile waits only for the rest of the run."""
     command, ended = Command(tmp_path), tmp_path / "ended"
     command.waits(after=f"touch '{ended}'")
     async with fake_upstream([{"json": {}}]) as upstream:

@@ -1,4 +1,4 @@
-"""An endpoint's token: fetched once for all who wait, replaced in time and after a 401; from each of its sources."""
+"""An endpoint's token, from each source: it is fetched once for all who wait, and replaced in time and after a 401."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ def file_token(file: Path) -> Token:
 
 @on_both_loops
 async def test_one_run_for_all_who_wait(tmp_path: Path) -> None:
-    """A hundred requests at once run the command once, off the loop; the loop goes on meanwhile."""
+    """A hundred requests at once run the command once, outside the event loop, which goes on meanwhile."""
     command = Command(tmp_path, before="sleep 0.5")
     token = command.token()
     waiting = [asyncio.create_task(token.authorization()) for _ in range(100)]
@@ -44,7 +44,7 @@ async def test_one_run_for_all_who_wait(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_one_who_leaves(tmp_path: Path) -> None:
-    """The first request's end doesn't end the command for those who wait with it, nor does everybody's."""
+    """If the first request ends, the command goes on for the others that wait. It also goes on if all of them end."""
     command = Command(tmp_path, before="sleep 0.3")
     token = command.token()
     waiting = [asyncio.create_task(token.authorization()) for _ in range(3)]
@@ -65,7 +65,7 @@ async def test_one_who_leaves(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_it_can_be_there_before_the_first_request(tmp_path: Path) -> None:
-    """`prefetch` runs the command for requests to come."""
+    """`prefetch` runs the command for later requests."""
     command = Command(tmp_path)
     token = command.token()
     token.prefetch()
@@ -79,7 +79,8 @@ async def test_it_can_be_there_before_the_first_request(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_it_is_replaced_before_its_time_is_over(tmp_path: Path) -> None:
-    """In its last quarter requests go on with it, without a wait, while the next one is fetched; once."""
+    """In the last quarter of its lifetime, requests still use the token without a wait, while the next is fetched
+    once."""
     command = Command(tmp_path)
     token = command.token(refresh_s=4.0)
     assert await token.authorization() == b"Bearer one"
@@ -98,7 +99,7 @@ async def test_it_is_replaced_before_its_time_is_over(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_one_that_is_too_old_is_waited_for(tmp_path: Path) -> None:
-    """After a pause of traffic no request goes out with a token whose time is over."""
+    """After a pause in traffic, no request is sent with a token whose lifetime is over."""
     command = Command(tmp_path)
     token = command.token(refresh_s=0.3)
     assert await token.authorization() == b"Bearer one"
@@ -109,7 +110,7 @@ async def test_one_that_is_too_old_is_waited_for(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_jwt_says_itself_how_long_it_lasts(tmp_path: Path) -> None:
-    """Its `exp` stands above refresh_s, both ways; what only looks like a JWT has refresh_s."""
+    """`exp` overrides refresh_s, whether it is earlier or later. A token that only looks like a JWT has refresh_s."""
     command = Command(tmp_path)
     command.says(lasting := jwt(exp=time.time() + 3600))
     token = command.token(refresh_s=0.1)
@@ -145,7 +146,10 @@ async def test_a_jwt_says_itself_how_long_it_lasts(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_jwt_that_is_already_over(tmp_path: Path) -> None:
-    """One just fetched is used all the same: it may be this machine's clock that is wrong. No run a request, either."""
+    """A token that was just fetched is used even if it seems expired: this machine's clock may be wrong.
+
+    The command isn't run for each request.
+    """
     command = Command(tmp_path)
     command.says(over := jwt(exp=time.time() - 60))
     token = command.token(rest_s=5.0)
@@ -159,7 +163,8 @@ async def test_a_jwt_that_is_already_over(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_refused_token_is_fetched_again(tmp_path: Path) -> None:
-    """Once for all whom it was refused; not for one that was replaced meanwhile."""
+    """After a 401 the command runs once for all requests that got it, but not for a token that was replaced
+    meanwhile."""
     command = Command(tmp_path)
     token = command.token()
     one = await token.authorization()
@@ -175,7 +180,7 @@ async def test_a_refused_token_is_fetched_again(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_token_that_stays_refused(tmp_path: Path) -> None:
-    """It doesn't run the command at each request: requests go on with it until a while has passed."""
+    """A refused token doesn't run the command at each request: requests use the token until a while has passed."""
     command = Command(tmp_path)
     token = command.token(rest_s=1.0)
     for _ in range(20):
@@ -209,7 +214,7 @@ async def test_through_the_proxy(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_is_rotated(tmp_path: Path) -> None:
-    """Its new token is in use soon, whether it was written over, renamed over, or there was no traffic meanwhile."""
+    """The file's new token is soon in use, whether the file was overwritten or replaced, and even without traffic."""
     file = tmp_path / "token"
     file.write_text("one\n")
     token = file_token(file)
@@ -226,7 +231,7 @@ async def test_a_file_that_is_rotated(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_file_whose_token_was_refused(tmp_path: Path) -> None:
-    """It is read again for the next request, rather than in its time."""
+    """After a 401 the file is read again for the next request, and not only after its usual time."""
     file = tmp_path / "token"
     file.write_text("one\n")
     token = file_token(file)
@@ -238,7 +243,7 @@ async def test_a_file_whose_token_was_refused(tmp_path: Path) -> None:
 
 @on_both_loops
 async def test_a_file_that_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Between two writes, or when it is gone, the token that was there serves on; one line says so."""
+    """If the file is empty between two writes, or is gone, the old token stays in use, and one line says so."""
     file = tmp_path / "token"
     file.write_text("one\n")
     token = file_token(file)
@@ -250,7 +255,7 @@ async def test_a_file_that_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_sources_that_cannot_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are refused at the start, by the key, and without what they hold."""
+    """Such sources are refused at the start. The message names the key, and doesn't contain what they hold."""
     (tmp_path / "empty").touch()
     (tmp_path / "two").write_text(f"{SECRET}\n{SECRET}\n")
     monkeypatch.setenv("BAD_TOKEN", f"Bearer {SECRET}")
@@ -258,10 +263,10 @@ def test_sources_that_cannot_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cases = [
         (TokenConfig(env="NO_TOKEN"), "NO_TOKEN is not set"),
         (TokenConfig(env="EMPTY_TOKEN"), "EMPTY_TOKEN is not set"),
-        (TokenConfig(env="BAD_TOKEN"), "BAD_TOKEN isn't a bare token"),
+        (TokenConfig(env="BAD_TOKEN"), "BAD_TOKEN must be a bare token"),
         (TokenConfig(file="nowhere"), "token file nowhere can't be read: No such file"),
         (TokenConfig(file=str(tmp_path / "empty")), "is empty"),
-        (TokenConfig(file=str(tmp_path / "two")), "isn't a bare token"),
+        (TokenConfig(file=str(tmp_path / "two")), "must be a bare token"),
         (TokenConfig(command=""), "isn't found"),
         (TokenConfig(command="no-such-program --now"), "'no-such-program' isn't found"),
         (TokenConfig(command="sh 'open"), "No closing quotation"),
@@ -276,7 +281,7 @@ def test_sources_that_cannot_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_environments_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stays what it was at the start: a process's environment doesn't change."""
+    """A token from a variable stays as it was at the start, because a process's environment doesn't change."""
     monkeypatch.setenv("THE_TOKEN", f" {jwt(exp=1)}\n")
     token = Token("e", env="THE_TOKEN", file=None, command=None, refresh_s=0.01)
     value = await token.authorization()

@@ -1,4 +1,5 @@
-"""Real endpoints' answers that mislead a meter, played by a scripted upstream: the row has docs/proxy.md's outcome."""
+"""Each known oddity of a real endpoint, played by a scripted upstream through the proxy: the row has the right
+outcome."""
 
 import asyncio
 import base64
@@ -319,7 +320,7 @@ TRAPS: Final[dict[str, tuple[str, Script, dict[str, Any]]]] = {
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Every trap, played once, one after another: its row."""
+    """Every trap is played once, one after another. Returns the rows."""
     return asyncio.run(played(tmp_path_factory.mktemp("traps") / "spans"))
 
 
@@ -333,7 +334,7 @@ async def played(spans: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("trap", TRAPS)
 def test_what_the_row_says(rows: dict[str, dict[str, Any]], trap: str) -> None:
-    """An error dressed as a 200 isn't ok, an end that is none is truncated, and a vendor's own fields are read."""
+    """An error inside a 200 isn't ok, a missing end is truncated, and a vendor's own fields are read."""
     path, _, expected = TRAPS[trap]
     row = rows[trap]
     assert row["path"] == f"/e/v1{path}"
@@ -344,7 +345,7 @@ def test_what_the_row_says(rows: dict[str, dict[str, Any]], trap: str) -> None:
 
 
 def test_no_word_of_an_endpoints_is_an_error_type(rows: dict[str, dict[str, Any]]) -> None:
-    """error.type has few values, and none that an endpoint could blow up or speak through."""
+    """error.type has few values, and an endpoint can't add values or put its own text there."""
     types = {row.get("error_type") for row in rows.values()} - {None}
     assert types == {
         *("error_event", "response_failed", "gateway_error_text", "not_the_api", "no_finish_reason", "json_broken_off"),

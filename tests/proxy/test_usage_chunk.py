@@ -1,4 +1,4 @@
-"""The usage chunk that we asked for: what is taken out of a stream, what passes, and when."""
+"""The usage chunk for which the proxy asked: what is taken out of a stream, what passes, and when."""
 
 import time
 from itertools import pairwise
@@ -58,7 +58,10 @@ def filtered(pieces: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("event", TAKEN_OUT)
 def test_the_usage_chunk_is_taken_out(event: bytes) -> None:
-    """Alone, at a stream's end, or without its own empty line: it is gone, and all else is there to the byte."""
+    """The usage chunk is removed, whether it is alone, at a stream's end, or without its empty line.
+
+    Every other byte stays.
+    """
     for stream, expected in (
         (event, b""),
         (TOKEN + LAST + event + DONE, TOKEN + LAST + DONE),
@@ -71,7 +74,8 @@ def test_the_usage_chunk_is_taken_out(event: bytes) -> None:
 
 @pytest.mark.parametrize("event", PASSES)
 def test_everything_else_passes_byte_for_byte(event: bytes) -> None:
-    """Chunks with a choice, without a usage, of another shape, of no shape, in any line ends, also unfinished."""
+    """Other events pass: chunks with a choice, without usage, of another form, of no form, unfinished, with any line
+    ends."""
     for end in (b"\n", b"\r\n", b"\r"):
         stream = TOKEN + event.replace(b"\n", end) + event.replace(b"\n", end)[:-3]
         assert filtered([stream]) == stream
@@ -79,7 +83,7 @@ def test_everything_else_passes_byte_for_byte(event: bytes) -> None:
 
 
 def test_a_beginning_with_a_byte_order_mark() -> None:
-    """It belongs to the stream, and hides no usage chunk."""
+    """A byte order mark belongs to the stream, and hides no usage chunk."""
     assert filtered([b"\xef\xbb\xbf" + TOKEN + USAGE]) == b"\xef\xbb\xbf" + TOKEN
     assert filtered([b"\xef\xbb\xbf" + USAGE + DONE]) == DONE
 
@@ -112,7 +116,7 @@ streams = st.lists(st.tuples(lines, ends), max_size=8).map(lambda parts: b"".joi
 @example(b'data:{"choices":[],"usage":{}}\r\n\r\ndata: a\r\n\r\n', [33, 34, 35, 43, 44])
 @example(b"data: [x\r\n\r\n" + USAGE, [7, 9, 10, 11, 12])
 def test_any_split_gives_the_same_bytes(stream: bytes, cuts: list[int]) -> None:
-    """Where the network cuts the bytes must not change what passes."""
+    """The places where the network cuts the bytes don't change what passes."""
     edges = [0, *sorted(cut for cut in cuts if cut <= len(stream)), len(stream)]
     assert filtered([stream[a:b] for a, b in pairwise(edges)]) == filtered([stream])
 
@@ -121,14 +125,14 @@ def test_any_split_gives_the_same_bytes(stream: bytes, cuts: list[int]) -> None:
     st.lists(st.tuples(st.sampled_from([TOKEN, LAST, DONE, USAGE, *PASSES[3:13]]), st.sampled_from([b"\n", b"\r\n"])))
 )
 def test_of_whole_events_the_usage_chunks_alone_are_gone(parts: list[tuple[bytes, bytes]]) -> None:
-    """Any order of events gives the same events in their order, less those."""
+    """Any order of events gives the same events in the same order, without the usage chunks."""
     events = [event.replace(b"\n", end) for event, end in parts]
     kept = [event for event in events if not event.startswith(USAGE[:-2])]
     assert filtered([b"".join(events)]) == b"".join(kept)
 
 
 def test_an_event_is_held_only_while_it_may_be_the_one() -> None:
-    """A chunk with a choice passes from the byte on that says so, and no event waits for the next one."""
+    """A chunk with a choice passes as soon as a byte shows the choice, and no event waits for the next one."""
     usage_filter = UsageChunkFilter()
     opening = TOKEN.index(b"[") + 1
     assert usage_filter.feed(TOKEN[:opening]) == b""
@@ -144,7 +148,7 @@ def test_an_event_is_held_only_while_it_may_be_the_one() -> None:
 
 
 def test_an_endless_event_is_not_held() -> None:
-    """What is longer than any usage chunk passes, from there on at once; memory stays bounded."""
+    """An event that is longer than any usage chunk passes, from there on without delay. Memory stays bounded."""
     usage_filter = UsageChunkFilter()
     begun = b'data: {"choices":[],"x":"'
     assert usage_filter.feed(begun) == b""
@@ -154,7 +158,7 @@ def test_an_endless_event_is_not_held() -> None:
 
 
 def test_bytes_in_small_pieces_take_little_time() -> None:
-    """An event that comes byte by byte is looked at again with each, which its limit keeps cheap."""
+    """An event that comes byte by byte is examined again with each byte. Its length limit keeps this cheap."""
     begun = b'data: {"choices":[],"x":"' + b"a" * (HELD_BYTES - 100)
     usage_filter = UsageChunkFilter()
     begin_s = time.thread_time()

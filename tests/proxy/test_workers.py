@@ -1,4 +1,4 @@
-"""`--workers N`: one port, one set of figures, and a worker's death is the others' business only for a moment."""
+"""`--workers N` gives one port and one set of figures, and a worker's death affects the others only for a moment."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks for pr
 
 
 async def ask(proxy: ProxyProcess) -> int:
-    """On a connection of its own: the kernel chooses the worker."""
+    """Each request has its own connection, so the kernel chooses the worker."""
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"{proxy.base_url('e')}/chat/completions", json=BODY) as response,
@@ -64,7 +64,10 @@ async def test_the_sum_of_all(tmp_path: Path) -> None:
 
 
 async def test_one_is_killed(tmp_path: Path) -> None:
-    """Under traffic: the other serves on, a new one is there within seconds, no counter falls, and both serve again."""
+    """If a worker dies under traffic, the other serves on.
+
+    A new one comes within seconds, no counter falls, and both serve.
+    """
     async with (
         fake_upstream(SHORT) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}, "--workers", "2") as proxy,
@@ -117,7 +120,7 @@ async def test_one_is_killed(tmp_path: Path) -> None:
 
 
 async def test_the_dead_ones_queue_is_served(tmp_path: Path) -> None:
-    """Connections that a worker has not accepted yet when it is killed are answered all the same."""
+    """If a worker is killed, the connections that it has not accepted yet are still answered."""
     async with (
         fake_upstream(SHORT) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}, "--workers", "2") as proxy,
@@ -132,7 +135,8 @@ async def test_the_dead_ones_queue_is_served(tmp_path: Path) -> None:
 
 
 async def test_all_drain(tmp_path: Path) -> None:
-    """SIGTERM: streams of every worker go on to their end, every span is on disk, and the figures' folder is gone."""
+    """After SIGTERM, streams of every worker go on to their end, every span is on disk, and the figures' folder is
+    gone."""
     async with (
         fake_upstream(SLOW) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}, "--workers", "3") as proxy,
@@ -155,7 +159,7 @@ async def test_all_drain(tmp_path: Path) -> None:
 
 
 async def test_a_worker_that_is_told_to_end_is_replaced(tmp_path: Path) -> None:
-    """SIGTERM to one worker: it drains, and another takes its place."""
+    """After SIGTERM to one worker, it drains, and another takes its place."""
     async with (
         fake_upstream(SLOW) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}, "--workers", "2") as proxy,
@@ -171,7 +175,7 @@ async def test_a_worker_that_is_told_to_end_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_the_parent_is_killed(tmp_path: Path) -> None:
-    """Its workers don't stay behind: they drain and end."""
+    """If the parent is killed, its workers don't stay behind: they drain and end."""
     async with (
         fake_upstream(SLOW) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}, "--workers", "2") as proxy,
@@ -186,7 +190,10 @@ async def test_the_parent_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_worker_that_cannot_be_started_again(tmp_path: Path) -> None:
-    """Its spans' folder is gone meanwhile, say: the log says why, the other serves, and it comes once it can."""
+    """If a worker can't start (here its spans folder is gone), the log says why, and the other serves.
+
+    It starts once it can.
+    """
     async with (
         fake_upstream(SHORT) as upstream,
         proxy_process(tmp_path, {"e": upstream.url}, "--workers", "2") as proxy,
@@ -206,7 +213,7 @@ async def test_a_worker_that_cannot_be_started_again(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_served_is_said_once(tmp_path: Path) -> None:
-    """Also where only a worker finds out: one line, exit code 2, nobody left."""
+    """A fault that only a worker finds also gives one line and exit code 2, and no process is left."""
     configure(tmp_path, {"e": 'http://127.0.0.1:9"\ntoken.env = "DYNO_NO_TOKEN'})
     done = subprocess.run(
         [sys.executable, "-m", "dyno", "proxy", "--workers", "3"],
@@ -222,7 +229,10 @@ def test_what_cannot_be_served_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_port_that_workers_share_is_in_use_for_others() -> None:
-    """SO_REUSEPORT would let two proxies share a port unknowingly: the second is refused, with workers or without."""
+    """With SO_REUSEPORT two proxies could share a port by mistake.
+
+    So the second is refused, with or without workers.
+    """
     first = bind("127.0.0.1:0", "proxy.listen", 2)
     address = url_of(first[0][0]).removeprefix("http://")
     assert url_of(first[1][0]) == url_of(first[0][0])
@@ -235,7 +245,7 @@ def test_a_port_that_workers_share_is_in_use_for_others() -> None:
 
 
 def test_every_address_of_a_name_is_listened_on() -> None:
-    """`localhost` is 127.0.0.1, and ::1 where the machine has it."""
+    """`localhost` is 127.0.0.1, and also ::1 if the machine has it."""
     (bound,) = bind("localhost:0", "proxy.listen")
     families = {each.family for each in bound}
     assert families == {info[0] for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
@@ -245,13 +255,13 @@ def test_every_address_of_a_name_is_listened_on() -> None:
 
 
 async def all_written(session: aiohttp.ClientSession, proxy: ProxyProcess, count: int) -> bool:
-    """And nothing under way: then no figure changes any more."""
+    """Whether that many spans are written and no request is running: then no figure changes any more."""
     written = await total(session, proxy.url, "dyno_spans_written_total")
     return written == count and await total(session, proxy.url, "dyno_active_requests") == 0
 
 
 def two_without(proxy: ProxyProcess, gone: int) -> bool:
-    """Two workers, besides one that may not be reaped yet."""
+    """Whether there are two workers, not counting one that may not be reaped yet."""
     return len(set(proxy.workers()) - {gone}) == 2
 
 
@@ -260,13 +270,13 @@ def rises_above(seen: list[float], before: float) -> bool:
 
 
 def figures_of(worker: int) -> Path:
-    """The folder of the figures that it shares."""
+    """The folder of the figures that the proxy's workers share."""
     maps = Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
     return Path(re.findall(r"/\S+/dyno-figures-\w+/counter_\d.db", maps)[0]).parent
 
 
 def alive(process: int) -> bool:
-    """Not a zombie: who inherits a test's orphans may not wait for them."""
+    """The process runs and isn't a zombie. Whoever inherits a test's orphans may not reap them."""
     try:
         return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:

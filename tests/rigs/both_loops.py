@@ -1,4 +1,4 @@
-"""A test of network code holds on asyncio's own loop and on uvloop, which `dyno proxy` runs on."""
+"""Runs a test of network code on asyncio's own loop and on uvloop, on which `dyno proxy` runs."""
 
 import asyncio
 import functools
@@ -20,7 +20,7 @@ def on_both_loops(test: Test) -> Callable[..., None]:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(test(**fixtures))
 
-    # pytest finds its fixtures by the signature.
+    # pytest finds the test's fixtures by its signature.
     signature = inspect.signature(test)
     added = inspect.Parameter("loop_factory", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [added, *signature.parameters.values()]

@@ -1,4 +1,4 @@
-"""Secrets that are nobody's, planted where real ones stand, and looked for where none may be."""
+"""Invented secrets: planted where real secrets are, and searched for where no secret may be."""
 
 import base64
 import re
@@ -13,13 +13,13 @@ class Canaries:
     places: dict[str, str] = field(default_factory=dict)
 
     def plant(self, place: str) -> str:
-        """A new marker: letters and digits, so that no escaping changes it."""
+        """A new marker. It has only letters and digits, so that no escaping changes it."""
         marker = f"canary{secrets.token_hex(10)}"
         self.places[marker] = place
         return marker
 
     def found_in(self, text: bytes) -> set[str]:
-        """The places whose markers are in `text`: as they are in any case, in hexadecimal, or within base64."""
+        """The places whose markers are in `text`: in upper or lower case, in hexadecimal, or within base64."""
         lowered = text.lower()
         plain = {found.decode() for found in re.findall(rb"canary[0-9a-f]{20}", lowered)}
         places = {self.places[marker] for marker in plain if marker in self.places}
@@ -30,10 +30,10 @@ class Canaries:
 
 
 def _in_base64(marker: str) -> list[bytes]:
-    """The marker within the base64 of something longer, at each of the three places where it may begin."""
+    """The marker's base64 within a longer text: one form for each of the three offsets at which it may begin."""
     forms = []
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + marker.encode())
-        # The first and last characters depend on the neighbours too.
+        # The first and last characters also depend on the bytes beside the marker.
         forms.append(encoded[4 if before else 0 : -4])
     return forms

@@ -1,4 +1,4 @@
-"""What stands around a proxy that holds secrets: an HTTP proxy on its way out, and a collector of its spans."""
+"""Surroundings of a proxy that holds secrets: an HTTP proxy on the way to the endpoint, and a collector of spans."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from rigs.canaries import Canaries
 
 @asynccontextmanager
 async def http_proxy(canaries: Canaries) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """An HTTP proxy that answers in the upstream's place, and refuses tunnels; its words hold a secret too.
+    """An HTTP proxy that answers instead of the upstream, and refuses tunnels. Its answers hold a secret too.
 
     Yields its port, and the heads that it was sent.
     """
@@ -38,7 +38,7 @@ async def http_proxy(canaries: Canaries) -> AsyncIterator[tuple[int, list[bytes]
 
 @asynccontextmanager
 async def otlp_collector(exported: list[bytes]) -> AsyncIterator[str]:
-    """Takes OTLP over HTTP and keeps the bodies; refuses the first, so that the exporter complains. Yields its URL."""
+    """Receives OTLP over HTTP and keeps the bodies. It refuses the first, so the exporter complains. Yields its URL."""
 
     async def take(request: web.BaseRequest) -> web.Response:
         exported.append(await request.read())

@@ -1,9 +1,9 @@
-"""ClickHouse's HTTP interface for tests, over ClickHouse itself: chdb, the same engine in a process.
+"""ClickHouse's HTTP interface for tests. The engine behind it is ClickHouse's own: chdb, in a process.
 
     python -m rigs.clickhouse_server PORT [PASSWORD]
 
-It answers as the server does where a client looks: the format that is asked for, errors with their code, 516 for a
-wrong password. What it can't do: several databases, compression, sessions.
+It answers as the server does in what a client sees: the format that the client asked for, errors with their code, and
+516 for a wrong password. It doesn't support several databases, compression or sessions.
 """
 
 import base64
@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("X-ClickHouse-Format", "TabSeparated")
         try:
             self._answer(200, self.engine.query(query, asked).bytes())
-        # chdb and chdb-core both bring chdb/__init__.py: which one's class is raised depends on who came last.
+        # chdb and chdb-core both install chdb/__init__.py. The one installed last decides which class is raised.
         except Exception as error:
             found = re.search(r"Code: (\d+)", str(error))
             if found is None:

@@ -1,4 +1,4 @@
-"""Rows of collected spans for tests, by the format alone: clients', gateways' and engines' own."""
+"""Rows of collected spans for tests, written by the format alone: spans of clients, gateways and engines."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def sid(name: str) -> str:
 
 
 def request(name: str, parent: str | None = None, **columns: Any) -> dict[str, Any]:
-    """The proxy's span of a request: 1 s, of which 10 ms body, 20 ms connecting, 1 ms its own."""
+    """The proxy's span of a request of 1 s: 10 ms for the body, 20 ms for connecting, 1 ms for the proxy itself."""
     known = {
         "trace_id": TRACE,
         "span_id": sid(name),
@@ -38,7 +38,7 @@ def request(name: str, parent: str | None = None, **columns: Any) -> dict[str, A
 
 
 def collected(name: str, kind: str, parent: str | None = None, took_s: float = 0.9, **columns: Any) -> dict[str, Any]:
-    """A span of somebody else."""
+    """A span of another program."""
     known = {
         "trace_id": TRACE,
         "span_id": sid(name),
@@ -52,12 +52,12 @@ def collected(name: str, kind: str, parent: str | None = None, took_s: float = 0
 
 
 def engine(name: str, parent: str | None = None, took_s: float = 0.9, **columns: Any) -> dict[str, Any]:
-    """vLLM's own span: 0.1 s queue, 0.2 s prefill, 0.4 s decode."""
+    """vLLM's own span: 0.1 s in the queue, 0.2 s of prefill, 0.4 s of decode."""
     return collected(name, "SERVER", parent, took_s, **({"attributes": VLLM} | columns))
 
 
 def store(folder: Path, requests: list[dict[str, Any]], others: list[dict[str, Any]]) -> Path:
-    """Both kinds in their folders; returns the spans folder."""
+    """Write rows of both kinds into their folders. Returns the spans folder."""
     write(folder, requests)
     write(folder / "collected", others)
     return folder

@@ -1,4 +1,4 @@
-"""A real OpenTelemetry Collector run beside a test: the one that `make otelcol` builds.
+"""A real OpenTelemetry Collector that runs beside a test: the one that `make otelcol` builds.
 
 with collector(tmp_path, config) as running:
     …  # running.http_url and running.grpc_url take OTLP; os.kill(running.pid, …) is what a machine does to it
@@ -21,7 +21,7 @@ needs_collector: Final = pytest.mark.skipif(
     not COLLECTOR.is_file(), reason="no OpenTelemetry Collector is built (make otelcol; it wants Go)"
 )
 
-# Its own metrics would take port 8888.
+# The Collector's own metrics would occupy port 8888.
 QUIET: Final = {"service": {"telemetry": {"metrics": {"level": "none"}}}}
 OTLP: Final = {
     "otlp": {"protocols": {"http": {"endpoint": "127.0.0.1:0"}, "grpc": {"endpoint": "127.0.0.1:0"}}},
@@ -46,9 +46,9 @@ class Collector:
 def collector(
     folder: Path, *configs: Path | dict[str, Any], environment: Mapping[str, str] | None = None, gates: str = ""
 ) -> Iterator[Collector]:
-    """Runs until the block ends, then writes what it still holds. `configs` are merged, the last one counts.
+    """It runs until the block ends, and then writes what it still holds. Later `configs` override earlier ones.
 
-    Its first receiver is taken for the one that tests send to. Its log is collector.log in `folder`.
+    Tests send to its first receiver. Its log is collector.log in `folder`.
     """
     command = [str(COLLECTOR), *(f"--config={source(config)}" for config in (*configs, QUIET))]
     command += [f"--feature-gates={gates}"] if gates else []
@@ -60,12 +60,12 @@ def collector(
 
 
 def source(config: Path | dict[str, Any]) -> str:
-    """As `--config` takes it: a file, or the configuration itself, of which JSON is a way to write YAML."""
+    """The value for `--config`: a file, or the configuration itself as JSON, which is valid YAML."""
     return f"file:{config}" if isinstance(config, Path) else f"yaml:{json.dumps(config)}"
 
 
 def to_files(**files: dict[str, Any]) -> dict[str, Any]:
-    """A configuration that takes OTLP and writes it to files: name -> what the file exporter is told."""
+    """A configuration that receives OTLP and writes it to files. `files`: name -> the file exporter's settings."""
     exporters = {f"file/{name}": options for name, options in files.items()}
     return {
         "receivers": OTLP,

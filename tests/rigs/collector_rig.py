@@ -1,4 +1,4 @@
-"""`dyno collect` for tests: in this process, where a test looks inside, or as the program that a user starts."""
+"""`dyno collect` for tests: in this process, so that a test can look inside, or as the program that a user starts."""
 
 import io
 import sys
@@ -35,7 +35,7 @@ class RunningCollector:
 
 @contextmanager
 def running_collector(folder: Path, *flags: str) -> Iterator[RunningCollector]:
-    """The program, until the block ends."""
+    """The program runs until the block ends."""
     folder.mkdir(exist_ok=True)
     spans = folder / "spans"
     command = [sys.executable, "-m", "dyno", "collect", "--listen", "127.0.0.1:0", "--spans", str(spans), *flags]
@@ -47,7 +47,7 @@ def running_collector(folder: Path, *flags: str) -> Iterator[RunningCollector]:
 async def own_collector(
     spans: Path, keys: ClientKeys | None = None, *, queue_bytes: int = QUEUE_BYTES
 ) -> AsyncIterator[RunningCollector]:
-    """In this process and on this loop."""
+    """A collector in this process and on this loop."""
     (sockets,) = bind("127.0.0.1:0", "listen")
     collector = Collector(spans, keys, SpansConfig(compact=False), queue_bytes=queue_bytes)
     await collector.listen(sockets)
@@ -58,7 +58,7 @@ async def own_collector(
 
 
 def message(*spans: dict[str, Any], scope: str = "tests", resource: dict[str, str] | None = None) -> bytes:
-    """An ExportTraceServiceRequest; each span's fields stand beside those that every span needs."""
+    """An ExportTraceServiceRequest. Each span has the given fields and those that every span needs."""
     request = ExportTraceServiceRequest()
     of_resource = request.resource_spans.add()
     for name, value in (resource or {}).items():

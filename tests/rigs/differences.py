@@ -1,6 +1,6 @@
-"""What the proxy changes in a message, as a table, and what a message therefore looks like behind it. Pure.
+"""What the proxy changes in a message, as a table, and what a message therefore looks like behind the proxy. Pure.
 
-Nothing here is taken from the proxy's code: this is the other opinion, which the differential test compares it with.
+Nothing here is taken from the proxy's code. So the differential test can compare the proxy with an independent view.
 docs/transparency.md has the same table.
 """
 
@@ -93,7 +93,7 @@ class Expected:
 
 
 def request_behind(request: bytes, *, host: bytes, body: bytes) -> Expected:
-    """A request as the endpoint gets it, whose path is that of the direct request. `body`: its data."""
+    """A request as the endpoint gets it. It has the path of the direct request. `body` is its data."""
     used: set[str] = {"path", "host"}
     stripped = request.lstrip(b"\r\n")
     if stripped != request:
@@ -122,9 +122,9 @@ def request_behind(request: bytes, *, host: bytes, body: bytes) -> Expected:
 
 
 def response_behind(heads: list[bytes], body: bytes, surplus: bytes, *, closes: bool, old: bool) -> Expected:
-    """A response as the client gets it. `heads`: interim ones and the last one; `body`: as it is on the wire.
+    """A response as the client gets it. `heads`: interim heads and the last one; `body`: as it is on the wire.
 
-    `closes`: the client asked for the connection's end, or the body has no other; `old`: it speaks HTTP/1.0.
+    `closes`: the client asked to close the connection, or only that ends the body; `old`: the client speaks HTTP/1.0.
     """
     used: set[str] = set()
     out = b""
@@ -165,7 +165,7 @@ def response_behind(heads: list[bytes], body: bytes, surplus: bytes, *, closes: 
 
 
 def _passes_as_it_is(version: bytes, rest: bytes, lines: list[bytes]) -> bool:
-    """Nothing has to be taken out of the last head or put into it."""
+    """Whether no header has to be taken out of the last head or put into it."""
     names = {line.partition(b":")[0].decode("latin-1").lower() for line in lines}
     gone = names & (_HOP_BY_HOP | {"proxy-authorization", "proxy-authenticate"})
     no_content = rest.startswith(b"204") and "transfer-encoding" in names
@@ -173,7 +173,7 @@ def _passes_as_it_is(version: bytes, rest: bytes, lines: list[bytes]) -> bool:
 
 
 def _kept(lines: list[bytes], used: set[str], side: str, strip: bytes = b"") -> tuple[list[tuple[str, bytes]], bool]:
-    """The header lines that stay, with their names in lower case; and whether the body is chunked."""
+    """The header lines that stay, each with its name in lower case, and whether the body is chunked."""
     parsed = [(line.partition(b":")[0], line.partition(b":")[2]) for line in lines]
     gone = _HOP_BY_HOP | {"proxy-authorization", "proxy-authenticate"}
     for name, value in parsed:
@@ -201,7 +201,7 @@ def chunk(*pieces: bytes) -> bytes:
 
 
 def unchunk(body: bytes) -> bytes:
-    """The data of a chunked body, whatever its extensions and trailers."""
+    """The data of a chunked body, without its extensions and trailers."""
     data = b""
     while True:
         size_line, _, body = body.partition(b"\r\n")

@@ -1,4 +1,4 @@
-"""Run `dyno` as a user does: another process, its two streams and its exit code."""
+"""Run `dyno` as a user does: as another process, with its two streams and its exit code."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 def dyno(
     *arguments: str | Path, stdin: str | None = None, cwd: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run one command to its end; input comes from `stdin`, or from nowhere."""
+    """Run one command to its end. Its input is `stdin`, or empty."""
     return subprocess.run(
         [sys.executable, "-m", "dyno", *map(str, arguments)],
         input=stdin or "",
@@ -22,7 +22,7 @@ def dyno(
 
 
 def refusal(*arguments: str | Path, stdin: str | None = None) -> str:
-    """The one line on stderr with which a command refuses wrong input; its exit code must be 2."""
+    """The one line on stderr with which a command refuses wrong input. Its exit code must be 2."""
     done = dyno(*arguments, stdin=stdin)
     assert done.returncode == 2, done
     assert done.stdout == ""
@@ -32,7 +32,7 @@ def refusal(*arguments: str | Path, stdin: str | None = None) -> str:
 
 
 def cells(output: str, *start: str) -> list[str]:
-    """The cells of the first printed row that begins with these."""
+    """The cells of the first printed row that begins with the given cells."""
     for line in output.splitlines():
         found = re.split(r"  +", line.strip())
         if tuple(found[: len(start)]) == start:

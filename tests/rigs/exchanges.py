@@ -1,4 +1,4 @@
-"""Exchanges in the test's own hand: begun, answered by these reads at these milliseconds, and finished."""
+"""Exchanges that a test makes itself: it begins one, answers with reads at given milliseconds, and finishes it."""
 
 import json
 

@@ -12,7 +12,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 @asynccontextmanager
 async def fake_hub(name: str, files: dict[str, bytes], asked: list[str]) -> AsyncIterator[str]:
-    """Serves `files` (path in the repository → bytes) as the data set `name`; each request's path goes to `asked`."""
+    """Serves `files` (path in the repository → bytes) as the data set `name`. Adds each request's path to `asked`."""
 
     async def answer(request: web.Request) -> web.Response:
         asked.append(f"{request.method} {request.path}")
@@ -32,7 +32,7 @@ async def fake_hub(name: str, files: dict[str, bytes], asked: list[str]) -> Asyn
         return {"type": "file", "path": file, "size": len(files[file]), "oid": hashlib.sha256(files[file]).hexdigest()}
 
     def _folder(folder: str) -> list[dict[str, Any]]:
-        """Its files and folders, one level deep."""
+        """The files and folders of a folder, one level deep."""
         inside = f"{folder}/" if folder else ""
         parts = {file: file[len(inside) :].split("/") for file in files if file.startswith(inside)}
         folders = {inside + part[0] for part in parts.values() if len(part) > 1}

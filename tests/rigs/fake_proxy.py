@@ -32,7 +32,7 @@ class FakeProxy:
 async def fake_proxy(
     scripts: Mapping[str, Script], endpoints: Mapping[str, Mapping[str, Any]] | None = None
 ) -> AsyncIterator[FakeProxy]:
-    """Endpoints by the names of `scripts`; `endpoints` replaces parts of what `/endpoints` says of one."""
+    """Its endpoints have the names in `scripts`. `endpoints` replaces parts of what `/endpoints` says of one."""
     proxy = FakeProxy()
 
     async def describe(_request: web.Request) -> web.Response:
@@ -71,7 +71,7 @@ async def fake_proxy(
 
 
 def chunk(delta: Mapping[str, Any] | None = None, finish_reason: str | None = None, **top: Any) -> bytes:
-    """One SSE event of a chat completion's stream; without a delta and a reason, one without choices."""
+    """One SSE event of a chat completion's stream. Without a delta and a reason, it has no choices."""
     choices = [{"index": 0, "delta": dict(delta or {}), "finish_reason": finish_reason}]
     document = {"id": "chatcmpl-1", "choices": choices if delta is not None or finish_reason else []} | top
     return b"data: " + json.dumps(document).encode() + b"\n\n"
@@ -81,7 +81,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def streaming(reads: Sequence[bytes], server: str | None = None) -> Script:
-    """A 200 with these bytes as an event stream, each piece written for itself."""
+    """A 200 with these bytes as an event stream. Each piece is one write."""
 
     async def script(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -96,7 +96,7 @@ def streaming(reads: Sequence[bytes], server: str | None = None) -> Script:
 
 
 def answering(text: str, server: str | None = None) -> Script:
-    """The same answer to everything, streamed or whole as asked."""
+    """Gives the same answer to every request, streamed or whole as the request asks."""
 
     async def script(request: web.Request) -> web.StreamResponse:
         if json.loads(await request.read()).get("stream"):
@@ -110,7 +110,7 @@ def answering(text: str, server: str | None = None) -> Script:
 
 
 def saying(status: int, document: Any) -> Script:
-    """This status with this JSON."""
+    """Answers with this status and this JSON."""
 
     async def script(_request: web.Request) -> web.StreamResponse:
         return web.json_response(document, status=status)

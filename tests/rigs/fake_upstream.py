@@ -1,10 +1,10 @@
-"""A scripted upstream in the test's own process: `dyno simulate`'s server, speaking real HTTP on a free port.
+"""A scripted upstream in the test's process: `dyno simulate`'s server, which speaks real HTTP on a free port.
 
     async with fake_upstream([{"wait_s": 0.2}, {"tokens": 30, "every_s": 0.02}, {"finish": "stop"}]) as upstream:
         …  # upstream.url ends in /v1; upstream.requests holds each request as it came, and the stamps of what was sent
 
-The script language stands in dyno_driver/simulation/script.py. A function in a script's place is called with each
-request and returns its script.
+dyno_driver/simulation/script.py describes the script language. Instead of a script, a function can be given: it is
+called with each request and returns the script.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ Script = list[Any]
 
 @dataclass
 class FakeUpstream:
-    """One running upstream. Stamps of its requests are `time.monotonic_ns()`, which one machine's processes share."""
+    """One running upstream. Its stamps are `time.monotonic_ns()`, a clock that a machine's processes share."""
 
     url: str
     requests: list[Received] = field(default_factory=list)
-    arrived: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)  # each request once, as it begins
+    arrived: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)  # each request, added once when it begins
 
     @property
     def last(self) -> Received:
@@ -46,7 +46,7 @@ async def fake_upstream(
     exact: bool = False,
     **changes: Any,
 ) -> AsyncIterator[FakeUpstream]:
-    """Without a script it answers as `profile` does; `changes` are fields of the profile."""
+    """Without a script the upstream answers as `profile` says. `changes` are fields of the profile."""
     upstream = FakeUpstream("")
     endpoint = SimulatedEndpoint(
         replace(PROFILES[profile], **changes),

@@ -1,4 +1,4 @@
-"""How many files this process may have open, for as long as a test needs it; programs started meanwhile inherit it."""
+"""Sets how many files this process may have open while a test runs. Programs started meanwhile inherit the limit."""
 
 import resource
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def soft_limit_of_fds(count: int) -> Iterator[None]:
-    """At most the hard limit, which stays."""
+    """Set the soft limit, at most to the hard limit. The hard limit stays."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (count if hard == resource.RLIM_INFINITY else min(count, hard), hard))
     try:

@@ -1,8 +1,9 @@
-"""Freeze the span files' format as this version writes it, for every later one to read.
+"""Store span files in the format that this version writes, so that every later version can be tested with them.
 
     PYTHONPATH=tests .venv/bin/python -m rigs.freeze_format      with each release; tests/analysis/stored/VERSION is new
 
-A journal and a Parquet file by the real programs, and the rows of the view `spans` as this version reads them.
+The real programs write a journal and a Parquet file. Beside them are the rows of the view `spans` as this version reads
+them.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ def main() -> int:
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of `spans`, each value as DuckDB's text for it; NULL is left out."""
+    """The rows of `spans`, with each value as DuckDB's text for it. NULL is left out."""
     with span_folder.connect(folder) as connection:
         found = connection.execute("SELECT columns(*)::VARCHAR FROM spans ORDER BY span_id")
         names = [column[0] for column in found.description or []]
@@ -69,7 +70,7 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 
 
 async def _traffic(folder: Path) -> None:
-    """What fills each kind of column: streams and whole answers, reasoning, errors, a client that left, a run."""
+    """Send requests that fill each kind of column: streams, whole answers, reasoning, errors, an abort, a run."""
     async with (
         fake_upstream(profile="metis", time_scale=0.02) as metis,
         fake_upstream(profile="llamacpp", time_scale=0.2) as llama,

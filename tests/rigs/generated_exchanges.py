@@ -1,4 +1,4 @@
-"""Exchanges for the differential test: anything that HTTP allows in a request and in its response, from a seed."""
+"""Exchanges for the differential test: anything that HTTP allows in a request and in its response, made from a seed."""
 
 import gzip
 import random
@@ -16,11 +16,11 @@ else:
     from backports import zstd
 
 SEED = 20261124
-BATCHES, EXCHANGES = 12, 60  # so many batches of so many exchanges
+BATCHES, EXCHANGES = 12, 60  # number of batches, and of exchanges in each
 BEHIND = "/deep/er/api"  # where the paths begin behind the proxy
 
 CHAT = b'{"model": "m", "messages": [{"role": "user", "content": "\xc3\xa9 \\ud83d"}], "stream": true, "odd": 1.0e2}'
-API = {  # path → (content type, body); "" is none
+API = {  # path → (content type, body); "" means that there is none
     "/chat/completions": ("application/json", CHAT),
     "/completions": ("application/json", b'{"prompt":"x","model":"m"}'),
     "/responses": ("application/json", b'{ "input" : "x" , "input" : "y" }'),
@@ -48,18 +48,18 @@ COMPRESS = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compre
 
 @dataclass
 class Generated:
-    """One exchange. `heads` and `answer` are what the upstream sends, `request` what the client does."""
+    """One exchange. The client sends `request`; the upstream sends `heads` and `answer`."""
 
     method: str
     head: bytes
-    wire_body: bytes  # of the request, with its framing
+    wire_body: bytes  # of the request's body, with its framing
     body: bytes  # its data
     old: bool  # the client speaks HTTP/1.0
-    closes: bool  # the client asks for the connection's end
+    closes: bool  # the client asks to close the connection
     heads: list[bytes]
     answer: bytes
     surplus: bytes
-    ends: bool  # the answer's end is that of the connection
+    ends: bool  # the connection's end is the answer's end
     pieces: int
 
     @property
@@ -184,7 +184,7 @@ def hop_by_hop(draw: random.Random, lines: list[bytes]) -> list[bytes]:
 
 
 def chunks(draw: random.Random, body: bytes, *, trailer: bool) -> bytes:
-    """The body in chunks of odd sizes, some with extensions, sizes in odd spellings, perhaps a trailer."""
+    """The body in chunks of odd sizes. Some have extensions, some sizes are written oddly, and a trailer may follow."""
     out, at = b"", 0
     while at < len(body):
         size = draw.choice([1, 2, 15, 16, 17, 255, 4096, 65_536])

@@ -1,4 +1,4 @@
-"""Upstreams that break HTTP, as a table: what each writes to a request, and what has to come of it."""
+"""Upstreams that break HTTP, as a table: what each writes when it gets a request, and what the result must be."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -18,10 +18,10 @@ class Hostile:
     name: str
     writes: tuple[bytes, ...]  # the upstream's, 10 ms apart
     got: bytes | Literal["refused"]  # all that the client gets, in raw bytes
-    and_more: int = 0  # so many bytes at most may follow, since it hangs on how the reads fall
+    and_more: int = 0  # at most so many bytes may follow; their number depends on how the reads fall
     outcome: str = "ok"
     error_type: str | None = None
-    end: Literal["rests", "closes", "resets"] = "rests"  # what the upstream does with the connection then
+    end: Literal["rests", "closes", "resets"] = "rests"  # what the upstream then does with the connection
     method: bytes = b"POST"
     client_stays: bool = True  # the client's connection serves its next request
     client_reset: bool = False
@@ -30,17 +30,17 @@ class Hostile:
 
 
 def refused(name: str, *writes: bytes, **more: object) -> Hostile:
-    """No response: a 502, and the client's connection is as good as before."""
+    """There is no response: the client gets a 502, and its connection can be used again."""
     return Hostile(name, writes, REFUSED, **{"outcome": "upstream_unreachable", "error_type": BROKEN} | more)  # type: ignore[arg-type]
 
 
 def broken_at_once(name: str, *writes: bytes) -> Hostile:
-    """The head was one, but what came with it wasn't: nothing was passed on yet, so it is a 502 as well."""
+    """The head is valid, but the bytes behind it aren't. Nothing was passed on yet, so the client gets a 502 too."""
     return Hostile(name, writes, REFUSED, 0, "truncated", BROKEN)
 
 
 def broken_later(name: str, *writes: bytes, got: bytes, and_more: int = 0) -> Hostile:
-    """The client has a part of the body, and can tell that it isn't whole."""
+    """The client has a part of the body, and can see that it isn't complete."""
     return Hostile(name, writes, got, and_more, "truncated", BROKEN, client_stays=False)
 
 

@@ -1,4 +1,4 @@
-"""Import files in tests, and ask for what came of it."""
+"""Import files in tests, and read the result."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ SAMPLES = Path(__file__).parents[1] / "analysis" / "imported"
 
 
 def imported(folder: Path, *files: str | Path, code: int = 0) -> str:
-    """Import files (samples, by name) into a spans folder; returns what the command printed."""
+    """Import files (samples, by name) into a spans folder. Returns what the command printed."""
     done = dyno("import", *(SAMPLES / file for file in files), "--spans", folder)
     assert done.returncode == code, done
     assert bool(done.stderr) == bool(code)
@@ -18,7 +18,7 @@ def imported(folder: Path, *files: str | Path, code: int = 0) -> str:
 
 
 def rows(folder: Path, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
-    """Of the view `spans`, in the order of their start."""
+    """Rows of the view `spans`, in the order of their start."""
     with span_folder.connect(folder) as connection:
         found: list[tuple[Any, ...]] = connection.execute(
             f"FROM spans SELECT {columns} WHERE {where} ORDER BY started_at, span_id"

@@ -1,4 +1,4 @@
-"""The rows of a folder's journals, read by the format's own words (docs/spans.md) and no code of ours."""
+"""The rows of a folder's journals, read as docs/spans.md describes the format, without any code of Dyno."""
 
 import json
 import zlib
@@ -47,7 +47,7 @@ def parsed(line: bytes) -> dict[str, Any]:
 
 
 def by_duckdb(*paths: Path) -> list[dict[str, Any]]:
-    """The rows as a plain DuckDB reads them, with the columns named and a torn line passed over."""
+    """The rows as a plain DuckDB reads them, with explicit columns. An incomplete line is ignored."""
     columns = ", ".join(f"{column}: '{_DUCKDB_TYPES[kind]}'" for column, kind in COLUMNS)
     files = ", ".join(f"'{path}'" for path in paths)
     with duckdb.connect() as connection:

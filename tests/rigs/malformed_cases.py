@@ -1,9 +1,9 @@
-"""Requests that are malformed, ambiguous or smuggled, as bytes; what becomes of each, and what may reach the upstream.
+"""Requests that are malformed, ambiguous or smuggled, as bytes: what becomes of each, and what may reach the upstream.
 
-`reached` counts the requests that reach the upstream where all the bytes come in one read. A request that stands in
-another's body must never be among them. `strict` is what a strict reader of RFC 9112 finds in the bytes, and so the
-most that may pass however they come: where something malformed stands behind a sound request, aiohttp refuses both if
-it reads them together.
+`reached` counts the requests that reach the upstream if all the bytes come in one read. A request inside another's body
+must never be among them. `strict` is the number of requests that a strict reader of RFC 9112 finds in the bytes. At
+most so many may pass, however the bytes are split. It can be more than `reached`: if something malformed follows a
+sound request, aiohttp refuses both when it reads them together.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ HIDDEN: Final = b"GET /up/v1/hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 class Malformed:
     name: str
     request: bytes
-    statuses: tuple[int, ...]  # of the answers, in their order; none: the connection is closed without a word
+    statuses: tuple[int, ...]  # of the answers, in their order; empty: the connection is closed without an answer
     reached: int = 0
     outcomes: tuple[str, ...] = ("rejected",)  # of the rows
     more: int = 0  # requests that a strict reader finds beyond those that reach the upstream
@@ -45,7 +45,7 @@ def _behind_a_sound_one(name: str, request: bytes) -> Malformed:
 
 
 def _never_ends(name: str, request: bytes) -> Malformed:
-    """The proxy waits for the rest, and the client leaves."""
+    """The proxy waits for the rest of the request, and the client leaves."""
     return Malformed(name, request, (), 0, ("client_cancelled",))
 
 
@@ -57,7 +57,7 @@ _LINE: Final = b"GET /up/v1/models HTTP/1.1"
 _CHUNKED: Final = b"Transfer-Encoding: chunked"
 _SMUGGLED: Final = b"0\r\n\r\n" + HIDDEN
 
-# Two ways to tell a body's length: the classics of smuggling.
+# The body's length is given in two ways: the classic means of smuggling.
 LENGTHS: Final = [
     *(
         _refused(f"length and coding: {coding.decode()!r}", post(b"Content-Length: 6", coding, body=_SMUGGLED))
@@ -247,7 +247,7 @@ LINES: Final = [
     _refused("the asterisk", get(b"OPTIONS * HTTP/1.1"), 404),
 ]
 
-# A body that isn't what its framing says. Where its head was fine the upstream may have been asked by then.
+# The body isn't framed as its head says. If the head was sound, the upstream may have got the request by then.
 BODIES: Final = [
     *(
         Malformed(f"chunk {chunk[:24]!r}", post(_CHUNKED, body=chunk + b"\r\nhello\r\n" + _SMUGGLED), (400,), 0)
@@ -297,7 +297,7 @@ _UPGRADE: Final = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HT
 _SOCKET: Final = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")
 _FIVE: Final = b"Content-Length: 5"
 
-# Behind a sound request: what is no request, or can't be told from the request's body in another reading.
+# Behind a sound request come bytes that aren't a request, or that another reader would take for the request's body.
 BEHIND: Final = [
     _behind_a_sound_one("garbage behind a request", get() + b"GARBAGE\r\n\r\n"),
     _behind_a_sound_one("a body longer than its length", post(b"Content-Length: 2", body=b"hello")),
@@ -318,7 +318,7 @@ BEHIND: Final = [
     _passes("two requests, the second one chunked", get() + post(_CHUNKED, body=_SMUGGLED), 2),
 ]
 
-# Sound, though they look odd or dangerous: they pass, as often as they stand there, and never another time.
+# Sound requests that look odd or dangerous: each passes exactly once.
 SOUND: Final = [
     _passes("empty lines before it", b"\r\n\r\n" + get()),
     _passes("a request in a body of a length", post(b"Content-Length: %d" % len(HIDDEN), body=HIDDEN)),
@@ -346,7 +346,7 @@ SOUND: Final = [
     _passes("Latin-1 in a value", get(_LINE, b"A: \xe4")),
     _passes("another Host", get(host=b"Host: evil.example")),
     *(
-        _passes(f"Host {host.decode()!r}", get(host=b"Host: " + host))  # the endpoint is told its own
+        _passes(f"Host {host.decode()!r}", get(host=b"Host: " + host))  # the endpoint gets its own host name
         for host in (b"", b"a b", b"u@a", b"a/b", b"a, b", b"[::1", b"127.0.0.1:99999")
     ),
     _passes("no Host in HTTP/1.0", get(b"GET /up/v1/models HTTP/1.0", host=None)),

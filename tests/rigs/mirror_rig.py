@@ -1,4 +1,4 @@
-"""A mirror in the test's own process, and raw upstreams that keep what they were sent."""
+"""A mirror in the test's process, and raw upstreams that keep what they receive."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ ANSWER = HEAD + framed(EVENT) + framed(END) + b"0\r\n\r\n"
 
 @dataclass
 class Upstream:
-    """Raw: `serve` answers each request, of which it gets the head and the body."""
+    """A raw upstream: `serve` gets the head and the body of each request, and answers it."""
 
     port: int = 0
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -62,7 +62,7 @@ Answers = Callable[[Upstream, asyncio.StreamReader, asyncio.StreamWriter], Await
 
 
 def answering(*pieces: bytes, times: int | None = None) -> Answers:
-    """Each request gets these bytes; after so many of them the connection is closed."""
+    """Each request is answered with these bytes. After the given number of requests the connection is closed."""
 
     async def serve(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served = 0
@@ -128,7 +128,7 @@ class Rig:
         return original
 
     async def ended(self, count: int) -> list[tuple[str, str]]:
-        """What became of the requests that were chosen, once there are so many of them."""
+        """What became of the requests that were chosen. It waits until there are so many of them."""
         await until(lambda: len(self.results) >= count, f"{count} copies' ends")
         return self.results
 
@@ -142,7 +142,7 @@ class Rig:
 async def mirroring(
     url: str, spans: Path, config: dict[str, Any] | None = None, *, share: float = 1.0, max_requests: int = 4
 ) -> AsyncIterator[Rig]:
-    """`config`: keys of the endpoint that gets the copies."""
+    """`config`: configuration keys of the endpoint that gets the copies."""
     telemetry = Telemetry(spans, Metrics("test"), "test")
     mirror_config = MirrorConfig(to="b", share=share, max_requests=max_requests)
     a = Endpoint("a", EndpointConfig(url="http://a.example/v1", mirror=mirror_config))

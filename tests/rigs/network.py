@@ -1,10 +1,11 @@
-"""What an endpoint's network is made of: an upstream, with TLS or without, dead addresses, an authority of its own.
+"""The parts of an endpoint's network: an upstream with or without TLS, dead addresses, and a certificate authority.
 
-Names end in .test, which no DNS knows: their addresses come from the test, or an HTTP proxy reaches them.
+Names end in .test, which no DNS server knows. The test gives their addresses, or an HTTP proxy reaches them.
 """
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 import threading
@@ -31,7 +32,7 @@ ASK = request_bytes("GET", "/e/v1/models?a=1", ("X-Own", "1"))
 
 @dataclass
 class Upstream:
-    """Answers each request with `ok`; says what it saw."""
+    """Answers each request with `ok`, and keeps what it received."""
 
     port: int = 0
     host: str = "127.0.0.1"
@@ -44,7 +45,7 @@ class Upstream:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def reaches(self, *, heads: int = 0, ended: int = 0) -> None:
-        """Wait until there are as many. Raises TimeoutError."""
+        """Wait until there are that many. Raises TimeoutError."""
         async with asyncio.timeout(LIMIT_S), self.changed:
             await self.changed.wait_for(lambda: len(self.heads) >= heads and self.ended >= ended)
 
@@ -57,7 +58,7 @@ class Upstream:
 async def upstream(
     tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", accepts: bytes = b""
 ) -> AsyncIterator[Upstream]:
-    """`accepts`: what a request's head has to hold, lest the answer be a 401."""
+    """`accepts`: bytes that a request's head must hold; otherwise the answer is a 401."""
     seen = Upstream(host=host)
     seen.answer_after.set()
 
@@ -89,7 +90,7 @@ async def upstream(
 
 @contextmanager
 def frank_upstream(tls: ssl.SSLContext) -> Iterator[int]:
-    """The port of one that says why a handshake fails before it hangs up, as servers do and asyncio's doesn't."""
+    """The port of a TLS server that says why a handshake failed, as real servers do. asyncio's server doesn't."""
 
     def serve(listening: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it is shut down
@@ -101,7 +102,7 @@ def frank_upstream(tls: ssl.SSLContext) -> Iterator[int]:
                         over.recv(65536)
                         over.sendall(OK)
                     finally:
-                        over.shutdown(socket.SHUT_WR)  # and on without TLS: a reset would overtake what was said
+                        over.shutdown(socket.SHUT_WR)  # read on without TLS: a reset would overtake the alert
                         over.recv(65536)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -115,7 +116,7 @@ def frank_upstream(tls: ssl.SSLContext) -> Iterator[int]:
 
 
 class Authority:
-    """A certificate authority that no system knows; its certificate is in `file`."""
+    """A certificate authority that no system trusts. Its certificate is in `file`."""
 
     def __init__(self, folder: Path) -> None:
         self.ca = trustme.CA()
@@ -139,7 +140,7 @@ class Authority:
 def endpoint(
     url: str, *, connect_s: float = 20.0, resolve: Sequence[AddrInfoType] | None = None, **config: Any
 ) -> Endpoint:
-    """`resolve`: the addresses of its host, in place of a name server's."""
+    """`resolve`: the addresses of the endpoint's host, used instead of a name server's answer."""
     made = Endpoint("e", EndpointConfig(url=url, timeouts=TimeoutsConfig(connect_s=connect_s), **config))
     if resolve is not None:
         addresses = resolve
@@ -152,7 +153,7 @@ def endpoint(
 
 
 async def ask(made: Endpoint, folder: Path, times: int = 1) -> tuple[Answer, dict[str, Any]]:
-    """The last of so many answers through the proxy, and its row."""
+    """Send so many requests through the proxy. Returns the last answer and its row."""
     async with proxy_in_process(made, folder / "spans") as proxy:
         for _ in range(times):
             answer = await exchange(proxy.url, ASK)
@@ -166,7 +167,7 @@ def outcome(answer: Answer, row: dict[str, Any]) -> tuple[int, str, str | None]:
 
 @contextmanager
 def blackhole() -> Iterator[int]:
-    """A port that never answers, as behind a firewall that drops: its queue is full."""
+    """A port that never answers, like a port behind a firewall that drops packets: its queue is full."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -178,8 +179,21 @@ def blackhole() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
+@functools.cache
+def _held(host: str) -> socket.socket:
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    held.bind((host, 0))
+    return held
+
+
+def refusing_port(host: str = "127.0.0.1") -> int:
+    """A port that refuses connections. It stays bound, so no other program can listen on it meanwhile."""
+    port: int = _held(host).getsockname()[1]
+    return port
+
+
 def free_port() -> int:
-    """One that refuses connections."""
+    """A port for a program that is about to start. Another one may take it first, so don't use it as a dead address."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port: int = unused.getsockname()[1]

@@ -29,7 +29,7 @@ async def raised(call: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
 
 
 async def read_on(stream: AsyncStream[Any]) -> tuple[list[Any], openai.APIError | None]:
-    """The stream's events, and what broke it off."""
+    """The stream's events, and the exception that broke it off."""
     seen: list[Any] = []
     while True:
         try:

@@ -1,8 +1,8 @@
-"""The Collector's ClickHouse table for tests: its schema, and spans as the exporter puts them there.
+"""The Collector's ClickHouse table for tests: its schema, and spans as the exporter stores them.
 
     Record ──record_span──▶ span ──OTLP's own encoder──▶ protobuf ──▶ a row of otel_traces
 
-The exporter stores every attribute as text: what the Collector's `Value.AsString` makes of it.
+The exporter stores every attribute as the text that the Collector's `Value.AsString` returns.
 """
 
 import json
@@ -46,7 +46,7 @@ def insert_sql(table: str, records: Iterable[Record]) -> str:
 
 
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """What the exporter inserts for each record, by column."""
+    """What the exporter inserts for each record, column by column."""
     resource = Resource({"service.name": "dyno"})
     spans = [record_span(record, resource=resource, scope=scope("0"), sampled=True) for record in records]
     return [

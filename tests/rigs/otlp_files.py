@@ -1,4 +1,4 @@
-"""OTLP files as the OpenTelemetry Collector's file exporter writes them, made by OpenTelemetry's own encoder."""
+"""OTLP files in the form of the OpenTelemetry Collector's file exporter, made by OpenTelemetry's own encoder."""
 
 import base64
 import json
@@ -24,30 +24,30 @@ def readable(made: Record) -> ReadableSpan:
 
 
 def in_otlp(made: Record) -> Record:
-    """OTLP's 0 means that there is no time."""
+    """In OTLP, 0 means that there is no time."""
     made.started_at_unix_us += 1
     return made
 
 
 def protobuf(spans: Sequence[ReadableSpan]) -> bytes:
-    """One message, as it is sent too."""
+    """One message, in the form in which it is also sent over the network."""
     message: bytes = encode_spans(spans).SerializeToString()
     return message
 
 
 def json_line(spans: Sequence[ReadableSpan]) -> bytes:
-    """One line, without its end."""
+    """One line, without the line end."""
     document = MessageToDict(encode_spans(spans), use_integers_for_enums=True)
     return json.dumps(_as_otlp(document), separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def framed(*messages: bytes) -> bytes:
-    """Each with its length before it."""
+    """The messages, each with its length before it."""
     return b"".join(struct.pack(">I", len(message)) + message for message in messages)
 
 
 def _as_otlp(value: Any) -> Any:
-    """What OTLP's JSON has otherwise than protobuf's: ids in hex. And doubles as Go writes them, 1 for 1.0."""
+    """Turn protobuf's JSON into OTLP's: ids are in hex, and doubles are as Go writes them (1 for 1.0)."""
     if isinstance(value, list):
         return [_as_otlp(item) for item in value]
     if not isinstance(value, dict):

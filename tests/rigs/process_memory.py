@@ -11,7 +11,7 @@ class Memory:
     process: Path  # its folder in /proc
 
     def begin(self) -> int:
-        """Bytes now; the peak counts from here."""
+        """The memory in bytes now. The peak is counted from here on."""
         (self.process / "clear_refs").write_text("5")
         return self._read_bytes("VmRSS")
 

@@ -1,4 +1,4 @@
-"""A program run beside a test: started, awaited by a line it prints, stopped at the end."""
+"""A program that runs beside a test. It is started, it is ready when it prints a certain line, and it is stopped."""
 
 import queue
 import re
@@ -17,11 +17,11 @@ START_LIMIT_S: Final = 120.0
 def running(
     command: Sequence[str | Path], ready: str, log: Path, environment: Mapping[str, str] | None = None, lines: int = 1
 ) -> Iterator[list[re.Match[str]]]:
-    """Run `command` until the block ends; yields the matches of `ready` in its first `lines` lines that hold it.
+    """Run `command` until the block ends. Yields the matches of `ready` in the first `lines` lines that contain it.
 
-    Both its streams go to `log`. SIGTERM ends it. Raises RuntimeError, with the log, when it isn't ready in time.
+    Both its streams go to `log`. SIGTERM ends it. Raises RuntimeError with the log if the program isn't ready in time.
     """
-    # A session of its own: Ctrl-C reaches the test alone, which then ends its programs in order.
+    # The program has its own session, so Ctrl-C reaches only the test, which then ends its programs in order.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )
@@ -37,7 +37,7 @@ def running(
 
 
 def children_cpu_s() -> float:
-    """CPU time of all programs that have ended: what one needed, however long a busy machine let it wait."""
+    """CPU time of all programs that have ended. It doesn't include the time for which a busy machine let them wait."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -55,7 +55,7 @@ def _next(found: "queue.Queue[re.Match[str] | None]", log: Path) -> re.Match[str
 def _follow(
     process: "subprocess.Popen[str]", ready: re.Pattern[str], log: Path, found: "queue.Queue[re.Match[str] | None]"
 ) -> None:
-    """Copy its lines to the log, and hand on those that hold the pattern; None when it ends."""
+    """Copy the program's lines to the log, and hand on those that match the pattern. At its end, hand on None."""
     assert process.stdout is not None
     with process.stdout, log.open("w", encoding="utf-8") as copy:
         for line in process.stdout:

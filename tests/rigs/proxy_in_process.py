@@ -1,4 +1,4 @@
-"""The proxy's own server in the test's process, before one endpoint: for what the process's outside can't reach."""
+"""The proxy's own server in the test's process, in front of one endpoint: for what can't be tested from outside."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ class ProxyInProcess:
     telemetry: Telemetry
 
     async def row(self, number: int = 1) -> dict[str, Any]:
-        """The journal's row of the nth request to end. Raises TimeoutError where it doesn't come."""
+        """The journal's row of the nth request that ended. Raises TimeoutError if it doesn't come."""
 
         async def is_there() -> bool:
             await asyncio.to_thread(self.telemetry.flush)

@@ -1,4 +1,4 @@
-"""`dyno proxy` as a process that a test signals: what it says, what it leaves, how it ends.
+"""`dyno proxy` as a process to which a test sends signals: what it prints, what it leaves, how it ends.
 
 async with proxy_process(tmp_path, {"e": upstream.url}, "--workers", "2") as proxy:
     proxy.signal(signal.SIGHUP)
@@ -37,7 +37,7 @@ class ProxyProcess:
         self.process.send_signal(number)
 
     async def said(self, text: str, count: int = 1) -> str:
-        """The line that holds the text, once there are so many of them. Raises TimeoutError."""
+        """Wait until so many lines contain the text, and return the last. Raises TimeoutError."""
         found: list[str] = []
 
         def there() -> bool:
@@ -59,11 +59,11 @@ class ProxyProcess:
         return rows_so_far(self.folder / "spans")
 
     def writers(self) -> set[int]:
-        """The processes that have written spans."""
+        """Ids of the processes that have written spans."""
         return {int(path.name.split("_")[-2]) for path in (self.folder / "spans").glob("*Z-*.jsonl")}
 
     def workers(self) -> list[int]:
-        """Its workers' process ids."""
+        """Process ids of its workers."""
         return [
             int(status.parent.name)
             for status in Path("/proc").glob("[0-9]*/status")
@@ -72,9 +72,9 @@ class ProxyProcess:
 
 
 def configure(folder: Path, endpoints: Mapping[str, str], proxy: str = "") -> None:
-    """Write dyno.toml: `endpoints` are name -> URL, `proxy` more of the table [proxy]."""
+    """Write dyno.toml. `endpoints` are name -> URL; `proxy` has further keys of the table [proxy]."""
     tables = [f'[endpoints.{name}]\nurl = "{url}"\n' for name, url in endpoints.items()]
-    # Renamed into place: a proxy that reads it meanwhile sees the old or the new one.
+    # The file is renamed into place, so a proxy that reads it meanwhile sees the old or the new one.
     listen = "" if "listen =" in proxy else 'listen = "127.0.0.1:0"'
     (folder / "dyno.toml.new").write_text("\n".join(["[proxy]", listen, proxy, *tables]), encoding="utf-8")
     (folder / "dyno.toml.new").rename(folder / "dyno.toml")
@@ -84,7 +84,7 @@ def configure(folder: Path, endpoints: Mapping[str, str], proxy: str = "") -> No
 async def proxy_process(
     folder: Path, endpoints: Mapping[str, str], *flags: str, proxy: str = "", **environment: str
 ) -> AsyncIterator[ProxyProcess]:
-    """Runs, and has ended when the block has. Its configuration is `folder`/dyno.toml, as `configure` writes it."""
+    """The proxy runs until the block ends. Its configuration is `folder`/dyno.toml, as `configure` writes it."""
     configure(folder, endpoints, proxy)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dyno", "proxy", "--config", "dyno.toml", *flags),
@@ -125,5 +125,5 @@ async def _read_lines(running: ProxyProcess) -> None:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the process has ended meanwhile
         return ""

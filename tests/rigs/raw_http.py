@@ -1,4 +1,4 @@
-"""A plain socket for tests that count bytes: nothing between the test and what is on the wire."""
+"""A plain socket for tests that count bytes: nothing stands between the test and the wire."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
-"""A small HTTP proxy, as a compute node reaches the world through: CONNECT, and requests in absolute form.
+"""A small HTTP proxy, like the one through which a compute node reaches the world: CONNECT and absolute-form requests.
 
-It connects to the one address that it is given, whatever name it is asked for: the names of the tests are in no DNS.
+It always connects to the one address that it is given, whatever name a request has: no DNS knows the tests' names.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 @dataclass
 class RawProxy:
     port: int = 0
-    heads: list[bytes] = field(default_factory=list)  # of the requests that it got
+    heads: list[bytes] = field(default_factory=list)  # of the requests that it received
 
     def url(self, user: str = "") -> str:
         return f"http://{user}127.0.0.1:{self.port}"
@@ -31,7 +31,7 @@ async def raw_proxy(
     resets: bool = False,
     slow_s: float = 0.0,
 ) -> AsyncIterator[RawProxy]:
-    """It answers after `slow_s`. With `answer` it opens no tunnel, but says that; then it closes, resets or waits."""
+    """It answers after `slow_s`. With `answer` it sends that and opens no tunnel; then it closes, resets or waits."""
     proxy = RawProxy()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""An upstream of bare sockets in the test's own loop: whatever bytes a test wants, and nothing left when it is over."""
+"""An upstream of bare sockets in the test's loop: it sends any bytes that a test wants, and leaves nothing behind."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,9 +9,9 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def raw_upstream(serve: Serve) -> AsyncIterator[str]:
-    """Yields `http://HOST:PORT`. `serve` is called for each connection, which is closed when it returns.
+    """Yields `http://HOST:PORT`. `serve` is called for each connection. When it returns, the connection is closed.
 
-    The proxy's closing the connection first is no error of the test's: mostly it is the case under test, or its end.
+    If the proxy closes the connection first, the test doesn't fail: mostly that is what it tests, or how it ends.
     """
     running: set[asyncio.Task[None]] = set()
     writers: set[asyncio.StreamWriter] = set()
@@ -39,6 +39,6 @@ async def raw_upstream(serve: Serve) -> AsyncIterator[str]:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         for writer in writers:
-            if writer.transport.get_write_buffer_size():  # else its close is through at once
+            if writer.transport.get_write_buffer_size():  # with an empty buffer, the close is done at once
                 writer.transport.abort()
         await asyncio.sleep(0.01)

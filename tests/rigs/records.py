@@ -11,12 +11,12 @@ from dyno_proxy.outcomes import OUTCOMES
 RUN_ID = "20261123_215900_0a1b"
 
 HINTS = get_type_hints(Record)  # each field's type
-# What a record says where nothing was measured
+# A record's values if nothing was measured
 _UNKNOWN: dict[str, Any] = dict.fromkeys(HINTS) | {"simulated": False, "reasoning_streamed": False}
 
 
 def record(**changes: Any) -> Record:
-    """A streamed chat: TTFT 0.2 s, 5 chunks of 20 ms, 6 tokens by the server's count."""
+    """A streamed chat: TTFT 0.2 s, 5 chunks 20 ms apart, 6 tokens by the server's count."""
     values: dict[str, Any] = {
         "trace_id": 0x0AF7651916CD43DD8448EB211C80319C,
         "span_id": 0xB7AD6B7169203331,
@@ -67,12 +67,12 @@ def record(**changes: Any) -> Record:
 
 
 def unstreamed(**changes: Any) -> Record:
-    """An answer in one piece: no event but its head and its end."""
+    """An answer in one piece: it has no events except its head and its end."""
     times = dict.fromkeys(("first_event_us", "first_token_us", "first_answer_us", "last_token_us"))
     return record(**{"streamed": False, "chunk_offsets_us": (), **times} | changes)
 
 
-# Texts and numbers as the worst client or endpoint would send them: any code point, lone surrogates, any size.
+# Texts and numbers that the worst client or endpoint could send: any code point, lone surrogates, any size.
 _texts = st.text(st.characters(exclude_categories=()), max_size=30) | st.just("x" * 10_000)
 _numbers = st.integers(-(10**3), 10**6) | st.integers(-(10**40), 10**40)
 _seconds = st.floats()
@@ -123,12 +123,12 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def _values(name: str) -> st.SearchStrategy[Any]:
-    """Any value of the field, None where its type has that."""
+    """Any value of the field, also None if its type allows that."""
     kinds = get_args(HINTS[name]) if isinstance(HINTS[name], UnionType) else (HINTS[name],)
     some = _FIELDS[name] if name in _FIELDS else _TYPES[kinds[0]]
     return st.none() | some if type(None) in kinds else some
 
 
 def records() -> st.SearchStrategy[Record]:
-    """Any record that the relay could hand over."""
+    """Any record that an exchange could make."""
     return st.builds(Record, **{name: _values(name) for name in HINTS})

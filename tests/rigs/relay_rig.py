@@ -1,4 +1,4 @@
-"""A proxy in the test's own process between raw sockets: what its tasks and connections do can be looked at."""
+"""A proxy in the test's process between raw sockets, so that a test can look at its tasks and connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ class Rig:
         self._spans = spans
 
     async def send(self, request: bytes, *, up_to: bytes | None = None) -> bytes:
-        """Everything that comes back until the proxy closes, or up to these bytes."""
+        """Everything that comes back until the proxy closes the connection, or up to these bytes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
         async with asyncio.timeout(LIMIT_S):
@@ -37,7 +37,7 @@ class Rig:
         return answer
 
     async def rows(self, count: int) -> list[dict[str, Any]]:
-        """The journal's rows, once there are so many."""
+        """The journal's rows. It waits until there are so many."""
         await until(lambda: len(rows_so_far(self._spans)) >= count, f"{count} rows in {self._spans}")
         return rows_so_far(self._spans)
 
@@ -71,7 +71,7 @@ async def in_front_of(url: str, spans: Path) -> AsyncIterator[Rig]:
 
 
 def answering(*pieces: bytes, close: bool = False, reset: bool = False) -> Serve:
-    """An upstream that reads each request and answers with these bytes, a write a piece."""
+    """An upstream that reads each request and answers with these bytes, one write for each piece."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

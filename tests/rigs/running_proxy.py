@@ -1,4 +1,4 @@
-"""`dyno proxy` as the real process in front of given upstreams, and what it leaves: rows of its journal, metrics."""
+"""`dyno proxy` as a real process in front of given upstreams, and what it leaves: rows of its journal, and metrics."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ class RunningProxy:
     log: Path  # both its streams
 
     def base_url(self, endpoint: str) -> str:
-        """What a client takes for the endpoint's own base URL."""
+        """The base URL that a client uses for the endpoint."""
         return f"{self.url}/{endpoint}/v1"
 
     def read_rows(self) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ class RunningProxy:
         return rows_so_far(self.spans)
 
     def wait_for_rows(self, count: int) -> list[dict[str, Any]]:
-        """The rows once there are `count` of them: a journal is written within 250 ms. Raises TimeoutError."""
+        """Wait until there are `count` rows; a journal is written within 250 ms. Raises TimeoutError."""
         until_in_thread(lambda: len(self.read_rows()) >= count, f"{count} rows in {self.spans}", every_s=0.02)
         return self.read_rows()
 
@@ -61,7 +61,7 @@ class RunningProxy:
 def running_proxy(
     folder: Path, endpoints: Mapping[str, str], config: str = "", environment: Mapping[str, str] | None = None
 ) -> Iterator[RunningProxy]:
-    """Runs until the block ends. `endpoints`: name → URL; `config`: more of dyno.toml; spans go to `folder`/spans."""
+    """Runs until the block ends. `endpoints`: name → URL; `config`: more of dyno.toml. Spans go to `folder`/spans."""
     tables = [f'[endpoints.{name}]\nurl = "{url}"\n' for name, url in endpoints.items()]
     toml, spans, log = folder / "dyno.toml", folder / "spans", folder / "proxy.log"
     toml.write_text("\n".join([*tables, config]))
@@ -83,7 +83,7 @@ def running_proxy(
 
 @asynccontextmanager
 async def in_thread(context: AbstractContextManager[Value]) -> AsyncIterator[Value]:
-    """Enter and leave a blocking context beside a loop that has to go on: it serves the proxy's upstream, say."""
+    """Enter and leave a blocking context beside a loop that must go on, for example because it serves the upstream."""
     with ExitStack() as stack:
         value = await asyncio.to_thread(stack.enter_context, context)
         try:

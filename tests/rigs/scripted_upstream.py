@@ -1,4 +1,4 @@
-"""`dyno proxy` as it is started, in front of an upstream that does at each moment what a test says."""
+"""`dyno proxy` as a real process, in front of an upstream that does at each moment what a test says."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,13 +26,13 @@ ANSWER = HEAD + framed(EVENT) + framed(LAST) + b"0\r\n\r\n"
 
 @asynccontextmanager
 async def proxied(serve: Serve, folder: Path, endpoint: str = "", proxy: str = "") -> AsyncIterator[RunningProxy]:
-    """`endpoint`: more lines of [endpoints.e]; `proxy`: those of [proxy]."""
+    """`endpoint`: further lines of [endpoints.e]; `proxy`: further lines of [proxy]."""
 
     async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await serve(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            return  # the proxy went first: mostly what the test is about
+            return  # the proxy closed first: mostly this is what the test is about
         finally:
             writer.close()
 
@@ -52,7 +52,7 @@ async def read_request(reader: asyncio.StreamReader) -> None:
 
 
 def answering(*pieces: tuple[float, bytes]) -> Serve:
-    """Each piece after its pause; then a wait for the proxy to close."""
+    """Write each piece after its pause, then wait until the proxy closes the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)

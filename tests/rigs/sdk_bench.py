@@ -1,4 +1,4 @@
-"""An SDK's behaviour observed twice, directly at a scripted upstream and through the real proxy, and compared."""
+"""Observes an SDK's behaviour twice, directly at a scripted upstream and through the real proxy, and compares them."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 Observed = TypeVar("Observed")
 
 _OF_A_HOP: Final = {"host", "connection", "keep-alive", "te", "transfer-encoding"}
-_OF_A_CALL: Final = {"idempotency-key", "x-stainless-idempotency-key"}  # drawn anew for each
+_OF_A_CALL: Final = {"idempotency-key", "x-stainless-idempotency-key"}  # random for each
 
 
 @dataclass
@@ -24,7 +24,7 @@ class SdkBench:
 
     upstream: FakeUpstream
     proxy: RunningProxy
-    scripts: list[Script] = field(default_factory=list)  # one an attempt; the last stays
+    scripts: list[Script] = field(default_factory=list)  # one for each attempt; the last is used again
 
     @property
     def direct(self) -> str:
@@ -37,9 +37,9 @@ class SdkBench:
     async def same(
         self, scripts: Sequence[Script], observe: Callable[[str], Awaitable[Observed]]
     ) -> tuple[Observed, list[dict[str, Any]]]:
-        """What `observe(url)` sees, which must be equal both ways, and the rows that the proxied way left.
+        """What `observe(url)` sees, which must be equal both ways, and the rows of the requests through the proxy.
 
-        Equal must also be what the upstream sees: attempts, methods, targets, headers, bodies.
+        What the upstream sees must be equal too: attempts, methods, targets, headers, bodies.
         """
         direct, direct_attempts = await self._observe(self.direct, scripts, observe)
         before = len(await self.proxy.rows(self.proxy.started()))
@@ -88,7 +88,7 @@ def gaps_s(attempts: Sequence[Received]) -> list[float]:
 
 
 def head(status: int = 200, /, **headers: str) -> dict[str, Any]:
-    """A script's head, with the request id under OpenAI's name and Anthropic's; `retry_after` is Retry-After."""
+    """A script's head, with the request id under OpenAI's and Anthropic's names. `retry_after` is Retry-After."""
     ids = {"x-request-id": "req_1", "request-id": "req_1"}
     return {"status": status, "headers": {**ids, **{name.replace("_", "-"): value for name, value in headers.items()}}}
 
@@ -99,7 +99,7 @@ def answered(body: Any, **headers: str) -> Script:
 
 
 def _comparable(received: Received) -> tuple[str, str, list[tuple[str, str]], bytes]:
-    """A request without what is its connection's or drawn by chance, a multipart boundary included."""
+    """A request without what belongs to its connection, and without random parts such as a multipart boundary."""
     headers = [(name.lower(), value) for name, value in received.headers if name.lower() not in _OF_A_HOP | _OF_A_CALL]
     body = received.body
     boundary = re.search(r"boundary=(\S+)", dict(headers).get("content-type", ""))

@@ -1,4 +1,4 @@
-"""The data that tests may use and the project doesn't hold: a folder beside the checkout, or where DYNO_SHARED says."""
+"""Data that tests may use and the project doesn't contain: a folder beside the checkout, or the one in DYNO_SHARED."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A small disk of its own for a test: a tmpfs, which only root may mount."""
+"""A small disk for one test: a tmpfs, which only root may mount."""
 
 import shutil
 import subprocess
@@ -31,13 +31,13 @@ class SmallDisk:
         self._ballast.unlink()
 
     def remount(self, mode: str) -> None:
-        """`ro` or `rw`. Nothing may be open for writing where it becomes `ro`."""
+        """Remount the disk as `ro` or `rw`. No file may be open for writing when it becomes `ro`."""
         subprocess.run(["mount", "-o", f"remount,{mode}", self.path], check=True)
 
 
 @contextmanager
 def small_disk(path: Path, kilobytes: int) -> Iterator[SmallDisk]:
-    """Mounted at `path`, a new folder, until the block ends. Skips the test where nobody may mount."""
+    """It is mounted at `path`, a new folder, until the block ends. If mounting isn't allowed, the test is skipped."""
     path.mkdir()
     mount = shutil.which("mount")
     if mount is None:

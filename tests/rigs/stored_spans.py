@@ -1,4 +1,4 @@
-"""Span files for the tests of the analysis, written by the format alone: no program of ours has a hand in them."""
+"""Span files for the tests of the analysis, written by the format alone, without any code of Dyno."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ _numbers = itertools.count(1)
 
 
 def span(**columns: Any) -> dict[str, Any]:
-    """An ok chat to metis, unstreamed, that took a second; `columns` replace or add, None leaves out."""
+    """An unstreamed ok chat to metis that took a second. `columns` replace or add; None leaves a column out."""
     number = next(_numbers)
     values: dict[str, Any] = {
         "v": 1,
@@ -37,7 +37,7 @@ def span(**columns: Any) -> dict[str, Any]:
 
 
 def streamed(offsets_us: list[int], **columns: Any) -> dict[str, Any]:
-    """An ok stream whose chunks came at these offsets; a token each, if `output_tokens` doesn't say otherwise."""
+    """An ok stream whose chunks came at these offsets. Each is one token, unless `output_tokens` is given."""
     return span(
         **{
             "streamed": True,
@@ -97,7 +97,7 @@ def mirrored(
 
 
 def prompts(n: int, **columns: Any) -> list[dict[str, Any]]:
-    """n prompts, of which sophia takes half the time that metis takes, with lengths that tell fixed from per token."""
+    """n prompts for which sophia takes half of metis' time. Their lengths separate fixed time from time per token."""
     rows = []
     for number in range(n):
         tokens = 20 + 10 * number
@@ -113,7 +113,7 @@ def line(row: dict[str, Any]) -> bytes:
 
 
 def write(folder: Path, rows: Iterable[dict[str, Any]], writer: str = "node1_42_20261124T215900000000Z") -> Path:
-    """A journal with these rows; returns its path."""
+    """Write a journal with these rows. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{writer}-000000000001.jsonl"
     path.write_bytes(b"".join(map(line, rows)))

@@ -1,4 +1,4 @@
-"""Telemetry on a folder in the test's own process, with its metrics: what was written, dropped and why."""
+"""Telemetry in the test's process that writes into a folder, with its metrics: what was written or dropped, and why."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ WAIT_S: Final = 60.0
 
 
 class TelemetryRig:
-    """Telemetry on a folder."""
+    """Telemetry that writes into a folder."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ def telemetry_rigs(folder: Path) -> Iterator[Callable[..., TelemetryRig]]:
 
 
 def forget_otel_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_… variables of whoever runs the tests don't count; OTLP's batches don't wait for five seconds."""
+    """OTEL_… variables of the person who runs the tests are removed, and OTLP's batches don't wait for five seconds."""
     for name in ("ENDPOINT", "TRACES_ENDPOINT", "PROTOCOL", "TRACES_PROTOCOL"):
         monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
     for name in ("SERVICE_NAME", "RESOURCE_ATTRIBUTES", "TRACES_SAMPLER", "TRACES_SAMPLER_ARG", "SDK_DISABLED"):

@@ -1,4 +1,4 @@
-"""A token's command as a real script that counts its runs, and what tests of tokens wait for."""
+"""A token's command as a real script that counts its runs, and functions that wait for it."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from rigs.until import until
 
 
 class Command:
-    """A shell script that notes each run and prints `token`, after what else it is told to do."""
+    """A shell script that records each run, does what else it is told, and then prints `token`."""
 
     def __init__(self, folder: Path, before: str = "", after: str = "") -> None:
         self.runs_file, self.token_file, self._script = folder / "runs", folder / "token", folder / "script.sh"
@@ -26,7 +26,7 @@ class Command:
         self._script.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
     def waits(self, after: str = "") -> None:
-        """Each run from now on waits until it `goes_on`."""
+        """From now on each run waits until `goes_on` is called."""
         self._gate.unlink(missing_ok=True)
         self.does(before=f"until [ -e '{self._gate}' ]; do sleep 0.02; done", after=after)
 

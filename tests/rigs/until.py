@@ -1,4 +1,4 @@
-"""Waiting for what comes in its own time: as short as it takes, and on a busy machine as long as it takes."""
+"""Waits until a condition holds: no longer than it takes, and on a busy machine as long as it takes."""
 
 import asyncio
 import inspect
@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-# Far above what anything here takes, also where others use all cores: only what never comes meets it.
+# Far longer than anything here takes, even if other programs use all cores. Only what never comes reaches this limit.
 LIMIT_S: Final = 60.0
-# For what needs some ms, on such a machine too; test_aborts.py says how many.
+# For what takes some ms, also on such a machine; test_aborts.py says how many.
 AT_ONCE_S: Final = 5.0
 
 
 async def until(look: Callable[[], object], what: str, limit_s: float = LIMIT_S, every_s: float = 0.01) -> None:
-    """Wait until `look()` is true; it may be a coroutine's. Raises TimeoutError, which says `what` was waited for."""
+    """Wait until `look()` is true; it may return a coroutine. Raises TimeoutError, which says `what` was waited for."""
     end_s = time.monotonic() + limit_s
     while True:
         found = look()
@@ -27,7 +27,7 @@ async def until(look: Callable[[], object], what: str, limit_s: float = LIMIT_S,
 
 
 def until_in_thread(look: Callable[[], object], what: str, limit_s: float = LIMIT_S, every_s: float = 0.01) -> None:
-    """`until` without a loop."""
+    """`until` for code without an event loop."""
     end_s = time.monotonic() + limit_s
     while not look():
         if time.monotonic() > end_s:

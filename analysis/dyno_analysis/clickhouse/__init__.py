@@ -1,1 +1,1 @@
-"""The same report from ClickHouse."""
+"""The report over spans that a Collector stored in ClickHouse."""

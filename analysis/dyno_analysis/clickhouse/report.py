@@ -1,4 +1,4 @@
-"""`dyno report --store`: the headline tables over a store beyond this machine."""
+"""`dyno report --store`: the headline tables over spans in a ClickHouse server."""
 
 from dataclasses import replace
 
@@ -18,7 +18,10 @@ _LEFT_OUT = "Paired ratios and inter-chunk latency need the span files: dyno rep
 
 
 def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
-    """Print the headline tables of the chosen requests; 0, or 1 where some failed. InputError in place of a table."""
+    """Print the headline tables of the chosen requests; returns 0, or 1 if some of them failed.
+
+    Raises InputError if the store can't be read or has no chosen request.
+    """
     store = clickhouse_store.connect(clickhouse_store.parse_address(address))
     if chosen.runs or (chosen.since_us is None and chosen.until_us is None):
         known = clickhouse_store.runs(store)
@@ -41,14 +44,14 @@ def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
     print()
     if twice := clickhouse_store.stored_twice(store, chosen):
         print(
-            f"- {count(twice, 'span is', 'spans are')} stored twice and counted twice: the Collector sent them again."
+            f"- {count(twice, 'span is', 'spans are')} stored twice, so counted twice: the Collector sent them again."
         )
     print(f"- {_LEFT_OUT}")
     return 1 if comparison.failed else 0
 
 
 def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Comparison:
-    """The comparison's figures, percentiles and outcomes; all else is empty."""
+    """A comparison with figures, percentiles, outcomes and the instrument's figures; its other fields are empty."""
     figures = {row.endpoint: row for row in fetch(store, "comparison", row_types.EndpointRow, chosen)}
     order = chosen.endpoints
     endpoints = [name for name in order if name in figures] + [name for name in figures if name not in order]
@@ -83,12 +86,12 @@ def _check_found(comparison: Comparison, chosen: Selection, store: Store) -> Non
     where = f"run {', '.join(chosen.runs)} of '{store.address}'" if chosen.runs else f"'{store.address}'"
     missing = [name for name in chosen.endpoints if name not in comparison.figures]
     if missing:
-        there = f"; there are: {', '.join(comparison.endpoints)}" if comparison.endpoints else ""
+        there = f"; its endpoints: {', '.join(comparison.endpoints)}" if comparison.endpoints else ""
         raise InputError(f"no request of endpoint '{missing[0]}' in {where}{there}")
     if not comparison.endpoints:
-        raise InputError(f"no request chosen in {where}; mend the time range, or see what its table holds")
+        raise InputError(f"no chosen request in {where}; correct --since and --until, or look into its table")
 
 
 def _without(table: Table, label: str) -> Table:
-    """Less a row that isn't asked for here: an empty one would say that nobody knows it."""
+    """The table without the row of this label: an empty row would say that its figures aren't known."""
     return replace(table, rows=[row for row in table.rows if not row[0].startswith(label)])

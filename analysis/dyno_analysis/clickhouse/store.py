@@ -1,6 +1,6 @@
-"""The spans that an OpenTelemetry Collector keeps in ClickHouse: where they are, and the tables of sql/ over them.
+"""The spans that an OpenTelemetry Collector keeps in ClickHouse: the store's address, and the tables of sql/ over it.
 
-Nothing is created on the server: the view `spans` and the functions of engines/ come before each query.
+Nothing is created on the server: each query begins with the view `spans` and the functions of engines/.
 """
 
 import logging
@@ -31,7 +31,7 @@ _UNKNOWN_TABLE, _UNKNOWN_DATABASE, _WRONG_PASSWORD, _REFUSED = 60, 81, 516, 497
 
 @dataclass(frozen=True)
 class Address:
-    """Where a store is; its text is fit for messages."""
+    """Where a store is. `str` of it has no user and no options, so messages may contain it."""
 
     host: str
     port: int
@@ -46,32 +46,36 @@ class Address:
 
 @dataclass(frozen=True)
 class Store:
+    """A ClickHouse server's client, and the address that it is connected to."""
+
     address: Address
     client: "Client"
 
 
 def parse_address(text: str) -> Address:
-    """`clickhouse://user@host:port/database?secure=true&table=otel_traces` in parts; InputError where it is none.
+    """The parts of `clickhouse://user@host:port/database?secure=true&table=otel_traces`; InputError if it isn't that.
 
-    The port is that of ClickHouse's HTTP interface; 8123 if left out, with TLS 8443. The database is `otel` if left
-    out, as the Collector's examples have it.
+    The port is that of ClickHouse's HTTP interface: by default 8123, and 8443 with TLS. The default database is
+    `otel`, as in the Collector's examples.
     """
-    # What is wrong is said without the text itself: there may be a password in it.
+    # The messages don't contain the text, since it may contain a password.
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise InputError(f"--store is no address ({error}); write {_FORM}") from error
+        raise InputError(f"--store isn't an address ({error}); write {_FORM}") from error
     if parts.scheme != "clickhouse" or not parts.hostname:
-        raise InputError(f"--store is no address of a ClickHouse; write {_FORM}")
+        raise InputError(f"--store must be the address of a ClickHouse server; write {_FORM}")
     if parts.password is not None:
-        raise InputError(f"--store holds a password, which others can see; leave it out and set {PASSWORD_VARIABLE}")
+        raise InputError(
+            f"--store contains a password, which other users can see; remove it and set {PASSWORD_VARIABLE}"
+        )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(options.keys() - {"secure", "table"})
     if unknown:
-        raise InputError(f"--store knows no option '{unknown[0]}'; there are secure=true and table=NAME")
+        raise InputError(f"--store: unknown option '{unknown[0]}'; its options: secure=true, table=NAME")
     if options.get("secure", "false") not in ("true", "false"):
-        raise InputError("--store: secure is true or false")
+        raise InputError("--store: secure must be true or false")
     tls = options.get("secure") == "true"
     return Address(
         host=parts.hostname,
@@ -84,13 +88,13 @@ def parse_address(text: str) -> Address:
 
 
 def connect(address: Address) -> Store:
-    """A client of the store, with the password from the environment; InputError where it can't be had."""
+    """Connect to the store, with the password from the environment; InputError if that fails."""
     try:
         import clickhouse_connect
         from clickhouse_connect.driver.exceptions import ClickHouseError
     except ImportError as error:
         raise InputError("--store needs the extra 'clickhouse': pip install 'inference-dyno[clickhouse]'") from error
-    # What it logs of a connection that fails, we say ourselves.
+    # The client logs a failed connection; our own message says it already.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     try:
         client = clickhouse_connect.get_client(
@@ -103,7 +107,7 @@ def connect(address: Address) -> Store:
             connect_timeout=_CONNECT_TIMEOUT_S,
             send_receive_timeout=_QUERY_TIMEOUT_S,
             query_retries=0,
-            # Queries of ours follow one another: a session would only get in the way of a load balancer.
+            # Our queries come one after another and share nothing, so a session would only hinder a load balancer.
             autogenerate_session_id=False,
         )
     except ClickHouseError as error:
@@ -112,7 +116,7 @@ def connect(address: Address) -> Store:
 
 
 def runs(store: Store) -> dict[str, float]:
-    """Every run, by id, with its start (Unix seconds)."""
+    """Every run: its id -> its start (Unix seconds)."""
     query = (
         "SELECT run_id, toUnixTimestamp64Micro(min(started_at)) / 1e6 FROM spans "
         "WHERE run_id IS NOT NULL GROUP BY run_id"
@@ -122,23 +126,23 @@ def runs(store: Store) -> dict[str, float]:
 
 
 def fetch(store: Store, table: str, row: type[Row], selection: Selection) -> list[Row]:
-    """The rows of `sql/{table}.sql` over the selected spans; one of the tables that engines/ has the functions for."""
+    """The rows of `sql/{table}.sql` over the selected spans. The table must be one that engines/ has functions for."""
     names, found = _rows(store, sql_text(table), condition(selection))
     expected = [column.name for column in fields(row)]
-    # An empty result may come without names.
+    # An empty result may have no column names.
     if found and names != expected:
         raise TypeError(f"{table}.sql and {row.__name__} differ: {names} and {expected}")
     return [row(*values) for values in found]
 
 
 def stored_twice(store: Store, selection: Selection) -> int:
-    """How many of the selected spans are there a second time: the Collector sends a batch again after a time-out."""
+    """How many selected rows repeat another one's span: the Collector sends a batch again after a time-out."""
     _, found = _rows(store, "SELECT count() - uniqExact(trace_id, span_id) FROM spans", condition(selection))
     return int(str(found[0][0]))
 
 
 def condition(selection: Selection) -> str:
-    """The selection as ClickHouse's SQL over the view `spans`."""
+    """The selection as a condition in ClickHouse's SQL over the view `spans`."""
     parts = ["operation IS NOT NULL"]
     if selection.runs:
         parts = [f"run_id IN ({', '.join(map(_literal, selection.runs))})"]
@@ -152,7 +156,7 @@ def condition(selection: Selection) -> str:
 
 
 def composed(query: str, where: str, table: str) -> str:
-    """The query with what engines/ has for ClickHouse before it: its functions, and `spans` out of the table."""
+    """The query, preceded by what engines/ has for ClickHouse: the functions, and `spans` as a query of the table."""
     query = _code(query)
     select = _code(sql_part("clickhouse_spans", "rows", "engines"))
     select = replaced(select, f"FROM {EXPORTER_TABLE}\n", f"FROM {table}\n")
@@ -180,19 +184,21 @@ def _refusal(error: Exception, address: Address) -> InputError:
         )
     if code in (_WRONG_PASSWORD, _REFUSED):
         user = address.user or "default"
-        return InputError(f"'{address}' refuses user '{user}'; name one that may read, with {PASSWORD_VARIABLE} set")
+        return InputError(f"'{address}' refuses user '{user}'; name a user that may read, and set {PASSWORD_VARIABLE}")
     if code == _UNKNOWN_DATABASE:
-        return InputError(f"'{address}' has no database '{address.database}'; name the Collector's after the port")
+        return InputError(
+            f"'{address}' has no database '{address.database}'; write the Collector's database after the port"
+        )
     if code == _UNKNOWN_TABLE:
         return InputError(
-            f"'{address}' has no table '{address.table}'; the Collector's clickhouse exporter makes it, "
-            "under another name if its traces_table_name says so: ?table=NAME"
+            f"'{address}' has no table '{address.table}'; if the Collector's clickhouse exporter sets "
+            "traces_table_name, add ?table=NAME"
         )
     return InputError(f"'{address}' says: {str(error)[:300]}")
 
 
 def _reason(error: BaseException) -> str:
-    """What the innermost cause says: the client's own message tells of its pool and its retries first."""
+    """The innermost cause's message: the client's own begins with its pool and its retries."""
     while error.__cause__ is not None:
         error = error.__cause__
     inner = getattr(error, "reason", error)
@@ -212,5 +218,5 @@ def _literal(text: str) -> str:
 
 def _identifier(text: str, what: str) -> str:
     if not _IDENTIFIER.fullmatch(text):
-        raise InputError(f"--store: a {what} is named by letters, digits and _, not '{text}'")
+        raise InputError(f"--store: the {what}'s name '{text}' must consist of letters, digits and _")
     return text

@@ -1,4 +1,4 @@
-"""`dyno compact`: journals become Parquet, many small files few, and spans that are too old go."""
+"""`dyno compact`: turns journals into Parquet, joins small files, and deletes spans that are too old."""
 
 import argparse
 import sys
@@ -9,29 +9,31 @@ from dyno_analysis.errors import InputError
 EPILOG = """\
 examples:
   dyno compact
-  dyno compact --keep 30d --dry-run      what would go, and what would become of the rest
+  dyno compact --keep 30d --dry-run      what would be deleted, and what would be done with the rest
 
-Proxies may write and anybody may read meanwhile; none waits for it. A proxy starts this command by itself when a
-journal is full. Collected spans (DIR/collected) are compacted too, and --keep holds for both folders: a size is
-that of all files. What counts no longer is emptied after ten minutes and removed after a day, by a later run.
+Meanwhile proxies may write and anybody may read; nobody waits for it. A proxy starts this command by itself when a
+journal is full. Collected spans (DIR/collected) are compacted too. --keep holds for both folders; a size is that of
+all files together. A file that no longer counts is emptied after ten minutes and removed after a day, by a later run.
 
-exit codes: 0 done, 1 something couldn't be (it says what; everything else is), 2 wrong use
+exit codes: 0 all was done, 1 something couldn't be done (it is named; the rest was done), 2 wrong use
 """
 
 
 def main(argv: list[str]) -> int:
-    """Compact a folder; returns 0, 1 where a file couldn't be, or 2 with one line on stderr."""
+    """Compact a folder; returns 0, 1 if a file couldn't be compacted, or 2 with one line on stderr."""
     parser = ArgumentParser(
         prog="dyno compact",
-        description="Stored spans in fewer, smaller files.",
+        description="Puts stored spans into fewer and smaller files.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     spans_argument(parser)
-    parser.add_argument("--keep", metavar="AGE|SIZE", help="12h, 30d, 500MB, 10GB: older spans go (default: all stay)")
+    parser.add_argument(
+        "--keep", metavar="AGE|SIZE", help="12h, 30d, 500MB, 10GB: older spans are deleted (default: none)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument(
-        "--background", action="store_true", help="with the lowest priority, and only problems are said"
+        "--background", action="store_true", help="run with the lowest priority, and print only problems"
     )
     arguments = parser.parse_args(argv)
     try:
@@ -76,7 +78,7 @@ def _compact(arguments: argparse.Namespace) -> int:
             if locks.enter_context(alone(each)):
                 compactions.append(Compaction(each, now, sayer, complain, dry=arguments.dry_run))
             else:
-                sayer("another 'dyno compact' or 'dyno import' is at work in this folder; nothing done")
+                sayer("another 'dyno compact' or 'dyno import' is working in this folder; nothing was done")
         for compaction in compactions:
             compaction.convert()
             compaction.merge()

@@ -1,4 +1,4 @@
-"""`dyno import`: spans, results and logs of other tools, and of Dyno itself."""
+"""`dyno import`: stores spans, results and logs of other tools, and of Dyno itself, as spans and runs."""
 
 import argparse
 import sys
@@ -20,31 +20,31 @@ examples:
   dyno import collector/traces.json.zst vllm-10qps-gpt-oss-120b.json --endpoint sophia
   dyno report
 
-reads, by their content, whatever their names; gzip and zstd too:
+These files are recognised by their content, not by their names; they may be compressed with gzip or zstd:
   OTLP spans, as JSON lines or length-prefixed messages of the OpenTelemetry Collector's file exporter: Dyno's own,
     and those of clients, gateways and engines that follow the GenAI conventions
-  result files of the published benchmark's shape, which is also that of `dyno report --out`
-  result files of vllm bench serve, with --save-detailed request by request; reports of GuideLLM
-  training logs of Cerebras' model zoo, into the table `training`
+  result files of the published benchmark's shape, which `dyno report --out` writes too
+  result files of vllm bench serve (with --save-detailed they have each request); reports of GuideLLM
+  training logs of Cerebras' model zoo, which go into the table `training`
 
-What a file doesn't say stays unknown, and where its definitions differ from Dyno's the command says how
-(docs/import.md). A time without a zone is read as UTC. Importing again adds nothing. A broken line is reported,
-skipped, and makes the exit code 1.
+What a file doesn't say stays unknown. Where its definitions differ from Dyno's, the command says how
+(docs/import.md). A time without a zone is read as UTC. Importing again adds nothing. A broken line is reported and
+skipped, and the exit code is 1.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Import the files; returns 0, 1 where something in them was broken, or 2 with one line on stderr."""
+    """Import the files; returns 0, 1 if something in them was broken, or 2 with one line on stderr."""
     parser = ArgumentParser(
         prog="dyno import",
-        description="Spans, results and training logs from elsewhere.",
+        description="Imports spans, results and training logs of other tools.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="what to read")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a file to import")
     spans_argument(parser)
     parser.add_argument(
-        "--endpoint", metavar="NAME", help="the endpoint's name, where a file has its address at most (spans, results)"
+        "--endpoint", metavar="NAME", help="the endpoint's name, for files (spans, results) that don't name it"
     )
     arguments = parser.parse_args(argv)
     try:
@@ -60,7 +60,7 @@ def _import(arguments: argparse.Namespace) -> int:
     from dyno_analysis.ingest.detect import recognise
 
     spans = Path(arguments.spans)
-    # A file of an unknown kind is found before the first is stored.
+    # All files are recognised before the first one is stored, so a file of an unknown kind stops the whole import.
     recognised = [recognise(Path(file), arguments.endpoint) for file in arguments.files]
     explained: set[str] = set()
     broken = [_store(found, spans, explained) for found in recognised]
@@ -68,7 +68,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _store(found: "Recognised", spans: "Path", explained: set[str]) -> int:
-    """Store one file and say what became of it; returns how much of it was broken."""
+    """Store one file and print what became of it; returns how many broken places it has."""
     if found.otlp:
         return _store_spans(found, spans)
     if found.training is not None:
@@ -83,17 +83,17 @@ def _store_run(path: "Path", ingested: "Ingested", spans: "Path", explained: set
 
     run_id = store(ingested, spans)
     if run_id is None:
-        print(f"{path}: imported before, nothing added")
+        print(f"{path}: was imported before; nothing added")
         return
     endpoints = ", ".join(ingested.record["endpoints"])
     print(f"{path}: {_count(len(ingested.spans), 'request')} to {endpoints}, as run {run_id}")
     if not ingested.spans:
-        print("  no request of its own is in the file: its summary alone is kept, in the run's record")
+        print("  the file has no single requests: only its summary is kept, in the run's record")
     elif not ingested.started_known:
-        print("  when each request started isn't in the file: all bear the file's timestamp")
+        print("  the file doesn't say when each request started: all have the file's timestamp")
     if ingested.differences and ingested.kind not in explained:
         explained.add(ingested.kind)
-        print(f"  what differs in {ingested.kind}:")
+        print(f"  how the definitions of {ingested.kind} differ from Dyno's:")
         for difference in ingested.differences:
             print(f"    {difference}")
     if ingested.spans:
@@ -105,13 +105,14 @@ def _store_spans(found: "Recognised", spans: "Path") -> int:
 
     with found.rows() as rows:
         staged = store_rows(rows, spans)
-    left_out = f"; {_count(rows.other_spans, 'span')} of no request to a model left out" if rows.other_spans else ""
+    others = f"; {_count(rows.other_spans, 'other span')} left out (not requests to a model)"
+    left_out = others if rows.other_spans else ""
     left_out += f"; {_count(rows.other_signals, 'message')} of metrics or logs left out" if rows.other_signals else ""
     print(f"{found.path}: {_count(staged.new, 'request')} added{_known(staged.known)}{left_out}")
     if rows.without_endpoint:
         print(
-            f"  {_count(rows.without_endpoint, 'request')} to an endpoint that isn't named: "
-            "--endpoint NAME names it, for comparisons"
+            f"  {_count(rows.without_endpoint, 'request')} without an endpoint's name: "
+            "name it with --endpoint NAME to compare them"
         )
     _complain(found.path, rows.broken, rows.broken_count)
     return rows.broken_count
@@ -132,11 +133,11 @@ def _complain(path: "Path", broken: list[str], count: int) -> None:
     for what in broken:
         print(f"dyno import: '{path}', {what}; skipped", file=sys.stderr)
     if count > len(broken):
-        print(f"dyno import: '{path}': {count - len(broken)} more broken places, skipped", file=sys.stderr)
+        print(f"dyno import: '{path}': {count - len(broken)} more broken places; skipped", file=sys.stderr)
 
 
 def _known(count: int) -> str:
-    return f"; {count:,} known already" if count else ""
+    return f"; {count:,} already stored" if count else ""
 
 
 def _count(number: int, what: str) -> str:

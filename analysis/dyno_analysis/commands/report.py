@@ -1,4 +1,4 @@
-"""`dyno report`: the tables of stored runs, or of any stored traffic, and the report as files."""
+"""`dyno report`: prints the tables of stored runs, or of any stored traffic, and writes the report as files."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ exit codes: 0 all requests were ok, 1 some failed (warm-ups and cancelled reques
 
 
 def main(argv: list[str]) -> int:
-    """Print the report; returns 0, 1 where a request failed, 2 for wrong use."""
+    """Print the report; returns 0, 1 if a request failed, 2 for wrong use."""
     parser = ArgumentParser(
         prog="dyno report",
         description="Tables and the report of stored runs; also of any traffic in a time range.",
@@ -34,26 +34,27 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run ids (default: the newest; all traffic without any, or by mirror)"
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="run ids (default: the newest; all traffic if there is no run, or with --paired-by mirror)",
     )
     spans_argument(parser)
     parser.add_argument(
         "--store",
         metavar="URL",
-        help="the headline tables over a Collector's ClickHouse instead of span files: "
-        "clickhouse://user@host:port/database, the password in CLICKHOUSE_PASSWORD",
+        help="read a Collector's ClickHouse instead of span files, and print the headline tables: "
+        "clickhouse://user@host:port/database; the password is read from CLICKHOUSE_PASSWORD",
     )
     parser.add_argument("--out", metavar="DIR", help="also write report.md and the raw results (JSON) there")
     parser.add_argument("--since", metavar="TIME", help="traffic from then on: RFC 3339, or 15m, 2h, 3d ago")
     parser.add_argument("--until", metavar="TIME", help="traffic before then")
-    parser.add_argument(
-        "--endpoints", metavar="A,B", help="only these, the first being what the others are held against"
-    )
+    parser.add_argument("--endpoints", metavar="A,B", help="only these; the others are compared with the first one")
     parser.add_argument(
         "--paired-by",
         choices=["prompt", "mirror"],
         default="prompt",
-        help="what makes a pair: the same prompt (default), or a request and its copy by the proxy's mirror",
+        help="what a pair is: two requests with the same prompt (default), or a request and its copy by the mirror",
     )
     parser.add_argument(
         "--margin",
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
         default=0.05,
         help="'no difference' means within this (default: 5)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     arguments = parser.parse_args(argv)
     try:
         return _report(arguments) if arguments.store is None else _report_of_store(arguments)
@@ -116,7 +117,7 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
         ("--spans", arguments.spans != DEFAULT_SPANS),
     ):
         if given:
-            raise InputError(f"{flag} needs the span files; leave out {flag} or --store")
+            raise InputError(f"{flag} needs span files, and --store reads none; leave out one of the two")
     endpoints, since_us, until_us = _chosen(arguments, datetime.now(UTC))
     chosen = Selection(list(dict.fromkeys(arguments.runs)), endpoints, since_us, until_us)
     return report(arguments.store, chosen, arguments.margin, arguments.seed)
@@ -138,10 +139,10 @@ def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str]
     missing = [name for name in endpoints if name not in comparison.figures]
     if missing and comparison.endpoints:
         there = ", ".join(comparison.endpoints)
-        raise InputError(f"no request of endpoint '{missing[0]}' in {where}; there are: {there}")
+        raise InputError(f"no request of endpoint '{missing[0]}' in {where}; its endpoints: {there}")
     if not comparison.endpoints and comparison.by_mirror:
         configured = '[endpoints.NAME] mirror = { to = "OTHER", share = 0.1 }'
-        raise InputError(f"no mirrored request in {where}; the proxy mirrors where dyno.toml has {configured}")
+        raise InputError(f"no mirrored request in {where}; the proxy mirrors requests if dyno.toml has {configured}")
     if not comparison.endpoints:
         of = f" of endpoint '{', '.join(endpoints)}'" if endpoints else ""
         raise InputError(f"no request{of} in {where}; 'dyno sql' shows what is stored")
@@ -182,5 +183,5 @@ def _print(comparison: "Comparison") -> None:
 def _percent(text: str) -> float:
     value = float(text)
     if not 0 < value < 100:
-        raise argparse.ArgumentTypeError(f"{text} % is no margin; choose one above 0 and below 100")
+        raise argparse.ArgumentTypeError(f"{text} % must be above 0 and below 100")
     return value / 100

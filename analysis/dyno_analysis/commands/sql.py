@@ -1,4 +1,4 @@
-"""`dyno sql`: one SQL statement over the stored spans, read-only; without one, DuckDB's own shell."""
+"""`dyno sql`: runs one SQL statement over the stored spans, read-only. Without one it opens DuckDB's own shell."""
 
 import argparse
 import os
@@ -25,10 +25,10 @@ examples:
   dyno sql question.sql
   dyno sql                      DuckDB's own shell (pip install 'inference-dyno[shell]')
 
-The view `spans` has one row a request; DESCRIBE spans lists its columns. There are also chunks, runs, pairs, minutes,
-training and training_steps, and of collected spans collected_spans, server_spans and request_phases: docs/sql.md, with
-twenty questions and their answers. Only SELECT (and EXPLAIN, DESCRIBE, SUMMARIZE, SHOW) runs, and it reads no file but
-the span files.
+The view `spans` has one row per request; DESCRIBE spans lists its columns. Other views: chunks, runs, pairs, minutes,
+training, training_steps, and over collected spans collected_spans, server_spans, request_phases. docs/sql.md describes
+them, and answers twenty questions. Only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW run, and they can read only the
+span files.
 """
 
 
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     """Print a statement's rows; returns 0, or 2 with one line on stderr."""
     parser = ArgumentParser(
         prog="dyno sql",
-        description="SQL over the stored spans.",
+        description="Runs SQL over the stored spans.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,17 +44,17 @@ def main(argv: list[str]) -> int:
         "statement", nargs="?", help="one SQL statement, or a file FILE.sql (default: standard input, or a shell)"
     )
     spans_argument(parser)
-    parser.add_argument("--run", metavar="RUN", action="append", help="of this run alone; may be given again")
+    parser.add_argument("--run", metavar="RUN", action="append", help="only this run; may be given several times")
     parser.add_argument(
-        "--endpoint", metavar="NAME", action="append", help="of this endpoint alone; may be given again"
+        "--endpoint", metavar="NAME", action="append", help="only this endpoint; may be given several times"
     )
     parser.add_argument("--since", metavar="TIME", help="requests from then on: RFC 3339, or 15m, 2h, 3d ago")
     parser.add_argument("--until", metavar="TIME", help="requests before then")
     parser.add_argument(
-        "--allow-writes", action="store_true", help="any statement, and any file: COPY, ATTACH, INSTALL, SET, …"
+        "--allow-writes", action="store_true", help="allow any statement (COPY, ATTACH, INSTALL, SET, …) and any file"
     )
-    parser.add_argument("--format", choices=FORMATS, default="table", help="of the rows (default: table)")
-    parser.add_argument("--output", metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="format of the rows (default: table)")
+    parser.add_argument("--output", metavar="FILE", help="write to FILE instead of to standard output")
     arguments = parser.parse_args(argv)
     try:
         return _run(arguments)
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         print(f"dyno sql: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader (head, say) had enough; Python would complain once more when it flushes at exit.
+        # The reader (head, say) has closed the pipe. Python flushes stdout at exit, and that must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
     elif text.endswith(".sql"):
         text = _read(Path(text))
     if arguments.format in _BINARY and arguments.output is None and sys.stdout.isatty():
-        raise InputError(f"{arguments.format} isn't for a terminal; mend: --output FILE, or a pipe")
+        raise InputError(f"--format {arguments.format} can't be shown on a terminal; use --output FILE, or a pipe")
     files = list_files(spans)
     with connect_views(spans, files, _chosen(arguments)) as connection:
         statement = Statement(connection, text, None if arguments.allow_writes else files.all())
@@ -121,7 +121,7 @@ def _read(path: "Path") -> str:
     except OSError as error:
         raise InputError(f"'{path}' can't be read: {error.strerror}; name a file with a statement") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"'{path}' isn't text in UTF-8") from error
+        raise InputError(f"'{path}' isn't text in UTF-8; save it as UTF-8") from error
 
 
 def _write(statement: "Statement", form: str, output: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""`dyno trace`: one request's spans, the proxy's, the client's and the engine's, as a waterfall in the terminal."""
+"""`dyno trace`: shows one request's spans (the proxy's, the client's, the engine's) as a waterfall in the terminal."""
 
 import argparse
 import json
@@ -17,8 +17,8 @@ examples:
   dyno trace 0af7651916cd43dd8448eb211c80319c
   dyno trace 0af7 --format json
 
-Spans of clients, gateways and engines are there where `dyno collect` received them. Each is placed by its own machine's
-clock; an engine's queue, prefill and decode are drawn one after another from its span's start.
+Spans of clients, gateways and engines are shown if `dyno collect` received them. Each is placed by its own machine's
+clock. An engine's queue, prefill and decode are drawn one after another from its span's start.
 """
 
 _CANDIDATES = 8
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     """Print one trace; returns 0, or 2 with one line on stderr."""
     parser = ArgumentParser(
         prog="dyno trace",
-        description="One request and where its time went.",
+        description="Shows one request and where its time went.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
         print(f"dyno trace: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        # The reader (head, say) has closed the pipe. Python flushes stdout at exit, and that must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -68,17 +69,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _meant(traces: list[dict[str, Any]], name: str, spans: object) -> str:
-    """The one trace that the name stands for."""
+    """The id of the one trace that the name stands for; InputError if it stands for none or for several."""
     if len(traces) == 1:
         return str(traces[0]["trace_id"])
     if not traces:
-        kind = "" if re.fullmatch(r"[0-9a-fA-F]+", name) else ", which is no hexadecimal id,"
+        kind = "" if re.fullmatch(r"[0-9a-fA-F]+", name) else " (it isn't hexadecimal)"
         raise InputError(
-            f"'{name}'{kind} is in no span of '{spans}'; mend: find one, as with dyno sql 'FROM spans LIMIT 10'"
+            f"no span of '{spans}' has the id '{name}'{kind}; find one, as with dyno sql 'FROM spans LIMIT 10'"
         )
     some = ", ".join(f"{trace['trace_id']} ({trace['name']})" for trace in traces[:_CANDIDATES])
     more = f" and {len(traces) - _CANDIDATES} more" if len(traces) > _CANDIDATES else ""
-    raise InputError(f"'{name}' stands for {len(traces)} traces; write more of one of them: {some}{more}")
+    raise InputError(f"'{name}' fits {len(traces)} traces; write more of the id of one of them: {some}{more}")
 
 
 def _dicts(connection: Any, query: str, parameter: str) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Journals become Parquet, small files become large ones, and old rows are thrown away."""
+"""Turns journals into Parquet, joins small files, and deletes old spans."""

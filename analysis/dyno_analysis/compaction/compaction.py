@@ -1,4 +1,4 @@
-"""What `dyno compact` does to a folder, beside proxies that write and readers that read."""
+"""What `dyno compact` does to a folder, while proxies may write to it and readers may read it."""
 
 import fcntl
 import os
@@ -23,11 +23,11 @@ from . import convert
 from .retention import Keep, expired
 
 ROWS_OF_A_FILE: Final = 1_000_000
-# A journal of a writer that can't be asked is finished when nothing has come for so long; the writer itself begins a
-# new one after half of it.
+# If we can't find out whether a journal's writer lives, the journal counts as finished when it wasn't written to for
+# this long. The writer itself begins a new journal after half of this time.
 STALE_S: Final = 3600.0
-# A file that counts no longer is read by those who listed the folder before; then it is emptied, and an open scan that
-# comes to it finds nothing; at last it is removed.
+# A file that no longer counts may still be read by a reader that listed the folder before. After GRACE_S it is
+# emptied, so that a scan which reaches it later finds no rows. After REMOVED_S it is removed.
 GRACE_S: Final = 600.0
 REMOVED_S: Final = 86_400.0
 
@@ -35,7 +35,11 @@ _LEFT: Final = re.compile(r"\..+\.(tmp|checked|spill)")
 
 
 class Compaction:
-    """One run over a folder. `say` hears each thing that was done; `problems`, what couldn't be."""
+    """One run over a folder.
+
+    `say` is called with each thing that is done, or, with `dry`, that would be done. `complain` is called with each
+    problem; `problems` is their number.
+    """
 
     def __init__(
         self, folder: Path, now: datetime, say: Callable[[str], None], complain: Callable[[str], None], dry: bool
@@ -49,7 +53,7 @@ class Compaction:
         self.problems = 0
 
     def convert(self) -> None:
-        """Journals that are finished become Parquet."""
+        """Turn finished journals into Parquet."""
         counting, _ = self._files()
         for journal in [file for file in counting if file.last is None]:
             if not self._finished(journal, counting):
@@ -67,11 +71,11 @@ class Compaction:
                     )
 
     def merge(self) -> None:
-        """Small Parquet files become large ones."""
+        """Join small Parquet files into large ones."""
         counting, _ = self._files()
         parquet = self._readable([file for file in counting if file.last is not None])
         rows = self._row_counts([file.name for file in parquet])
-        # What can't be read, and journals, stay in the list: nothing may be merged across them.
+        # Unreadable files and journals stay in the list, since files on both sides of one must not be joined.
         counted = [(file, rows.get(file.name, ROWS_OF_A_FILE + 1)) for file in counting]
         for group in file_names.together(counted, ROWS_OF_A_FILE):
             self._say(f"{len(group)} files from {group[0].name} on: become one")
@@ -80,7 +84,7 @@ class Compaction:
                     convert.merge(self._folder, group)
 
     def expire(self, keep: Keep) -> None:
-        """Files whose spans are too old, or too many, lose them."""
+        """Delete the spans of the files that `keep` says are too old, or too many."""
         expire_all([self], keep, self._now)
 
     def stored(self) -> list[tuple[str, datetime, int]]:
@@ -95,20 +99,20 @@ class Compaction:
         ]
 
     def empty(self, name: str) -> None:
-        """One of these loses its spans."""
+        """Delete the spans of one file that `stored` has returned."""
         self._say(f"{name}: {self._rows[name]:,} spans go")
         if not self._dry:
             with self._contained(name):
                 convert.empty_parquet(self._folder / name)
 
     def clean(self) -> None:
-        """What counts no longer is emptied, later removed; so is what a kill has left."""
+        """Empty the files that no longer count, and later remove them. Remove what a killed process has left."""
         if self._dry:
             return
         counting, covered = self._files()
         ages_s = {file: self._age_s(file.name) for file in (*counting, *covered) if file.last is not None}
         for file in covered:
-            # Of the first file that took its place: since then nobody has listed this one.
+            # The age of the first file that replaced this one: since then no reader has listed this one.
             age_s = max(age_s for other, age_s in ages_s.items() if other.covers(file))
             if age_s > GRACE_S:
                 with self._contained(file.name):
@@ -141,7 +145,8 @@ class Compaction:
         here = process is not None and process.host == re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname())
         if here and process is not None and not _lives(process.pid):
             return True
-        # Another machine's; or another process has the number by now, as a container's first one always has.
+        # The writer is on another machine, or a process with its number lives here. That may be another process:
+        # in a container, the first one always has number 1.
         return self._age_s(journal.name) > STALE_S
 
     def _files(self) -> tuple[list[SpanFile], list[SpanFile]]:
@@ -175,7 +180,7 @@ class Compaction:
 
     @contextmanager
     def _contained(self, name: str) -> Iterator[None]:
-        """One file's trouble doesn't keep the others from being done."""
+        """An error with this file is reported as a problem, and the other files are still done."""
         try:
             yield
         except (convert.FutureError, convert.GrownError) as error:
@@ -190,7 +195,7 @@ class Compaction:
 
 
 def expire_all(compactions: Sequence[Compaction], keep: Keep, now: datetime) -> None:
-    """A limit holds for all the folders together: a size is that of all files, and the oldest go, of whichever."""
+    """Apply a limit to all folders together: a size is that of all files, and the oldest of all are emptied."""
     stored = [((one, name), newest_at, size) for one in compactions for name, newest_at, size in one.stored()]
     for one, name in expired(stored, keep, now):
         one.empty(name)
@@ -198,9 +203,9 @@ def expire_all(compactions: Sequence[Compaction], keep: Keep, now: datetime) -> 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[bool]:
-    """Whether no other compaction or import is at work here, nor begins until the block ends.
+    """Lock the folder until the block ends; gives False if another compaction or import has the lock.
 
-    Proxies and readers take no notice of it.
+    Proxies and readers don't use this lock. InputError if the folder doesn't exist or can't be read.
     """
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -218,14 +223,14 @@ def alone(folder: Path) -> Iterator[bool]:
 
 
 def _locked(journal: Path) -> bool:
-    """Its writer lives, and holds it: in whatever container, on any machine where the file system's locks reach.
+    """Whether the journal's writer lives and holds its lock.
 
-    False where there are no locks.
+    This works across containers, and across machines if the file system's locks do. False if there are no locks.
     """
     try:
         opened = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False  # gone, or not to be read: the conversion says so
+        return False  # it is gone or can't be read; the conversion will report that
     try:
         fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

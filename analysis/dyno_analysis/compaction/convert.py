@@ -1,8 +1,9 @@
-"""A finished journal becomes Parquet, and small Parquet files become large ones, while others write and read.
+"""Turns a finished journal into Parquet, and joins small Parquet files, while others write and read.
 
     seal the journal ──▶ check each line ──▶ .NAME.PID.tmp ──sync, rename──▶ WRITER-FIRST-LAST.parquet
 
-A kill between any two steps leaves every row where it counted before, or where it counts now (spans/file_names.py).
+If the process is killed between two steps, each row still counts exactly once: in the old file, or in the new one
+(spans/file_names.py).
 """
 
 import json
@@ -23,16 +24,20 @@ from dyno_analysis.spans.folder import stored_sql
 from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
 from dyno_analysis.spans.sql_text import quoted
 
-# DuckDB's own size for a group of rows, within which it knows each column's least and greatest value.
+# DuckDB's default. For each group of rows the file has every column's least and greatest value.
 _ROWS_OF_A_GROUP: Final = 122_880
 _MEMORY: Final = "1GB"
-_WARM_S: Final = 10.0  # so lately written that a batch may be on its way
-_SEALED_S: Final = 0.5  # and then is there
+# A batch may still be on its way into a journal that was written to within _WARM_S. It has come after _SEALED_S.
+_WARM_S: Final = 10.0
+_SEALED_S: Final = 0.5
 
 
 @dataclass
 class Converted:
-    """What became of a journal; `rejected` are line numbers of which `why` says what is wrong."""
+    """What became of a journal: `rows` were kept, the lines with the numbers `rejected` were not.
+
+    `torn`: its last line was cut off. `path` is the Parquet file; None if the journal had no row.
+    """
 
     rows: int = 0
     torn: bool = False
@@ -41,21 +46,24 @@ class Converted:
 
 
 class GrownError(Exception):
-    """Its writer lives after all, and has appended to the journal while it was converted. The message is one line."""
+    """The journal's writer lives after all: it appended to it during the conversion. The message is one line."""
 
 
 class FutureError(Exception):
-    """A file of a later version of Dyno. The message is one line for the user."""
+    """The file was written by a later version of Dyno. The message is one line for the user."""
 
 
 def convert(folder: Path, journal: SpanFile) -> Converted:
-    """The whole way of one journal; OSError and duckdb.Error where it can't be gone, and nothing is lost then."""
+    """Turn one journal into Parquet.
+
+    Raises GrownError, FutureError, OSError or duckdb.Error if that isn't possible; nothing is lost then.
+    """
     *_, last = steps(folder, journal)
     return last
 
 
 def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
-    """The same, step by step, for tests that end between two of them."""
+    """As `convert`, step by step, for tests that stop between two steps."""
     path = folder / journal.name
     seal(path)
     yield (done := Converted())
@@ -68,7 +76,7 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
             yield done
         if last is None:
             _check_size(path, size_bytes)
-            # Not a row in it: nobody misses the file.
+            # The journal has no row, so it isn't needed.
             path.unlink()
             yield done
             return
@@ -82,7 +90,7 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
 
 
 def merge(folder: Path, files: Sequence[SpanFile]) -> Path:
-    """Neighbouring Parquet files of one writer as one; returns its path."""
+    """Join neighbouring Parquet files of one writer into one; returns its path."""
     last = max(file.last or 0 for file in files)
     target = folder / SpanFile(files[0].writer, files[0].first, last).name
     for _ in _written(target, stored_sql([folder / file.name for file in files])):
@@ -91,13 +99,13 @@ def merge(folder: Path, files: Sequence[SpanFile]) -> Path:
 
 
 def empty_parquet(path: Path) -> None:
-    """A Parquet span file without a row takes the place of the one there."""
+    """Replace the file by a Parquet span file without rows."""
     for _ in _written(path, stored_sql([]) + " WHERE false"):
         pass
 
 
 def seal(path: Path) -> None:
-    """Tell the writer to begin another file: it looks at its journal's mode before each batch."""
+    """Tell the writer to begin another journal, by removing write permission: it checks that before each batch."""
     found = path.stat()
     if found.st_mode & stat.S_IWUSR:
         path.chmod(stat.S_IMODE(found.st_mode) & ~0o222)
@@ -106,13 +114,13 @@ def seal(path: Path) -> None:
 
 
 def _check_size(path: Path, size_bytes: int) -> None:
-    """A batch may have been on its way when the file was sealed. Raises GrownError, and nothing is lost then."""
+    """Raise GrownError if the journal has grown since it was read: a batch was on its way when it was sealed."""
     if path.stat().st_size != size_bytes:
-        raise GrownError(f"'{path}' is still written to; a later run converts it")
+        raise GrownError(f"'{path}' is still being written to; a later run will convert it")
 
 
 def _check(path: Path, checked: Path, done: Converted) -> tuple[int | None, int]:
-    """Copy the lines whose checksum holds; returns the greatest sequence number, None without a line, and the bytes."""
+    """Copy the lines with a valid checksum. Returns the last sequence number (None without a line), and bytes read."""
     last: int | None = None
     size_bytes = 0
     with path.open("rb") as lines, checked.open("wb") as kept:
@@ -126,7 +134,7 @@ def _check(path: Path, checked: Path, done: Converted) -> tuple[int | None, int]
                     done.torn = True
                 continue
             if row.get("v", 0) > SCHEMA_VERSION:
-                raise FutureError(f"'{path}' is of a later Dyno (format {row['v']}); it stays as it is")
+                raise FutureError(f"'{path}' was written by a later Dyno (format {row['v']}); it stays as it is")
             last = max(last or 0, row["seq"])
             kept.write(line.removesuffix(b"\n") + b"\n")
             done.rows += 1
@@ -134,7 +142,7 @@ def _check(path: Path, checked: Path, done: Converted) -> tuple[int | None, int]
 
 
 def whole_row(line: bytes) -> "dict[str, int] | None":
-    """A journal's line as a row, if its checksum holds. One that lacks its newline alone is whole, as to any reader."""
+    """A journal's line as a row; None if its checksum is wrong. A line that lacks only its newline is valid."""
     body, found, checksum = line.removesuffix(b"\n").rpartition(b',"crc32":')
     if not found or not checksum.endswith(b"}"):
         return None
@@ -149,14 +157,17 @@ def whole_row(line: bytes) -> "dict[str, int] | None":
 
 
 def _set_aside(path: Path, done: Converted) -> None:
-    """The lines that are no rows, beside the journal, for a person to look at."""
+    """Write the rejected lines to a file beside the journal, for a person to look at."""
     wanted = set(done.rejected)
     with path.open("rb") as lines, replacing(path.with_suffix(".rejected")) as kept:
         kept.writelines(line for number, line in enumerate(lines, start=1) if number in wanted)
 
 
 def _written(target: Path, query: str, ready: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """`ready` may raise, just before the file takes its name."""
+    """Write the query's rows to `target`, in two steps: the temporary file, then the rename.
+
+    `ready` is called just before the rename, and prevents it by raising.
+    """
     spill = target.with_name(f".{target.name}.{OURS}.spill")
     with replacing_path(target) as temporary:
         try:

@@ -17,17 +17,17 @@ _SIZES_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 @dataclass(frozen=True)
 class Keep:
-    """One of both."""
+    """How long, or how much. Exactly one of the two fields is set."""
 
     age: timedelta | None = None
     size_bytes: int | None = None
 
 
 def parse_keep(text: str) -> Keep:
-    """InputError for what is neither an age nor a size."""
+    """The value of --keep; InputError if it is neither an age nor a size."""
     found = _FORM.fullmatch(text)
     if found is None:
-        raise InputError(f"--keep: '{text}' is no age or size, as in 12h, 30d, 500MB or 10GB")
+        raise InputError(f"--keep: '{text}' must be an age or a size, as 12h, 30d, 500MB or 10GB")
     number, unit = int(found["number"]), found["unit"]
     if unit in _AGES:
         return Keep(age=number * _AGES[unit])
@@ -35,7 +35,10 @@ def parse_keep(text: str) -> Keep:
 
 
 def expired(files: Sequence[tuple[File, datetime, int]], keep: Keep, now: datetime) -> list[File]:
-    """Which of the files (whatever names one, when its newest request started, bytes) go, the oldest first."""
+    """The files whose spans must be deleted, the oldest first.
+
+    `files` has for each file: any value that identifies it, when its newest request started, its bytes.
+    """
     oldest_first = sorted(files, key=lambda file: file[1])
     if keep.age is not None:
         return [name for name, newest_at, _ in oldest_first if newest_at < now - keep.age]

@@ -1,6 +1,6 @@
--- A row is one request, as in spans.sql, out of the table that the OpenTelemetry Collector's ClickHouse exporter fills.
--- Its maps hold every attribute as text. `attributes` is the whole map here, also of what has a column of its own.
--- `dyno report --store` reads through it without creating anything; for SQL of your own, run this file once.
+-- A row is one request, as in spans.sql, from the table that the OpenTelemetry Collector's ClickHouse exporter fills.
+-- The table's maps hold every attribute as text. Here `attributes` is the whole map, including what has a column.
+-- `dyno report --store` uses this query without creating the view; for SQL of your own, run this file once.
 CREATE OR REPLACE VIEW spans AS
 -- part: rows
 WITH
@@ -8,7 +8,7 @@ WITH
     (name) -> toInt64OrNull(SpanAttributes[name]) AS whole,
     (name) -> toFloat64OrNull(SpanAttributes[name]) AS number,
     (name) -> CASE SpanAttributes[name] WHEN 'true' THEN true WHEN 'false' THEN false END AS flag,
-    -- As in spans.sql: reasoning that was counted but not streamed took none of the time between the tokens.
+    -- As in spans.sql: reasoning that was counted but not streamed takes no time between the tokens.
     CASE
         WHEN flag('dyno.reasoning.hidden') THEN NULL
         WHEN reasoning_tokens > 0 AND NOT coalesce(flag('dyno.reasoning.streamed'), false)
@@ -79,5 +79,5 @@ SELECT
     number('dyno.server.prefill_s') AS server_prefill_s,
     number('dyno.server.decode_s') AS server_decode_s
 FROM otel_traces
--- Clients and engines send their spans into the same table; a request of ours always has its outcome.
+-- Clients and engines may send their spans to the same table. Only our own requests have an outcome.
 WHERE mapContains(SpanAttributes, 'dyno.outcome');

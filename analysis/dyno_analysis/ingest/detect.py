@@ -1,4 +1,4 @@
-"""What a file to import is, by its content, and what it becomes: runs, a stream of rows, or training runs."""
+"""Recognises a file to import by its content, and turns it into runs, a stream of rows, or training runs."""
 
 import json
 from collections.abc import Iterator
@@ -25,26 +25,26 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Recognised:
-    """Exactly one of `runs`, `otlp` and `training` says something."""
+    """A file whose kind is known. Exactly one of `runs`, `otlp` and `training` is set."""
 
     path: Path
     runs: tuple[Ingested, ...] = ()
     otlp: bool = False
     training: TrainingLog | None = None
-    document: bytes | None = None  # of OTLP that is one JSON document over many lines
+    document: bytes | None = None  # the content, if the file is OTLP as one JSON document over many lines
     endpoint: str | None = None
 
     @contextmanager
     def rows(self) -> Iterator[OtlpRows]:
-        """The rows of OTLP spans, read as they are asked for."""
+        """The rows of a file of OTLP spans. The file is read while they are iterated over."""
         with Source(self.path) as source:
             yield OtlpRows(source, self.document, self.endpoint)
 
 
 def recognise(path: Path, endpoint: str | None = None) -> Recognised:
-    """Look at the file, and read it where it is held whole anyway; InputError for one of an unknown kind.
+    """The file's kind, with its content unless it is a stream of OTLP spans. InputError if the kind is unknown.
 
-    `endpoint` names the endpoint in files that hold an address at most.
+    `endpoint` is the endpoint's name for files that don't name it.
     """
     with Source(path) as source:
         match source.kind():
@@ -57,12 +57,13 @@ def recognise(path: Path, endpoint: str | None = None) -> Recognised:
                 if log.runs():
                     return Recognised(path, training=log)
         if source.cut:
-            raise InputError(f"'{path}' is cut off before its kind can be told: {source.cut}")
+            raise InputError(f"'{path}' is cut off before its kind can be recognised ({source.cut}); copy it again")
     raise unknown(path)
 
 
 def unknown(path: Path, why: str = "") -> InputError:
-    return InputError(f"'{path}' is of no kind that is read{why}: {KINDS}")
+    """The error for a file of an unknown kind; it lists the kinds that can be imported."""
+    return InputError(f"'{path}' is of no kind that can be imported{why}; these can: {KINDS}")
 
 
 def _document(path: Path, content: bytes, endpoint: str | None) -> Recognised:
@@ -70,7 +71,7 @@ def _document(path: Path, content: bytes, endpoint: str | None) -> Recognised:
     if len(documents) == 1:
         document = documents[0][0]
         if not isinstance(document, dict):
-            raise unknown(path, " (it holds no JSON object)")
+            raise unknown(path, " (its JSON isn't an object)")
         if is_otlp(document):
             return Recognised(path, otlp=True, document=content, endpoint=endpoint)
         if is_guidellm(document):
@@ -83,7 +84,7 @@ def _document(path: Path, content: bytes, endpoint: str | None) -> Recognised:
 
 
 def _documents(path: Path, content: bytes) -> list[tuple[Any, bytes]]:
-    """The document; or the documents, one a line, that `vllm bench serve --append-result` writes."""
+    """The file's JSON documents with their bytes: one, or one per line as `vllm bench serve --append-result` writes."""
     try:
         try:
             return [(_parsed(content), content)]
@@ -92,7 +93,7 @@ def _documents(path: Path, content: bytes) -> list[tuple[Any, bytes]]:
                 raise
             return [(_parsed(line), line) for line in content.splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise InputError(f"'{path}' can't be read: it is no text in UTF-8") from error
+        raise InputError(f"'{path}' can't be read: it isn't text in UTF-8") from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(f"'{path}' can't be read: broken JSON at {where}: {error.msg}") from error
@@ -103,7 +104,7 @@ def _documents(path: Path, content: bytes) -> list[tuple[Any, bytes]]:
 def _parsed(content: bytes) -> Any:
     document = json.loads(content)
     if b"\\ud" in content.lower():
-        # JSON can spell half a surrogate pair, UTF-8 can't.
+        # JSON can spell half a surrogate pair but UTF-8 can't hold it, so it becomes a question mark.
         document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
     return document
 
@@ -112,5 +113,5 @@ def _training(source: Source) -> TrainingLog:
     log = TrainingLog(source.path.name)
     log.read((piece.where, piece.content.decode("utf-8", "replace")) for piece in source.lines())
     if source.cut:
-        log.broken.append(f"its end: {source.cut}: what comes after is lost")
+        log.broken.append(f"its end: {source.cut}: what follows is lost")
     return log

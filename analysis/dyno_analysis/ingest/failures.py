@@ -1,15 +1,15 @@
-"""What became of a request of which others say no more than an error's text, name or status. Pure."""
+"""The outcome of a failed request, guessed from the error's text, name or status that other tools give. Pure."""
 
 import re
 from http import HTTPStatus
 
-# The conventions' value for an error that has no better name.
+# The GenAI conventions' value of `error.type` for an error that has no better name.
 NO_NAME = "_OTHER"
 _BY_STATUS = {401: "auth", 403: "auth", 429: "rate_limited"}
 _BY_PHRASE = {status.phrase.lower(): status.value for status in HTTPStatus if status >= 400}
 # A number of three digits that isn't part of an address, a path or a longer number.
 _STATUS = re.compile(r"(?<![\w:./-])([45]\d\d)\b")
-# Errors by the names that HTTP clients and SDKs give them, in the order in which they are looked for.
+# The words in which HTTP clients and SDKs name an error, then its outcome and error type. They are tried in this order.
 _BY_WORDS = (
     (("ratelimit", "rate limit"), "rate_limited", "rate_limit"),
     (("authentication", "permissiondenied", "permission denied", "unauthorized"), "auth", "auth"),
@@ -19,10 +19,10 @@ _BY_WORDS = (
 
 
 def failure(text: str, status: int | None = None) -> tuple[str, str, int | None]:
-    """Outcome, error type and status of a failed request; the last is what was given, or what the text speaks of."""
+    """Outcome, error type and status of a failed request. The status is the one given, or one found in the text."""
     said = text.strip()
     if said.startswith("Traceback"):
-        # Above the last line stand files and line numbers, which look like a status now and then.
+        # The lines above the last have file names and line numbers, which may look like a status.
         said = said.splitlines()[-1]
     if status is None:
         found = _STATUS.search(said)

@@ -1,4 +1,4 @@
-"""Span files as the proxy writes them, for spans that come from elsewhere: JSON lines, each with its checksum."""
+"""Writes imported spans as a journal, in the proxy's format: JSON lines, each with its checksum."""
 
 import zlib
 from collections.abc import Iterable, Mapping
@@ -17,12 +17,12 @@ LEADING_KEYS: Final = (
 
 
 def journal_lines(spans: Iterable[Mapping[str, Any]]) -> bytes:
-    """The bytes of a journal with these spans; what is NULL or empty is left out."""
+    """The bytes of a journal with these spans; values that are None or empty are left out."""
     return b"".join(journal_line(span) for span in spans)
 
 
 def journal_line(span: Mapping[str, Any]) -> bytes:
-    """One line; ValueError for a span with a key that the format doesn't have."""
+    """The span as one line of a journal; ValueError if it has a key that isn't a column."""
     if unknown := span.keys() - {*LEADING_KEYS, "attributes"}:
         raise ValueError(f"no column for {', '.join(sorted(unknown))}")
     kept: dict[str, Any] = {"v": SCHEMA_VERSION}

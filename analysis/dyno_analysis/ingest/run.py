@@ -1,4 +1,4 @@
-"""What a file of another tool becomes: a run with its record, its rows, its prompts and answers. Pure."""
+"""What the import makes of another tool's file: a run with its record, rows, prompts and answers. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime

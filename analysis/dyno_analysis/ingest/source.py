@@ -1,11 +1,12 @@
-"""A file to import as a stream of bytes, and what kind of file it is, by its content alone.
+"""A file to import as a stream of bytes; its kind is recognised by its content alone.
 
     FILE ──gzip, zstd, or as it is──▶ Source ──kind()──▶ 'OTLP JSON lines', 'OTLP messages', 'JSON', 'text'
                                         └──lines(), messages(), whole()──▶ pieces with their place in the file
 
-The Collector's file exporter writes a JSON object a line, or messages with their length before them (4 bytes, big
-endian): protobuf, or, with `compression: zstd` and before it compressed whole files, JSON or protobuf of which each is
-a zstd frame of its own. A file whose end is missing yields what was whole, and then says so: `Source.cut`.
+The Collector's file exporter writes one JSON object per line, or messages that each follow their length (4 bytes, big
+endian). A message is protobuf. With `compression: zstd`, versions that didn't compress whole files yet wrote each
+message, JSON or protobuf, as a zstd frame of its own. If a file's end is missing, its whole pieces are yielded, and
+`Source.cut` then says why.
 """
 
 import gzip
@@ -30,8 +31,8 @@ from dyno_analysis.errors import InputError
 
 Kind = Literal["OTLP JSON lines", "OTLP messages", "JSON", "text", "unknown"]
 
-PIECE_BYTES: Final = 64_000_000  # of a line or a message: the Collector's batches have some megabytes
-DOCUMENT_BYTES: Final = 512_000_000  # of a JSON document, which is held whole
+PIECE_BYTES: Final = 64_000_000  # the longest line or message; the Collector's batches have some megabytes
+DOCUMENT_BYTES: Final = 512_000_000  # the longest JSON document, which is held in memory whole
 
 _LOOK_BYTES: Final = 1 << 20
 _READ_BYTES: Final = 1 << 16
@@ -46,7 +47,7 @@ _OTLP_LINE: Final = re.compile(rb'\s*\{\s*"(?:' + "|".join(SIGNALS).encode() + r
 
 
 class Piece(NamedTuple):
-    """A line or a message, and where it stands; what is wrong, where it is none."""
+    """A line or a message, and its place in the file. `wrong` says why it couldn't be read; None if it could."""
 
     where: str
     content: bytes
@@ -54,7 +55,11 @@ class Piece(NamedTuple):
 
 
 class Source:
-    """An open file, decompressed. InputError where it can't be opened; `cut` says why its end is missing."""
+    """An open file, decompressed. InputError if it can't be opened.
+
+    `cut` says why its end is missing; None as long as that isn't known. Each file is read once, by one of `lines`,
+    `messages` and `whole`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,7 +88,7 @@ class Source:
         self._file.close()
 
     def kind(self) -> Kind:
-        """By the first megabyte."""
+        """The file's kind, by its first megabyte."""
         start = bytes(self._ahead[:_LOOK_BYTES])
         if _is_message(start):
             return "OTLP messages"
@@ -93,7 +98,7 @@ class Source:
         return "text" if text and b"\0" not in text else "unknown"
 
     def lines(self) -> Iterator[Piece]:
-        """The lines that aren't empty, by number, without what ends them."""
+        """The lines that aren't empty, without their line ends. `where` has the line's number."""
         number = 0
         while True:
             end = self._ahead.find(b"\n")
@@ -107,7 +112,7 @@ class Source:
                 yield Piece(f"line {number}", b"", f"longer than {PIECE_BYTES:,} bytes")
                 continue
             if end < 0 and (not self._ahead or self.cut):
-                return  # of a torn line nothing is known
+                return  # a line that is cut off can't be read
             line = bytes(self._ahead[: end if end >= 0 else len(self._ahead)])
             del self._ahead[: len(line) + 1]
             number += 1
@@ -115,14 +120,14 @@ class Source:
                 yield Piece(f"line {number}", line.rstrip(b"\r"))
 
     def messages(self) -> Iterator[Piece]:
-        """The messages by number, each decompressed where it was compressed on its own."""
+        """The messages, decompressed if they were compressed one by one. `where` has the message's number."""
         number = 0
         while self._have(_LENGTH.size):
             (length,) = _LENGTH.unpack_from(self._ahead)
             number += 1
             where = f"message {number}"
             if length > PIECE_BYTES:
-                yield Piece(where, b"", f"a length of {length:,} bytes; the rest of the file is left out")
+                yield Piece(where, b"", f"its length is {length:,} bytes, which is too long; the rest is left out")
                 return
             if not self._have(_LENGTH.size + length):
                 self.cut = self.cut or "it ends inside a message"
@@ -134,13 +139,13 @@ class Source:
             self.cut = self.cut or "it ends inside a message's length"
 
     def whole(self) -> bytes:
-        """All of a document; InputError where it is too large or its end is missing."""
+        """The whole document; InputError if it is too large or its end is missing."""
         while len(self._ahead) <= DOCUMENT_BYTES and self._fill(_READ_BYTES * 16):
             pass
         if len(self._ahead) > DOCUMENT_BYTES:
-            raise InputError(f"'{self.path}' is a JSON document of more than {DOCUMENT_BYTES:,} bytes: too large")
+            raise InputError(f"'{self.path}' is too large: its JSON document has more than {DOCUMENT_BYTES:,} bytes")
         if self.cut:
-            raise InputError(f"'{self.path}' is cut off: {self.cut}; a JSON document has to be whole")
+            raise InputError(f"'{self.path}' is cut off: {self.cut}; a JSON document must be whole")
         return bytes(self._ahead)
 
     def _have(self, size: int) -> bool:
@@ -150,11 +155,11 @@ class Source:
         return True
 
     def _fill(self, size: int) -> bool:
-        """Read on, at least a byte and at most about `size`; False at the end, whole or not."""
+        """Read at most about `size` more bytes; False if the file has ended, whole or cut off."""
         filled = 0
         while filled < size and not self._ended:
             try:
-                # One step of decompression at a time: what comes before a broken place comes out.
+                # One step of decompression at a time, so that all before a broken place is read.
                 content = self._stream.read1(min(_READ_BYTES, size - filled))
             except _BROKEN as error:
                 self.cut = "its compressed content ends early" if isinstance(error, EOFError) else str(error)
@@ -185,7 +190,7 @@ def _is_message(start: bytes) -> bool:
 
 
 def _has_otlp_line(text: bytes) -> bool:
-    """A line that is an OTLP object, or, where the first megabyte has no whole line, one that begins like it."""
+    """Whether a line is an OTLP object. If the first megabyte has no whole line, whether it begins like one."""
     *lines, rest = text.split(b"\n")
     if not lines:
         return _OTLP_LINE.match(rest) is not None
@@ -212,4 +217,5 @@ def _decompressed(where: str, message: bytes) -> Piece:
 
 
 def is_otlp(document: object) -> bool:
+    """Whether a parsed JSON document is an OTLP message, of spans or of another signal."""
     return isinstance(document, dict) and any(signal in document for signal in SIGNALS)

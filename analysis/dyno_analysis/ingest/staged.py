@@ -1,10 +1,10 @@
-"""Rows on their way into a spans folder: written beside it first, then let in, less those that are there already.
+"""Adds rows to a spans folder: they are written to a staging folder in it, then those that are new are moved in.
 
     rows ──▶ .import-XXXX/WRITER-FIRST.jsonl, … ──which (trace id, span id) are new?──▶ WRITER-FIRST.jsonl, …
 
-A row is known by its trace and span ids. Each journal comes into being whole, by a rename; an import that was killed
-between two of them is completed by importing again. Memory doesn't grow with the file: the ids are compared by DuckDB,
-which spills to disk.
+Two rows are the same if their trace and span ids are. Each journal appears whole, by a rename; if an import is killed
+between two renames, importing again completes it. Memory doesn't grow with the file: DuckDB compares the ids, and
+spills to disk.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
 
 from .journal import journal_line
 
-JOURNAL_BYTES: Final = 19_000_000  # as the proxy's: one becomes Parquet in little memory
-LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
+JOURNAL_BYTES: Final = 19_000_000  # as the proxy's, so that a journal becomes Parquet in little memory
+LINE_BYTES: Final = 15_000_000  # DuckDB's read_json fails for the whole file at a line of 16 MB
 
-# Where known_spans.sql reads from.
+# The files that known_spans.sql reads, as written there.
 _STAGED_FILES: Final = "'staged/*.jsonl'"
 
 _TEXT_CHARACTERS: Final = 4096
@@ -40,7 +40,7 @@ _MEMORY: Final = "512MB"
 
 @dataclass(frozen=True)
 class Staged:
-    """How many rows of an import are new to the folder, and how many it has (or the import has twice)."""
+    """How many rows of an import are new to the folder, and how many aren't: the folder, or the import, has them."""
 
     new: int
     known: int
@@ -49,7 +49,7 @@ class Staged:
 class StagedSpans:
     """`with StagedSpans(folder) as staged: staged.add(rows); staged.compare(); staged.let_in()`
 
-    One import at a time: another one waits until the block ends. InputError where the folder can't be written.
+    One import at a time: another one waits until the block ends. InputError if the folder can't be written to.
     """
 
     def __init__(self, spans: Path) -> None:
@@ -62,11 +62,11 @@ class StagedSpans:
         try:
             self._spans.mkdir(parents=True, exist_ok=True)
             self._folder = os.open(self._spans, os.O_RDONLY | os.O_DIRECTORY)
-            # A file system without locks has none to wait for.
+            # A file system without locks raises here; then we don't wait for other imports.
             with contextlib.suppress(OSError):
                 fcntl.flock(self._folder, fcntl.LOCK_EX)
                 for left in self._spans.glob(".import-*"):
-                    shutil.rmtree(left, ignore_errors=True)  # by an import that was killed
+                    shutil.rmtree(left, ignore_errors=True)  # an import that was killed has left it
             self._staging = Path(tempfile.mkdtemp(prefix=".import-", dir=self._spans))
         except OSError as error:
             raise unwritable(self._spans, error) from error
@@ -79,7 +79,7 @@ class StagedSpans:
         os.close(self._folder)
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Stage the rows, numbered in their order."""
+        """Write the rows to the staging folder, numbered in their order."""
         lines = self._lines(rows)
         try:
             line = next(lines, None)
@@ -98,7 +98,7 @@ class StagedSpans:
             raise unwritable(self._spans, error) from error
 
     def compare(self) -> Staged:
-        """Take out what the folder has already, and what was staged twice."""
+        """Drop the staged rows that the folder has already, and those that were staged twice."""
         if not self._parts:
             return Staged(0, 0)
         parts, self._parts = self._parts, []
@@ -116,7 +116,7 @@ class StagedSpans:
         return Staged(self._count - known, known)
 
     def let_in(self) -> None:
-        """The journals take their place in the folder."""
+        """Move the staged journals into the folder."""
         try:
             for part in self._parts:
                 part.replace(self._spans / part.name)
@@ -132,11 +132,12 @@ class StagedSpans:
 
 
 def unwritable(spans: Path, error: OSError) -> InputError:
+    """The error for a spans folder that can't be written to."""
     return InputError(f"can't write to '{spans}': {error.strerror}; choose another --spans")
 
 
 def _find_known(connection: duckdb.DuckDBPyConnection, parts: list[Path]) -> None:
-    """Make the table `known` of the staged rows' sequence numbers that don't belong in."""
+    """Make the table `known`: the sequence numbers of the staged rows that must be dropped."""
     files = ", ".join(quoted(as_glob(str(part))) for part in parts)
     query = replaced(sql_text("known_spans"), _STAGED_FILES, f"[{files}]")
     execute(connection, f"CREATE TEMP TABLE known AS {query}")
@@ -147,7 +148,7 @@ def _first(part: Path) -> int:
 
 
 def _without(part: Path, drop: set[int]) -> Path:
-    """The journal less these rows, under the name that its first row then asks for."""
+    """The journal without these rows, renamed for its first row's sequence number."""
     if not drop:
         return part
     first = None
@@ -161,6 +162,7 @@ def _without(part: Path, drop: set[int]) -> Path:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
+    """The row's line. If it is longer than LINE_BYTES, texts are cut; then attributes and chunk times are left out."""
     line = journal_line(row)
     if len(line) <= LINE_BYTES:
         return line

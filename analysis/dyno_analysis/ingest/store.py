@@ -1,4 +1,4 @@
-"""Write what was imported into a spans folder: a run's folder first, its rows last, each whole or not at all."""
+"""Writes what was imported into a spans folder: first a run's folder, then its rows, each whole or not at all."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from .staged import Staged, StagedSpans, unwritable
 
 
 def store(ingested: Ingested, spans: Path) -> str | None:
-    """Store an imported file's run; returns its id, or None where the same content is there already."""
+    """Store an imported file's run; returns its id, or None if the same content is already stored."""
     runs = spans / "runs"
     with StagedSpans(spans) as staged:
         run_id = _run_id(ingested, runs)
@@ -27,7 +27,7 @@ def store(ingested: Ingested, spans: Path) -> str | None:
         if not staged.compare().new and (ingested.spans or (runs / run_id).exists()):
             return None
         try:
-            # The rows make the run count; whatever is cut short before is written again by the next import.
+            # Only its rows make a run count. If the import is killed before they are in, the next one writes all again.
             _write_run(ingested, runs, run_id)
         except OSError as error:
             raise unwritable(spans, error) from error
@@ -36,7 +36,7 @@ def store(ingested: Ingested, spans: Path) -> str | None:
 
 
 def store_rows(rows: Iterable[Mapping[str, Any]], spans: Path) -> Staged:
-    """Store rows of no run; returns how many were new."""
+    """Store rows that belong to no run; returns how many were new."""
     with StagedSpans(spans) as staged:
         staged.add(rows)
         counted = staged.compare()
@@ -47,7 +47,7 @@ def store_rows(rows: Iterable[Mapping[str, Any]], spans: Path) -> Staged:
 def _run_id(ingested: Ingested, runs: Path) -> str:
     run_id = ingested.run_id
     if _digest(runs / run_id) not in (None, ingested.record["imported_sha256"]):
-        # Another file of the same second.
+        # The id is taken by the run of another file, which has the same time.
         run_id = f"{run_id}_{ingested.record['imported_sha256'][:4]}"
     return run_id
 
@@ -68,7 +68,7 @@ def _write_run(ingested: Ingested, runs: Path, run_id: str) -> None:
 
 
 def _digest(folder: Path) -> str | None:
-    """Of the file that a run's folder was imported from; None without a folder, '' for a run of our own."""
+    """SHA-256 of the file that the run's folder was imported from; None without a folder, '' for a run of our own."""
     try:
         record = json.loads((folder / "run.json").read_bytes())
     except FileNotFoundError:

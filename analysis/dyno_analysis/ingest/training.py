@@ -1,4 +1,4 @@
-"""A training log becomes a Parquet file beside the spans."""
+"""Stores the runs of a training log beside the spans, in `training/ID.jsonl`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from .staged import unwritable
 
 
 def store_training(runs: Sequence[Run], spans: Path) -> int:
-    """Store the runs that aren't there, or are there in a shorter form; returns how many those were."""
+    """Store the runs that aren't stored yet, or whose stored form is shorter; returns how many those were."""
     folder = spans / "training"
     stored = 0
     try:

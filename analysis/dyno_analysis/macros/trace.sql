@@ -1,7 +1,7 @@
--- Two functions over `spans` and `collected_spans`. In a DuckDB of your own: paste spans.sql and collected_spans.sql
--- first, then this; FROM trace_spans('0af7651916cd43dd8448eb211c80319c').
+-- Two functions over `spans` and `collected_spans`: FROM trace_spans('0af7651916cd43dd8448eb211c80319c').
+-- In a DuckDB of your own: paste spans.sql and collected_spans.sql first, then this file.
 
--- A row is one span of a trace: a request of the proxy's, or a collected span. Offsets are µs after the span's start.
+-- A row is one span of a trace: a request through the proxy, or a collected span. Offsets: µs since the span began.
 CREATE OR REPLACE MACRO trace_spans(id) AS TABLE
 SELECT
     trace_id,
@@ -53,11 +53,11 @@ SELECT
     output_tokens
 FROM collected_spans
 WHERE trace_id = id
--- A sender that got no answer sends again: each span once.
+-- A sender that got no answer sends a span again; each span is kept once.
 QUALIFY row_number() OVER (PARTITION BY span_id ORDER BY duration_us DESC NULLS LAST) = 1
 ORDER BY started_at_us, is_request DESC, span_id;
 
--- A row is one trace that a person may mean: its id or a span's begins so, or a response has this id.
+-- A row is one trace that a name may mean: its id or a span's id begins with it, or it is the id of a response.
 CREATE OR REPLACE MACRO traces_named(id) AS TABLE
 SELECT
     trace_id,

@@ -1,1 +1,1 @@
-"""A statement becomes rows, safely."""
+"""Runs SQL statements, a user's read-only, and gives their rows."""

@@ -1,4 +1,4 @@
-"""Run the tables of sql/ and hand their rows over as the classes of row_types.py."""
+"""Runs the tables of sql/ and returns their rows as the classes of row_types.py."""
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +17,7 @@ Row = TypeVar("Row", bound="DataclassInstance")
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, table: str, row: type[Row]) -> list[Row]:
-    """The rows of `sql/{table}.sql`; its columns and the fields of `row` must agree by name, or it is a TypeError."""
+    """The rows of `sql/{table}.sql`. TypeError if its columns aren't the fields of `row`, by name and order."""
     cursor = execute(connection, sql_text(table))
     names = [column[0] for column in cursor.description or ()]
     expected = [column.name for column in fields(row)]
@@ -27,7 +27,7 @@ def fetch(connection: duckdb.DuckDBPyConnection, table: str, row: type[Row]) -> 
 
 
 def fetch_columns(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, NDArray[np.generic]]:
-    """The result's columns as arrays, for tables with a row a request or a prompt; NULL becomes NaN."""
+    """The result's columns as arrays, for tables with one row per request or prompt; NULL becomes NaN."""
     columns = execute(connection, sql).fetchnumpy()
     return {
         name: column.filled(np.nan) if isinstance(column, np.ma.MaskedArray) else column
@@ -36,7 +36,7 @@ def fetch_columns(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, 
 
 
 def keep(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Hold the rows of `sql/{table}.sql` in a table of that name, since they are asked for more than once."""
+    """Store the rows of `sql/{table}.sql` in a temporary table of that name, to query them more than once."""
     execute(connection, f"CREATE OR REPLACE TEMP TABLE {table} AS\n{sql_text(table)}")
 
 

@@ -1,4 +1,4 @@
-"""The rows of a statement as text: table, CSV, JSON, Markdown; or as Parquet."""
+"""A statement's rows as text (table, CSV, JSON, Markdown), or as Parquet or Arrow."""
 
 import csv
 import io
@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.render.table import Table
-from dyno_analysis.render.terminal import widths
+from dyno_analysis.render.table import Table, widths
 
 from .statement import Statement
 
 
 def csv_pieces(statement: Statement) -> Iterator[str]:
-    """A header, then a line a row, LF; NULL is an empty cell."""
+    """A header line, then one line per row, ended by LF; NULL is an empty cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names, rows = statement.rows()
@@ -28,7 +27,7 @@ def csv_pieces(statement: Statement) -> Iterator[str]:
 
 
 def json_pieces(statement: Statement) -> Iterator[str]:
-    """An array of objects, one a line."""
+    """An array of objects, one per line."""
     lead = "[\n"
     for row in statement.json_rows():
         yield lead + row
@@ -37,6 +36,7 @@ def json_pieces(statement: Statement) -> Iterator[str]:
 
 
 def markdown_pieces(statement: Statement) -> Iterator[str]:
+    """A Markdown table; NULL is an empty cell."""
     names, rows = statement.rows()
     yield _markdown_row(names)
     yield "|" + "---|" * len(names) + "\n"
@@ -45,7 +45,7 @@ def markdown_pieces(statement: Statement) -> Iterator[str]:
 
 
 def table_pieces(statement: Statement) -> Iterator[str]:
-    """Columns two blanks apart, nothing cut; NULL is written out."""
+    """Columns two spaces apart, with nothing cut off; NULL is written as NULL."""
     table = _table(statement)
     column_widths = widths(table)
     for cells in (table.columns, *table.rows):
@@ -62,14 +62,15 @@ PIECES: dict[str, Callable[[Statement], Iterator[str]]] = {
 
 
 def print_rich(statement: Statement) -> None:
-    """The table on a terminal."""
+    """Print the rows as a table on a terminal."""
     from dyno_analysis.render.terminal import print_table
 
     print_table(_table(statement))
 
 
 def write_parquet(statement: Statement, output: BinaryIO) -> None:
-    # By way of a file of our own: DuckDB writes Parquet to a path only, and the connection may write to no other.
+    """Write the rows as Parquet."""
+    # DuckDB writes Parquet only to a path, and the connection may write only to this temporary file.
     with tempfile.TemporaryDirectory(prefix="dyno-sql-") as folder:
         path = Path(folder) / "rows.parquet"
         path.touch()
@@ -79,7 +80,7 @@ def write_parquet(statement: Statement, output: BinaryIO) -> None:
 
 
 def write_arrow(statement: Statement, output: BinaryIO) -> None:
-    """Arrow's IPC stream; pyarrow comes with the driver."""
+    """Write the rows as an Arrow IPC stream. InputError without pyarrow, which the extra `driver` has."""
     try:
         import pyarrow as pa
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The rows of the tables in sql/: one class a file, its fields the columns. None is 'not known', never 0."""
+"""The rows of the tables in sql/: one class per file; its fields are the columns. None means 'not known', never 0."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class EndpointRow:
 
     @property
     def counted(self) -> int:
-        """What the success rate is of: all, less what the client or the proxy itself ended."""
+        """The requests that the success rate counts: all but those that the client or the proxy itself ended."""
         return self.requests - self.cancelled - self.rejected
 
     @property
@@ -42,7 +42,7 @@ class EndpointRow:
 
 @dataclass(frozen=True)
 class PercentileRow:
-    """percentiles.sql; the unit is the figure's."""
+    """percentiles.sql; each figure has its own unit."""
 
     endpoint: str
     figure: str
@@ -145,7 +145,7 @@ class DistributionRow:
 
 @dataclass(frozen=True)
 class InstrumentRow:
-    """instrument.sql; microseconds and seconds as named."""
+    """instrument.sql; a name's ending says microseconds (_us) or seconds (_s)."""
 
     endpoint: str
     n: int

@@ -1,4 +1,4 @@
-"""DuckDB's own shell over the spans, as `dyno sql` without a statement opens it."""
+"""DuckDB's own shell over the spans. `dyno sql` without a statement opens it."""
 
 import os
 import shutil
@@ -13,13 +13,13 @@ from dyno_analysis.spans.views import list_files, views_sql
 
 
 def open_shell(spans: Path) -> int:
-    """Run it until the person leaves; returns its exit code. InputError where it isn't installed."""
+    """Run the shell until the user leaves it; returns its exit code. InputError if it isn't installed."""
     here = str(Path(sys.executable).parent)
     program = shutil.which("duckdb", path=os.pathsep.join((here, os.environ.get("PATH", ""))))
     if program is None:
         raise InputError(
-            "no statement, and DuckDB's shell isn't installed; mend: dyno sql \"SELECT …\", "
-            "or pip install 'inference-dyno[shell]'"
+            "no statement is given, and DuckDB's shell isn't installed; write dyno sql \"SELECT …\", "
+            "or install it: pip install 'inference-dyno[shell]'"
         )
     with tempfile.TemporaryDirectory(prefix="dyno-sql-") as folder:
         begin = Path(folder) / "begin.sql"
@@ -30,9 +30,9 @@ def open_shell(spans: Path) -> int:
 
 
 def shell_sql(spans: Path, nothing: Path) -> str:
-    """What the shell begins with: the views, then the lock. From then on it can read the span files and nothing else.
+    """The SQL that the shell runs first: the views, then the lock. After that it can read only the span files.
 
-    `nothing` is an empty file: the shell's DuckDB, which may be another version than ours, may not read /dev/null.
+    `nothing` is an empty file. Our own DuckDB reads /dev/null for this, but another version's shell may not.
     """
     files = list_files(spans)
     return f"{views_sql(files, nothing)}\n{lock_sql([nothing, *files.all()])}"

@@ -1,4 +1,4 @@
-"""One person's SQL statement, run read-only over the spans: checked, wrapped, and its errors put on one line."""
+"""Runs a user's SQL statement read-only over the spans. It is checked and wrapped, and an error becomes one line."""
 
 import json
 import re
@@ -18,10 +18,13 @@ _READS = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # MULTI: wha
 
 
 class Statement:
-    """A statement that only reads. InputError for anything else, with DuckDB's message and position."""
+    """A statement that only reads. Its methods run it.
+
+    InputError for any other statement, and for one that fails, with DuckDB's message and position.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, text: str, files: Sequence[Path] | None) -> None:
-        """`files` are all that the statement may read; None lets it do anything, as one that only reads or at once."""
+        """`files` are all that the statement may read. None allows any statement; one that isn't a query runs here."""
         self._connection = connection
         self._files = files
         self._text = text
@@ -36,11 +39,11 @@ class Statement:
             statement = self._only_one(text)
         if statement.type not in _READS:
             what = str(statement.type).rpartition(".")[2]
-            raise InputError(f"{what} isn't run: only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW read the spans")
+            raise InputError(f"{what} isn't allowed; only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW are")
         self._query = self._without_end(statement.query)
 
     def rows(self) -> tuple[list[str], Iterator[list[str | None]]]:
-        """Column names, and the rows as DuckDB writes their values; NULL is None."""
+        """The column names, and the rows with each value as DuckDB's text for it; NULL is None."""
         self._lock()
         if self._explain:
             cursor = self._execute(f"{self._explain} FROM (\n", "")
@@ -56,7 +59,7 @@ class Statement:
         return (row[0] for row in self._fetch(cursor))
 
     def write_parquet(self, path: Path) -> None:
-        """Write the rows to a file of ours, with the types that they have."""
+        """Write the rows to the file at `path`, with DuckDB's types."""
         self._refuse_explain("parquet")
         self._lock(writable=path)
         self._execute(
@@ -77,7 +80,7 @@ class Statement:
             lock(self._connection, self._files, writable)
 
     def _carry_out(self, statement: duckdb.Statement) -> str:
-        """Run what isn't a query; returns one for the rows that it gave: COPY's count, say."""
+        """Run a statement that isn't a query; returns a query that gives its result: COPY's count, say."""
         try:
             result = self._connection.execute(statement)
             rows = result.fetchall() if result.description else []
@@ -93,26 +96,26 @@ class Statement:
         except duckdb.Error as error:
             raise InputError(_message(error, text, 0)) from error
         if len(statements) != 1:
-            raise InputError(f"{len(statements) or 'no'} statements; 'dyno sql' runs one")
+            raise InputError(f"{len(statements) or 'no'} statements are given; 'dyno sql' runs exactly one")
         return statements[0]
 
     def _without_end(self, query: str) -> str:
-        """Less the semicolon, and what comments follow it, so that the statement stands as a subquery."""
+        """The query without its semicolon and the comments after it, so that it can be a subquery."""
         for at in (found.start() for found in re.finditer(";", query)):
             if self._count(query[:at]) == 1 and self._count(query[at + 1 :]) == 0:
                 return query[:at]
         return query
 
     def _count(self, text: str) -> int | None:
-        """How many statements a piece of text is; None where it is cut in the middle of one."""
+        """How many statements the text has; None if it ends in the middle of one."""
         try:
             return len(self._connection.extract_statements(text))
         except duckdb.ParserException:
             return None
 
     def _execute(self, before: str, after: str) -> duckdb.DuckDBPyConnection:
-        # DuckDB takes COPY, INSERT and the like inside a WITH, but only at the top level: as a subquery, a statement
-        # can do nothing but read.
+        # DuckDB allows COPY, INSERT and the like inside a WITH, but only at the top level. As a subquery, a statement
+        # can only read.
         try:
             return self._connection.execute(f"{before}{self._query}\n){after}")
         except duckdb.Error as error:
@@ -132,11 +135,11 @@ class Statement:
 
     def _refuse_explain(self, form: str) -> None:
         if self._explain:
-            raise InputError(f"a plan has no rows for --format {form}; mend: --format table")
+            raise InputError(f"--format {form} can't show a plan; use --format table")
 
 
 def _message(error: duckdb.Error, text: str, shift_bytes: int) -> str:
-    """DuckDB's message, and where in the person's statement it points, by line and column from 1."""
+    """DuckDB's message, with its place in the user's statement: line and column, from 1."""
     kind, _, rest = str(error).partition(": ")
     try:
         details = json.loads(rest)

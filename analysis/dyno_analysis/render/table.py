@@ -47,3 +47,24 @@ def difference(first: float | None, second: float | None) -> str:
 
 def count(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
+
+
+def plain_table(table: Table) -> list[str]:
+    """The table's lines: title, columns two blanks apart, notes."""
+    column_widths = widths(table)
+    lines = [table.title, "-" * len(table.title)]
+    lines += [_line(row, table.align, column_widths) for row in (table.columns, *table.rows)]
+    return [*lines, *table.notes]
+
+
+def widths(table: Table) -> list[int]:
+    """Characters of each column's longest cell, its name included."""
+    return [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+
+
+def _line(cells: Sequence[str], align: str, column_widths: Sequence[int]) -> str:
+    padded = [
+        cell.ljust(width) if side == "l" else cell.rjust(width)
+        for cell, side, width in zip(cells, align, column_widths, strict=True)
+    ]
+    return "  ".join(padded).rstrip()

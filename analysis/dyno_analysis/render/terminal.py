@@ -1,9 +1,8 @@
-"""The report on a terminal by rich; in a pipe as plain, aligned text that grep finds."""
+"""Prints a table: on a terminal with rich, in a pipe as plain, aligned text that grep finds."""
 
 import sys
-from collections.abc import Sequence
 
-from .table import Table
+from .table import Table, plain_table, widths
 
 
 def print_table(table: Table) -> None:
@@ -12,18 +11,6 @@ def print_table(table: Table) -> None:
         _print_rich(table)
     else:
         print("\n".join(plain_table(table)))
-
-
-def plain_table(table: Table) -> list[str]:
-    """The table's lines: title, columns two blanks apart, notes."""
-    column_widths = widths(table)
-    lines = [table.title, "-" * len(table.title)]
-    lines += [_line(row, table.align, column_widths) for row in (table.columns, *table.rows)]
-    return [*lines, *table.notes]
-
-
-def widths(table: Table) -> list[int]:
-    return [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
 
 
 def _print_rich(table: Table) -> None:
@@ -43,11 +30,3 @@ def _print_rich(table: Table) -> None:
     Console(highlight=False, width=max(terminal.width, needed)).print(laid_out)
     for note in table.notes:
         terminal.print(Text(note, style="dim"))
-
-
-def _line(cells: Sequence[str], align: str, column_widths: Sequence[int]) -> str:
-    padded = [
-        cell.ljust(width) if side == "l" else cell.rjust(width)
-        for cell, side, width in zip(cells, align, column_widths, strict=True)
-    ]
-    return "  ".join(padded).rstrip()

@@ -1,4 +1,4 @@
-"""From the selected `spans` to a comparison: the tables of sql/, and what is computed from them."""
+"""Makes a comparison of the selected `spans`: it runs the tables of sql/, and computes figures from their rows."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ from dyno_analysis.stats import paired, regression, squad
 
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
 
-# What a join or a sort of all requests may hold before it goes to disk. Exact percentiles hold their column anyway.
+# How much memory a join or a sort of all requests may use before it spills to disk. Exact percentiles are computed
+# without this limit, since they can't spill their column.
 SPILLS_BEYOND = "1GB"
 
 
@@ -29,9 +30,10 @@ def compare(
     seed: int,
     paired_by: str = "prompt",
 ) -> Comparison:
-    """Query the selected `spans`, of these runs and their records; `order` puts endpoints first that it names.
+    """Compare the endpoints of the selected `spans`, which are those of `runs`; `records` are the runs' records.
 
-    Without it the first is the alphabet's; of mirrored requests, the one that most of them were sent to at first.
+    The endpoints that `order` names come first. Without it the first one is the first by name. With `paired_by`
+    'mirror' it is instead the endpoint to which most mirrored requests were originally sent.
     """
     figures = {row.endpoint: row for row in fetch(connection, "comparison", row_types.EndpointRow)}
     mirrors = fetch(connection, "mirrors", row_types.MirrorRow)
@@ -83,7 +85,7 @@ def _spilling(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def _hold_pairs(connection: duckdb.DuckDBPyConnection, view: str, endpoints: Sequence[str]) -> None:
-    """The pairs, from the side of the endpoint that the others are held against, as a table in the view's place."""
+    """Store the view's pairs in a table `pairs`, which hides the view, from the first endpoint's side only."""
     define(connection, view)
     first = quoted(endpoints[0]) if endpoints else "NULL"
     execute(connection, f"CREATE OR REPLACE TEMP TABLE pairs AS FROM memory.main.pairs WHERE first_endpoint = {first}")
@@ -102,7 +104,7 @@ def _paired(
     for balance in balances:
         first, second = endpoints[0], balance.second_endpoint
         for figure in ("latency_s", "ttft_s", "tpot_s"):
-            # A ratio to nothing says nothing: a prompt whose sum is 0 is left out.
+            # A prompt whose sum is 0 is left out, since it has no ratio.
             chosen = fetch_columns(
                 connection,
                 f"FROM paired_prompts SELECT first_sum, second_sum, pairs WHERE second_endpoint = {quoted(second)} "
@@ -130,7 +132,10 @@ def _paired(
 
 
 def _overhead_s(balance: row_types.PairBalanceRow, figure: str) -> float | None:
-    """The instrument's difference between two endpoints or its spread, whichever is larger; what both share cancels."""
+    """The proxy's overhead as `verdict` takes it: its difference between two endpoints, or its spread if larger.
+
+    The overhead that both share cancels out. None: not known.
+    """
     parts = {
         "latency_s": (
             balance.more_overhead_end_s,

@@ -1,4 +1,4 @@
-"""Everything that a report says of the selected requests, as data. Pure."""
+"""All that a report says about the selected requests, as data. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dyno_analysis.stats.paired import Array, PairedRatio, Verdict
 
 @dataclass(frozen=True)
 class PairedFigure:
-    """One figure of two endpoints over the prompts that both answered."""
+    """One figure (latency_s, ttft_s, tpot_s) of two endpoints over the prompts that both answered."""
 
     figure: str
     first: str
@@ -19,16 +19,16 @@ class PairedFigure:
     pairs: int
     ratio: PairedRatio
     verdict: Verdict
-    overhead_s: float | None  # what the verdict was weighed against
+    overhead_s: float | None  # the proxy's overhead that the verdict considers
 
 
-# Of an endpoint with more points than this, about as many or fewer are looked at (lengths.sql has the same number).
+# If an endpoint has more points than this, a sample of about so many or fewer is used. lengths.sql has the same number.
 MOST_LENGTHS = 200_000
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """One endpoint's ok requests whose output was counted, or a sample; `input_tokens` is NaN where not known."""
+    """One endpoint's ok requests whose output was counted, or a sample of them. Unknown `input_tokens` are NaN."""
 
     input_tokens: Array
     output_tokens: Array
@@ -37,7 +37,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class FixedPerToken:
-    """latency = fixed + per token of one endpoint, by each method, and how far its answers' lengths reach."""
+    """latency = fixed + per token of one endpoint: a line per method, and the shortest and longest answer in tokens."""
 
     endpoint: str
     shortest_tokens: int
@@ -47,7 +47,7 @@ class FixedPerToken:
 
 @dataclass(frozen=True)
 class Correlations:
-    """Spearman's rank correlations of a request's output throughput; None where a side doesn't vary."""
+    """Spearman's rank correlations of requests' output throughput with their lengths; None if one doesn't vary."""
 
     endpoint: str
     n: int
@@ -57,7 +57,7 @@ class Correlations:
 
 @dataclass(frozen=True)
 class Quality:
-    """SQuAD's scores of the answered prompts that have references, 0 to 1."""
+    """SQuAD's scores, 0 to 1, of the answers whose prompts have references."""
 
     endpoint: str
     n: int
@@ -67,11 +67,11 @@ class Quality:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The first endpoint is the one that the others are held against."""
+    """A comparison of endpoints: the others are compared with the first one. Mappings are by endpoint's name."""
 
     endpoints: tuple[str, ...]
-    runs: tuple[str, ...]  # none: any traffic
-    paired_by: str  # "prompt", or "mirror": then all is of mirrored requests and their copies
+    runs: tuple[str, ...]  # empty: any traffic
+    paired_by: str  # "prompt", or "mirror": then only mirrored requests and their copies are compared
     records: tuple[RunRecord, ...]
     margin: float
     seed: int
@@ -94,7 +94,7 @@ class Comparison:
 
     @property
     def record(self) -> RunRecord | None:
-        """The run's record, where the report is of one run."""
+        """The run's record if the report is about one run, else None."""
         return self.records[0] if len(self.records) == 1 else None
 
     @property
@@ -111,5 +111,5 @@ class Comparison:
 
     @property
     def failed(self) -> int:
-        """Requests that failed, warm-ups and what clients or the proxy ended left out."""
+        """How many requests failed, without warm-ups and those that the client or the proxy itself ended."""
         return sum(row.failed for row in self.figures.values())

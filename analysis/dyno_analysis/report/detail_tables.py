@@ -9,7 +9,7 @@ from .tables import LENGTHS_SAMPLED, titled
 
 
 def failure_table(comparison: Comparison) -> Table | None:
-    """Each endpoint's ends other than ok; None where all was ok."""
+    """How each endpoint's requests ended that weren't ok; None if all were ok."""
     if not comparison.failures:
         return None
     totals = {name: row.requests for name, row in comparison.figures.items()}
@@ -25,7 +25,7 @@ def failure_table(comparison: Comparison) -> Table | None:
         for row in comparison.failures
     ]
     columns = ["endpoint", "outcome", "error type", "status", "requests", "share"]
-    notes = ["client_cancelled and rejected are no failures of the endpoint: the success rate leaves them out."]
+    notes = ["client_cancelled and rejected aren't failures of the endpoint: the success rate leaves them out."]
     return Table(titled("Requests that were not ok", comparison), columns, "lllrrr", table, notes)
 
 
@@ -72,12 +72,12 @@ def instrument_table(comparison: Comparison) -> Table:
         columns,
         "l" + "r" * (len(columns) - 1),
         table,
-        ["Overhead: what the proxy added to the first token (of an unstreamed answer: to the end)."],
+        ["Overhead: the time that the proxy added to the first token (if the answer wasn't streamed: to its end)."],
     )
 
 
 def mirror_table(comparison: Comparison) -> Table | None:
-    """How many requests a mirror sent again, and how many of them make pairs; None where that isn't the question."""
+    """How many requests a mirror sent again, and how many make pairs; None unless pairs are made by mirror."""
     if not comparison.by_mirror:
         return None
     table = []
@@ -92,17 +92,17 @@ def mirror_table(comparison: Comparison) -> Table | None:
         name = f"{row.endpoint}, copied to {row.copied_to}"
         table.append([name, str(row.requests), str(row.mirrored), percent(share), *map(str, counts)])
     notes = [
-        "A pair is of two ok answers. Without the others the ratios flatter an endpoint that fails when it is slow.",
-        "Requests that were chosen and not sent again are in /metrics alone: dyno_mirror_copies_total.",
+        "A pair is two ok answers. Failures aren't in the ratios: that flatters an endpoint which fails when slow.",
+        "Only /metrics counts requests that were chosen but not sent again: dyno_mirror_copies_total.",
     ]
     if alone:
-        notes.append(f"Left out, the other side not being among these spans: {', '.join(alone)}.")
+        notes.append(f"Left out, since their other side isn't among these spans: {', '.join(alone)}.")
     columns = ["", "requests", "mirrored", "share", "both ok", "original not ok", "copy not ok", "neither"]
     return Table(titled("Mirrored requests", comparison), columns, "lrrrrrrr", table, notes)
 
 
 def quality_table(comparison: Comparison) -> Table | None:
-    """SQuAD's scores; None where no answer has a reference."""
+    """SQuAD's scores; None if no answer has a reference."""
     if not comparison.quality:
         return None
     table = [[q.endpoint, str(q.n), percent(q.exact_match), percent(q.f1)] for q in comparison.quality]
@@ -150,7 +150,7 @@ def distribution_table(comparison: Comparison) -> Table:
 
 
 def throughput_table(comparison: Comparison) -> Table:
-    """How a request's output throughput goes with the lengths of answer and prompt."""
+    """How requests' output throughput varies with the lengths of their answers and prompts."""
     table = []
     for name in comparison.endpoints:
         points, correlations = comparison.lengths[name], comparison.correlations[name]

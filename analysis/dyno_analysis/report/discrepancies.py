@@ -1,4 +1,4 @@
-"""An imported results file's own statistics beside what its requests say, and why the two differ. Pure."""
+"""Compares an imported results file's own statistics with its requests, and says why they differ. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,10 @@ from .comparison import Comparison, Lengths
 
 NOT_IN_FILE = "not in the file"
 
-# How far two figures may lie apart and still be the same one, written with fewer digits.
+# Two figures are the same, one written with fewer digits, if they differ by at most this share.
 SAME = 1e-4
 
-# Where the file holds each figure of the comparison table: its own key first, then that of the published shape.
+# Where a file has each figure of the comparison table: the keys to try, our own files' before the published shape's.
 _PATHS = {
     "mean_latency_s": (("latency", "mean"),),
     "median_latency_s": (("latency", "median"),),
@@ -27,7 +27,7 @@ _PATHS = {
 
 
 def published_figure(statistics: Mapping[str, Any], figure: str) -> float | None:
-    """A figure as the file's statistics hold it; None where they don't."""
+    """A figure from the file's statistics; None if they don't have it."""
     for path in _PATHS[figure]:
         value: object = statistics
         for key in path:
@@ -38,7 +38,7 @@ def published_figure(statistics: Mapping[str, Any], figure: str) -> float | None
 
 
 def discrepancies(comparison: Comparison) -> list[str]:
-    """What the file's figures are, where they aren't what their names say."""
+    """A sentence for each of the file's figures that isn't what its name says."""
     record = comparison.record
     if record is None:
         return []
@@ -68,13 +68,13 @@ def _differences(statistics: Mapping[str, Any], points: Lengths) -> list[str]:
     throughput = published_figure(statistics, "output_tokens_per_s")
     if _same(throughput, with_prompt) and not _same(throughput, output_alone):
         found.append(
-            f"the throughput counts prompt tokens in ({with_prompt:.2f} tok/s; output alone {output_alone:.2f})"
+            f"the throughput includes prompt tokens ({with_prompt:.2f} tok/s; output only: {output_alone:.2f})"
         )
     length = published_figure(statistics, "mean_output_tokens")
     prompt, output = float(points.input_tokens.mean()), float(points.output_tokens.mean())
     if _same(length, prompt + output) and not _same(length, output):
         found.append(
-            f"the response length counts the prompt in ({prompt + output:.1f} tokens = "
+            f"the response length includes the prompt ({prompt + output:.1f} tokens = "
             f"{prompt:.1f} of the prompt + {output:.1f} of output)"
         )
     return found

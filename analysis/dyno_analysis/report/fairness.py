@@ -1,4 +1,4 @@
-"""What makes a comparison less than fair, or a figure less than it seems, found from the data itself. Pure."""
+"""Finds in the data what makes a comparison unfair, or a figure misleading. Pure."""
 
 from dyno_analysis.query.row_types import PairBalanceRow
 from dyno_analysis.render.table import count
@@ -7,7 +7,7 @@ from .comparison import Comparison
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """One sentence each; an empty list means that nothing was found, not that nothing is there."""
+    """One note per finding. An empty list means that nothing was found, not that the comparison is fair."""
     return [
         *_sources(comparison),
         *_prompts(comparison),
@@ -24,17 +24,15 @@ def _sources(comparison: Comparison) -> list[str]:
     simulated = comparison.simulated
     if simulated and len(simulated) == len(comparison.endpoints):
         found.append(
-            f"Simulated: {', '.join(simulated)}. These figures are a simulator's and say nothing of real endpoints."
+            f"Simulated: {', '.join(simulated)}. These figures are a simulator's and say nothing about real endpoints."
         )
     elif simulated:
-        found.append(
-            f"Only {', '.join(simulated)} was simulated: the comparison is of a simulation with a real endpoint."
-        )
+        found.append(f"Only {', '.join(simulated)} was simulated: a simulation is compared with a real endpoint.")
     imported = [name for name in comparison.endpoints if comparison.figures[name].imported]
     if imported:
         found.append(
             f"Imported, not measured by Dyno: {', '.join(imported)}. "
-            "How and from where the times were taken isn't in the file."
+            "The file doesn't say how and where the times were taken."
         )
     return found
 
@@ -60,7 +58,7 @@ def _prompts(comparison: Comparison) -> list[str]:
                 other = balance.second_endpoint if name == balance.first_endpoint else balance.first_endpoint
                 found.append(
                     f"{count(alone, 'answer', 'answers')} of {name} without one of {other} to the same prompt: "
-                    "in the comparison table, not in the paired ratios."
+                    "these are in the comparison table, but not in the paired ratios."
                 )
     if any(row.repeats == 1 and row.prompts > 1 for row in comparison.interleaving):
         found.append("Each prompt was asked once: how far one prompt's latency varies by itself isn't known.")
@@ -69,12 +67,14 @@ def _prompts(comparison: Comparison) -> list[str]:
 
 def _mirrors(comparison: Comparison) -> list[str]:
     if comparison.by_mirror:
-        found = ["Nobody waits for a copy: a client that reads slowly, or leaves, holds up or ends its original alone."]
+        found = [
+            "Nobody waits for a copy: a client that reads slowly, or leaves, delays or ends only the original request."
+        ]
         for row in comparison.mirrors:
             sides = [name for name in (row.endpoint, row.copied_to) if name is not None]
             if len(sides) == 2 and comparison.endpoints[0] not in sides:
                 found.append(
-                    f"The pairs of {sides[0]} and {sides[1]} aren't in the paired ratios, which hold all against "
+                    f"The pairs of {sides[0]} and {sides[1]} aren't in the paired ratios, which compare others with "
                     f"{comparison.endpoints[0]}; see --endpoints {','.join(sides)}."
                 )
         return found
@@ -83,7 +83,7 @@ def _mirrors(comparison: Comparison) -> list[str]:
     }
     return [
         f"{n:,} of {comparison.figures[name].requests:,} requests of {name} are a mirror's copies, "
-        "which nobody waited for; --paired-by mirror holds them against their originals."
+        "which nobody waited for; --paired-by mirror compares them with their originals."
         for name, n in copies.items()
         if n
     ]
@@ -97,12 +97,12 @@ def _order(comparison: Comparison) -> list[str]:
             continue
         if row.starts == 1:
             found.append(
-                f"The requests' start times aren't known{run}: whether the endpoints were asked in turn, "
-                "or one wholly after the other, can't be told."
+                f"The requests' start times aren't known{run}. So it isn't known whether the endpoints were asked "
+                "in turn, or one wholly after the other."
             )
         elif row.changes == row.endpoints - 1:
             found.append(
-                f"Not interleaved{run}: one endpoint was asked wholly after the other, so whatever changed with time "
+                f"Not interleaved{run}: one endpoint was asked wholly after the other, so a change over time "
                 "looks like a difference between them."
             )
     for balance in comparison.balances:
@@ -141,19 +141,19 @@ def _requests(comparison: Comparison) -> list[str]:
     for name in comparison.endpoints:
         row = comparison.figures[name]
         if not row.ok:
-            found.append(f"No answer of {name} was ok: nothing of it can be compared.")
+            found.append(f"No answer of {name} was ok: it can't be compared.")
         if row.streamed and row.streamed < row.ok:
             found.append(f"{row.streamed} of {row.ok} answers of {name} were streamed: latencies mix both kinds.")
         if row.counted_by_chunks:
             found.append(
                 f"{name} gave no usage in {count(row.counted_by_chunks, 'answer', 'answers')}: "
-                "chunks stand in for its tokens, and a chunk may hold several."
+                "chunks are counted instead of tokens, and a chunk may have several tokens."
             )
         gaps = comparison.gaps.get(name)
         if gaps and gaps.share_of_one_read >= 0.5:
             found.append(
                 f"{gaps.share_of_one_read * 100:.0f} % of {name}'s chunks shared a network read with the one before: "
-                "its inter-chunk latencies are those of something on the way."
+                "its inter-chunk latencies are those of something on the way, not the engine's."
             )
     return found
 

@@ -1,4 +1,4 @@
-"""The report as files: `report.md` and the raw results, each written whole or not at all."""
+"""Writes the report's files: `report.md` and the raw results, each whole or not at all."""
 
 import json
 from datetime import datetime
@@ -20,7 +20,10 @@ from .results_json import results_document, results_name
 def write_report(
     connection: duckdb.DuckDBPyConnection, comparison: Comparison, folder: Path, now: datetime
 ) -> list[Path]:
-    """Write both files and return their paths. They bear the run's time, so that a second report replaces the first."""
+    """Write both files; returns their paths. The raw results are named by the run's time, or by `now` without a run.
+
+    So a second report of a run replaces the first. InputError if a file can't be written.
+    """
     at = _time(comparison) or now
     name = results_name(comparison, at)
     document = results_document(comparison, fetch(connection, "results", ResultRow), at)
@@ -48,4 +51,6 @@ def _time(comparison: Comparison) -> datetime | None:
     try:
         return times.parse(text)
     except ValueError as error:
-        raise InputError(f"run.json of run {record.run_id if record else ''} holds no time but '{text}'") from error
+        raise InputError(
+            f"run.json of run {record.run_id if record else ''}: its finish or start must be a time, not '{text}'"
+        ) from error

@@ -1,4 +1,4 @@
-"""A comparison in sentences: what was run, what was found, and what the findings speak for. Pure."""
+"""A comparison in sentences: what was run, what was found, and what follows from it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def heading(comparison: Comparison) -> str:
 
 
 def setup(comparison: Comparison) -> list[tuple[str, str]]:
-    """What was run, as label and value, from the run records; labels without a value are left out."""
+    """What was run, as pairs of label and value from the run records. Labels without a value are left out."""
     lines: list[tuple[str, str | None]] = []
     for record in comparison.records:
         lines += _run(record, comparison)
@@ -80,7 +80,7 @@ def speed(comparison: Comparison) -> list[str]:
 
 
 def when_to_use(comparison: Comparison) -> list[str]:
-    """What the evidence of this run speaks for, and what it doesn't reach."""
+    """What this run's evidence shows, and what it can't show."""
     found = [_use_sentence(paired, comparison) for paired in comparison.paired if paired.figure == "latency_s"]
     found += [_crossing(comparison.fixed_per_token[0], other) for other in comparison.fixed_per_token[1:]]
     if comparison.quality:
@@ -185,7 +185,7 @@ def _use_sentence(paired: PairedFigure, comparison: Comparison) -> str:
 
 
 def _crossing(first: FixedPerToken, other: FixedPerToken) -> str:
-    """Where the two lines of latency over length meet, if both are decided."""
+    """The length at which the two lines of latency over length meet, if both are decided."""
     a, b = first.lines[0], other.lines[0]
     if not (a.decided and b.decided) or a.slope is None or b.slope is None or a.fixed is None or b.fixed is None:
         return (

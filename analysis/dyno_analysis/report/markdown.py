@@ -1,4 +1,4 @@
-"""The report as Markdown, with every field of the one that the published benchmark wanted. Pure."""
+"""The report as Markdown, with every field that the published benchmark asked for. Pure."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ def markdown(comparison: Comparison, results_name: str) -> str:
             "Response quality",
             [
                 *(_optional(detail_tables.quality_table(comparison)) or ["No answer has a reference to score it by."]),
-                "Completeness and style: by hand, from the samples below and `answers.parquet`.",
+                "Judge completeness and style yourself, from the samples below and `answers.parquet`.",
             ],
         ),
         _section("When to use which", [_list(findings.when_to_use(comparison))]),
@@ -50,9 +50,9 @@ def markdown(comparison: Comparison, results_name: str) -> str:
 
 
 def caveats(comparison: Comparison) -> list[str]:
-    """Fairness notes, and what an imported file's own figures are."""
+    """The fairness notes, and the figures of an imported file that aren't what their names say."""
     found = [*fairness.notes(comparison), *discrepancies.discrepancies(comparison)]
-    return found or ["Nothing found that speaks against the comparison."]
+    return found or ["Nothing was found that speaks against the comparison."]
 
 
 def _section(title: str, parts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The raw results as JSON: the published file's shape, extended, so that tools for either read both. Pure.
+"""The raw results as JSON, in an extension of the published file's shape, so that its tools read both. Pure.
 
 Extended by each request's outcome, TTFT and the rest, its trace id, its events and chunks; by standard deviation and
 output tokens among the statistics; and by what the comparison found. `dyno import` reads it back.

@@ -1,4 +1,4 @@
-"""A comparison as tables of text: what the terminal prints and the Markdown report holds. Pure."""
+"""A comparison as tables of text, for the terminal and for the Markdown report. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +10,8 @@ from dyno_analysis.stats.paired import FEWEST_PROMPTS, MOST_GROUPS, Interval, Ve
 from .comparison import MOST_LENGTHS, Comparison, PairedFigure
 from .discrepancies import NOT_IN_FILE, published_figure
 
-# The published table's rows: label, figure, cell, and what the larger value is called (None: no ratio).
+# The published table's rows: label, figure, the function that writes a cell, what the larger value is called (None: the
+# row has no ratio).
 _COMPARED: Sequence[tuple[str, str, Callable[[float | None], str], str | None]] = (
     ("mean latency, s", "mean_latency_s", seconds, "slower"),
     ("median latency, s", "median_latency_s", seconds, "slower"),
@@ -20,7 +21,7 @@ _COMPARED: Sequence[tuple[str, str, Callable[[float | None], str], str | None]] 
     ("throughput, output tok/s", "output_tokens_per_s", rate, "higher"),
     ("avg response length, tokens", "mean_output_tokens", tokens, "longer"),
 )
-# Label, figure of percentiles.sql, cell, whether it needs a stream.
+# Label, figure of percentiles.sql, the function that writes a cell, whether the figure needs a stream.
 _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (
     ("latency, s", "latency_s", seconds, False),
     ("TTFT, s", "ttft_s", seconds, True),
@@ -31,12 +32,12 @@ _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (
     ("input tokens", "input_tokens", tokens, False),
     ("output tokens", "output_tokens", tokens, False),
 )
-LENGTHS_SAMPLED = f"An endpoint's requests beyond {MOST_LENGTHS:,} are a sample, picked by their ids: n says how many."
+LENGTHS_SAMPLED = f"If an endpoint has over {MOST_LENGTHS:,} requests, a sample is picked by their ids; n is its size."
 PAIRED_LABELS = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
 def titled(title: str, comparison: Comparison) -> str:
-    """The title with what feeds the table, where that isn't a measured endpoint."""
+    """The title; it names the endpoints that are simulated, and says if figures are imported."""
     simulated = comparison.simulated
     if simulated:
         title += (
@@ -48,7 +49,7 @@ def titled(title: str, comparison: Comparison) -> str:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Every row of the published table; an imported file's own statistics stand beside as published."""
+    """Every row of the published table. For an imported file, its own statistics are in columns 'as published'."""
     names = comparison.endpoints
     figures = [comparison.figures[name] for name in names]
     published = comparison.record.published if comparison.record else {}
@@ -79,20 +80,20 @@ def comparison_table(comparison: Comparison) -> Table:
         row += _success_compared(figures[0], other)
     table.append(row)
     notes = [
-        "Latencies of ok requests alone; standard deviation of the sample.",
-        "Throughput: output tokens / latency, both summed.",
-        "Proxy's own: what of a latency the proxy itself added, measured with each request.",
+        "Latencies are those of ok requests; the standard deviation is the sample's.",
+        "Throughput: the sum of output tokens / the sum of latencies.",
+        "Proxy's own: the part of a latency that the proxy itself added, measured with each request.",
     ]
     if len(names) > 1:
         notes.append(f"Ratio: the larger over the smaller. Difference: from {names[0]}, in percent of it.")
     if published:
-        notes.append("As published: the statistics that the file itself holds; it holds no ratio.")
+        notes.append("As published: the file's own statistics; it has no ratio.")
     notes += _left_out(figures)
     return Table(titled("Comparison", comparison), columns, "l" + "r" * (len(columns) - 1), table, notes)
 
 
 def percentile_table(comparison: Comparison) -> Table:
-    """Exact percentiles; a cell that n doesn't support says what it would need."""
+    """Exact percentiles. If n is too small for one, its cell says how many requests it needs."""
     table = []
     for label, figure, cell, streamed_only in _FIGURES:
         for name in comparison.endpoints:
@@ -117,22 +118,22 @@ def percentile_table(comparison: Comparison) -> Table:
                 ]
             )
     notes = [
-        "Percentiles are exact, and printed where n gives them a two-sided 95 % interval.",
-        "Proxy's own: what the proxy itself added to the end and to the first token (median); it is part of them.",
+        "Percentiles are exact, and printed if n is enough for a two-sided 95 % interval.",
+        "Proxy's own: the median time that the proxy itself added to latency or TTFT; the figures include it.",
     ]
     if comparison.gaps:
         notes.append(
-            "Inter-chunk: all streams' gaps, pooled; a chunk is not a token, and a stream's gaps aren't independent."
+            "Inter-chunk: all streams' gaps together; a chunk is not a token, and a stream's gaps aren't independent."
         )
     if comparison.failed:
         table += _adjusted(comparison)
-        notes.append("Failures as infinite: the latency of all requests, where one that failed never ended.")
+        notes.append("Failures as infinite: the latency of all requests; that of a failed one counts as infinite.")
     columns = ["", "endpoint", "n", "mean", "median", "p90", "p95", "p99", "proxy's own, ms"]
     return Table(titled("Figures", comparison), columns, "llrrrrrrr", table, notes)
 
 
 def paired_table(comparison: Comparison) -> Table | None:
-    """Ratios over the prompts that two endpoints both answered; None where there is no such prompt."""
+    """Ratios over the prompts that two endpoints both answered; None if there is no such prompt."""
     if not comparison.paired:
         return None
     resamples = max(paired.ratio.resamples for paired in comparison.paired)
@@ -157,11 +158,11 @@ def paired_table(comparison: Comparison) -> Table | None:
         f"Ratio of means: BCa bootstrap over prompts, {resamples:,} resamples, seed {comparison.seed}.",
         "Median of the prompts' ratios: its interval by order statistics.",
         f"'No difference': the whole interval lies within {comparison.margin * 100:g} %.",
-        "Proxy's own: by how much its overhead differs between the two, or spreads, whichever is more.",
-        "What both share cancels. A verdict is withheld where the proxy's own is as much as the effect.",
+        "Proxy's own: the difference of its overhead between the two, or the overhead's spread if that is larger.",
+        "Overhead that both share cancels out. A verdict is withheld if the proxy's own is as large as the effect.",
     ]
     if any(paired.ratio.prompts > MOST_GROUPS for paired in comparison.paired):
-        notes.append(f"More prompts than {MOST_GROUPS:,} are resampled in that many groups made by chance.")
+        notes.append(f"More prompts than {MOST_GROUPS:,} are put into that many random groups, which are resampled.")
     return Table(
         titled("Paired ratio", comparison),
         [
@@ -175,7 +176,7 @@ def paired_table(comparison: Comparison) -> Table | None:
 
 
 def fixed_per_token_table(comparison: Comparison) -> Table:
-    """latency = fixed + per token: a slow door and a slow engine are different findings."""
+    """latency = fixed + per token. It tells a slow way to the engine (fixed) from a slow engine (per token)."""
     table = [
         [
             found.endpoint,
@@ -191,7 +192,7 @@ def fixed_per_token_table(comparison: Comparison) -> Table:
         for found in comparison.fixed_per_token
         for line in found.lines
     ]
-    notes = ["Over ok requests. The fixed part is where the line meets 0 tokens, mostly beyond the lengths measured."]
+    notes = ["Over ok requests. The fixed part is the line at 0 tokens, which is mostly outside the lengths measured."]
     if comparison.lengths_sampled:
         notes.append(LENGTHS_SAMPLED)
     columns = [
@@ -215,6 +216,7 @@ def fixed_per_token_table(comparison: Comparison) -> Table:
 
 
 def verdict_text(paired: PairedFigure, margin: float) -> str:
+    """The verdict in words; `margin` 0.05 is 5 %."""
     ratio = paired.ratio
     if paired.verdict is Verdict.SECOND_SMALLER:
         return f"{paired.second} faster"
@@ -230,12 +232,14 @@ def verdict_text(paired: PairedFigure, margin: float) -> str:
 
 
 def line_verdict(line: regression.Line) -> str:
+    """Whether latency depends on the answer's length, in words."""
     if not line.decided:
         return "undecided, more lengths needed"
     return "grows with length" if line.slope is not None and line.slope > 0 else "falls with length"
 
 
 def interval(found: Interval | None, form: str, scale: float = 1) -> str | None:
+    """'LOW to HIGH', each times `scale` and written by the format `form`; None without an interval."""
     return None if found is None else f"{form.format(found.low * scale)} to {form.format(found.high * scale)}"
 
 
@@ -261,7 +265,7 @@ def _overhead_row(comparison: Comparison, figures: Sequence[EndpointRow], publis
 
 
 def _own_overhead(comparison: Comparison, endpoint: str, figure: str) -> str:
-    """The proxy's part in a time, in ms; a time between two reads has none, and of others it isn't recorded."""
+    """The proxy's median overhead in latency or TTFT, in ms; for other figures it isn't recorded, or there is none."""
     row = comparison.instrument.get(endpoint)
     if row is None:
         return UNKNOWN

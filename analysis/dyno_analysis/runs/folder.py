@@ -1,4 +1,4 @@
-"""The run records beside the span files: `runs/RUN_ID/run.json` and what the driver kept of prompts and answers."""
+"""Reads the runs' files beside the span files: `runs/RUN_ID/run.json`, prompts.parquet and answers.parquet."""
 
 import difflib
 import json
@@ -41,7 +41,7 @@ ANSWER_COLUMNS = (
 
 
 def read_run(spans: Path, run_id: str) -> RunRecord | None:
-    """The record of a run; None where it has none (its spans may stand all the same).
+    """The record of a run; None if the run has none, though it may have spans.
 
     Raises InputError for one that can't be read, or that a newer Dyno wrote.
     """
@@ -54,7 +54,7 @@ def read_run(spans: Path, run_id: str) -> RunRecord | None:
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' can't be read: {error}; move the folder away to report without it") from error
     if not isinstance(values, dict):
-        raise InputError(f"'{path}' holds no JSON object; move the folder away to report without it")
+        raise InputError(f"'{path}' must hold a JSON object; move the folder away to report without it")
     schema = values.get("schema", SCHEMA)
     if schema != SCHEMA:
         raise InputError(
@@ -65,7 +65,7 @@ def read_run(spans: Path, run_id: str) -> RunRecord | None:
 
 
 def known_runs(connection: duckdb.DuckDBPyConnection, spans: Path) -> dict[str, float]:
-    """Every run, by id, with its start (Unix seconds): from the spans, and from records whose spans are missing."""
+    """Every run: its id -> its start (Unix seconds). Runs come from the spans, and from records without spans."""
     found = execute(
         connection, "SELECT run_id, epoch(min(started_at)) FROM spans WHERE run_id IS NOT NULL GROUP BY run_id"
     )
@@ -80,7 +80,7 @@ def newest(runs: Mapping[str, float]) -> str | None:
 
 
 def check_known(asked: list[str], runs: Mapping[str, float], spans: object) -> None:
-    """Raise InputError for a run that isn't there, naming the nearest one; `spans`: where they lie."""
+    """Raise InputError for a run that doesn't exist, and name the nearest one. `spans`: their folder."""
     for run_id in asked:
         if run_id in runs:
             continue
@@ -90,7 +90,7 @@ def check_known(asked: list[str], runs: Mapping[str, float], spans: object) -> N
 
 
 def define_answers(connection: duckdb.DuckDBPyConnection, records: Sequence[RunRecord]) -> None:
-    """Create the views `answers` and `prompts` over the runs' Parquet files; without any they have no rows."""
+    """Create the views `answers` and `prompts` over the runs' Parquet files. Without files they have no rows."""
     for view, columns in (("answers", ANSWER_COLUMNS), ("prompts", PROMPT_COLUMNS)):
         names = ", ".join(name for name, _ in columns)
         empty = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns)

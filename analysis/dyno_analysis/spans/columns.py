@@ -1,6 +1,6 @@
-"""Which attribute of a span has which column in the span files, and which values a column takes. Pure.
+"""The column of each attribute in the span files, and the values that a column can have. Pure.
 
-The names and types come from the proxy's attributes.py: `make sql` writes them here, and a contract test holds them.
+The names and types come from the proxy's attributes.py. `make sql` writes them here; a contract test checks them.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 # begin: columns of a journal's row, written by make sql
-# The columns of a row that are no attribute's, with their types. The map stands last in a row.
+# The columns of a row that don't come from an attribute, with their types. The map is a row's last column.
 OWN_COLUMNS: Final = (
     ("v", "int"),
     ("seq", "int"),
@@ -22,7 +22,7 @@ OWN_COLUMNS: Final = (
     ("duration_us", "int"),
     ("attributes", "map"),
 )
-# Attribute, its column, the column's type; in the columns' order.
+# An attribute, its column and the column's type, in the order of the columns.
 ATTRIBUTE_COLUMNS: Final = (
     ("gen_ai.operation.name", "operation", "string"),
     ("gen_ai.provider.name", "provider", "string"),
@@ -79,12 +79,12 @@ COLUMN_TYPES: Final = {column: kind for _, column, kind in ATTRIBUTE_COLUMNS}
 
 
 def fitted(column: str, value: object) -> object | None:
-    """The value as its column holds it; None where it isn't of the column's type."""
+    """The value as its column stores it; None if it doesn't have the column's type."""
     return _FITTED[COLUMN_TYPES[column]](value)
 
 
 def attribute_text(value: object) -> str:
-    """An attribute's value in the map: a string as it is, anything else as JSON. The proxy writes the same."""
+    """An attribute's value as text for the map: a string as it is, anything else as JSON. The proxy writes the same."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

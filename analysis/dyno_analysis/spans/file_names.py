@@ -1,10 +1,10 @@
-"""Span files by their names: whose they are, which of a folder's count, which make one file together. Pure.
+"""What span files' names say: who wrote a file, which files of a folder count, which can be joined. Pure.
 
     WRITER-FIRST.jsonl            a journal; FIRST is its first row's sequence number, 12 digits
     WRITER-FIRST-LAST.parquet     the rows FIRST to LAST of that writer
 
 A file counts unless a Parquet file of the same writer covers its range. So a conversion or a compaction takes effect by
-one rename, and what it has made superfluous may stay for as long as somebody reads it.
+one rename, and the files that it replaces may stay as long as somebody reads them.
 """
 
 import re
@@ -14,16 +14,16 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 _NAME = re.compile(r"(?P<writer>[A-Za-z0-9_]+)-(?P<first>\d{12})(?:-(?P<last>\d{12})\.parquet|\.jsonl)")
-# The proxy's telemetry/journal.py makes it of these parts.
+# The proxy's telemetry/journal.py makes the writer's name of these parts.
 _PROCESS = re.compile(r"(?P<host>.+)_(?P<pid>\d+)_(?P<started>\d{8}T\d{6})\d{6}Z")
-# Files without a row, so that a person's own DuckDB finds one of each kind.
+# Files without rows. With them a user's own DuckDB, which needs a file of each kind, can read every folder.
 SEEDS = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
 _IMPORT = re.compile(r"import_[0-9a-f]+")
 
 
 @dataclass(frozen=True, order=True)
 class SpanFile:
-    """`last` is None for a journal: it may still grow."""
+    """A span file's name in its parts. `last` is None for a journal, since it may still grow."""
 
     writer: str
     first: int
@@ -31,10 +31,12 @@ class SpanFile:
 
     @property
     def name(self) -> str:
+        """The file's name."""
         last = "" if self.last is None else f"-{self.last:012d}"
         return f"{self.writer}-{self.first:012d}{last}{'.jsonl' if self.last is None else '.parquet'}"
 
     def covers(self, other: "SpanFile") -> bool:
+        """Whether this is a Parquet file that holds the other's rows, so that the other doesn't count."""
         if self.last is None or self == other or self.writer != other.writer:
             return False
         return self.first <= other.first and self.last >= (other.first if other.last is None else other.last)
@@ -42,7 +44,7 @@ class SpanFile:
 
 @dataclass(frozen=True)
 class Process:
-    """The process that writes under a name."""
+    """The process that a writer's name stands for."""
 
     host: str
     pid: int
@@ -50,7 +52,7 @@ class Process:
 
 
 def parse(name: str) -> SpanFile | None:
-    """What a file's name says; None where it is no span file's."""
+    """The parts of a file's name; None if it isn't a span file's name."""
     found = _NAME.fullmatch(name)
     if found is None or name in SEEDS:
         return None
@@ -58,12 +60,12 @@ def parse(name: str) -> SpanFile | None:
 
 
 def sort_out(names: Iterable[str]) -> tuple[list[SpanFile], list[SpanFile]]:
-    """Those that count and those that are covered by another, each in order of writer and number."""
+    """The span files that count, and those that another one covers, both in order of writer and number."""
     counting: list[SpanFile] = []
     covered: list[SpanFile] = []
     files = sorted(filter(None, map(parse, names)), key=lambda file: (file.writer, file.first, -(file.last or 0)))
     for _, of_writer in groupby(files, key=lambda file: file.writer):
-        reached = 0  # by the Parquet files that begin no later
+        reached = 0  # the last row that a Parquet file so far has
         for file in of_writer:
             (covered if reached >= (file.last or file.first) else counting).append(file)
             reached = max(reached, file.last or 0)
@@ -71,7 +73,7 @@ def sort_out(names: Iterable[str]) -> tuple[list[SpanFile], list[SpanFile]]:
 
 
 def finished(journal: SpanFile, counting: Sequence[SpanFile]) -> bool:
-    """Nothing more can come into it: its writer has begun another file, or it is an import's, which came whole."""
+    """Whether the journal can't grow any more: its writer has begun another file, or an import wrote it whole."""
     if _IMPORT.fullmatch(journal.writer):
         return True
     return any(other.writer == journal.writer and other.first > journal.first for other in counting)
@@ -87,9 +89,10 @@ def process(writer: str) -> Process | None:
 
 
 def together(counting: Sequence[tuple[SpanFile, int]], most_rows: int) -> list[list[SpanFile]]:
-    """Which Parquet files become one each; `counting` pairs each file that counts with its number of rows.
+    """Groups of Parquet files, each of which can be joined into one file of at most `most_rows` rows.
 
-    Only neighbours of one writer: a file between two others would be covered by what these become.
+    `counting` has each file that counts, with its number of rows. Only neighbours of one writer are joined: otherwise
+    the new file would cover the files between them.
     """
     groups: list[list[SpanFile]] = []
     rows_of_last = 0

@@ -1,4 +1,4 @@
-"""From a spans folder to a DuckDB connection with the view `spans`; nothing here writes to the folder."""
+"""Makes a DuckDB connection with the view `spans` over a spans folder. Nothing here writes to the folder."""
 
 import os
 import sys
@@ -14,26 +14,26 @@ from . import file_names as span_file_names
 from .readable import unreadable
 from .sql_text import as_glob, quoted, replaced, sql_part, sql_text
 
-# An empty file, read where a folder has no journal.
+# An empty file, which is read if a folder has no journal.
 NOTHING = Path(os.devnull)
 
 
 def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBPyConnection:
-    """An in-memory database with the view `spans` over the folder's files, or over those already listed.
+    """An in-memory database with the view `spans` over the folder's files, or over `files` if they are given.
 
-    Raises InputError for a folder that isn't there or can't be read.
+    Raises InputError if the folder doesn't exist or can't be read.
     """
     connection = duckdb.connect(
         ":memory:",
         config={
-            # Everything needed is inside the wheel: nothing is fetched, whatever a query says.
+            # The wheel has all that we need, so no query may make DuckDB fetch an extension.
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "temp_directory": str(Path(tempfile.gettempdir()) / f"dyno-duckdb-{os.getpid()}"),
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
-    # DuckDB draws its bar of slow queries on standard output, into a pipe too.
+    # DuckDB prints its progress bar to standard output, even if that is a pipe.
     connection.execute(f"SET enable_progress_bar = {str(sys.stdout.isatty()).lower()}")
     connection.execute(sql_text("duckdb", "engines"))
     execute(connection, spans_sql(span_files(folder) if files is None else files))
@@ -41,7 +41,7 @@ def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBP
 
 
 def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
-    """Run SQL of our own over the files; InputError where one of them can't be read."""
+    """Run SQL of our own over the files; InputError if one of them can't be read."""
     try:
         return connection.execute(sql)
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
@@ -49,9 +49,9 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyC
 
 
 def span_files(folder: Path) -> list[Path]:
-    """The folder's span files that count, listed once, so that every table of a report sees the same ones.
+    """The folder's span files that count. They are listed once, so that every table of a report sees the same ones.
 
-    What looks like one and can't be read is left out, and standard error says so.
+    A file that can't be read, or isn't named as ours are, is left out, and standard error says so.
     """
     try:
         names = [path.name for path in folder.resolve().iterdir()]
@@ -70,23 +70,23 @@ def span_files(folder: Path) -> list[Path]:
 
 
 def collected_folder(spans: Path) -> Path:
-    """Where the spans of others lie, which `dyno collect` received; it may not exist."""
+    """The folder of the spans of other programs, which `dyno collect` received. It may not exist."""
     return spans / "collected"
 
 
 def collected_files(spans: Path) -> list[Path]:
-    """As `span_files`, of the collected spans; none where nothing was collected."""
+    """As `span_files`, for the collected spans; none if nothing was collected."""
     folder = collected_folder(spans)
     return span_files(folder) if folder.is_dir() else []
 
 
 def spans_sql(files: Sequence[Path], nothing: Path = NOTHING) -> str:
-    """spans.sql with explicit lists of files in place of the folder; `nothing` is an empty file."""
+    """spans.sql with explicit lists of files instead of the folder; `nothing` is an empty file."""
     return _over_files("spans", files, nothing)
 
 
 def collected_sql(files: Sequence[Path], nothing: Path = NOTHING) -> str:
-    """As `spans_sql`, of collected_spans.sql."""
+    """As `spans_sql`, for collected_spans.sql."""
     return _over_files("collected_spans", files, nothing)
 
 
@@ -100,9 +100,9 @@ def _over_files(view: str, files: Sequence[Path], nothing: Path) -> str:
 
 
 def _stored(files: Sequence[Path], nothing: Path) -> str:
-    """`WITH … stored AS (…)`: these files' rows. Collected spans are read as requests are, so both views begin so."""
+    """`WITH … stored AS (…)`: these files' rows. Both views begin with it, since both kinds of files are read alike."""
     parquet = [path for path in files if path.suffix == ".parquet"]
-    # Without a file the columns still stand: DuckDB reads an empty one.
+    # Without a journal an empty file is read, so that the columns exist.
     journals = [path for path in files if path not in parquet] or [nothing]
     reading = "WITH " + replaced(sql_part("spans", "journal"), "'spans/*.jsonl'", _list(journals))
     if not parquet:
@@ -112,14 +112,14 @@ def _stored(files: Sequence[Path], nothing: Path) -> str:
 
 
 def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writable: Path | None = None) -> None:
-    """From here on the connection reaches the named files and nothing else, and no setting can be changed."""
+    """Restrict the connection: from now on it can use only the named files, and no setting can be changed."""
     connection.execute(lock_sql(readable, writable))
     connection.execute("SET lock_configuration = true")
 
 
 def lock_sql(readable: Sequence[Path], writable: Path | None = None) -> str:
-    """The first half as SQL: DuckDB lets nobody take these two settings back."""
-    # A path with brackets is checked twice: as the pattern it is read by, and as the file that was found.
+    """The SQL that restricts a connection to these files. DuckDB doesn't allow these two settings to be undone."""
+    # DuckDB checks a path with brackets twice: as the pattern to read, and as the file found. So both are allowed.
     allowed = {os.devnull, *map(str, readable), *(as_glob(str(path)) for path in readable)}
     if writable is not None:
         allowed.add(str(writable.resolve()))

@@ -1,4 +1,4 @@
-"""Which span files can't be read, and why: looked at by their first or last bytes alone."""
+"""Finds the span files that can't be read, and says why. Only the first or last bytes of a file are looked at."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ SCHEMA_VERSION: Final = 1
 # The key under which a Parquet span file names its format.
 PARQUET_SCHEMA_KEY: Final = "dyno_spans"
 
-_TOO_NEW: Final = "is of a later Dyno (format {}); use that one"
+_TOO_NEW: Final = "was written by a later Dyno (format {}); read it with that version"
 
 
 def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
-    """The files that can't be read → the rest of a sentence that begins with `it`."""
+    """The files that can't be read, each with the reason: the rest of a sentence that begins with `it`."""
     problems: dict[Path, str] = {}
     parquet = [path for path in paths if path.suffix == ".parquet"]
     problems |= {path: why for path in paths if path not in parquet and (why := _of_journal(path))}
@@ -25,7 +25,7 @@ def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
         versions = _versions([str(path) for path in parquet])
         problems |= {path: why for path in parquet if (why := _of_version(versions.get(str(path))))}
     except duckdb.Error:
-        # One of them is broken, and DuckDB says this of all: look at each.
+        # One of them is broken, but the error doesn't say which: look at each.
         problems |= {path: why for path in parquet if (why := _of_parquet(path))}
     return problems
 
@@ -35,11 +35,11 @@ def _of_journal(path: Path) -> str | None:
         with path.open("rb") as file:
             line = file.readline()
     except OSError as error:
-        return f"can't be read: {error.strerror}; mend that, or move it elsewhere"
+        return f"can't be read: {error.strerror}; correct that, or move the file elsewhere"
     try:
         version = orjson.loads(line).get("v", 0)
     except (orjson.JSONDecodeError, AttributeError):
-        return None  # an empty or torn line, of which the reader makes no row
+        return None  # the line is empty or cut off, and the reader makes no row of it
     return _TOO_NEW.format(version) if isinstance(version, int) and version > SCHEMA_VERSION else None
 
 
@@ -49,14 +49,14 @@ def _of_parquet(path: Path) -> str | None:
             file.read(1)
         return _of_version(_versions([str(path)]).get(str(path)))
     except OSError as error:
-        return f"can't be read: {error.strerror}; mend that, or move it elsewhere"
+        return f"can't be read: {error.strerror}; correct that, or move the file elsewhere"
     except duckdb.Error:
-        return "is broken: it has no end of a Parquet file; remove it, or take it from a backup"
+        return "is broken: a Parquet file's end is missing; remove it, or restore it from a backup"
 
 
 def _of_version(version: str | None) -> str | None:
     if version is None or not version.isdecimal():
-        return "is a Parquet file of something else; move it elsewhere"
+        return "is a Parquet file that isn't Dyno's; move it elsewhere"
     return _TOO_NEW.format(version) if int(version) > SCHEMA_VERSION else None
 
 

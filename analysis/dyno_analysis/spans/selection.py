@@ -8,16 +8,16 @@ import duckdb
 from .folder import execute
 from .sql_text import quoted
 
-# With all their attributes and chunk times: some 300 MB.
+# So many requests, with all their attributes and chunk times, take some 300 MB of memory.
 HELD_REQUESTS = 100_000
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which requests a report is about; times are Unix microseconds, `until` excluded.
+    """Which requests a report is about. Times are Unix microseconds; `until_us` itself is excluded.
 
-    Without a run it is all traffic, less requests of no GenAI operation (a list of models, say), which compare with
-    nothing. `mirrored`: of these, the requests that a mirror copied, and the copies.
+    Without a run these are all requests, except those without a GenAI operation (a list of models, say), which can't
+    be compared. With `mirrored` they are only the requests that a mirror copied, and the copies.
     """
 
     runs: Sequence[str] = ()
@@ -28,10 +28,10 @@ class Selection:
 
 
 def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
-    """Let `spans` mean the selected requests alone; the whole stays as `all_spans`.
+    """Redefine `spans` as the selected requests; `all_spans` has all of them.
 
-    `traffic` has those that aren't mirrored too, whether they are selected or not. A run is read once and held in a
-    table, unless it is larger than HELD_REQUESTS; all traffic may be larger than memory, so it stays a view.
+    `traffic` has the selected requests before `mirrored` is applied. A run is read once and held in a table, unless it
+    is larger than HELD_REQUESTS. All traffic may be larger than memory, so it stays a view.
     """
     connection.execute("ALTER VIEW spans RENAME TO all_spans")
     condition = _condition(selection)
@@ -45,7 +45,7 @@ def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
 
 
 def conditions(selection: Selection) -> list[str]:
-    """The selection as SQL over the view `spans`; all of them hold."""
+    """The selection's conditions in SQL over the view `spans`. A selected request fulfils all of them."""
     parts = []
     if selection.runs:
         parts.append(f"run_id IN ({', '.join(map(quoted, selection.runs))})")

@@ -1,7 +1,7 @@
-"""SQL from the package's files, whole or by named parts, and texts and paths as SQL takes them.
+"""Reads the package's SQL files, whole or by named parts, and writes texts and paths as SQL.
 
-A file's line `-- part: NAME` begins a part, which ends where the next one begins. To DuckDB such a line is a comment,
-so the whole file stays one that a person can paste.
+A file's line `-- part: NAME` begins a part, which ends where the next one begins. For DuckDB such a line is a comment,
+so a person can still paste the whole file.
 """
 
 import re
@@ -25,9 +25,9 @@ def sql_part(name: str, part: str, folder: str = "sql") -> str:
 
 
 def replaced(text: str, old: str, new: str, times: int = 1) -> str:
-    """The text with `new` in place of `old`; LookupError unless `old` stands in it exactly `times` times."""
+    """The text with `new` instead of `old`; LookupError unless it contains `old` exactly `times` times."""
     if (found := text.count(old)) != times:
-        raise LookupError(f"{old!r} stands {found} times in the SQL, not {times}: {text[:80]!r} …")
+        raise LookupError(f"{old!r} occurs {found} times in the SQL, not {times}: {text[:80]!r} …")
     return text.replace(old, new)
 
 
@@ -37,5 +37,5 @@ def quoted(text: str) -> str:
 
 
 def as_glob(path: str) -> str:
-    """A path as DuckDB's readers take it: they read patterns, and a folder's own brackets must stand for themselves."""
+    """A path for DuckDB's readers. They take a pattern, so the path's own brackets and wildcards are escaped."""
     return re.sub(r"[\[*?]", r"[\g<0>]", path)

@@ -1,4 +1,4 @@
-"""The views and macros beside `spans` that a person's own questions can use.
+"""The views and macros, beside `spans`, that users can query.
 
 Over `spans`: `chunks`, `runs`, `pairs`, `minutes`. Over collected spans: `collected_spans`, `server_spans`,
 `request_phases`. Over imported training logs: `training`, `training_steps`. docs/sql.md says what a row of each is.
@@ -16,15 +16,15 @@ from .sql_text import replaced, sql_text
 from .training import define_training, training_files, training_sql
 
 _OVER_SPANS = ("chunks", "runs", "pairs", "minutes")
-# Creating a view opens every Parquet file. With the cache each is opened once.
+# Creating a view opens every Parquet file. With this cache, all views together open each file once.
 _CACHE = "SET parquet_metadata_cache = true;"
-# How request_phases.sql names all requests of a trace, also those that a selection leaves out of `spans`.
+# How request_phases.sql reads all requests of a trace, including those that a selection leaves out of `spans`.
 _EVERY_REQUEST = "FROM spans AS every"
 
 
 @dataclass(frozen=True)
 class Files:
-    """All files that the views read, listed once."""
+    """All files that the views read, of each kind. They are listed once."""
 
     spans: Sequence[Path]
     collected: Sequence[Path]
@@ -36,15 +36,15 @@ class Files:
 
 
 def list_files(spans: Path) -> Files:
-    """The files of a spans folder. Raises InputError where the folder isn't there or can't be read."""
+    """The files of a spans folder. Raises InputError if the folder doesn't exist or can't be read."""
     return Files(span_files(spans), collected_files(spans), training_files(spans))
 
 
 def connect_views(spans: Path, files: Files, chosen: Selection | None = None) -> duckdb.DuckDBPyConnection:
-    """An in-memory database with all views over these files; `chosen` narrows `spans`, and with it the others.
+    """An in-memory database with all views over these files. `chosen` limits `spans`, and the views over it.
 
-    DuckDB hands the condition down to its readers: of a Parquet file in which nothing can match, no row is read.
-    Collected spans have neither endpoint nor run, so `collected_spans` and `server_spans` stay whole.
+    DuckDB applies the condition in its readers, so it reads no row of a Parquet file in which nothing can match.
+    Collected spans have neither endpoint nor run, so `collected_spans` and `server_spans` aren't limited.
     """
     connection = connect(spans, files.spans)
     connection.execute(_CACHE)
@@ -67,7 +67,7 @@ def views_sql(files: Files, nothing: Path) -> str:
 
 
 def collected_views(files: Sequence[Path], every_request: str = "spans", nothing: Path = NOTHING) -> list[str]:
-    """The views over collected spans; `every_request` names the view that has all requests of a trace."""
+    """The SQL of the views over collected spans; `every_request` names the view with all requests of a trace."""
     phases = replaced(sql_text("request_phases"), _EVERY_REQUEST, f"FROM {every_request} AS every")
     return [collected_sql(files, nothing), sql_text("server_spans"), phases, sql_text("trace", "macros")]
 

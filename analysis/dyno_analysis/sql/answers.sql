@@ -1,4 +1,4 @@
--- A row is one ok answer of a run, with what the prompt set holds of it. Besides `spans` it needs the run's own files:
+-- A row is one ok answer of a run, with its prompt and the prompt's references. It needs `spans` and the run's files:
 -- CREATE VIEW answers AS SELECT 'RUN_ID' AS run_id, * FROM 'spans/runs/RUN_ID/answers.parquet';
 -- CREATE VIEW prompts AS SELECT 'RUN_ID' AS run_id, * FROM 'spans/runs/RUN_ID/prompts.parquet';
 SELECT

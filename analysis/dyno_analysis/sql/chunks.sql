@@ -1,5 +1,5 @@
--- A row is one chunk of a streamed answer: an SSE event with output. `offset_s` is its arrival after the request's,
--- `gap_s` the time since the one before; 0 where both came in one network read, NULL for the first.
+-- A row is one chunk of a streamed answer: an SSE event with output. `offset_s` is the time from the request's arrival
+-- to the chunk's. `gap_s` is the time since the chunk before: 0 if one network read had both, NULL for the first chunk.
 CREATE OR REPLACE VIEW chunks AS
 SELECT
     trace_id,

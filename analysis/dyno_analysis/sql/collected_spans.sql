@@ -1,5 +1,5 @@
--- A row is one collected span: what instrumented clients, gateways and engines sent to `dyno collect`. Requests of the
--- proxy aren't among them; they are in `spans`. Each machine stamps by its own clock: compare durations, not times.
+-- A row is one collected span, which an instrumented client, gateway or engine sent to `dyno collect`. The proxy's own
+-- requests aren't here but in `spans`. Each machine stamps by its own clock, so compare durations, not times.
 -- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file.
 -- The files have the columns of spans.sql and are read in the same way; spans.sql says how.
 
@@ -128,7 +128,7 @@ SELECT
     ) AS model,
     response_model,
     response_id,
-    -- Clients and engines that follow older conventions use other names; vLLM's come first.
+    -- Clients and engines that follow older conventions use other names. vLLM's names come first.
     coalesce(
         input_tokens,
         TRY_CAST(attributes['gen_ai.usage.prompt_tokens'] AS BIGINT),

@@ -1,5 +1,5 @@
--- A row is one endpoint: the comparison table's figures. Latency, tokens and throughput are of its ok requests;
--- warm-ups are counted and otherwise left out. Throughput is the output tokens over the time they took, both summed.
+-- A row is one endpoint with the comparison table's figures. Latency, tokens and throughput are those of ok requests.
+-- Warm-ups are counted, and left out otherwise. Throughput is the sum of output tokens over the sum of latencies.
 WITH asked AS (
     SELECT
         *,

@@ -1,5 +1,5 @@
--- A row is one endpoint: how its ok latencies spread. An outlier lies more than 1.5 interquartile ranges outside the
--- quartiles (Tukey's fences); the coefficient of variation is the sample standard deviation over the mean.
+-- A row is one endpoint and how the latencies of its ok requests spread. An outlier lies more than 1.5 interquartile
+-- ranges outside the quartiles (Tukey's fences). Coefficient of variation: sample standard deviation over mean.
 WITH measured AS (
     SELECT endpoint, latency_s
     FROM spans

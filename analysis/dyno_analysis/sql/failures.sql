@@ -1,4 +1,4 @@
--- A row is one way in which an endpoint's requests ended other than ok, and how often; warm-ups are left out.
+-- A row is one way other than ok in which an endpoint's requests ended, and how often. Warm-ups are left out.
 SELECT
     endpoint,
     outcome,

@@ -1,5 +1,6 @@
--- A row is one endpoint and the instrument's own error on its requests: what the proxy added to the first token and to
--- the end, how late its event loop ran, and how late an open loop's driver sent. 1,000 µs of lag is the error bound.
+-- A row is one endpoint with the instrument's own error on its requests: how much time the proxy added to the first
+-- token and to the end, how late its event loop ran, and how late the driver of an open loop sent them.
+-- 1,000 µs of lag is the error bound.
 SELECT
     endpoint,
     count(overhead_us) AS n,

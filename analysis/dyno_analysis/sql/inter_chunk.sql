@@ -1,5 +1,5 @@
--- A row is one endpoint: the gaps between the chunks of its ok streams, pooled. A chunk is not a token, and chunks that
--- shared a network read have a gap of zero: their share says how far the figures are those of the path, not the engine.
+-- A row is one endpoint with the gaps between the chunks of all its ok streams. A chunk is not a token. Chunks from one
+-- network read have a gap of zero; the larger their share, the more the figures are the network's, not the engine's.
 WITH streams AS (
     SELECT endpoint, chunk_offsets_us AS offsets_us
     FROM spans
@@ -9,7 +9,7 @@ gaps AS (
     SELECT endpoint, unnest(offsets_us[2:]) - unnest(offsets_us[:len(offsets_us) - 1]) AS gap_us
     FROM streams
 ),
--- Gaps are whole microseconds, far fewer values than gaps: exact percentiles come from their numbers.
+-- Gaps are whole microseconds, so there are far fewer values than gaps. Exact percentiles come from each value's count.
 counted AS (
     SELECT endpoint, gap_us, count(*) AS times
     FROM gaps

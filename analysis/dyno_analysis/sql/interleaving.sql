@@ -1,5 +1,6 @@
--- A row is one run (NULL: traffic outside of runs) and the order in which its endpoints were asked: with k endpoints,
--- k - 1 changes mean one wholly after the other. One start for all requests means that the starts aren't known.
+-- A row is one run (NULL: traffic outside of runs) and the order in which its endpoints were asked. With k endpoints,
+-- k - 1 changes mean that each endpoint was asked wholly after the one before. If all requests have the same start,
+-- their starts aren't known.
 WITH ordered AS (
     SELECT
         run_id,

@@ -1,5 +1,5 @@
--- A row is a staged span (on its way into the folder) that must be left out: the view `spans` has it already, or it is
--- staged a second time. `seq` is its number among the staged ones.
+-- A row is a staged span (one on its way into the folder) that must be left out: the view `spans` has it already, or it
+-- was staged before. `seq` is its number among the staged ones.
 WITH staged AS (
     FROM read_json(
         'staged/*.jsonl',
@@ -8,7 +8,7 @@ WITH staged AS (
     )
 ),
 stretch AS (
-    -- The same span has the same start: whatever else is stored need not be read.
+    -- The same span has the same start, so stored spans with another start need not be read.
     SELECT
         make_timestamptz(min(started_at_us)) AS first_start,
         make_timestamptz(max(started_at_us)) AS last_start

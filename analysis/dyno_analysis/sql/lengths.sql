@@ -1,5 +1,5 @@
--- A row is one ok request whose output was counted: the points of latency = fixed + per token. Of an endpoint with more
--- than 200,000 of them they are some 200,000 or less, picked by their ids.
+-- A row is one ok request whose output was counted: a point for latency = fixed + per token. If an endpoint has more
+-- than 200,000 of them, some 200,000 or fewer are picked by their ids.
 WITH counted AS (
     SELECT endpoint, input_tokens, output_tokens, latency_s, started_at, span_id
     FROM spans

@@ -1,5 +1,5 @@
--- A row is one minute of one endpoint, model and operation: what began in it, warm-ups left out. Times are of ok
--- requests, in seconds; percentiles are exact, and of few requests mean little: see `ok`.
+-- A row is one minute of one endpoint, model and operation, with the requests that began in it, without warm-ups. Times
+-- are those of ok requests, in seconds. Percentiles are exact, but mean little if `ok` is small.
 CREATE OR REPLACE VIEW minutes AS
 SELECT
     date_trunc('minute', started_at) AS minute,

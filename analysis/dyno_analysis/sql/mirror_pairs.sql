@@ -1,5 +1,5 @@
--- A row is a pair: a request and its copy by the mirror, both ok. Each pair stands twice, once from either side, under
--- the columns of pairs.sql, whose place it takes: without a prompt id of the client's own, each pair is a prompt.
+-- A row is a pair: a request and its copy by the mirror, both ok. Each pair has two rows, one from each side. This view
+-- replaces that of pairs.sql and has its columns. If the client gave no prompt id, each pair is a prompt of its own.
 CREATE OR REPLACE VIEW pairs AS
 WITH answered AS (
     SELECT

@@ -1,6 +1,7 @@
--- A row is one mirror: an endpoint whose requests were sent again to another one, and how both sides ended; warm-ups are
--- left out. NULL for an endpoint: the other side isn't among these spans. `requests` are the endpoint's own, copies that
--- it got and requests that the proxy rejected left out. Needs the view `traffic`: all spans that the report is of.
+-- A row is one mirror: an endpoint whose requests were sent again to another one, and how both sides ended. Warm-ups
+-- are left out. An endpoint is NULL if that side isn't among these spans. `requests` counts the endpoint's requests
+-- without the copies that it got and those that the proxy rejected.
+-- Needs the view `traffic`: all spans that the report is about.
 WITH marked AS MATERIALIZED (
     SELECT
         endpoint,

@@ -1,5 +1,5 @@
--- A row is two endpoints and what their pairs say of the comparison's fairness: how often the same prompt was counted
--- as different input, and which of the two was asked first. Needs the view of pairs.sql.
+-- A row is two endpoints with figures that show whether their comparison is fair: how often the same prompt was counted
+-- as different input, and how often each of the two was asked first. Needs the view of pairs.sql.
 SELECT
     first_endpoint,
     second_endpoint,

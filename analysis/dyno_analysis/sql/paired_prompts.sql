@@ -1,5 +1,5 @@
--- A row is one figure of one prompt that two endpoints both answered: its sums over the repeats in which both know the
--- figure, from either side. Needs the view of pairs.sql.
+-- A row is one figure of one prompt that two endpoints both answered: each side's sum over the repeats in which both
+-- sides have the figure. Needs the view of pairs.sql.
 WITH prompts AS (
     SELECT
         first_endpoint,

@@ -1,6 +1,6 @@
--- A row is a pair: one prompt, in one repeat of one run, that two endpoints both answered. Each pair stands twice, once
--- from either side; `WHERE first_endpoint = …` takes one. Where a client repeated a request under the same tags, the
--- first answer counts.
+-- A row is a pair: one prompt, in one repeat of one run, that two endpoints both answered. Each pair has two rows, one
+-- from each side; `WHERE first_endpoint = …` takes one of them. If a client repeated a request under the same tags,
+-- the first answer counts.
 CREATE OR REPLACE VIEW pairs AS
 WITH answered AS (
     SELECT *

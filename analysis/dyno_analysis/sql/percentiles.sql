@@ -1,6 +1,6 @@
--- A row is one figure of one endpoint, over its ok requests without warm-ups: how many know it, its mean, and exact
--- percentiles (interpolated between the two nearest values). `latency_adjusted_s` counts each failure as infinite and
--- takes the value at or above the rank instead, since nothing lies between a number and infinity.
+-- A row is one figure of one endpoint, over its ok requests without warm-ups: how many have it, its mean, and exact
+-- percentiles (interpolated between the two nearest values). `latency_adjusted_s` counts each failure as infinite. Its
+-- percentiles are the values at or above the rank, since a number and infinity can't be interpolated.
 WITH asked AS (
     SELECT *, outcome = 'ok' AS is_ok
     FROM spans
@@ -20,7 +20,7 @@ measured AS (
         CASE WHEN is_ok THEN latency_s ELSE CAST('inf' AS DOUBLE) END AS adjusted_s
     FROM asked
 ),
--- One pass over the spans, and a column at a time in memory: figures as rows would be eight times as many.
+-- This takes one pass over the spans, and one column at a time in memory. Figures as rows would be eight times as many.
 known AS (
     SELECT
         endpoint,

@@ -1,5 +1,5 @@
--- A row is one run's prompt set: how many prompts it holds, how many of their texts are distinct, and of which domains
--- they are. Needs the view `prompts` (see answers.sql).
+-- A row is one run's prompt set: how many prompts it has, how many distinct texts, and the prompts' domains.
+-- Needs the view `prompts` (see answers.sql).
 SELECT
     run_id,
     count(*) AS prompts,

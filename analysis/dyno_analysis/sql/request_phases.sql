@@ -5,11 +5,12 @@
 --     upstream_s        = gateway_s + server_s
 --     server_s          = queue_s + prefill_s + decode_s + rest_s
 --
--- What can't be known is NULL, never 0; `…_source` says whose word a figure is. Only durations are taken from each
--- machine, since their clocks don't compare. By hand: first spans.sql, collected_spans.sql and server_spans.sql.
+-- What can't be known is NULL, never 0. A column `…_source` says who measured the figure. Only durations are taken
+-- from other machines' spans, since machines' clocks differ.
+-- By hand: run spans.sql, collected_spans.sql and server_spans.sql first.
 CREATE OR REPLACE VIEW request_phases AS
 WITH RECURSIVE
--- An exporter that got no answer sends again: a span counts once.
+-- An exporter that got no answer sends a span again; each span counts once.
 collected AS MATERIALIZED (
     FROM collected_spans
     SELECT
@@ -26,12 +27,12 @@ requests AS MATERIALIZED (
     FROM spans AS every
     SELECT DISTINCT
         trace_id, span_id, parent_span_id, response_id, latency_s,
-        -- As the path ends at the endpoint too: less the proxy's own first part.
+        -- The path without its first part, which names the endpoint at the proxy: the endpoint's path ends with it.
         regexp_replace(path, '^/[^/]+', '') AS path_end,
         outcome NOT IN ('rejected', 'upstream_unreachable') AS reached
     WHERE trace_id IN (SELECT trace_id FROM collected)
 ),
--- Of several requests under one parent, or with one response id, nobody can tell whose server span it is.
+-- If several requests have the same parent, or the same response id, a server span can't be assigned by that.
 alone AS (
     FROM requests
     SELECT
@@ -41,8 +42,8 @@ alone AS (
         reached AND response_id IS NOT NULL
             AND count(*) FILTER (reached) OVER (PARTITION BY trace_id, response_id) = 1 AS by_response
 ),
--- Each request's spans at the endpoint: what its own span is the parent of (`propagate = true`), what its parent is the
--- parent of (the client's traceparent passed as it came), and all under these.
+-- Each request's spans at the endpoint: the children of its own span (`propagate = true`), the other children of its
+-- parent (the client's traceparent was passed unchanged), and all spans below these.
 below(trace_id, request, span_id) AS (
     SELECT requests.trace_id, requests.span_id, child.span_id
     FROM requests JOIN collected AS child
@@ -55,7 +56,7 @@ below(trace_id, request, span_id) AS (
     LEFT JOIN servers AS engine ON engine.trace_id = beside.trace_id AND engine.span_id = beside.span_id
     WHERE
         alone.by_parent
-        -- Under one parent a client may call other servers too.
+        -- A client may have called other servers under the same parent.
         AND (
             coalesce(engine.queue_s, engine.prefill_s, engine.decode_s) IS NOT NULL
             OR coalesce(beside.operation, beside.model, beside.response_id, beside.request_id) IS NOT NULL
@@ -79,8 +80,8 @@ candidates AS (
         )
     WHERE alone.by_response
 ),
--- The engine's own span rather than a gateway's, one that worked rather than a failed attempt, the outer rather than the
--- inner. Several that are alike (attempts, the parts of a request with n > 1): no figure is the request's.
+-- The span to take: the engine's own before a gateway's, one that worked before a failed attempt, the outer before the
+-- inner. If several are alike (attempts, or the parts of a request with n > 1), none of them is the whole request's.
 ranked AS (
     FROM candidates
     JOIN servers USING (trace_id, span_id)
@@ -134,8 +135,8 @@ above(trace_id, request, request_s, span_id, parent_span_id, latency_s, depth) A
         ON parent.trace_id = above.trace_id AND parent.span_id = above.parent_span_id AND parent.kind = 'CLIENT'
     WHERE above.depth < 16
 ),
--- A span that ended before the request (at the response's head, say) doesn't hold it, nor is one that holds several
--- requests (a client's retries) any single one's.
+-- A span that ended before the request (at the response's head, say) doesn't contain it. A span that contains several
+-- requests (a client's retries) isn't any single request's.
 called AS (
     FROM (FROM above SELECT *, count(DISTINCT request) OVER (PARTITION BY trace_id, span_id) AS held)
     SELECT trace_id, request, span_id AS client_span_id, latency_s
@@ -195,7 +196,8 @@ SELECT
         client_span_id, server_span_id, server_spans
     ),
     CASE WHEN wait_s >= 0 THEN wait_s END AS upstream_s,
-    -- A server may work on after the client has left, or count from before: then the difference says nothing.
+    -- A server may go on working after the client has left, or may count from an earlier moment. Then the difference
+    -- means nothing.
     CASE WHEN wait_s >= server_s THEN wait_s - server_s END AS gateway_s,
     server_s,
     server_source,

@@ -1,5 +1,5 @@
--- A row is one request as the results file lists it, in the order of prompts and repeats, with what the run kept of the
--- prompt and the answer; warm-ups are left out. Needs the views `answers` and `prompts` (see answers.sql).
+-- A row is one request as the results file lists it, in the order of prompts and repeats, with the prompt and the
+-- answer that the run kept. Warm-ups are left out. Needs the views `answers` and `prompts` (see answers.sql).
 SELECT
     spans.endpoint,
     spans.trace_id,

@@ -1,4 +1,4 @@
--- A row is one run: all requests that bear its id, warm-ups left out of the figures and counted beside them.
+-- A row is one run: all requests with its id. Warm-ups are counted apart, and left out of the other figures.
 CREATE OR REPLACE VIEW runs AS
 SELECT
     run_id,

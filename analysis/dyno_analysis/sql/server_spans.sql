@@ -1,5 +1,6 @@
--- A row is one collected span of a server: a gateway's or an engine's, by its kind, or by figures that only engines
--- have (some of their spans name no kind). A server that called the client is one too: see its place in the trace.
+-- A row is one collected span of a server, a gateway or an engine: its kind says so, or figures that only engines have
+-- (some of their spans have no kind). A server that called the client is here too; only its place in the trace shows
+-- that.
 CREATE OR REPLACE VIEW server_spans AS
 SELECT
     trace_id,

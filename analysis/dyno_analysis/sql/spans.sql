@@ -1,8 +1,8 @@
--- A row is one request. docs/spans.md says what each stored column means; here times become seconds. Whatever else was
--- stored, such as the events and the response's id, stands in the map `attributes` under its OpenTelemetry name.
--- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file. It holds
--- while a proxy writes and while journals become Parquet (docs/spans.md).
--- The folder is listed once, before either reader looks: a journal that is converted meanwhile is still read as it was.
+-- A row is one request. docs/spans.md says what each stored column means; here times become seconds. All else that was
+-- stored, such as the events and the response's id, is in the map `attributes` under its OpenTelemetry name.
+-- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file. You may
+-- query the view while a proxy writes and while journals become Parquet (docs/spans.md): the folder is listed once,
+-- before the files are read, and a journal that is converted meanwhile is still read as it was.
 -- `dyno` replaces the parts `counting` and `stored` with explicit lists of files. `ignore_errors` and
 -- `span_id IS NOT NULL` drop the torn end of a journal whose writer was killed.
 
@@ -136,7 +136,7 @@ SELECT
     CASE WHEN streamed THEN first_token_us / 1e6 END AS ttft_s,
     CASE WHEN streamed THEN first_answer_us / 1e6 END AS ttfa_s,
     CASE
-        -- All tokens came in one read: how far apart they were can't be known.
+        -- All tokens came in one read, so the time between them isn't known.
         WHEN last_token_us = first_token_us THEN NULL
         WHEN streamed AND streamed_tokens >= 2 AND streamed_tokens > coalesce(first_chunk_tokens, 1)
             THEN (last_token_us - first_token_us) / 1e6 / (streamed_tokens - coalesce(first_chunk_tokens, 1))
@@ -160,7 +160,7 @@ SELECT
     workload,
     prompt_id,
     repeat,
-    -- A request without the flag is no warm-up, so `WHERE NOT warmup` keeps it.
+    -- A request without the flag isn't a warm-up, so `WHERE NOT warmup` keeps it.
     coalesce(warmup, false) AS warmup,
     make_timestamptz(due_at_unix_us) AS due_at,
     send_lag_s,
@@ -196,7 +196,7 @@ SELECT
             )
         )
     ) AS attributes,
-    -- The columns below stand in the map too. Reports and views ask for them here: building the maps of a million rows
+    -- The map has the columns below too. Reports and views read them here, since building the maps of a million rows
     -- takes 10 s.
     overhead_end_us,
     timed.attributes['dyno.mirror'] AS mirror,
@@ -212,8 +212,8 @@ FROM (
     FROM stored
     SELECT
         *,
-        -- Reasoning that was counted but not streamed took none of the time between the first token and the last. Where
-        -- reasoning is hidden and wasn't counted, nobody knows how many tokens were streamed.
+        -- Reasoning that was counted but not streamed takes no time between the first token and the last. If reasoning
+        -- is hidden and wasn't counted, the number of streamed tokens isn't known.
         CASE
             WHEN attributes['dyno.reasoning.hidden'] = 'true' THEN NULL
             WHEN reasoning_tokens > 0 AND reasoning_streamed IS NOT TRUE THEN output_tokens - reasoning_tokens

@@ -1,5 +1,5 @@
 -- A row is one training run of an imported log.
--- Rates are samples a second, times seconds. A batch is the samples of a step; what a log doesn't say is NULL.
+-- Rates are in samples per second, times in seconds. `batch_size` is in samples. What a log doesn't say is NULL.
 -- In a DuckDB of your own: put your folder in place of 'spans' below, once, and paste the whole file.
 CREATE OR REPLACE VIEW training AS
 WITH logged AS (
@@ -39,7 +39,7 @@ SELECT
     train_steps[-1].global_rate AS global_rate,
     total_s,
     samples / total_s AS samples_per_s,
-    -- Compiling, programming the device, saving: what isn't training.
+    -- The time that isn't training: compiling, programming the device, saving.
     total_s - samples / train_steps[-1].global_rate AS outside_s,
     train_steps[-1].loss AS final_loss,
     steps AS progress

@@ -1,4 +1,4 @@
--- A row is one progress line of an imported training log, of training or of evaluation (`phase`).
+-- A row is one progress line of an imported training log; `phase` says whether of training or of evaluation.
 -- In a DuckDB of your own: paste training.sql first.
 CREATE OR REPLACE VIEW training_steps AS
 SELECT

@@ -1,4 +1,4 @@
-"""Percentiles' needs, the paired ratio with its interval, and verdicts. Pure: numbers in, numbers out, seeded."""
+"""The paired ratio with its interval, verdicts, and how many samples a percentile needs. Pure; draws are seeded."""
 
 import math
 from collections.abc import Callable
@@ -13,22 +13,27 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-# Below it not even the widest distribution-free interval of a median reaches 95 %, and a bootstrap's promises less.
+# With fewer prompts, even the widest distribution-free interval of a median doesn't reach 95 %. A bootstrap's interval
+# holds even less often.
 FEWEST_PROMPTS = 6
-# How many draws a bootstrap may cost (a second or so), how many resamples it makes all the same, and how many draws
-# are held at once (16 MB). More prompts than the two allow are resampled in that many groups.
+# A bootstrap may cost at most MOST_DRAWS draws (a second or so), but makes at least FEWEST_RESAMPLES resamples.
 MOST_DRAWS = 50_000_000
 FEWEST_RESAMPLES = 1_000
+# So many draws are held in memory at once (16 MB).
 DRAWS_AT_ONCE = 2_000_000
+# If there are more prompts than these limits allow, they are put into this many groups, and groups are resampled.
 MOST_GROUPS = MOST_DRAWS // FEWEST_RESAMPLES
 
 
 @dataclass(frozen=True)
 class Interval:
+    """An interval; both ends belong to it."""
+
     low: float
     high: float
 
     def holds(self, value: float) -> bool:
+        """Whether the value lies in it."""
         return self.low <= value <= self.high
 
 
@@ -41,12 +46,14 @@ class PairedRatio:
     second_mean: float
     ratio: float
     interval: Interval | None  # of the ratio of means; None below FEWEST_PROMPTS
-    resamples: int  # that the interval is from
+    resamples: int  # of the interval's bootstrap; 0 without an interval
     median_ratio: float  # of the prompts' own ratios
     median_interval: Interval | None
 
 
 class Verdict(Enum):
+    """What can be said of two endpoints' times."""
+
     FIRST_SMALLER = "first smaller"
     SECOND_SMALLER = "second smaller"
     SAME = "no difference"
@@ -55,31 +62,32 @@ class Verdict(Enum):
 
 
 def samples_needed(quantile: float, confidence: float = CONFIDENCE) -> int:
-    """The fewest samples from which a two-sided distribution-free interval of the quantile can be had.
+    """The smallest number of samples that gives a two-sided distribution-free interval of the quantile.
 
-    Its ends are order statistics; each side may miss with (1 - confidence) / 2, so the chance q^n that all samples lie
-    below the quantile, and (1 - q)^n that all lie above, must not exceed that (David and Nagaraja, Order Statistics,
-    3rd ed., section 7.1): 72 for p95 and 368 for p99 at 95 %.
+    The interval's ends are order statistics. Each side may miss with probability (1 - confidence) / 2. So neither the
+    chance q^n that all samples lie below the quantile, nor the chance (1 - q)^n that all lie above, may exceed that
+    (David and Nagaraja, Order Statistics, 3rd ed., section 7.1). At 95 % it is 72 for p95 and 368 for p99.
     """
     if not 0 < quantile < 1:
-        raise ValueError(f"a quantile lies between 0 and 1, not at {quantile}")
+        raise ValueError(f"a quantile must be between 0 and 1, not {quantile}")
     miss = (1 - confidence) / 2
     n = math.ceil(math.log(miss) / math.log(max(quantile, 1 - quantile)) - 1e-9)
     return max(n, 1)
 
 
 def median_interval(values: Array, confidence: float = CONFIDENCE) -> Interval | None:
-    """The distribution-free interval of the median by order statistics; None where there are too few values.
+    """The distribution-free interval of the median by order statistics; None if there are too few values.
 
-    The k-th smallest and k-th largest enclose the median unless fewer than k of n fair coins fall on one side.
+    The k-th smallest and k-th largest value enclose the median, unless fewer than k of the n values lie on one side
+    of it. The chance of that is the one that fewer than k of n fair coins fall on one side.
     """
     ordered = np.sort(values)
     n = len(ordered)
     miss = (1 - confidence) / 2
-    # 40 standard deviations below the middle and further off, nothing is left to add up (Hoeffding: exp(-800)).
+    # The sum begins 40 standard deviations below the middle; earlier terms are negligible (Hoeffding: exp(-800)).
     below, k = 0.0, max(n // 2 - 20 * math.isqrt(n) - 20, 0)
     while k < n // 2:
-        # log of the binomial term: the term itself underflows from n = 1075 on.
+        # The binomial term by its logarithm: 2^-n itself underflows from n = 1075 on.
         below += math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
         if below > miss:
             break
@@ -88,10 +96,11 @@ def median_interval(values: Array, confidence: float = CONFIDENCE) -> Interval |
 
 
 def paired_ratio(first: Array, second: Array, counts: Array, seed: int, resamples: int = RESAMPLES) -> PairedRatio:
-    """Compare two endpoints over the same prompts; one entry a prompt: sums over its repeats, and their number.
+    """Compare two endpoints over the same prompts.
 
-    The ratio is that of the means over all pairs. Its interval resamples prompts, not requests, since the repeats of a
-    prompt depend on each other. Sums must be positive and there must be one prompt at least.
+    Each array has one entry per prompt: `first` and `second` the sums over its repeats, `counts` the number of repeats.
+    The sums must be positive, and there must be at least one prompt. The ratio is that of the means over all pairs. Its
+    interval resamples prompts, not requests, since the repeats of a prompt depend on each other.
     """
     pairs = float(counts.sum())
     ratios = first / second
@@ -111,11 +120,11 @@ def paired_ratio(first: Array, second: Array, counts: Array, seed: int, resample
 def bca_ratio_interval(
     first: Array, second: Array, seed: int, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
 ) -> Interval:
-    """The bias-corrected and accelerated bootstrap interval of sum(first) / sum(second), pairs resampled together.
+    """The bias-corrected and accelerated bootstrap interval of sum(first) / sum(second); pairs are resampled together.
 
     Efron, Better bootstrap confidence intervals, JASA 82 (1987); the acceleration is the jackknife's (Efron and
-    Tibshirani, An Introduction to the Bootstrap, 1993, equations 14.9 to 14.15). More pairs than MOST_GROUPS are
-    resampled in that many groups made by chance: as wide an interval, but for a part in a few hundred.
+    Tibshirani, An Introduction to the Bootstrap, 1993, equations 14.9 to 14.15). More pairs than MOST_GROUPS are put
+    into that many random groups, which are resampled: the interval's width changes by one part in a few hundred.
     """
     if len(first) > MOST_GROUPS:
         first, second = in_groups(first, second, seed)
@@ -123,8 +132,8 @@ def bca_ratio_interval(
     drawn = bootstrap_ratios(first, second, seed, resamples)
     if drawn.min() == drawn.max():
         return Interval(ratio, ratio)
-    # Half of the ties count as below, so that a distribution on few values isn't called biased; sums in another order
-    # differ in their last bits and still tie.
+    # Half of the ties count as below, so that a distribution on few values doesn't count as biased. `near` makes ties
+    # of sums that differ only in their last bits, since they were added up in another order.
     near = 1e-12 * abs(ratio)
     below = float(np.count_nonzero(drawn < ratio - near) + np.count_nonzero(drawn <= ratio + near)) / (2 * len(drawn))
     below = min(max(below, 1 / (2 * len(drawn))), 1 - 1 / (2 * len(drawn)))
@@ -145,7 +154,7 @@ def bca_ratio_interval(
 
 
 def bootstrap_ratios(first: Array, second: Array, seed: int, resamples: int = RESAMPLES) -> Array:
-    """sum(first) / sum(second) of resampled pairs, one value a resample."""
+    """sum(first) / sum(second) of resampled pairs, one value per resample."""
     n = len(first)
     wanted = affordable_resamples(n, resamples)
     rng = np.random.default_rng(seed)
@@ -158,22 +167,22 @@ def bootstrap_ratios(first: Array, second: Array, seed: int, resamples: int = RE
 
 
 def in_groups(first: Array, second: Array, seed: int, groups: int = MOST_GROUPS) -> tuple[Array, Array]:
-    """The pairs' sums over groups made by chance, whose sizes differ by one at most; there must be as many pairs."""
+    """The pairs' sums over random groups whose sizes differ by one at most. There must be at least `groups` pairs."""
     order = np.random.default_rng(seed).permutation(len(first))
     starts = np.arange(groups) * len(first) // groups
     return np.add.reduceat(first[order], starts), np.add.reduceat(second[order], starts)
 
 
 def affordable_resamples(pairs: int, resamples: int = RESAMPLES) -> int:
-    """As many as asked for, fewer where there are very many pairs, whose interval fewer settle as well."""
+    """The number of resamples: `resamples`, or fewer if there are very many pairs, for which fewer are enough."""
     return min(resamples, max(MOST_DRAWS // pairs, FEWEST_RESAMPLES))
 
 
 def verdict(ratio: PairedRatio, margin: float, overhead_s: float | None) -> Verdict:
-    """What the interval of the ratio allows to say of two times; `margin` 0.05 means 'no difference within 5 %'.
+    """What the ratio's interval says of two endpoints' times; `margin` 0.05 means 'no difference within 5 %'.
 
-    `overhead_s` is the larger of the instrument's difference between the endpoints and its spread. Where it is as
-    large as the effect (for 'no difference': as the margin), the verdict is withheld; None: it isn't known.
+    `overhead_s` is the difference of the proxy's own overhead between the endpoints, or its spread if that is larger;
+    None: not known. If it is as large as the effect (for 'no difference': as the margin), the verdict is withheld.
     """
     if ratio.interval is None:
         return Verdict.UNDECIDED
@@ -189,7 +198,7 @@ def verdict(ratio: PairedRatio, margin: float, overhead_s: float | None) -> Verd
 
 
 def rank_correlation(x: Array, y: Array) -> float | None:
-    """Spearman's rank correlation, ties sharing their mean rank; None where one side doesn't vary."""
+    """Spearman's rank correlation; ties share their mean rank. None if one side doesn't vary."""
     if len(x) < 2:
         return None
     a, b = _ranks(x), _ranks(y)
@@ -199,7 +208,7 @@ def rank_correlation(x: Array, y: Array) -> float | None:
 
 
 def bisect(function: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """Where a rising function reaches the target, to the last bit that a float holds."""
+    """The place between `low` and `high` where a rising function reaches the target, to a float's last bit."""
     while True:
         middle = (low + high) / 2
         if middle in (low, high):

@@ -8,13 +8,13 @@ import numpy as np
 
 from .paired import CONFIDENCE, Array, Interval, bisect, median_interval
 
-# Theil–Sen looks at every pair of points; more points than these are sampled, by seed.
+# Theil–Sen looks at every pair of points. If there are more points than this, so many are drawn by seed.
 MOST_POINTS = 2_000
 
 
 @dataclass(frozen=True)
 class Line:
-    """y = fixed + slope * x; None where the points don't decide a value or its interval."""
+    """y = fixed + slope * x. A value or its interval is None if the points don't determine it."""
 
     method: str
     points: int
@@ -25,14 +25,14 @@ class Line:
 
     @property
     def decided(self) -> bool:
-        """Whether the points show that y depends on x at all."""
+        """Whether the points show that y depends on x."""
         return self.slope_interval is not None and not self.slope_interval.holds(0)
 
 
 def least_squares(x: Array, y: Array, confidence: float = CONFIDENCE) -> Line:
-    """Ordinary least squares; intervals by Student's t on n - 2 degrees of freedom.
+    """Ordinary least squares, with intervals by Student's t on n - 2 degrees of freedom.
 
-    They suppose errors of one size, independent of each other (Draper and Smith, Applied Regression Analysis, ch. 1).
+    The intervals assume independent errors of equal variance (Draper and Smith, Applied Regression Analysis, ch. 1).
     """
     n = len(x)
     name = "least squares"
@@ -59,9 +59,9 @@ def least_squares(x: Array, y: Array, confidence: float = CONFIDENCE) -> Line:
 def theil_sen(x: Array, y: Array, seed: int, confidence: float = CONFIDENCE) -> Line:
     """The median of all pairs' slopes, which outliers hardly move; the slope's interval is Sen's (JASA 63, 1968).
 
-    The fixed part is the median of y - slope * x. Its interval holds whichever slope within a 97.5 % interval is true
-    (so both miss with 5 % at most): the lower end of the median's interval at the steepest slope, the upper at the
-    flattest. x must not be negative.
+    The fixed part is the median of y - slope * x. Its interval is valid for every slope within a 97.5 % interval of
+    the slope, so that both together miss with at most 5 %. It reaches from the lower end of the median's 97.5 %
+    interval at the steepest slope to the upper end at the flattest. x must not be negative.
     """
     name = "Theil–Sen"
     if len(x) > MOST_POINTS:
@@ -87,7 +87,7 @@ def theil_sen(x: Array, y: Array, seed: int, confidence: float = CONFIDENCE) -> 
 
 
 def student_t_quantile(probability: float, degrees: int) -> float:
-    """The quantile of Student's t, for a probability above one half."""
+    """The quantile of Student's t; the probability must be above one half."""
     return bisect(lambda t: _student_t_cdf(t, degrees), probability, 0.0, 1e9)
 
 
@@ -98,13 +98,13 @@ def _student_t_cdf(t: float, degrees: int) -> float:
 
 
 def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), by its continued fraction (DLMF 8.17.22), Lentz's method."""
+    """The regularised incomplete beta function I_x(a, b): the continued fraction DLMF 8.17.22 by Lentz's method."""
     if x <= 0:
         return 0.0
     if x >= 1:
         return 1.0
     if x > (a + 1) / (a + b + 2):
-        # There the fraction converges slowly; the mirrored one doesn't.
+        # The fraction converges slowly here, but the mirrored one fast.
         return 1 - _incomplete_beta(1 - x, b, a)
     log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     tiny = 1e-300
@@ -127,7 +127,10 @@ def _off_zero(value: float, tiny: float) -> float:
 
 
 def _sen_interval(slopes: Array, x: Array, y: Array, confidence: float) -> Interval | None:
-    """Order statistics of the slopes, as far from their middle as Kendall's tau may stray; ties as Sen counts them."""
+    """Sen's interval: order statistics of the slopes, as far from the middle as Kendall's tau may deviate.
+
+    Ties reduce the variance by Sen's formula. None if there are too few slopes.
+    """
     n = len(x)
     variance = n * (n - 1) * (2 * n + 5)
     for values in (x, y):

@@ -1,4 +1,4 @@
-"""A trace as a waterfall: its spans as a tree, the phases within each, bars on one axis of time. Pure."""
+"""A trace as a waterfall: a tree of spans with their phases, and bars on one time axis. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 _FULL, _EMPTY = "█", "·"
 _LEAST_BAR, _MOST_LABEL = 20, 60
 
-# A request's phases: what each ends with, and what it was. One whose event isn't known is in the next one.
+# A request's phases: the event that ends each, and its name. If an event isn't known, its phase is part of the next.
 _PHASES = (
     ("body_received_us", "client's body"),
     ("connected_us", "connection"),
@@ -22,19 +22,19 @@ _SERVER_PHASES = (("queue_s", "queue"), ("prefill_s", "prefill"), ("decode_s", "
 
 @dataclass(frozen=True)
 class Line:
-    """A span or a phase of one; µs after the trace's beginning."""
+    """A span, or a phase of one. `start_us` counts from the trace's beginning; `duration_us` None: not known."""
 
     depth: int
     label: str
     start_us: int
     duration_us: int | None
     is_phase: bool
-    early: bool = False  # begins before its parent, which no span on one clock does
+    early: bool = False  # it begins before its parent, so their clocks differ
     note: str = ""
 
 
 def lines(spans: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """The rows of `trace_spans` as lines, from the top; parents before their children, in order of time."""
+    """The rows of `trace_spans` as lines, from the top: a parent before its children, siblings in order of time."""
     origin_us = min(int(span["started_at_us"]) for span in spans)
     known = {span["span_id"] for span in spans}
     children: dict[str | None, list[Mapping[str, Any]]] = {}
@@ -43,8 +43,9 @@ def lines(spans: Sequence[Mapping[str, Any]]) -> list[Line]:
         children.setdefault(parent if parent in known and parent != span["span_id"] else None, []).append(span)
     made: list[Line] = []
     seen: set[str] = set()
-    roots = [*children.get(None, []), *spans]  # of spans that name each other as parents no one is the first
-    # A stack, not recursion: a trace may be deeper than Python lets functions call themselves.
+    # Spans that name each other as parents have no root, so all spans follow the roots; those seen are skipped.
+    roots = [*children.get(None, []), *spans]
+    # A stack, not recursion: a trace may be deeper than Python's recursion limit.
     waiting: list[tuple[Mapping[str, Any], int, Mapping[str, Any] | None]] = [(span, 0, None) for span in roots[::-1]]
     while waiting:
         span, depth, parent = waiting.pop()
@@ -60,7 +61,7 @@ def lines(spans: Sequence[Mapping[str, Any]]) -> list[Line]:
 
 
 def render(made: Sequence[Line], width: int) -> Iterator[str]:
-    """The lines as text of `width` columns: label, bar, duration, note."""
+    """The lines as text: label, bar and duration in `width` columns, then the note."""
     labels = ["  " * line.depth + line.label for line in made]
     times = [_duration(line.duration_us) for line in made]
     times_width = max(map(len, times))
@@ -75,7 +76,7 @@ def render(made: Sequence[Line], width: int) -> Iterator[str]:
 
 
 def _bar(line: Line, whole_us: int, width: int) -> str:
-    """What lasted shorter than a column has one all the same."""
+    """The bar, at least one column wide."""
     begin = min(line.start_us * width // whole_us, width - 1)
     end_us = line.start_us + (line.duration_us or 0)
     end = min(max(-(-end_us * width // whole_us), begin + 1), width)
@@ -94,7 +95,7 @@ def _label(span: Mapping[str, Any]) -> str:
 
 
 def _note(span: Mapping[str, Any]) -> str:
-    """What isn't a time: the outcome, tokens, chunks."""
+    """The span's facts that aren't times: outcome, tokens, chunks."""
     failed = span["outcome"] if span["is_request"] else "error" if span["error"] else None
     parts = [
         "simulated" if span["simulated"] else "",
@@ -115,7 +116,7 @@ def _phases(span: Mapping[str, Any], depth: int, start_us: int) -> Iterator[Line
     for event, name in _PHASES:
         at_us = span[event]
         if at_us is None or at_us <= before_us:
-            continue  # unknown, or the moment of the one before
+            continue  # the event isn't known, or comes at the same moment as the one before
         yield Line(depth, name, start_us + before_us, at_us - before_us, True)
         before_us = at_us
     if 0 < before_us < end_us:
@@ -124,7 +125,7 @@ def _phases(span: Mapping[str, Any], depth: int, start_us: int) -> Iterator[Line
 
 
 def _server_phases(span: Mapping[str, Any], depth: int, start_us: int) -> Iterator[Line]:
-    """One after another from the span's start: an engine tells how long each took, and not when it began."""
+    """The engine's phases, one after another from the span's start: it says how long each took, not when it began."""
     before_us = 0
     for figure, name in _SERVER_PHASES:
         if span[figure] is not None:

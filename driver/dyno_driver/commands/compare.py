@@ -1,4 +1,6 @@
-"""`dyno compare`: the whole job. Starts the proxy (and simulated endpoints), runs, stops them, has the report made."""
+"""`dyno compare`: the whole job. It starts the proxy (and simulated endpoints), sends the prompts through it,
+stops what it started, and calls `dyno report`.
+"""
 
 import argparse
 import asyncio
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 PROG: Final = "dyno compare"
 
 EPILOG: Final = """\
-Without --config two endpoints are simulated, and everything says so. Tables and paths go to stdout, progress to stderr.
+Without --config two endpoints are simulated, and all output says so. Tables and paths go to stdout, progress to stderr.
 Exit code: 0; 1 if a request failed or the run was stopped (what was measured is kept); 2 for wrong use.
 
 examples:
@@ -30,7 +32,7 @@ examples:
   dyno compare --config dyno.toml --prompts squad -n 10
 """
 
-# The published benchmark's two systems, by name; every figure comes from `dyno simulate`.
+# The names are those of the published benchmark's two systems; every figure comes from `dyno simulate`.
 SIMULATED: Final = {
     "metis": {"model": "gpt-oss-120b", "provider": "sambanova", "hardware": "simulated"},
     "sophia": {"model": "openai/gpt-oss-120b", "provider": "vllm", "hardware": "simulated"},
@@ -50,23 +52,27 @@ def main(argv: list[str]) -> int:
     )
     where = parser.add_argument_group("where")
     where.add_argument("--config", type=Path, metavar="FILE", help="the proxy's configuration with its endpoints")
-    where.add_argument("--spans", metavar="DIR", help="folder of the spans and runs (the configuration's, or spans)")
+    where.add_argument(
+        "--spans", metavar="DIR", help="folder of the spans and runs (default: the configuration's, or spans)"
+    )
     where.add_argument(
         "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where the proxy listens (default: a free port)"
     )
-    where.add_argument("--simulate-seed", type=int, default=0, metavar="N", help="of the simulated times (default: 0)")
+    where.add_argument(
+        "--simulate-seed", type=int, default=0, metavar="N", help="seed of the simulated times (default: 0)"
+    )
     add_run_options(parser)
     parsed = parser.parse_args(argv)
     try:
         return _compare(parsed, ["dyno", "compare", *argv])
     except KeyboardInterrupt:
-        # Outside the run, which handles its signals itself.
+        # This is a Ctrl-C before or after the run; the run handles its signals itself.
         print(f"{PROG}: stopped", file=sys.stderr)
         return 1
 
 
 def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
-    # Late, so that --help answers at once.
+    # Imported here, so that --help answers at once.
     from dyno_driver.child_process import DYNO, ChildError
     from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.run import summary
@@ -75,7 +81,7 @@ def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     if parsed.config is None:
         print(f"No --config: {' and '.join(SIMULATED)} are simulated; nothing real is measured.", flush=True)
         if Path("dyno.toml").exists():
-            print("The dyno.toml here is not used; that takes --config dyno.toml.", flush=True)
+            print("The dyno.toml in this folder is not used; pass --config dyno.toml to use it.", flush=True)
     options = run_options(parsed)
     try:
         prompt_set = load_prompts(options.prompts, options.count)
@@ -103,9 +109,9 @@ def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
 async def _measure(
     parsed: argparse.Namespace, options: RunOptions, prompt_set: "PromptSet", command: list[str]
 ) -> "tuple[RunResult, Path, str]":
-    """The run, its spans folder and a pattern of the files there that its proxy wrote.
+    """Do the run. Returns it with its spans folder and a glob pattern of the files there that its proxy wrote.
 
-    When it returns, the proxy has ended and its spans are on disk.
+    When this returns, the proxy has ended and its spans are on disk.
     """
     from dyno_driver.child_process import Child
     from dyno_driver.run import run
@@ -116,21 +122,24 @@ async def _measure(
         config, environment = parsed.config, dict(os.environ)
         if config is None:
             config = await _simulate(stack, stop, parsed.simulate_seed)
-            # Such a variable would put a real endpoint behind a name that is called simulated.
+            # A DYNO_ENDPOINTS_… variable could put a real endpoint behind a name that we call simulated.
             environment = {name: value for name, value in environment.items() if not name.startswith("DYNO_ENDPOINTS_")}
         spans = [] if parsed.spans is None else ["--spans", parsed.spans]
         proxy = await Child.start("proxy", ["--config", str(config), "--listen", parsed.listen, *spans], environment)
-        # The last to be registered ends first: the endpoints still answer while the proxy drains.
+        # The stack stops what was registered last first, so the endpoints still answer while the proxy drains.
         stack.push_async_callback(proxy.stop)
         [ready] = await unless(stop, proxy.ready(_PROXY_READY))
         key = os.environ.get("DYNO_API_KEY") or None
         result = await run(ready["url"], key, options, prompt_set, Path(ready["spans"]), command, stop)
-    # A span file is named WRITER-FIRST…, and the writer by host, process and start.
+    # A span file's name is WRITER-FIRST…, and WRITER is made of host, process id and start time.
     return result, Path(ready["spans"]), f"*_{proxy.pid}_*-*"
 
 
 async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int) -> Path:
-    """Start the simulated endpoints; returns a configuration that has them. `stack` ends and removes both."""
+    """Start the simulated endpoints and write a configuration that names them; returns its path.
+
+    When `stack` closes, it stops the endpoints and removes the file.
+    """
     from dyno_driver.child_process import Child
     from dyno_driver.stopping import unless
 
@@ -145,7 +154,10 @@ async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed:
 
 
 def simulated_config(urls: dict[str, str]) -> str:
-    """A dyno.toml with the simulated endpoints at `urls`. JSON's strings are TOML's."""
+    """The text of a dyno.toml with the simulated endpoints at `urls` (profile's name -> URL).
+
+    The strings are written by `json.dumps`, since JSON's strings are valid TOML.
+    """
     sections = []
     for name, settings in SIMULATED.items():
         keys = {"url": urls[name], **settings}

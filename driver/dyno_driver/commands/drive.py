@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 PROG: Final = "dyno drive"
 
-# The proxy writes its spans at most every 250 ms; who reads the folder next should find them all.
+# The proxy writes its spans at most every 250 ms. The command ends so much later, so that whoever reads the folder
+# next finds all spans.
 SPANS_SETTLE_S: Final = 0.5
 
 EPILOG: Final = """\
-The endpoints and their models are those of the proxy's configuration. A proxy that demands a key gets DYNO_API_KEY.
+The endpoints and their models come from the proxy's configuration. If the proxy asks for a key, set DYNO_API_KEY.
 Exit code: 0; 1 if a request failed or the run was stopped; 2 for wrong use.
 
 example:
@@ -44,7 +45,9 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     where = parser.add_argument_group("where")
-    where.add_argument("--proxy", type=proxy_url, default=DEFAULT_PROXY, metavar="URL", help=f"({DEFAULT_PROXY})")
+    where.add_argument(
+        "--proxy", type=proxy_url, default=DEFAULT_PROXY, metavar="URL", help=f"the proxy (default: {DEFAULT_PROXY})"
+    )
     where.add_argument(
         "--spans",
         type=Path,
@@ -57,13 +60,13 @@ def main(argv: list[str]) -> int:
     try:
         return _replay(parsed, ["dyno", "drive", *argv])
     except KeyboardInterrupt:
-        # Outside the run, which handles its signals itself.
+        # This is a Ctrl-C before or after the run; the run handles its signals itself.
         print(f"{PROG}: stopped", file=sys.stderr)
         return 1
 
 
 def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
-    # Late, so that --help answers at once.
+    # Imported here, so that --help answers at once.
     from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.run import summary
     from dyno_driver.stopping import StoppedError

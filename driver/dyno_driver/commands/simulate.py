@@ -38,7 +38,7 @@ example:
 
 
 def main(argv: list[str]) -> int:
-    """Serve until SIGTERM or SIGINT; 0 then, 2 for wrong use."""
+    """Serve until SIGTERM or SIGINT, then return 0. Returns 2 for wrong use."""
     arguments = _parser().parse_args(argv)
     try:
         host, port = _split_address(arguments.listen, len(arguments.profile))
@@ -48,9 +48,8 @@ def main(argv: list[str]) -> int:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
 
-    from dyno_driver.simulation.server import (
-        SimulatedEndpoint,  # aiohttp is slow to import, and --help needs none of it
-    )
+    # Imported here, since it imports aiohttp: that is slow, and --help doesn't need it.
+    from dyno_driver.simulation.server import SimulatedEndpoint
 
     endpoints = [
         SimulatedEndpoint(profile, seed=arguments.seed, time_scale=arguments.time_scale, script=script)
@@ -67,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 
 class _UsageError(ValueError):
-    """Wrong use; the message is the line to print."""
+    """Wrong use of the command; the message is the line to print."""
 
 
 async def _serve(endpoints: "list[SimulatedEndpoint]", profiles: list[Profile], host: str, port: int) -> int:
@@ -80,7 +79,7 @@ async def _serve(endpoints: "list[SimulatedEndpoint]", profiles: list[Profile], 
         urls = await start_all(endpoints, host, port)
     except OSError as error:
         print(
-            f"{PROG}: --listen {host}:{port}: {error.strerror or error}; another port, or 0 for a free one",
+            f"{PROG}: --listen {host}:{port}: {error.strerror or error}; choose another port, or 0 for a free one",
             file=sys.stderr,
         )
         return 2
@@ -109,13 +108,13 @@ def _parser() -> ArgumentParser:
         "--listen",
         default="127.0.0.1:0",
         metavar="HOST:PORT",
-        help="address (default 127.0.0.1:0, a free port); with several profiles the others take the ports after it",
+        help="address (default 127.0.0.1:0, a free port); each further profile takes the next port",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of lengths and times (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the drawn lengths and times (default 0)")
     for flag, what in (
-        ("--fixed-s", "seconds before the first token, mean"),
+        ("--fixed-s", "mean seconds before the first token"),
         ("--per-token-s", "seconds per output token"),
-        ("--spread-s", "standard deviation of the fixed part, seconds"),
+        ("--spread-s", "standard deviation of those seconds"),
         ("--output-tokens", "every answer's length (default: drawn for each prompt, 30 to 150, mean 80)"),
     ):
         parser.add_argument(flag, action="append", default=[], metavar="[PROFILE=]VALUE", help=what)
@@ -137,7 +136,7 @@ def _chosen_profiles(arguments: argparse.Namespace) -> list[Profile]:
         for text in getattr(arguments, field):
             name, _, value = text.rpartition("=")
             if name and name not in changes:
-                raise _UsageError(f"{flag} {text}: no --profile {name} is given")
+                raise _UsageError(f"{flag} {text}: '{name}' isn't simulated; add --profile {name}")
             number = _tokens(flag, value) if field == "output_tokens" else _non_negative(flag, value)
             for chosen in [name] if name else changes:
                 changes[chosen][field] = number
@@ -157,12 +156,14 @@ def _load_script(path: Path, profile: Profile) -> Script:
 
 
 def _split_address(text: str, ports: int) -> tuple[str, int]:
-    """HOST:PORT, with room for as many ports from there on."""
+    """Host and port from HOST:PORT. _UsageError if it isn't that, or if no `ports` consecutive ports begin there."""
     host, _, port = text.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise _UsageError(f"--listen {text}: not HOST:PORT; for example 127.0.0.1:8081")
+        raise _UsageError(f"--listen {text}: must be HOST:PORT, for example 127.0.0.1:8081")
     if int(port) + ports - 1 > 65535:
-        raise _UsageError(f"--listen {text}: {ports} profiles need the ports from there on; choose a lower one")
+        raise _UsageError(
+            f"--listen {text}: {ports} profiles need {ports} ports from {port} on, beyond 65535; choose a lower port"
+        )
     return host.strip("[]"), int(port)
 
 
@@ -172,7 +173,7 @@ def _factor(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number, 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number, 0 or more")
     return value
 
 
@@ -185,5 +186,5 @@ def _non_negative(flag: str, text: str) -> float:
 
 def _tokens(flag: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
-        raise _UsageError(f"{flag}: {text!r} is not a number of tokens, 1 or more")
+        raise _UsageError(f"{flag}: {text!r} must be a whole number of tokens, 1 to 1000000")
     return int(text)

@@ -1,4 +1,4 @@
-"""Prompt files: JSON, JSON lines, CSV, Parquet → records. Nothing here asks the network."""
+"""Prompt files (JSON, JSON lines, CSV, Parquet) → records. Nothing here uses the network."""
 
 import csv
 import glob
@@ -16,10 +16,15 @@ Row = Mapping[str, Any]
 
 
 def rows(path: Path, count: int) -> Iterator[Row]:
-    """The file's records, `count` of them if need be. Raises WrongUseError where it isn't what its name says."""
+    """The file's records, at least the first `count` of them.
+
+    Raises WrongUseError if there is no such file, or if its content doesn't fit the ending of its name.
+    """
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "no such file"
-        raise WrongUseError(f"--prompts {path}: {what}; mend the path, or use --prompts science, which needs none")
+        raise WrongUseError(
+            f"--prompts {path}: {what}; correct the path, or use --prompts science, which ships with Dyno"
+        )
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise WrongUseError(f"--prompts {path}: a file must end in {', '.join(READERS)}")
@@ -32,27 +37,28 @@ def rows(path: Path, count: int) -> Iterator[Row]:
 
 
 def _json(path: Path, _count: int) -> Iterator[Row]:
-    """A list of records; SQuAD's own nested shape, 1.1 or 2.0; or an object with the list under 'data'.
+    """The records of one of three shapes: a list of records, an object with that list under 'data', or SQuAD's own
+    nested shape (1.1 or 2.0).
 
-    Not by the builder of `datasets`, which infers types over a whole column: answers that are all dates become
-    timestamps there, and lose the form in which an endpoint writes them.
+    The JSON builder of `datasets` isn't used, since it infers a type for each whole column. It turns answers that are
+    all dates into timestamps, and they lose the form in which an endpoint writes them.
     """
     text = path.read_text(encoding="utf-8-sig")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         try:
-            # JSON lines under the name .json, as the hub's own exports are.
+            # A .json file may hold JSON lines; the hub's own exports do.
             yield from _json_records(path, text)
         except WrongUseError:
             raise WrongUseError(f"--prompts {path}: not JSON: {error}") from error
         return
     listed = document.get("data", [document]) if isinstance(document, dict) else document
     if not isinstance(listed, list):
-        raise WrongUseError(f"--prompts {path}: neither a list of records nor SQuAD's shape")
+        raise WrongUseError(f"--prompts {path}: must be a list of records, or have SQuAD's shape")
     for number, entry in enumerate(listed, start=1):
         if not isinstance(entry, dict):
-            raise WrongUseError(f"--prompts {path}: record {number} is no object with 'question' or 'prompt'")
+            raise WrongUseError(f"--prompts {path}: record {number} must be an object with 'question' or 'prompt'")
         if "paragraphs" in entry:
             yield from _squad_article(path, number, entry)
         else:
@@ -60,7 +66,10 @@ def _json(path: Path, _count: int) -> Iterator[Row]:
 
 
 def _squad_article(path: Path, number: int, article: dict[str, Any]) -> Iterator[Row]:
-    """SQuAD 2.0's questions without an answer keep an empty list: their plausible answers are wrong ones."""
+    """The article's questions as records.
+
+    SQuAD 2.0's questions without an answer get an empty list: their `plausible_answers` are wrong ones.
+    """
     try:
         for paragraph in article["paragraphs"]:
             for asked in paragraph["qas"]:
@@ -73,7 +82,7 @@ def _squad_article(path: Path, number: int, article: dict[str, Any]) -> Iterator
                 }
     except (KeyError, TypeError) as error:
         raise WrongUseError(
-            f"--prompts {path}: article {number} isn't of SQuAD's shape: {one_line(repr(error))}"
+            f"--prompts {path}: article {number} doesn't have SQuAD's shape: {one_line(repr(error))}"
         ) from error
 
 
@@ -82,7 +91,7 @@ def _json_lines(path: Path, _count: int) -> Iterator[Row]:
 
 
 def _json_records(path: Path, text: str) -> Iterator[Row]:
-    # Not splitlines: a JSON text may hold U+2028 and its kin unescaped.
+    # splitlines would also split at U+2028 and the like, which a JSON text may hold unescaped.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -91,7 +100,7 @@ def _json_records(path: Path, text: str) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise WrongUseError(f"--prompts {path}: line {number} is not JSON: {error}") from error
         if not isinstance(record, dict):
-            raise WrongUseError(f"--prompts {path}: line {number} is no object with 'question' or 'prompt'")
+            raise WrongUseError(f"--prompts {path}: line {number} must be an object with 'question' or 'prompt'")
         yield record
 
 
@@ -101,10 +110,10 @@ def _csv(path: Path, count: int) -> list[Row]:
         has_rows = any(line.strip() for line in file)
     twice = [column for column in columns if columns.count(column) > 1]
     if twice:
-        raise WrongUseError(f"--prompts {path}: the column '{twice[0]}' stands twice")
+        raise WrongUseError(f"--prompts {path}: the column '{twice[0]}' is there twice; rename or remove one")
     if not has_rows:
         return []
-    # Every column as text: an id 007 stays 007, and an answer that reads NA is one.
+    # Every column is read as text, so that an id 007 stays 007 and an answer NA stays one.
     return _built("csv", path, count, columns, keep_default_na=False, encoding="utf-8-sig")
 
 
@@ -119,9 +128,9 @@ def _parquet(path: Path, count: int) -> list[Row]:
 
 
 def _built(kind: str, path: Path, count: int, columns: list[str] | None, **options: Any) -> list[Row]:
-    """By the builder of `datasets`, which takes no file without rows.
+    """The records as the builder `kind` of `datasets` reads them. It fails on a file without rows.
 
-    It is kept from the hub, and from the user's cache: a changed file is read anew.
+    It asks nothing of the hub, and it has a cache folder of its own, so a changed file is read anew.
     """
     datasets = hub.library(offline=True)
     if columns is not None:

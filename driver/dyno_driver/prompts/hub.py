@@ -1,4 +1,4 @@
-"""Hugging Face's `datasets`, kept quiet, and prompt sets asked of the hub through it."""
+"""Prompt sets from the Hugging Face hub, by its library `datasets`, which is kept quiet."""
 
 import os
 import queue
@@ -12,7 +12,7 @@ from typing import Any, Final
 from dyno_driver.errors import WrongUseError, one_line
 
 DEFAULT_HUB: Final = "https://huggingface.co"
-# Left alone, the client retries a hub that isn't there for 23 s, and a network that swallows packets for minutes.
+# The hub's own client would retry for 23 s if the hub is down, and for minutes if the network swallows packets.
 PROBE_TIMEOUT_S: Final = 5.0
 
 _QUIET: Final = {
@@ -25,9 +25,9 @@ _QUIET: Final = {
 
 
 def library(*, offline: bool) -> Any:
-    """The module `datasets`, which says nothing on the terminal; `offline` keeps it from the network.
+    """The module `datasets`, set to print nothing; with `offline` it doesn't use the network.
 
-    All of it is read from the environment when the module is imported, so the first call of a process decides.
+    It reads these settings from the environment when it is imported, so the process' first call decides.
     """
     os.environ.update(_QUIET)
     if offline:
@@ -38,15 +38,15 @@ def library(*, offline: bool) -> Any:
 
 
 def rows(spec: str, name: str, split: str, count: int) -> Iterator[Mapping[str, Any]]:
-    """The first `count` records of one split, in order, from the hub or, where it can't be reached, from its cache.
+    """The first `count` records of one split, in order: from the hub, or from its local cache if it can't be reached.
 
-    Raises WrongUseError, which names `spec` as it was asked for, where neither has it.
+    Raises WrongUseError if neither has the set; the message names it by `spec`, as the user wrote it.
     """
     online = not _told_offline() and _reachable(os.environ.get("HF_ENDPOINT") or DEFAULT_HUB)
     if online:
         print(f"Asking the Hugging Face hub for {name} …", file=sys.stderr, flush=True)
     datasets = library(offline=not online)
-    import httpx2  # the hub's client: a connection that breaks off in a file comes through as its error
+    import httpx2  # the hub's client: if a connection breaks off in the middle of a file, its error is raised
 
     try:
         loaded = datasets.load_dataset(name, split=split)
@@ -55,21 +55,21 @@ def rows(spec: str, name: str, split: str, count: int) -> Iterator[Mapping[str, 
         if not online and isinstance(error, OSError):
             why = "the Hugging Face hub can't be reached, and no copy is cached"
         raise WrongUseError(
-            f"--prompts {spec}: {why}; mend: --prompts science, which ships with Dyno, or --prompts FILE"
+            f"--prompts {spec}: {why}; use --prompts science, which ships with Dyno, or --prompts FILE"
         ) from error
     yield from loaded.select(range(min(count, len(loaded))))
 
 
 def _told_offline() -> bool:
-    """As huggingface_hub reads these variables."""
+    """Whether the environment says offline. The variables are read as huggingface_hub reads them."""
     names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
     return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
 
 
 def _reachable(url: str) -> bool:
-    """Anything answered at `url` in time, by way of the environment's proxies, as the hub's own client goes.
+    """Whether anything at `url` answered within PROBE_TIMEOUT_S, through the environment's proxies if it has some.
 
-    In a thread, since the resolver heeds no time limit.
+    It runs in a thread, since name resolution has no time limit of its own.
     """
     answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
     threading.Thread(target=lambda: answers.put(_answers(url)), daemon=True).start()

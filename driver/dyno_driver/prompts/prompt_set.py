@@ -1,6 +1,6 @@
 """Prompt sets: what each request asks, and the reference answers that its response can be scored against.
 
-`science` lies in this package, files are read where they are; only `squad` and OWNER/NAME ask the hub (hub.py).
+`science` is a file of this package. Only `squad` and OWNER/NAME ask the hub (hub.py).
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any, Final
 from dyno_driver.errors import WrongUseError
 from dyno_driver.schedule import WARMUP_PROMPT_ID
 
-# Ids travel in a header with every request.
+# Every request carries its prompt's id in a header. In characters.
 LONGEST_ID: Final = 200
 
 _HUB_ID: Final = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<split>[\w.-]+))?")
@@ -25,7 +25,7 @@ _WARMUP_PROMPT: Final = "Question: Which planet is closest to the Sun?\n\nAnswer
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question; `prompt` is the text as sent. Unknown parts are None."""
+    """One question; `prompt` is the text as it is sent. A part that the source doesn't have is None."""
 
     prompt_id: str
     prompt: str
@@ -41,6 +41,8 @@ WARMUP: Final = Prompt(WARMUP_PROMPT_ID, _WARMUP_PROMPT)
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
+    """The prompts of a run, and where they come from. Their ids differ."""
+
     name: str
     source: str
     license: str | None  # None: the source doesn't say
@@ -49,9 +51,10 @@ class PromptSet:
 
 
 def load_prompts(spec: str, count: int) -> PromptSet:
-    """The first `count` prompts of the set that `--prompts` names, fewer where it has fewer.
+    """The first `count` prompts of the set that `--prompts` names; all of them if it has fewer.
 
-    Raises WrongUseError where there is no such set, where it can't be read, or where it holds no question.
+    Raises WrongUseError if there is no such set, if it can't be read, if it holds no question, or if a record of it
+    can't be used.
     """
     if spec == "science":
         return _science(count)
@@ -100,7 +103,7 @@ def load_prompts(spec: str, count: int) -> PromptSet:
 
 
 def published_prompt(question: str, context: str | None) -> str:
-    """The published benchmark's prompt; without a passage, the same less its first part."""
+    """The published benchmark's prompt. Without a passage (`context`), its first part is left out."""
     asked = f"Question: {question}\n\nAnswer:"
     return f"Context: {context}\n\n{asked}" if context else asked
 
@@ -131,12 +134,12 @@ def _set(
 ) -> PromptSet:
     prompts = tuple(itertools.islice(_prompts(rows, where), count))
     if not prompts:
-        raise WrongUseError(f"--prompts {where}: no questions in it; it needs records with 'question' or 'prompt'")
+        raise WrongUseError(f"--prompts {where}: has no questions; it needs records with 'question' or 'prompt'")
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.prompt_id in seen:
             raise WrongUseError(
-                f"--prompts {where}: the id '{prompt.prompt_id}' stands twice; answers are told apart by it"
+                f"--prompts {where}: two records have the id '{prompt.prompt_id}'; give each an id of its own"
             )
         seen.add(prompt.prompt_id)
     return PromptSet(name, source, license, description, prompts)
@@ -148,8 +151,8 @@ def _prompts(rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[Prompt]:
         if question is None and verbatim is None:
             columns = ", ".join(map(str, row)) or "none"
             raise WrongUseError(
-                f"--prompts {where}: record {number} has no question: neither 'question' nor 'prompt' among "
-                f"its columns ({columns}) is filled"
+                f"--prompts {where}: record {number} has no question; fill 'question' or 'prompt' "
+                f"(its columns: {columns})"
             )
         context = _text(row, "context")
         yield Prompt(
@@ -173,7 +176,7 @@ def _id(row: Mapping[str, Any], number: int, where: str) -> str:
 
 
 def _text(row: Mapping[str, Any], column: str) -> str | None:
-    """The column as text; None where it is missing or blank."""
+    """The column as text; None if it is missing or blank."""
     value = row.get(column)
     if value is None:
         return None
@@ -182,19 +185,22 @@ def _text(row: Mapping[str, Any], column: str) -> str | None:
 
 
 def _clean(text: str) -> str:
-    """Lone surrogates, which a JSON file may spell and neither UTF-8 nor Parquet can hold, become question marks."""
+    """The text with lone surrogates as question marks: JSON can spell them, but UTF-8 and Parquet can't hold them."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _answers(row: Mapping[str, Any], where: str, number: int) -> tuple[str, ...]:
-    """References as text, a list, SQuAD's `{"text": […]}` or `[{"text": …}]`, or any of these as JSON in a cell."""
+    """The record's reference answers, without repetition.
+
+    They may be a text, a list, SQuAD's `{"text": […]}` or `[{"text": …}]`, or one of these as JSON in a cell.
+    """
     value: Any = None
     for column in ("answers", "answer", "reference_answers"):
         value = row.get(column)
         if value is not None:
             break
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        # Not JSON: an answer that opens with a bracket.
+        # If this isn't JSON, it is an answer that begins with a bracket.
         with contextlib.suppress(ValueError):
             value = json.loads(value)
     if isinstance(value, Mapping):
@@ -203,7 +209,7 @@ def _answers(row: Mapping[str, Any], where: str, number: int) -> tuple[str, ...]
         return ()
     texts = [item.get("text") if isinstance(item, Mapping) else item for item in _each(value)]
     if any(isinstance(text, list | Mapping) for text in texts):
-        raise WrongUseError(f"--prompts {where}: record {number} has answers of no known shape; use a list of texts")
+        raise WrongUseError(f"--prompts {where}: record {number} has answers of an unknown shape; use a list of texts")
     return tuple(dict.fromkeys(_clean(str(text)) for text in texts if text is not None and str(text).strip()))
 
 

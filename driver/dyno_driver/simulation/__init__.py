@@ -1,1 +1,1 @@
-"""Simulated endpoints: pure modules draw, write and script the answers; `server` alone does I/O."""
+"""Simulated endpoints. Pure modules draw, write and script the answers; only `server` does I/O."""

@@ -1,4 +1,4 @@
-"""A request's body → what the simulator needs of it. Pure."""
+"""A request's body → the fields that the simulator needs. Pure."""
 
 from typing import Any, NamedTuple
 
@@ -6,10 +6,12 @@ import orjson
 
 
 class RequestError(ValueError):
-    """A body that no OpenAI-compatible server would take; the message says why."""
+    """The body is invalid, or asks for what the simulator doesn't do; the message says why."""
 
 
 class Asked(NamedTuple):
+    """What a request asks. `chat`: a chat completion, otherwise a completion. None: the request doesn't say."""
+
     model: str | None
     prompt: str
     chat: bool
@@ -20,7 +22,7 @@ class Asked(NamedTuple):
 
 
 def read_request(body: bytes, *, chat: bool) -> Asked:
-    """Raises RequestError."""
+    """What the body asks. Raises RequestError if it can't be answered."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -28,7 +30,7 @@ def read_request(body: bytes, *, chat: bool) -> Asked:
     if not isinstance(fields, dict):
         raise RequestError("the body must be a JSON object")
     if fields.get("n", 1) not in (1, None):
-        raise RequestError("n: the simulator makes one choice a request")
+        raise RequestError("n must be 1: the simulator makes one choice per request")
     limit = fields.get("max_completion_tokens")
     limit = fields.get("max_tokens") if limit is None else limit
     if limit is not None and (type(limit) is not int or limit < 1):
@@ -69,5 +71,5 @@ def _plain_prompt(prompt: Any) -> str:
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str):
-        raise RequestError("prompt must be a string, or a list of one")
+        raise RequestError("prompt must be a string, or a list of one string")
     return prompt

@@ -1,19 +1,22 @@
-"""A response planned in full: every write and its time, before the first byte is sent. Pure.
+"""A response's plan: every write and its time are decided before the first byte is sent. Pure.
 
-Simulated answers and scripts both become a `Plan`; `frame` turns it into the bytes that go on the wire, so a script
-decides about everything that HTTP can say, and about what it shouldn't.
+Simulated answers and scripts both become a `Plan`, and `frame` turns it into the bytes that go on the wire. So a
+script decides every byte, including those that break HTTP's rules.
 """
 
-from http.client import responses
+from http import HTTPStatus
 from typing import Final, Literal, NamedTuple
 
-# chunked: one HTTP chunk a write. length: Content-Length of all that is sent, unless the headers have one.
-# close: the body ends with the connection. raw: the headers and the sends frame themselves. bare: no head at all.
+# How the body's end is told.
+# chunked: each write is one HTTP chunk. length: Content-Length counts all that is sent, unless the headers have one.
+# close: the body ends with the connection. raw: the plan's own headers and sends say it. bare: there is no head.
 Framing = Literal["chunked", "length", "close", "raw", "bare"]
-# complete: as HTTP has it. close, reset: the connection ends early, by FIN or by RST. stall: nothing more comes.
+# How the response ends.
+# complete: whole. close, reset: the connection ends early, by FIN or by RST. stall: nothing more is sent.
 End = Literal["complete", "close", "reset", "stall"]
 
 SERVER: Final = "dyno-simulate"
+_PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
 
 
 class Send(NamedTuple):
@@ -24,6 +27,8 @@ class Send(NamedTuple):
 
 
 class Plan(NamedTuple):
+    """A response. Times are seconds since the request was received; `end_at_s` is when `end` happens."""
+
     status: int
     headers: tuple[tuple[str, str], ...]
     framing: Framing
@@ -43,6 +48,8 @@ class Plan(NamedTuple):
 
 
 class Framed(NamedTuple):
+    """A plan as bytes. `keep_alive`: the connection may carry another request afterwards."""
+
     writes: list[Send]
     end: End
     end_at_s: float
@@ -50,7 +57,7 @@ class Framed(NamedTuple):
 
 
 def frame(plan: Plan, *, head_request: bool, http10: bool) -> Framed:
-    """The plan's writes as bytes. The head goes out with the first write if both are due at the same time."""
+    """The plan as writes of bytes. If the head and the first write are due at the same time, they are one write."""
     framing = plan.framing
     if framing == "chunked" and http10:
         framing = "close"
@@ -78,13 +85,13 @@ def head_bytes(plan: Plan, framing: Framing, *, bodyless: bool) -> bytes:
         headers.append(("Content-Length", str(sum(len(send.data) for send in plan.sends))))
     elif framing == "chunked" and "transfer-encoding" not in given and not bodyless:
         headers.append(("Transfer-Encoding", "chunked"))
-    reason = responses.get(plan.status, "") if plan.reason is None else plan.reason
+    reason = _PHRASES.get(plan.status, "") if plan.reason is None else plan.reason
     lines = [f"HTTP/1.1 {plan.status} {reason}", *(f"{name}: {value}" for name, value in headers)]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def _merge_ends(writes: list[Send]) -> list[Send]:
-    """The head with the first write, and the last chunk with the terminator, where they are due together."""
+    """The writes, but the head is joined to the first one, and the terminator to the last chunk, if due together."""
     if len(writes) > 1 and writes[0].at_s == writes[1].at_s:
         writes[:2] = [Send(writes[0].at_s, writes[0].data + writes[1].data)]
     if len(writes) > 1 and writes[-1].data == b"0\r\n\r\n" and writes[-1].at_s == writes[-2].at_s:

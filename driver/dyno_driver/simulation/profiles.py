@@ -1,8 +1,8 @@
 """The endpoints that can be simulated. Every time here is an assumption for a simulator, not a measurement.
 
-Metis and Sophia follow latency = fixed + per token with constants assumed for them; `spread_s` is what the lengths of
-the answers leave of the spread assumed. The others are round figures of a plausible order. Each is a flag of
-`dyno simulate`.
+For Metis and Sophia the constants of latency = fixed + per token × tokens are assumed, and so is the latency's spread.
+A part of that spread comes from the answers' lengths; `spread_s` is the rest. The other profiles have round figures of
+a plausible order. Each time can be changed by a flag of `dyno simulate`.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,15 @@ from .wire import Wire
 
 @dataclass(frozen=True, slots=True)
 class Profile:
+    """How one simulated endpoint answers: its JSON (`wire`), its times in seconds, its lengths in tokens."""
+
     name: str
-    model: str  # what /models lists; a request may name any
+    model: str  # the one that /models lists; a request may name any
     wire: Wire
-    fixed_s: float  # before the first token, mean
+    fixed_s: float  # mean time before the first token
     per_token_s: float
     spread_s: float  # standard deviation of the fixed part
-    reasoning_share: float  # of a chat answer's output tokens
+    reasoning_share: float  # share of a chat answer's output tokens that are reasoning
     template_tokens: int  # what the chat template adds to a prompt
     output_tokens: int | None = None  # every answer's length; None: drawn for each prompt
 
@@ -34,7 +36,7 @@ PROFILES: Final[dict[str, Profile]] = {
     profile.name: profile
     for profile in (
         Profile("metis", "gpt-oss-120b", SambaNova(), 4.8, 0.0027, 0.304, _REASONING, _TEMPLATE),
-        # The same prompt counts two tokens more here: another template.
+        # Sophia's template differs: it adds two tokens more to a prompt.
         Profile("sophia", "openai/gpt-oss-120b", SophiaVllm(), 1.06, 0.0068, 0.765, _REASONING, _TEMPLATE + 2),
         Profile("cerebras", "gpt-oss-120b", Cerebras(), 0.25, 0.0005, 0.05, _REASONING, _TEMPLATE),
         Profile("llamacpp", "simulated.gguf", LlamaCpp(), 0.15, 0.012, 0.02, 0.0, 12),

@@ -20,7 +20,10 @@ DONE: Final = b"data: [DONE]\n\n"
 def make_reply(
     asked: Asked, profile: Profile, *, seed: int, occurrence: int, created_unix_s: float, time_scale: float = 1.0
 ) -> Reply:
-    """The answer to a prompt's `occurrence`-th request; its text, length and times are the same in every run."""
+    """The answer to a prompt that was asked `occurrence` times before.
+
+    Its text, length and times are the same in every run with the same seed.
+    """
     stream = random_stream(seed, "times", profile.name, asked.prompt, occurrence)
     fixed_s = draw_fixed_s(profile.fixed_s, profile.spread_s, stream)
     wanted = profile.output_tokens or draw_output_tokens(seed, profile.name, asked.prompt, occurrence)
@@ -39,7 +42,10 @@ def make_reply(
 
 
 def plan_reply(reply: Reply, asked: Asked, profile: Profile) -> Plan:
-    """Streamed: the head at once, one chunk a token, each when it is due. Otherwise all of it at the end."""
+    """The plan that sends `reply`.
+
+    A stream's head is sent at once, then one chunk per token when it is due. Other answers are sent whole at the end.
+    """
     end_s = reply.usage.latency_s
     headers = profile.wire.headers(reply)
     if not asked.stream:
@@ -50,12 +56,13 @@ def plan_reply(reply: Reply, asked: Asked, profile: Profile) -> Plan:
 
 
 def plan_json(status: int, body: Json, *, headers: tuple[tuple[str, str], ...] = ()) -> Plan:
-    """A small answer, at once."""
+    """The plan of a small JSON answer that is sent at once."""
     send = Send(0.0, orjson.dumps(body))
     return Plan(status, (JSON_BODY, *headers), "length", (send,), head_at_s=0.0, end_at_s=0.0)
 
 
 def sse_event(payload: Json) -> bytes:
+    """The bytes of one SSE event with this JSON as its data."""
     return b"data: " + orjson.dumps(payload) + b"\n\n"
 
 
@@ -68,7 +75,7 @@ def _stream(reply: Reply, asked: Asked, profile: Profile) -> Iterator[Send]:
             chunk["usage"] = wire.usage(reply.usage_after(number), envelope)
         data = sse_event(chunk)
         if number == 1 and envelope.chat:
-            # Servers name the role as the first token comes, in an event of its own.
+            # Servers send the role together with the first token, in an SSE event of its own.
             data = sse_event(wire.chunk(envelope, role=True)) + data
         yield Send(reply.fixed_s + number * reply.per_token_s, data)
     final = wire.final_chunks(reply, include_usage=asked.include_usage)

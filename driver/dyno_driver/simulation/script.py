@@ -1,28 +1,32 @@
-"""The script language: what a simulated endpoint answers, said by a test or by `dyno simulate --script`. Pure.
+"""The script language: a test or `dyno simulate --script` says what a simulated endpoint answers. Pure.
 
-A script is a list of steps, each an object with one action; times are seconds on one absolute schedule, which starts
-when the request has been received whole, so that steps never drift.
+A script is a list of steps, each an object with one action. Times are seconds on one absolute schedule, so that steps
+never drift. It starts when the whole request has been received.
 
-    {"status": 429, "headers": {"Retry-After": "2"}}   the head; without it, 200 at once. Headers also as lists.
-                                                       Options: reason, framing (chunked, length, close, raw),
-                                                       compress (gzip, deflate)
-    {"wait_s": 0.2}                                    later
+    {"status": 429, "headers": {"Retry-After": "2"}}   the head; without this step it is 200, at once. The headers may
+                                                       be a list of [name, value]. Options: reason, framing (chunked,
+                                                       length, close, raw), compress (gzip, deflate)
+    {"wait_s": 0.2}                                    the following steps are so much later
     {"token": "text"}, {"reasoning": "text"}           one chunk in the profile's own shape
-    {"tokens": 30, "every_s": 0.02}                    so many chunks, the first at once; option reasoning: true
+    {"tokens": 30, "every_s": 0.02}                    this many chunks, the first at once; option reasoning: true
     {"tool_call": {"id", "name", "arguments"}}         a chunk with a tool call; option index
     {"finish": "stop"}                                 a chunk with a finish_reason
-    {"usage": true}                                    a usage chunk counting the tokens so far; or the object itself
+    {"usage": true}                                    a usage chunk that counts the tokens so far; an object instead
+                                                       of true is sent as it is
     {"done": true}                                     data: [DONE]
     {"event": {…}}, {"event": "text"}                  one SSE event with this data
     {"json": {…}}, {"error": "message"}                JSON as the body; an error in the profile's shape
-    {"bytes": "text"}, {"base64": "…"}                 bytes of the body, one write; option times: repeated so often
-    {"together": [step, …]}                            what these send goes out in one write (and one HTTP chunk)
-    {"wire": "text"}                                   bytes instead of any HTTP head: only such steps in the script
+    {"bytes": "text"}, {"base64": "…"}                 bytes of the body, one write; option times: how often they are
+                                                       repeated in it
+    {"together": [step, …]}                            all that these steps send is one write (and one HTTP chunk)
+    {"wire": "text"}                                   bytes on the connection, without an HTTP head; beside such steps
+                                                       only wait_s, together, cut and stall are allowed
     {"cut": "reset"}, {"cut": "close"}                 the connection ends here, by RST or by FIN
-    {"stall": true}                                    nothing more, until the client leaves
+    {"stall": true}                                    nothing more is sent until the client leaves
 
-Framing is `length` where the body is only bytes and JSON without a wait, else `chunked`; `raw` means that the script's
-own headers and bytes frame the body. Writes without a wait between them may reach the reader in one network read.
+By default, framing is `length` if the body is only bytes and JSON without a wait, otherwise `chunked`. `raw` means that
+the script's own headers and bytes frame the body. Writes without a wait between them may reach the reader in one
+network read.
 """
 
 import base64
@@ -64,22 +68,22 @@ _WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 class ScriptError(ValueError):
-    """A script that says nothing playable; the message names the step."""
+    """The script can't be played; the message names the step."""
 
 
 def read_script(text: bytes | str) -> Script:
-    """A script from its JSON. Raises ScriptError; what is inside is checked by `compile_script`."""
+    """A script from its JSON. Raises ScriptError if it isn't a JSON list; `compile_script` checks the steps."""
     try:
         script = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ScriptError(f"the script is not JSON: {error}") from None
     if not isinstance(script, list):
-        raise ScriptError("a script is a list of steps")
+        raise ScriptError("a script must be a list of steps")
     return script
 
 
 def compile_script(script: Script, wire: Wire, envelope: Envelope, prompt_tokens: int = 10) -> Plan:
-    """The script as a plan, in the shapes of `wire`. Raises ScriptError."""
+    """The script as a plan, with JSON in the shapes of `wire`. Raises ScriptError."""
     compiler = _Compiler(wire, envelope, prompt_tokens)
     for number, step in enumerate(script, 1):
         try:
@@ -90,7 +94,7 @@ def compile_script(script: Script, wire: Wire, envelope: Envelope, prompt_tokens
 
 
 class _Compiler:
-    """Takes the steps in turn and remembers where it is."""
+    """Takes the steps in turn, and keeps the schedule's time and what they say so far."""
 
     def __init__(self, wire: Wire, envelope: Envelope, prompt_tokens: int) -> None:
         self._wire = wire
@@ -136,18 +140,18 @@ class _Compiler:
     def take(self, step: Any) -> None:
         name, options = _split(step)
         if self._end != "complete":
-            raise ScriptError(f"'{name}' after the end of the connection")
+            raise ScriptError(f"'{name}' comes after the end of the connection; remove it, or move it before that")
         if name == "status" and self._seen - {"wait_s"}:
             raise ScriptError("'status' must come before anything that is sent")
         self._seen.add(name)
         self._actions[name](step[name], options)
 
     def plan(self) -> Plan:
-        """Raises ScriptError where the steps don't go together."""
+        """The plan of the steps taken. Raises ScriptError if they can't be used together."""
         if "wire" in self._seen:
             if self._seen - {"wire", "wait_s", "together", "cut", "stall"}:
                 raise ScriptError(
-                    "'wire' goes without a head: only wait_s, together, cut and stall may stand beside it"
+                    "'wire' sends no head, so a script with it may otherwise have only wait_s, together, cut and stall"
                 )
             return Plan(0, (), "bare", tuple(self._sends), 0.0, self._now_s, self._end)
         headers = self._headers
@@ -198,7 +202,7 @@ class _Compiler:
 
     def _take_tokens(self, count: Any, options: dict[str, Any]) -> None:
         if type(count) is not int or count < 1:
-            raise ScriptError("'tokens' must be a positive number")
+            raise ScriptError("'tokens' must be a whole number, 1 or more")
         every_s = _seconds("every_s", options.get("every_s", 0.0))
         reasoning = options.get("reasoning", False) is True
         first_s = self._now_s
@@ -208,7 +212,7 @@ class _Compiler:
 
     def _take_tool_call(self, call: Any, options: dict[str, Any]) -> None:
         if not isinstance(call, dict) or not call.keys() <= {"id", "name", "arguments"}:
-            raise ScriptError("'tool_call' must be an object with id, name or arguments")
+            raise ScriptError("'tool_call' must be an object; its keys may be id, name and arguments")
         self._output_tokens += 1
         delta: dict[str, Any] = {"index": options.get("index", 0)}
         if "id" in call:
@@ -239,7 +243,7 @@ class _Compiler:
         start_s, before = self._now_s, len(self._sends)
         for step in steps:
             if _split(step)[0] in ("status", "cut", "stall", "wait_s"):
-                raise ScriptError("'together' holds only steps that send")
+                raise ScriptError("'together' may contain only steps that send something")
             self.take(step)
         self._now_s = start_s
         self._sends[before:] = [Send(start_s, b"".join(send.data for send in self._sends[before:]))]
@@ -257,12 +261,12 @@ class _Compiler:
 def _split(step: Any) -> tuple[str, dict[str, Any]]:
     """A step's action and its options."""
     if not isinstance(step, dict):
-        raise ScriptError("a step is an object")
+        raise ScriptError("a step must be an object")
     # `reasoning` is an option of `tokens` too.
     actions = [key for key in step if key in _OPTIONS and not (key == "reasoning" and "tokens" in step)]
     if len(actions) != 1:
         known = ", ".join(_OPTIONS)
-        raise ScriptError(f"needs exactly one action, has {actions or list(step)}; known are {known}")
+        raise ScriptError(f"needs exactly one action, but has {actions or list(step)}; known actions: {known}")
     unknown = step.keys() - _OPTIONS[actions[0]] - {actions[0]}
     if unknown:
         raise ScriptError(f"'{actions[0]}' has no option {min(unknown)!r}")
@@ -278,7 +282,7 @@ def _headers(value: Any) -> list[tuple[str, str]]:
         raise ScriptError("'headers' must be an object, or a list of [name, value], all strings")
     for name, text in pairs:
         if any(ord(character) > 255 for character in name + text):
-            raise ScriptError(f"header {name!r} holds characters outside Latin-1")
+            raise ScriptError(f"header {name!r} must consist of Latin-1 characters")
     return [(name, text) for name, text in pairs]
 
 
@@ -297,7 +301,7 @@ def _seconds(what: str, value: Any) -> float:
 def _times(options: dict[str, Any]) -> int:
     times = options.get("times", 1)
     if type(times) is not int or times < 1:
-        raise ScriptError("'times' must be a positive number")
+        raise ScriptError("'times' must be a whole number, 1 or more")
     return times
 
 
@@ -315,7 +319,7 @@ def _from_base64(value: Any) -> bytes:
 
 
 def _compressed(sends: list[Send], encoding: str) -> list[Send]:
-    """Each write compressed so far that its reader can decode all of it; the last carries the stream's end."""
+    """The writes compressed. A reader can decode each one whole when it comes; the last also ends the stream."""
     compressor = zlib.compressobj(wbits=_WINDOW_BITS[encoding])
     packed = [Send(at_s, compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)) for at_s, data in sends]
     if packed:

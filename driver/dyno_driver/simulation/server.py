@@ -1,7 +1,7 @@
-"""The I/O of a simulated endpoint: aiohttp reads requests, plans are played on its transport.
+"""The I/O of a simulated endpoint: aiohttp reads the requests, and plans are played on its transport.
 
-Responses are written past aiohttp's own, so that a plan decides about every byte and every write: aiohttp is handed a
-response that does nothing, over its public methods alone.
+A response is written to the transport directly, so that the plan decides every byte and every write. aiohttp gets a
+response object that does nothing; only its public methods are overridden.
 """
 
 import asyncio
@@ -25,25 +25,25 @@ from .wire import Envelope
 
 SCRIPT_HEADER: Final = "x-dyno-script"
 _LARGEST_BODY_BYTES: Final = 256 * 1024 * 1024
-_LARGEST_HEADER_BYTES: Final = 256 * 1024  # a script may stand in one
+_LARGEST_HEADER_BYTES: Final = 256 * 1024  # a header may carry a script
 _REMEMBERED_PROMPTS: Final = 100_000
-# One script sends the same bytes every time.
+# Constants, so that a script sends the same bytes every time.
 _SCRIPTED_ID: Final = "chatcmpl-scripted"
 _SCRIPTED_UNIX_S: Final = 1_700_000_000.0
-# A loop's timers are up to a millisecond late; `exact` wakes up so much earlier.
+# An event loop's timers are up to a millisecond late. With `exact` we wake up this much earlier.
 _TIMER_SLACK_S: Final = 0.002
 
 
 @dataclass(slots=True)
 class Received:
-    """One request as it came, and what was answered when. Stamps are monotonic nanoseconds."""
+    """One request as it was received, and when each part of its answer was written. Stamps: monotonic nanoseconds."""
 
     method: str
     target: str  # raw, with the query
-    headers: list[tuple[str, str]]  # in their order and case
+    headers: list[tuple[str, str]]  # in the order and case in which they came
     received_ns: int
     body: bytes = b""
-    body_ns: int = 0  # the body was read whole; a plan's schedule starts here
+    body_ns: int = 0  # when the whole body had been read; a plan's schedule starts here
     writes: list[tuple[int, int]] = field(default_factory=list)  # (stamp just before the write, bytes)
     ended: End | None = None  # None: still running
     client_left: bool = False
@@ -56,8 +56,8 @@ Respond = Callable[[Received], Script]
 class SimulatedEndpoint:
     """One simulated endpoint on a port of its own.
 
-    `script`, or what it returns, replaces the simulated answers; `log` is handed each request as it begins.
-    `exact` keeps due times to some 0.1 ms by spinning before each: for the few streams of a timing test.
+    `script`, or the script that it returns, replaces the simulated answers. `log` is called with each request as it
+    begins. `exact` keeps due times to some 0.1 ms by spinning before each; it is for the few streams of a timing test.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class SimulatedEndpoint:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Listen; returns the URL without a path. Raises OSError where the address can't be had."""
+        """Listen; returns the URL without a path. Raises OSError if the address can't be listened on."""
         server = web.Server(
             self._handle,
             handler_cancellation=True,
@@ -169,7 +169,7 @@ class SimulatedEndpoint:
         return self._script(received) if callable(self._script) else self._script
 
     def _next_occurrence(self, prompt: str) -> int:
-        """How often this prompt was asked before. The oldest prompts are forgotten beyond a limit."""
+        """How often this prompt was asked before. Beyond _REMEMBERED_PROMPTS the oldest prompts are forgotten."""
         occurrence = self._occurrences.get(prompt, 0)
         if occurrence == 0 and len(self._occurrences) >= _REMEMBERED_PROMPTS:
             del self._occurrences[next(iter(self._occurrences))]
@@ -195,7 +195,10 @@ class SimulatedEndpoint:
         return _AlreadySent(keep=framed.keep_alive and bool(request.keep_alive))
 
     async def _until(self, received: Received, at_s: float) -> None:
-        """Sleep until `at_s` after the request was received; never early, so a coarse timer may have to run again."""
+        """Sleep until `at_s` seconds after the request was received.
+
+        It never returns early, so it sleeps again where a coarse timer has fired too soon.
+        """
         due_s = received.body_ns / 1e9 + at_s
         left_s = due_s - time.monotonic()
         while left_s > 0:
@@ -204,7 +207,7 @@ class SimulatedEndpoint:
 
 
 class _AlreadySent(web.StreamResponse):
-    """A response that a plan has written; aiohttp learns only whether the connection stays."""
+    """The response object for aiohttp. The plan has written the bytes; aiohttp only learns whether to keep alive."""
 
     def __init__(self, *, keep: bool) -> None:
         super().__init__()
@@ -233,7 +236,7 @@ async def _read_body(request: web.BaseRequest) -> bytes:
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """End the connection by RST: closing without lingering."""
+    """End the connection by RST: SO_LINGER with 0 s makes the kernel send one at the close."""
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
@@ -244,7 +247,11 @@ def _date() -> tuple[tuple[str, str], ...]:
 
 
 async def start_all(endpoints: Sequence[SimulatedEndpoint], host: str, port: int) -> list[str]:
-    """Start each; a fixed port is the first one's, the others take those after it. Raises OSError, with none left."""
+    """Start all endpoints; returns their URLs. With `port` 0 each takes a free port, otherwise they take `port`
+    and the ones after it.
+
+    Raises OSError if an address can't be listened on; the endpoints that had started are stopped then.
+    """
     urls: list[str] = []
     try:
         for index, endpoint in enumerate(endpoints):

@@ -1,10 +1,10 @@
-"""Where each vendor's JSON departs from OpenAI's, field by field. Pure."""
+"""How each vendor's JSON differs from OpenAI's. Pure."""
 
 from .wire import Envelope, Json, Reply, Usage, Wire, error_kind
 
 
 class SambaNova(Wire):
-    """Metis: `created` is a float, deltas name their channel, `usage` carries the server's timings."""
+    """SambaNova, as Metis: `created` is a float, deltas name their channel, `usage` has the server's timings."""
 
     def headers(self, reply: Reply) -> tuple[tuple[str, str], ...]:
         return (("x-request-id", reply.envelope.reply_id),)
@@ -45,7 +45,7 @@ class SambaNova(Wire):
 
 
 class Vllm(Wire):
-    """Reasoning tokens are counted, but not told apart; `usage` comes in a chunk of its own without choices."""
+    """vLLM counts reasoning tokens among the others; `usage` comes in a chunk of its own without choices."""
 
     reasoning_field = "reasoning_content"
 
@@ -81,7 +81,7 @@ class SophiaVllm(Vllm):
 
 
 class Cerebras(Wire):
-    """`time_info` on the body and on the last chunk, which also carries the usage, asked for or not."""
+    """Cerebras adds `time_info` to the body and to the last chunk. That chunk always has the usage too."""
 
     def headers(self, reply: Reply) -> tuple[tuple[str, str], ...]:
         return (
@@ -95,7 +95,7 @@ class Cerebras(Wire):
         )
 
     def final_chunks(self, reply: Reply, *, include_usage: bool) -> list[Json]:
-        del include_usage  # always told
+        del include_usage  # Cerebras always sends it
         last = self.chunk(reply.envelope, finish_reason=reply.finish_reason)
         usage = self.usage(reply.usage, reply.envelope)
         return [{**last, "usage": usage, "time_info": _time_info(reply)}]
@@ -117,7 +117,7 @@ class Cerebras(Wire):
 
 
 class LlamaCpp(Wire):
-    """llama.cpp's own server: `timings` in milliseconds on the body and on the last chunk."""
+    """llama.cpp's own server adds `timings`, in milliseconds, to the body and to the last chunk."""
 
     reasoning_field = "reasoning_content"
 
@@ -144,7 +144,7 @@ class LlamaCpp(Wire):
 
 
 def _time_info(reply: Reply) -> Json:
-    """Cerebras' seconds; the simulator knows no queue apart from the fixed part."""
+    """Cerebras' times in seconds. `queue_time` is 0, since the simulator doesn't split the fixed part."""
     usage = reply.usage
     return {
         "queue_time": 0.0,
@@ -170,5 +170,5 @@ def _timings(usage: Usage) -> Json:
 
 
 def _rate(tokens: int, seconds: float) -> float:
-    """Tokens per second; 0.0 where no time passed, as the servers say it."""
+    """Tokens per second; 0.0 if no time passed, as the servers do."""
     return tokens / seconds if seconds > 0 else 0.0

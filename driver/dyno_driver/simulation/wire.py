@@ -1,4 +1,4 @@
-"""OpenAI's own JSON for chat completions and completions, streamed and not; `vendors` changes what vendors change.
+"""OpenAI's JSON for chat completions and completions, streamed and not. `vendors` has the other vendors' differences.
 
 Pure: times and ids come with the `Reply`.
 """
@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 
 class Envelope(NamedTuple):
-    """What every chunk of an answer repeats."""
+    """The fields that every chunk of an answer repeats."""
 
     reply_id: str
     model: str
@@ -42,7 +42,7 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer, before any vendor's dress."""
+    """A whole answer, before it takes a vendor's JSON shape. The reasoning and the answer are tuples of tokens."""
 
     envelope: Envelope
     reasoning: tuple[str, ...]
@@ -57,13 +57,13 @@ class Reply:
         return self.usage_after(len(self.reasoning) + len(self.answer))
 
     def usage_after(self, tokens: int) -> Usage:
-        """The counts when `tokens` are out; reasoning comes first."""
+        """The counts and times after `tokens` tokens; the reasoning's tokens come first."""
         reasoning = min(tokens, len(self.reasoning))
         return Usage(self.prompt_tokens, tokens, reasoning, self.fixed_s, self.per_token_s * tokens)
 
 
 class Wire:
-    """OpenAI's shapes."""
+    """OpenAI's shapes: one method per part of a response. A vendor's class overrides what differs."""
 
     reasoning_field = "reasoning"
 
@@ -87,7 +87,7 @@ class Wire:
         finish_reason: str | None = None,
         role: bool = False,
     ) -> Json:
-        """One chunk of a stream: a role, a piece of text, or the end."""
+        """One chunk of a stream: its first one (`role`), a piece of text, or the end (`finish_reason`)."""
         if envelope.chat:
             delta = self.delta(text, reasoning=reasoning)
             if role:
@@ -107,7 +107,7 @@ class Wire:
         return self.wrap_chunk(envelope, [self.complete_choice(choice)])
 
     def complete_choice(self, choice: Json) -> Json:
-        """A vendor's own fields of a choice."""
+        """The choice with the vendor's own fields added."""
         return choice
 
     def wrap_chunk(self, envelope: Envelope, choices: list[Json]) -> Json:
@@ -120,7 +120,7 @@ class Wire:
         }
 
     def final_chunks(self, reply: Reply, *, include_usage: bool) -> list[Json]:
-        """What follows the last token: the finish reason, and the usage if asked for."""
+        """The chunks after the last token: the finish reason, and the usage if it was asked for."""
         chunks = [self.chunk(reply.envelope, finish_reason=reply.finish_reason)]
         if include_usage:
             chunks.append(self.usage_chunk(reply.envelope, reply.usage))
@@ -144,7 +144,7 @@ class Wire:
         }
 
     def body(self, reply: Reply) -> Json:
-        """The answer, unstreamed."""
+        """The body of an answer that isn't streamed."""
         answer = "".join(reply.answer)
         choice: Json = {"index": 0, "finish_reason": reply.finish_reason, "logprobs": None}
         if reply.envelope.chat:

@@ -2,8 +2,8 @@
 
     offer ──body──▶ queue ──▶ decompress, decode ──▶ lines ──▶ journals, synced ──▶ the sender's future
 
-A sender is told that its spans are stored once they are on disk, not before. A sender whose answer was late or lost
-sends its spans again. For a while the intake recognises them by their ids, and doesn't write them twice.
+A sender gets its answer once its spans are on disk, and not before. A sender that had no answer in time sends the same
+spans again. For a while they are known by their ids, and not stored twice.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from dyno_proxy.telemetry.journal import JournalExporter, check_folder
 
 from .otlp import BadMessageError, Received, plain_body, read_message, received_spans
 
-COLLECTED: Final = "collected"  # the sub-folder for spans that aren't requests of a Dyno proxy
+COLLECTED: Final = "collected"  # the sub-folder of spans that aren't a Dyno proxy's requests
 QUEUE_BYTES: Final = 64_000_000
-PLAIN_BYTES: Final = 64_000_000  # the most that one body may have once decompressed
-REMEMBERED: Final = 50_000  # spans whose ids are remembered: about 10 MB
-_TOGETHER: Final = 64  # at most so many bodies share a write and its sync
-_SEGMENT_BYTES: Final = 4_000_000  # lines of about this size go into one write
+PLAIN_BYTES: Final = 64_000_000  # of one decompressed body
+REMEMBERED: Final = 50_000  # spans whose ids are kept: some 10 MB
+_TOGETHER: Final = 64  # bodies that share a write and its sync
+_SEGMENT_BYTES: Final = 4_000_000  # of one write
 
 # What became of a span
 WRITTEN: Final = "written"
@@ -42,10 +42,10 @@ class UnwrittenError(Exception):
 
 
 class Body(NamedTuple):
-    """A request's body as received."""
+    """A request's body as it came."""
 
-    data: bytes  # may be compressed
-    content_type: str  # PROTOBUF or JSON
+    data: bytes
+    content_type: str
     encoding: str  # one of ENCODINGS
 
 
@@ -53,15 +53,11 @@ class Taken(NamedTuple):
     """What became of a body's spans: all but `rejected` are on disk."""
 
     rejected: int
-    reason: str  # why the first of them was rejected; empty where none was
+    reason: str  # why the first of these was rejected
 
 
 class Intake:
-    """Takes bodies by `offer`, on the event loop. Its thread decodes them and writes their spans.
-
-    The thread calls `counted(what, spans)` with WRITTEN, REJECTED or REPEATED and how many spans became that,
-    `dropped(reason, spans)` for spans that can't be written, and `filled()` when a journal is full.
-    """
+    """Takes bodies on the event loop, by `offer`. Its thread calls `counted(what, spans)` for what became of spans."""
 
     def __init__(
         self,
@@ -92,16 +88,16 @@ class Intake:
 
     @property
     def waiting_bytes(self) -> int:
-        """The size of the bodies that aren't on disk yet, as received."""
+        """The bytes of bodies that aren't on disk yet, as they were sent."""
         return self._waiting_bytes
 
     def offer(self, body: Body) -> "asyncio.Future[Taken]":
-        """Queue a body; the future is done once its spans are on disk.
+        """Returns a future that is done once the spans are on disk, or raises BadMessageError or UnwrittenError.
 
-        Raises FullError at once. The future raises BadMessageError or UnwrittenError.
+        Raises FullError where the queue has no room.
         """
         with self._changed:
-            # An empty queue takes any body: the server limits the size of each.
+            # An empty queue takes any body, whose length has a limit of its own.
             if self._stopping or (self._waiting and self._waiting_bytes + len(body.data) > self._queue_bytes):
                 raise FullError
             taken: asyncio.Future[Taken] = self._loop.create_future()
@@ -111,7 +107,7 @@ class Intake:
         return taken
 
     def close(self) -> None:
-        """Write what waits, then end the thread. Don't call it on the event loop: it blocks, and the loop must run."""
+        """Write what waits, and end the thread. Not to be called on the event loop, which the thread still needs."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -123,8 +119,8 @@ class Intake:
         while bodies := self._next():
             try:
                 self._take(bodies)
-            except Exception as error:  # noqa: BLE001  # of any kind: the senders are told, and later ones are served
-                _log.exception("received spans can't be stored")
+            except Exception as error:  # noqa: BLE001  # whatever failed, its senders are told, and the next are served
+                _log.exception("spans that were received can't be stored")
                 for _, taken in bodies:
                     self._tell(taken, error)
             with self._changed:
@@ -133,7 +129,7 @@ class Intake:
             journal.shutdown()
 
     def _next(self) -> "list[tuple[Body, asyncio.Future[Taken]]]":
-        """Wait for bodies, and return those to be written together. None are returned at the end."""
+        """The bodies to write together; empty at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
@@ -156,7 +152,7 @@ class Intake:
             self._tell(taken, outcome if stored else UnwrittenError())
 
     def _store(self, spans: Iterable[Received]) -> bool:
-        """Write the spans that aren't known yet to their journals. False where not all could be written."""
+        """Write spans that aren't known yet to their journals. False where the disk didn't take all."""
         fresh: dict[bytes, Received] = {}
         repeated = 0
         for each in spans:
@@ -178,7 +174,7 @@ class Intake:
         for position, each in enumerate(spans, start=1):
             seq = journal.next_seq()
             line = journal.span_line(each.span, seq)
-            if line is not None:  # None: it is counted as dropped, and sending it again wouldn't help
+            if line is not None:  # else it counts as dropped, since another try wouldn't store it either
                 first_seq = first_seq if ids else seq
                 lines += line
                 ids.append(each.ids)
@@ -199,7 +195,7 @@ class Intake:
     def _tell(self, taken: "asyncio.Future[Taken]", outcome: Taken | Exception) -> None:
         def tell() -> None:
             if taken.cancelled():
-                return  # its sender has left
+                return  # the sender has left
             if isinstance(outcome, Exception):
                 taken.set_exception(outcome)
             else:

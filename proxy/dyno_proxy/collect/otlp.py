@@ -1,8 +1,8 @@
-"""Reads what OTLP/HTTP senders post to `/v1/traces` as spans, and writes the answers. Pure.
+"""Reads what OTLP/HTTP senders post to `/v1/traces` as spans, and makes the answers. Pure.
 
-https://opentelemetry.io/docs/specs/otlp/: protobuf or JSON, compressed or not; the answer has the request's encoding.
-`opentelemetry-proto`'s own classes read the messages. OTLP's JSON has ids in hexadecimal, but protobuf's JSON parser
-expects them in base64, so they are rewritten first.
+The format is that of https://opentelemetry.io/docs/specs/otlp/: protobuf or JSON, compressed or not. The answer has the
+request's encoding. `opentelemetry-proto`'s own classes read the messages. OTLP's JSON has ids in hexadecimal, where
+protobuf's JSON has base64.
 """
 
 import base64
@@ -27,8 +27,7 @@ from dyno_proxy.attributes import SCOPE_NAME
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
-# Content-Encoding -> zlib's `wbits`; None for no compression. The specification asks for gzip; the Python SDK's
-# exporter can send deflate too.
+# Content-Encoding → zlib's `wbits`. The specification asks for gzip; the Python SDK's exporter can send deflate too.
 ENCODINGS: Final[dict[str, int | None]] = {
     "": None,
     "identity": None,
@@ -36,21 +35,19 @@ ENCODINGS: Final[dict[str, int | None]] = {
     "deflate": zlib.MAX_WBITS,
 }
 
-# A compressed body has at most so many members. After each one the rest of the body is copied, so a million tiny ones
-# would take hours.
-_MEMBERS: Final = 64
+_MEMBERS: Final = 64  # of a compressed body: the rest is copied after each, so a million tiny ones would take hours
 _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
 _IDS: Final = ("traceId", "spanId", "parentSpanId")
 _STATUS: Final = {trace_pb2.Status.STATUS_CODE_OK: "OK", trace_pb2.Status.STATUS_CODE_ERROR: "ERROR"}
-_MAX_NS: Final = 2**63  # a span's times in ns must be below it; a row's microseconds are computed from them
+_MAX_NS: Final = 2**63  # the largest time that a row can hold
 _INVALID_ARGUMENT: Final = 3  # google.rpc.Code
 _UNAVAILABLE: Final = 14
 _CODES: Final = {503: _UNAVAILABLE, 429: _UNAVAILABLE}
 
 
 class BadMessageError(ValueError):
-    """A body that can't be read. `status`: the HTTP status of the answer."""
+    """A body that can't be read. `status` is that of the HTTP answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -58,7 +55,7 @@ class BadMessageError(ValueError):
 
 
 class Received(NamedTuple):
-    """One span of a message."""
+    """A span, its trace's and its own id as bytes, and whether it is a request that another Dyno proxy measured."""
 
     span: ReadableSpan
     ids: bytes  # the trace's id and then the span's
@@ -68,8 +65,7 @@ class Received(NamedTuple):
 def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """The body decompressed; `encoding` is one of ENCODINGS.
 
-    Raises BadMessageError where the body isn't of that encoding, is cut off, has too many members, or is longer than
-    `max_bytes` once decompressed.
+    Raises BadMessageError where it isn't of its encoding, breaks off, has too many members, or exceeds `max_bytes`.
     """
     wbits = ENCODINGS[encoding]
     if wbits is None:
@@ -103,12 +99,12 @@ def read_message(body: bytes, content_type: str) -> ExportTraceServiceRequest:
             _with_base64_ids(json.loads(body)), ExportTraceServiceRequest(), ignore_unknown_fields=True
         )
     except (DecodeError, ParseError, RecursionError, UnicodeError, ValueError, TypeError, AttributeError) as error:
-        raise BadMessageError(400, f"the body isn't an ExportTraceServiceRequest: {str(error)[:200]}") from error
+        raise BadMessageError(400, f"not an ExportTraceServiceRequest: {str(error)[:200]}") from error
     return message
 
 
 def received_spans(message: ExportTraceServiceRequest) -> Iterator[Received | str]:
-    """Yields the message's spans in order. For a span that can't be stored it yields the reason, a text."""
+    """The message's spans. A text in the place of one says why it can't be stored."""
     for of_resource in message.resource_spans:
         resource = _values(of_resource.resource.attributes)
         for of_scope in of_resource.scope_spans:
@@ -120,7 +116,7 @@ def received_spans(message: ExportTraceServiceRequest) -> Iterator[Received | st
 
 
 def answer(content_type: str, rejected: int, reason: str) -> bytes:
-    """The body of a 200, in the encoding of `content_type`: how many spans were rejected, and why the first one was."""
+    """The body of a 200: how many spans were rejected, and why the first of them was."""
     response = ExportTraceServiceResponse()
     if rejected:
         response.partial_success.rejected_spans = rejected
@@ -168,7 +164,7 @@ def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, 
 
 
 def _about(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, version: str) -> dict[str, object]:
-    """What a span says outside its attributes, turned into attributes. docs/collect.md lists them."""
+    """What a span has beside its attributes, as attributes too. docs/collect.md lists them."""
     events = [
         {"name": event.name, "time_us": event.time_unix_nano // 1000, "attributes": _values(event.attributes)}
         for event in span.events
@@ -201,7 +197,7 @@ def _values(attributes: Any) -> dict[str, object]:
 
 
 def _value(value: AnyValue) -> object:
-    """The value as Python's types have it. None for an empty one, which OTLP allows."""
+    """The value in plain Python; None for an empty one, which OTLP allows."""
     kind = value.WhichOneof("value")
     match kind:
         case None:
@@ -217,10 +213,7 @@ def _value(value: AnyValue) -> object:
 
 
 def _with_base64_ids(document: Any) -> Any:
-    """The JSON document, with the ids of its spans and links rewritten from hexadecimal to base64.
-
-    Raises ValueError for an id that isn't hexadecimal.
-    """
+    """The JSON document with base64 ids, as protobuf's JSON has them. Raises ValueError where one isn't hexadecimal."""
     for of_resource in document.get("resourceSpans") or ():
         for of_scope in of_resource.get("scopeSpans") or ():
             for span in of_scope.get("spans") or ():

@@ -1,4 +1,4 @@
-"""`dyno collect` as a server: it takes OTLP/HTTP and writes span files. `docs/collect.md` lists its answers."""
+"""`dyno collect` as a server: it takes OTLP/HTTP and writes span files. docs/collect.md lists its answers."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from .intake import QUEUE_BYTES, Body, FullError, Intake, UnwrittenError
 from .otlp import ENCODINGS, JSON, PROTOBUF, BadMessageError, answer, refusal
 
 TRACES: Final = "/v1/traces"
-MAX_BODY_BYTES: Final = 16_000_000  # as received, before it is decompressed
+MAX_BODY_BYTES: Final = 16_000_000  # as sent, perhaps compressed
 BODY_LIMIT_S: Final = 30.0
 RETRY_AFTER_S: Final = 1
 
@@ -41,10 +41,7 @@ class _RefusalError(Exception):
 
 
 class Collector:
-    """The collector: its HTTP server, its intake, its metrics.
-
-    Make it on the event loop that it serves on. Raises SetupError where the folder `spans` can't be written.
-    """
+    """The collector, made on the event loop that it serves on. Raises SetupError where the folder can't be written."""
 
     def __init__(
         self, spans: Path, keys: ClientKeys | None, config: SpansConfig, *, queue_bytes: int = QUEUE_BYTES
@@ -65,8 +62,7 @@ class Collector:
         application.router.add_get("/healthz", _healthy)
         application.router.add_get("/readyz", self._ready)
         application.router.add_get("/metrics", self._metrics)
-        # The intake decompresses, within a limit, so aiohttp must not. A sender that leaves early has its spans stored
-        # all the same, so its handler isn't cancelled.
+        # Bodies are decompressed here, within bounds. The spans of a sender that leaves early are stored all the same.
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -77,14 +73,14 @@ class Collector:
         self._stopping = False
 
     async def listen(self, sockets: list[socket.socket]) -> None:
-        """Serve on these bound sockets until `stop()`."""
+        """Serve on these bound sockets."""
         await self._runner.setup()
         for each in sockets:
             await web.SockSite(self._runner, each, backlog=BACKLOG).start()
         self._conversion.start_if_worth()
 
     async def stop(self) -> None:
-        """Refuse new spans. Return when those that were taken are on disk and answered."""
+        """Take no more spans. Everything taken is answered and on disk afterwards."""
         self._stopping = True
         await self._runner.cleanup()
         await asyncio.to_thread(self._intake.close)
@@ -115,7 +111,7 @@ class Collector:
     async def _contained(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Count every answer, and turn every refusal into a Status in the request's encoding."""
+        """Count every answer, and make every refusal a Status in the request's encoding."""
         try:
             if self._keys is not None and request.path not in ("/healthz", "/readyz"):
                 self._keys.check(request.headers.get("Authorization"))
@@ -199,7 +195,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _content_type(request: web.Request) -> str:
-    """The request's content type. Raises _RefusalError where it isn't one of OTLP's two."""
+    """The request's content type. Raises _RefusalError for any other than OTLP's two."""
     if request.content_type not in (PROTOBUF, JSON):
         raise _RefusalError(415, f"Content-Type '{request.content_type[:80]}' isn't OTLP's; send {PROTOBUF} or {JSON}")
     return request.content_type

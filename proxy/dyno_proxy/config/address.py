@@ -12,7 +12,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs on this machine can reach the host. A name other than `localhost` counts as reachable."""
+    """Whether only this machine can reach the address."""
     if host == "localhost":
         return True
     try:

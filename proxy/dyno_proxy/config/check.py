@@ -1,4 +1,4 @@
-"""Checks what types can't say about a configuration: limits, combinations of keys, addresses."""
+"""Checks what types can't express in a configuration: combinations, addresses, files."""
 
 import re
 from collections.abc import Mapping
@@ -10,26 +10,21 @@ from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConf
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
-# The two forms that `dyno compact --keep` takes: an age or a size. A contract test compares both programs.
+# The two forms that `dyno compact --keep` takes. A contract test compares them.
 KEEP: Final = re.compile(r"[1-9]\d*(h|d|MB|GB|TB)")
 
 
 def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapping[str, EndpointConfig]) -> None:
-    """Check `[endpoints.NAME]`. `others`: all endpoints by name; `where`: the file that messages name.
-
-    Raises ConfigError.
-    """
+    """Raises ConfigError. `where`: the file, for messages. `others`: all endpoints by name."""
     key = f"{where}: endpoints.{name}"
     if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"{key}: the name is a part of paths; it must begin with a letter or digit, and may hold '_', '-' and '.'"
-        )
-    # The URL may hold a secret where none belongs: no message repeats it.
+        raise ConfigError(f"{key}: a name may have letters, digits, '_', '-' and '.', since it stands in the path")
+    # Somebody may have put a secret into the URL, so no message repeats it.
     try:
         parts = urlsplit(endpoint.url)
         _ = parts.port
     except ValueError:
-        raise ConfigError(f"{key}.url isn't a URL; write https://HOST/PATH or https://HOST:PORT/PATH") from None
+        raise ConfigError(f"{key}.url must be a URL; write https://HOST/PATH or https://HOST:PORT/PATH") from None
     if parts.username or parts.password:
         raise ConfigError(f"{key}.url holds a user or a password; remove it and use endpoints.{name}.token")
     if parts.scheme not in ("http", "https"):
@@ -52,7 +47,7 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
         _check_http_proxy(f"{key}.proxy", endpoint.proxy)
     tls_only = [field for field in _TLS_KEYS if getattr(endpoint, field) is not None]
     if tls_only and parts.scheme != "https":
-        raise ConfigError(f"{key}.{tls_only[0]} needs an https URL, but endpoints.{name}.url isn't one")
+        raise ConfigError(f"{key}.{tls_only[0]}: certificates need an https URL, and {key}.url isn't one")
     if endpoint.client_key_file is not None and endpoint.client_cert_file is None:
         raise ConfigError(f"{key}.client_key_file needs endpoints.{name}.client_cert_file")
     if endpoint.mirror is not None:
@@ -73,7 +68,7 @@ def _check_http_proxy(key: str, url: str) -> None:
 def _check_mirror(key: str, name: str, mirror: MirrorConfig, endpoints: Mapping[str, EndpointConfig]) -> None:
     if mirror.to == name or mirror.to not in endpoints:
         others = ", ".join(other for other in endpoints if other != name)
-        raise ConfigError(f"{key}.to: '{mirror.to}' must be another endpoint; configured: {others or 'no other'}")
+        raise ConfigError(f"{key}.to: '{mirror.to}' must be another endpoint; configured: {others}")
     if not 0 < mirror.share <= 1:
         raise ConfigError(f"{key}.share must be more than 0 and at most 1")
     if mirror.max_requests < 1:
@@ -83,7 +78,7 @@ def _check_mirror(key: str, name: str, mirror: MirrorConfig, endpoints: Mapping[
 
 
 def check_proxy(where: str, proxy: ProxyConfig) -> None:
-    """Check `[proxy]`. Raises ConfigError, whose message begins with `where`."""
+    """Raises ConfigError. `where`: the file, for messages."""
     for key, address in (("listen", proxy.listen), ("metrics_listen", proxy.metrics_listen)):
         if address is not None:
             try:
@@ -108,7 +103,7 @@ def check_proxy(where: str, proxy: ProxyConfig) -> None:
 
 
 def check_collector(where: str, config: Config) -> None:
-    """Check `[collector]`. Raises ConfigError, whose message begins with `where`."""
+    """Raises ConfigError. `where`: the file, for messages."""
     address = config.collector.listen
     if address is None:
         return

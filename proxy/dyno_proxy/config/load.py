@@ -47,7 +47,7 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 def load_config(
     path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str], *, need_endpoints: bool = True
 ) -> Config:
-    """The configuration in the file, or an empty one where `path` is None. Variables override it, flags override both.
+    """The file; variables override it, and flags (keys of `[proxy]`, or `section.key`) override both.
 
     `flags`: key -> value, as text. A key is one of `[proxy]`, or `section.key`. `need_endpoints`: at least one endpoint
     must be configured. Raises ConfigError, whose message names the file, variable or command line that is wrong.
@@ -90,14 +90,14 @@ def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
     check_proxy(where, config.proxy)
     check_collector(where, config)
     if config.spans.keep is not None and not KEEP.fullmatch(config.spans.keep):
-        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' must be an age or a size, as in 30d or 10GB")
+        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' must be an age or a size, such as 30d or 10GB")
     return config
 
 
 def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """Put the values of `DYNO_…` variables into the tree. Returns the variable that each key comes from.
+    """Put variables of known keys into the tree. Another variable that begins like a section's is a typo.
 
-    Raises ConfigError for a variable that begins as those of a section do but names no key: it is a typo.
+    Returns the variable that each key comes from.
     """
     origins: dict[str, str] = {}
     known = {
@@ -119,7 +119,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str,
             rest = variable.removeprefix(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_")
             suffix = next((suffix for suffix in suffixes if rest.endswith(f"_{suffix}")), None)
             if suffix is None:
-                raise ConfigError(f"{variable} must end in a key of an endpoint, one of: {', '.join(suffixes)}")
+                raise ConfigError(f"{variable}: it must end in a key of an endpoint: {', '.join(suffixes)}")
             shouted = rest.removesuffix(f"_{suffix}")
             name = names.get(shouted, shouted.lower())
             table = _table(_table(tree, "endpoints"), name)
@@ -157,7 +157,7 @@ def _shout(name: str) -> str:
 def _explain(message: str, tree: dict[str, Any]) -> str:
     """msgspec's message in TOML's words: with the key's path, and the nearest key that exists."""
     text, _, path = message.partition(" - at `$")
-    # In msgspec's path a map's key is `[...]`, so the endpoint has to be found again.
+    # msgspec's path has `[...]` for a map's key, so the endpoint has to be found again.
     keys = path.rstrip("`").removeprefix(".")
     if keys.startswith("endpoints[...]"):
         for name, table in tree.get("endpoints", {}).items():
@@ -190,4 +190,4 @@ def _fields(keys: str) -> tuple[str, ...]:
 
 def _nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+    return f"; did you mean '{near[0]}'?" if near else f"; possible keys: {', '.join(known)}"

@@ -1,8 +1,7 @@
-"""The keys of `dyno.toml`. Each can also be set by a `DYNO_…` variable. All are checked before anything starts.
+"""The keys of `dyno.toml`. Each is a `DYNO_…` variable too, and all are checked before anything starts.
 
-DYNO_PROXY_LISTEN overrides `[proxy] listen`, DYNO_ENDPOINTS_METIS_URL overrides `[endpoints.metis] url`,
-DYNO_ENDPOINTS_METIS_TOKEN_ENV overrides its `token.env`, and so on. Variables alone can configure an endpoint, too.
-docs/proxy.md explains every key.
+DYNO_PROXY_LISTEN overrides `[proxy] listen`, DYNO_ENDPOINTS_METIS_URL `[endpoints.metis] url`,
+DYNO_ENDPOINTS_METIS_TOKEN_ENV its `token.env`, and so on. An endpoint may be configured by variables alone.
 """
 
 import msgspec
@@ -30,7 +29,7 @@ class PriceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class TimeoutsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """`[endpoints.NAME.timeouts]`: limits in seconds. None means no limit, since a model may think for long."""
+    """Limits in seconds. None is no limit, since a model may think for long."""
 
     connect_s: float = 30.0  # until there is a connection, TLS and an HTTP proxy's CONNECT included
     first_byte_s: float | None = None  # from the request's last byte to the first of the response
@@ -41,19 +40,19 @@ class TimeoutsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class MirrorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[endpoints.NAME.mirror]`: another endpoint gets copies of a share of the requests; the answers are dropped."""
 
-    to: str  # the other endpoint's name
-    share: float  # of the requests, above 0 and up to 1
-    max_requests: int = 4  # copies that may run at once; further ones aren't sent, which is counted
+    to: str
+    share: float
+    max_requests: int = 4  # at once; a copy beyond that isn't sent, but counted
 
 
 class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """`[endpoints.NAME]`: one endpoint under measurement."""
+    """`[endpoints.NAME]`: an OpenAI-compatible server, how to reach it, and what is known of it."""
 
-    url: str  # base URL; a client's path after /NAME/v1 is appended to it
-    model: str | None = None  # what the driver and mirrored copies ask for
-    provider: str | None = None  # gen_ai.provider.name of its spans
-    hardware: str | None = None  # for /endpoints and the reports
-    token: TokenConfig | None = None  # None: the proxy adds no token of its own
+    url: str
+    model: str | None = None
+    provider: str | None = None
+    hardware: str | None = None
+    token: TokenConfig | None = None
     price: PriceConfig | None = None
     power_w: float | None = None  # W that the endpoint draws, for the reports
     propagate: bool = False  # the endpoint gets the proxy's own span as `traceparent`, in place of the client's
@@ -62,39 +61,39 @@ class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     client_cert_file: str | None = None  # PEM; shown to a server that asks for a certificate
     client_key_file: str | None = None  # PEM; None: the key is in client_cert_file
     timeouts: TimeoutsConfig = TimeoutsConfig()
-    retries: int = 0  # how often a request may be sent again while no byte of a response has come
-    ask_usage: bool = False  # the proxy adds `stream_options.include_usage` to streams that don't ask for usage
-    hidden_reasoning: bool = False  # the endpoint reasons, and shows neither the text nor the count
+    retries: int = 0  # how often a request is sent again while no byte of a response came
+    ask_usage: bool = False
+    hidden_reasoning: bool = False  # the model reasons, and neither the text nor the token count is shown
     mirror: MirrorConfig | None = None
 
 
 class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """`[proxy]`: where the proxy listens and writes, and its limits for clients."""
+    """`[proxy]`: where it listens and writes, and what it bears from clients."""
 
-    listen: str = "127.0.0.1:8080"  # HOST:PORT
-    spans: str = "spans"  # folder of the span files
-    metrics_listen: str | None = None  # HOST:PORT of a second listener, for the proxy's own pages alone
-    keys_file: str | None = None  # file of client keys, one a line; needed where others can reach `listen`
-    workers: int = 1  # processes that share the port
+    listen: str = "127.0.0.1:8080"
+    spans: str = "spans"
+    metrics_listen: str | None = None
+    keys_file: str | None = None
+    workers: int = 1
     drain_s: float = 30.0  # how long running requests may still take after SIGTERM
     max_requests: int = 4096  # requests that may run at once; further ones get 503 with Retry-After
     max_head_bytes: int = 65_536  # of a request
     max_body_bytes: int | None = None  # of requests with an operation (chat, …); uploads have no limit
     head_timeout_s: float = 15.0  # from a request's first byte to the end of its head
-    client_idle_s: float = 120.0  # how long a client may neither send the body it owes nor read the answer
+    client_idle_s: float = 120.0  # how long a client may neither send the rest of its body nor read its answer
 
 
 class SpansConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """`[spans]`: what becomes of the span files."""
+    """`[spans]`: what happens to span files as they grow old."""
 
     compact: bool = True  # `dyno compact` turns full journals into Parquet
-    keep: str | None = None  # an age (`30d`) or a size (`10GB`): older spans are removed; None: all are kept
+    keep: str | None = None  # an age or a size; spans beyond it are deleted, the oldest first
 
 
 class CollectorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """`[collector]`: `dyno collect` beside `dyno proxy`."""
+    """`[collector]`: the OTLP receiver."""
 
-    listen: str | None = None  # HOST:PORT of the collector; None: no collector is started
+    listen: str | None = None  # where `dyno proxy` runs a collector beside it; None: it runs none
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -11,10 +11,10 @@ _BLANK_LINE_AHEAD: Final = re.compile(rb"\r\n(?=\r\n)")
 
 
 class ChunkedEnd:
-    """A second parser, kept one read behind the relay's, since llhttp says that a message ended but not where.
+    """A second parser, one read behind the first. llhttp says that a message ended, but not where.
 
-    Each read of the body goes to `passed()`, but the read that ended the message goes to `end_in()`. This parser has no
-    use for the data, so it costs 0.2 µs a read, even a large one. Searching each read for the end would cost more.
+    Each read of the body goes to `passed()`, but the one that ends the message to `end_in()`. This parser doesn't hand
+    out any data, so it costs 0.2 µs a read however large. Searching each read for the end would cost more.
     """
 
     def __init__(self) -> None:
@@ -23,11 +23,11 @@ class ChunkedEnd:
         self._parser.feed_data(_HEAD)
 
     def passed(self, read: bytes) -> None:
-        """Take a read that didn't end the message."""
+        """Take a read that the message didn't end in."""
         self._parser.feed_data(read)
 
     def end_in(self, read: bytes) -> int:
-        """Take the read that ended the message. Returns the offset after the message's last byte."""
+        """The offset behind the message's last byte, in the read that ended it."""
         if read.find(_BLANK_LINE, 0, -1) < 0 and read[0] not in b"\r\n":
             return len(read)
         fed = 0
@@ -40,7 +40,7 @@ class ChunkedEnd:
 
 
 class _Mark:
-    """Receives the parser's calls, so that ChunkedEnd and its parser don't refer to each other and wait for the GC."""
+    """What the parser calls. Calls to ChunkedEnd itself would make a cycle that waits for the garbage collector."""
 
     complete = False
 
@@ -49,6 +49,6 @@ class _Mark:
 
 
 def _possible_ends(read: bytes) -> list[int]:
-    """The offsets at which the message may end: after each blank line, which may have begun in the read before."""
+    """The offsets behind each blank line, which may begin in the read before; a message ends behind one."""
     begun_before = [end for end in (1, 2, 3) if read[end - 1 : end] == b"\n"]
     return [*begun_before, *(match.end() + 2 for match in _BLANK_LINE_AHEAD.finditer(read))]

@@ -1,7 +1,7 @@
-"""Undoes content codings in the proxy's own copy of a response, read by read and within a limit. Pure.
+"""Undoes content codings on the proxy's own copy of a response, as it streams, within bounds. Pure.
 
-It knows gzip, deflate (with zlib's frame or without), br and zstd, and several of them one upon another. A hostile
-response can expand a millionfold. So each coding's output is limited before it is made, and more is an error.
+It knows gzip, deflate (with zlib's frame and without), br, zstd, and several codings one upon another. A hostile
+response may expand a millionfold. So each coding's output is bounded before it is made, and more is an error.
 """
 
 import sys
@@ -16,7 +16,7 @@ TOO_LONG: Final = "too_long"  # it would be longer than allowed once decompresse
 MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames. Each takes some µs, and only 20 bytes of input
 MAX_CODINGS: Final = 3  # one upon another
 _ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the most that RFC 9659 lets a server ask of a client
-_SLICE_BYTES: Final = 16 * 1024  # input is taken in such slices, since the rest of one is copied after each member
+_SLICE_BYTES: Final = 16 * 1024  # zlib copies the rest of its input at the end of a member; of a slice that is little
 
 
 class UndecodableError(Exception):
@@ -34,10 +34,10 @@ def content_codings(value: bytes) -> tuple[bytes, ...]:
 
 
 class Decompressor:
-    """Undoes `codings`, which are given in the order in which they were applied.
+    """Undoes `codings`, which were applied in this order.
 
-    The output may have `base_bytes`, and `ratio` bytes more for each byte received. Raises UndecodableError where a
-    coding isn't known.
+    The output may have `base_bytes`, and `ratio` more for each byte received. Raises UndecodableError where a coding
+    isn't known.
     """
 
     def __init__(self, codings: Iterable[bytes], base_bytes: int, ratio: int = 0) -> None:
@@ -46,13 +46,12 @@ class Decompressor:
             raise UndecodableError(ENCODING)
         self._decoders: list[_Decoder] = [_DECODERS[coding]() for coding in outermost_first]
         inner = len(self._decoders) - 1
-        # How many bytes each decoder may still put out. The inner ones put out data that is still compressed. A second
-        # coding doesn't shrink such data much, so little is allowed.
+        # The bytes that each coding may still put out. Compressed bytes don't shrink much by another coding.
         self._left = [*[_SLICE_BYTES] * inner, base_bytes]
         self._ratios = [*[2] * inner, ratio]
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the response. Returns the plain bytes that they complete. Raises UndecodableError."""
+        """The plain bytes that the data completes. Raises UndecodableError."""
         received_bytes = len(data)
         for level, decoder in enumerate(self._decoders):
             self._left[level] += self._ratios[level] * received_bytes
@@ -65,15 +64,12 @@ class Decompressor:
 
 class _Decoder(Protocol):
     def decode(self, data: bytes, max_bytes: int) -> bytes:
-        """The output that the data completes. Where it exceeds `max_bytes`, only a little more than that is returned.
-
-        Raises UndecodableError.
-        """
+        """The output of the data, cut off a little beyond `max_bytes`. Raises UndecodableError."""
         ...
 
 
 class _Stream(Protocol):
-    """One member, frame or stream: what the decompressors of zlib and zstd have in common."""
+    """One member, frame or stream; zlib's and zstd's objects both have this interface."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
@@ -85,7 +81,7 @@ class _Stream(Protocol):
 
 
 class _Members:
-    """Decodes gzip's members or zstd's frames, one after another. Anything else after them is padding and ignored."""
+    """gzip's members or zstd's frames, one after another. Bytes behind them that begin no other one are padding."""
 
     def __init__(self, begin: Callable[[], _Stream], first_bytes: bytes, error: type[Exception]) -> None:
         self._begin = begin
@@ -133,7 +129,7 @@ def _zstd() -> _Decoder:
 
 
 class _Deflate:
-    """Decodes deflate with zlib's frame, as the standard demands, or without it, as some servers send it."""
+    """Deflate with zlib's frame, as the standard demands, or without it, as some servers send it."""
 
     def __init__(self) -> None:
         self._start = b""

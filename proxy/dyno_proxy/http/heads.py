@@ -6,14 +6,14 @@ from typing import Final
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
-# RFC 9110, 7.6.1. The proxy-* headers are meant for us.
+# RFC 9110, 7.6.1. The proxy-* headers are meant for us. aiohttp's parser drops a request's trailers.
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te transfer-encoding upgrade"
     b" proxy-authorization proxy-authenticate".split()
 )
 # These are removed from every request; `trailer` because a request's trailers don't survive aiohttp's parser.
 _REQUEST_ONLY: Final = frozenset((b"host", b"expect", b"trailer"))
-# These are removed from some requests.
+# These headers are removed from some requests.
 _OURS_AT_TIMES: Final = frozenset(
     (b"authorization", b"x-api-key", b"traceparent", b"content-length", b"accept-encoding")
 )
@@ -21,12 +21,11 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r
 _CONTROLS: Final = bytes(byte for byte in (*range(32), 127) if byte != ord("\t"))
 _ONLY_OF_THE_CONNECTION: Final = (b"keep-alive", b"close")
 
-# The names of headers that pass in any request, each with the beginning of its line. Clients send the same few again
-# and again, so they are remembered.
+# Names that pass in any request, with the bytes that begin their line. Clients send the same few again and again.
 _PASSING: Final[dict[bytes, bytes]] = {}
 _MAX_PASSING: Final = 1_000
 
-_MAX_LENGTH_DIGITS: Final = 18  # a longer length may overflow 64 bits, in a server behind us if not in our parser
+_MAX_LENGTH_DIGITS: Final = 18  # a longer number overflows 64 bits, if not in our parser then in a server behind us
 
 
 class HeadError(ValueError):
@@ -48,11 +47,10 @@ def request_head(
 ) -> bytes:
     """The request's head for the upstream: the client's headers in their order and case, without hop-by-hop ones.
 
-    `authorization` and `traceparent` replace the client's own. `replaced_bytes`: the length of the body that replaces
-    the client's. The proxy has to read the answer to such a request, so it asks for an uncompressed one.
-
-    Raises HeadError for names with an underscore, which some servers read as a hyphen, and for lengths that don't fit
-    into 64 bits. With either, the proxy and the server behind it could see different headers or bodies.
+    `authorization` and `traceparent` replace the client's own. `replaced_bytes`: another body of that length is sent,
+    and an uncompressed answer is asked for, since we have to read it. Raises HeadError for a name with an underscore,
+    which some servers read as a hyphen, and for a length that doesn't fit into 64 bits: the proxy and the server behind
+    it could then see different headers, or bodies.
     """
     dropped = _dropped(
         authorization=authorization is not None or not forward_authorization,
@@ -128,8 +126,8 @@ def response_head(
 
 
 def check_response_head(head: bytes) -> None:
-    """Raises HeadError where an upstream's head holds a control character, since that could split the head in two."""
-    # Nearly always the only control characters are those that end the lines.
+    """Raises HeadError where an upstream's head holds a control character, which could split the head in two."""
+    # The quick look comes first: nearly always the only control characters are those that end the lines.
     if len(head.translate(None, _CONTROLS)) + 2 * head.count(b"\r\n") != len(head) and _CONTROL.search(head):
         raise HeadError("the response's head has a control character")
 
@@ -140,5 +138,5 @@ def connection_options(headers: RawHeaders | list[tuple[bytes, bytes]]) -> froze
     for name, value in headers:
         if name.lower() == b"connection":
             options |= frozenset(option.strip().lower() for option in value.split(b","))
-    # A sender must not name what the message itself needs: its length would be lost, or foreign credentials would pass.
+    # A sender may not declare these hop-by-hop: without them the length would be lost, or other credentials would pass.
     return options - {b"content-length", b"content-type", b"host", b"authorization"}

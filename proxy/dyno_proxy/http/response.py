@@ -15,8 +15,7 @@ import httptools
 from .chunked import ChunkedEnd
 from .heads import HOP_BY_HOP, HeadError, check_response_head, response_head
 
-# The most that a head may have. Chunk extensions in a row, or all trailers together, may have no more either.
-MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024  # also of chunk extensions in a row, and of all trailers
 MAX_INTERIM: Final = 1000  # 1xx responses before the one that counts
 _VERSION: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
@@ -33,14 +32,14 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class BodyFilter(Protocol):
-    """Changes a body on its way. A body with a filter gets a framing of ours, and its trailers are left out."""
+    """Changes a body on its way. The body then gets our own framing, and loses its trailers."""
 
     def feed(self, data: bytes) -> bytes:
-        """Take the body's next bytes. Returns the bytes that may pass by now."""
+        """Take the next bytes of the body; returns what may pass by now."""
         ...
 
     def finish(self) -> bytes:
-        """The body has ended. Returns the bytes that were held back and may pass."""
+        """The body has ended; returns what was held back."""
         ...
 
 
@@ -50,8 +49,8 @@ TakeHead = Callable[[int, Headers], BodyFilter | None]
 class Response:
     """The parser of one connection's responses, one after another: `begin()`, then `feed()` until `complete`.
 
-    There is one for the connection's whole life, not one for each response. It and httptools' parser refer to each
-    other, so each would wait for the garbage collector, which seldom runs.
+    It lives as long as the connection. It and httptools' parser refer to each other, so a new one for each response
+    would wait for the garbage collector, which seldom runs.
     """
 
     __slots__ = (
@@ -90,7 +89,7 @@ class Response:
         self._remaining: int | None = None  # bytes of a Content-Length body still to come
         self._bare_bytes = 0  # bytes of a chunked body since the last read that brought data
         self._keep_alive = False
-        self._surplus = False  # bytes came after the message's end
+        self._surplus = False  # bytes came behind the message's end
 
     @property
     def reusable(self) -> bool:
@@ -162,7 +161,7 @@ class Response:
             self._keep_alive = self._parser.should_keep_alive() or self._keep_alive
             self.complete = True
         if status == 204 and (self._chunked or self._remaining):
-            # A 204 has no body, whatever its head says. A client that believes it would take the next bytes for a body.
+            # A 204 has no body, whatever its head says. A client that believes the head would take what follows as one.
             self._chunked = self._keep_alive = False
             self.client_close = True
         if body_filter is not None and not self.complete:
@@ -186,10 +185,7 @@ class Response:
         return b"" if self._http10 else head
 
     def _head_for_client(self, head: bytes, status: int) -> bytes:
-        """The final head for the client: as it came if possible, otherwise written anew.
-
-        Also decides how the client learns where the body ends.
-        """
+        """The final head: unchanged where possible, else written anew. Decides how the client learns the body's end."""
         filtered = self._filter is not None
         sized = self._remaining is not None and not filtered
         chunked = (self._chunked or filtered) and not self._http10
@@ -208,13 +204,13 @@ class Response:
     # The body
 
     def _read_chunked(self, data: bytes) -> bytes:
-        """Parse a read of a chunked body. Returns the bytes of it that pass, none from after the message's end."""
+        """Parse a read of a chunked body; returns the part of it that passes, which ends with the message."""
         if self._chunked_end is None:
             self._chunked_end = ChunkedEnd()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self.complete:  # once it is complete, the fault is in bytes that follow the message
+            if not self.complete:  # bytes behind the end may be anything
                 raise
         if self.complete:
             end = self._chunked_end.end_in(data)
@@ -231,7 +227,7 @@ class Response:
         return b"".join(self.parts) if self._http10 else data
 
     def _filtered(self, body_filter: BodyFilter) -> bytes:
-        """This read's part of the body as the filter lets it pass, in a framing of our own."""
+        """What the filter lets through of this read, in our own framing."""
         body = body_filter.feed(b"".join(self.parts))
         if self.complete:
             body += body_filter.finish()

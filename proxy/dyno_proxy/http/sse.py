@@ -1,7 +1,7 @@
 """Cuts a stream of server-sent events into its events' data. It doesn't matter how the bytes are split. Pure.
 
-The format is WHATWG HTML's section 9.2: lines end in LF, CR or CRLF, an empty line ends an event, several `data`
-lines of one event are joined by LF, lines that begin with a colon are comments.
+The format is that of WHATWG HTML, section 9.2. Lines end in LF, CR or CRLF. An empty line ends an event. The `data`
+lines of one event are joined by LF. Lines that begin with a colon are comments.
 """
 
 from typing import Final
@@ -26,17 +26,17 @@ class SseScanner:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._pending = bytearray()  # the bytes of an unfinished event; they are never scanned again
-        self._dropping = False  # the unfinished event is too long, so the rest of it is dropped
-        self._newline = False  # the bytes so far end with a line end. It is held back, as half of an empty line perhaps
-        self._skip_lf = False  # the last byte was CR: an LF that follows belongs to it
-        self._at_start = True  # a byte order mark may still come
-        self._between = False  # no part of an event is pending, not even half a line end
-        self.oversized = 0  # how many events were dropped, since they were longer than `max_event_bytes`
+        self._pending = bytearray()  # an unfinished event's bytes, never rescanned
+        self._dropping = False  # the pending event is too long: the rest of it is dropped
+        self._newline = False  # the bytes so far end in a line end, which is held back: it may be half of an empty line
+        self._skip_lf = False  # the last byte was a CR: an LF that follows belongs to it
+        self._at_start = True
+        self._between = False  # nothing of an event is pending, not even half a line end
+        self.oversized = 0  # how many events were too long, and dropped
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the stream's next bytes. Returns the `data` of each SSE event that they complete, if it has any."""
-        if (  # the read holds whole events of one line each, as nearly all reads of a stream do
+        """The `data` of each SSE event that these bytes complete; events without data are left out."""
+        if (  # the fast path: whole events of one line each, as in nearly all reads of a stream
             self._between
             and data.startswith(b"data: ")
             and data.endswith(b"\n\n")
@@ -80,7 +80,7 @@ class SseScanner:
         return events
 
     def finish(self) -> list[bytes]:
-        """The body has ended. Returns the data of a last event whose empty line is missing, as some servers send it."""
+        """The body has ended; returns the last event if its empty line is missing, as some servers leave it out."""
         payload = _data_of(self._take_pending(b""))
         return [] if payload is None else [payload]
 

@@ -1,7 +1,4 @@
-"""The families that `/metrics` is made of: names, labels, bounds. Also says where prometheus-client keeps their values.
-
-A name, its labels and its unit are part of the interface: docs/proxy.md lists them, dashboards ask for them.
-"""
+"""The families of `/metrics`: their names, labels and bounds."""
 
 from typing import Final, Literal
 
@@ -51,7 +48,7 @@ class _Registrar:
 
 
 class Families:
-    """Every family, in `registry`. In one process there is one such set at a time where workers share their figures."""
+    """Every family, in a registry. A process has one set at a time where workers share their figures."""
 
     def __init__(self, registry: CollectorRegistry, shared: Shared | None) -> None:
         # Otherwise each series gets one more, `…_created`, which nobody uses.

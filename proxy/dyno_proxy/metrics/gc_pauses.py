@@ -1,4 +1,4 @@
-"""Measures the garbage collector's pauses: while it works, nothing else runs in this process."""
+"""Measures the garbage collector's time, in which nothing else runs in this process."""
 
 import gc
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class GcPauses:
-    """Sums the time of all collections from `start()` to `stop()`, and calls `on_pause(pause_ns)` after each."""
+    """Sums the time of collections from `start()` to `stop()`, and calls `on_pause(ns)` after each."""
 
     def __init__(self, on_pause: Callable[[int], None] = lambda _pause_ns: None) -> None:
         self.total_ns = 0  # since `start()`

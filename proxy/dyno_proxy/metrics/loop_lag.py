@@ -14,14 +14,13 @@ _LOG = logging.getLogger("dyno.proxy")
 
 
 class LoopLag:
-    """Asks the loop from a thread, ten times a second, and times the answer.
+    """A thread asks the loop ten times a second, and times the answer.
 
-    A timer on the loop itself would need no thread. But uvloop's timers tick in milliseconds, so they couldn't measure
-    a shorter lag.
+    A timer on the loop itself would be simpler. But uvloop's timers tick in milliseconds, and so would the readings.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, each_time: Callable[[], None] | None = None) -> None:
-        """The thread calls `each_time` ten times a second, before it asks the loop."""
+        """The thread also calls `each_time` whenever it asks."""
         self._loop = loop
         self._each_time = each_time
         self._failing = False
@@ -41,7 +40,7 @@ class LoopLag:
         self._thread.join()
 
     def worst_us(self) -> int:
-        """The largest lag of the last second in µs. A question that the loop hasn't answered yet counts too."""
+        """The largest lag of the last second in µs. A question that is still open counts."""
         asked_ns = self._asked_ns
         if asked_ns is None:
             return self._worst_us
@@ -62,7 +61,7 @@ class LoopLag:
         try:
             each_time()
             self._failing = False
-        except Exception:  # noqa: BLE001  # of any kind: the lag must still be measured
+        except Exception:  # noqa: BLE001  # whatever failed, the lag must still be measured
             if not self._failing:
                 _LOG.exception("the figures for the other workers can't be written")
             self._failing = True

@@ -1,11 +1,11 @@
-"""What `/metrics` shows: the GenAI conventions' histograms, and our own metrics for what the conventions lack.
+"""What `/metrics` shows: the GenAI conventions' histograms, and our own for what they lack.
 
     event loop ──started, finished──▶ plain numbers ─┐
                ──observe────────────▶ tallies ───────┴──publish──▶ prometheus-client ──render──▶ text
 
-The event loop never calls prometheus-client: `publish` hands it what is new, before each text is made. Where several
-workers share their figures, `publish` runs ten times a second, since one worker's text holds the sum of all.
-A label whose value isn't known is empty, which Prometheus treats as a missing label.
+The event loop never calls prometheus-client. `publish` hands over what came since the last time: before each text is
+made, and ten times a second where workers share their figures (one worker's text then holds the sum of all).
+An unknown value is an empty label, which Prometheus treats as no label.
 """
 
 import threading
@@ -24,19 +24,19 @@ from .scrape import CollectedRegistry, Unhurried, unhurried
 from .series import EndpointNumbers, Figures, Series, in_us
 from .tallies import Counted, Mark, Tally
 
-MODELS_LIMIT: Final = 100  # distinct values of the label `model`; further models are OTHER
+MODELS_LIMIT: Final = 100  # distinct values of the label `model`; further ones become OTHER
 OTHER: Final = "other"
 _MODEL_CHARACTERS: Final = 128
 
 _SORTED_GAPS: Final = 10_000  # gaps that are sorted at a time, which takes 0.6 ms
 
-_COUNT_LIMIT: Final = 2**63  # a number of tokens that isn't below it is a server's nonsense
+_COUNT_LIMIT: Final = 2**63  # a server's count beyond this is ignored
 
 
 class Metrics:
     """The proxy's metrics, in a registry of their own.
 
-    Only the event loop's thread may call `started`, `finished` and `mirrored`; any thread may call `observe`.
+    Only the event loop's thread calls `started`, `finished` and `mirrored`. Any thread may call `observe`.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class Metrics:
         self.registry: CollectorRegistry = CollectedRegistry(self._collected)
         self._families = Families(self.registry, shared)
         self._families.build_info.labels(version).set(1)
-        # The files in which several workers share figures have no place for exemplars.
+        # With several workers there are no exemplars: the library's files have no place for them.
         self._exemplars = shared is None
         self._shown = None if shared is None else shared_registry(shared)
-        self._lock = threading.Lock()  # held to add a series: the event loop and telemetry's thread may both add it
+        self._lock = threading.Lock()  # held to make a series: the loop and a thread may both need a new one
         self._publishing = threading.Lock()
-        self._observing = threading.Lock()  # nearly always free: only a long stream's figures come from another thread
+        self._observing = (
+            threading.Lock()
+        )  # nearly always free, since only a long stream's figures come from another thread
         self._models: set[str] = set()
         self._endpoints: dict[str, EndpointNumbers] = {}
         self._series: dict[tuple[str | None, str | None, str | None], Series] = {}
@@ -66,7 +68,7 @@ class Metrics:
         self.expect(endpoints, models)
 
     def expect(self, endpoints: Iterable[str], models: Iterable[str]) -> None:
-        """From now on `endpoints` are shown, at first with zeros. `models`, the configured ones, never become OTHER."""
+        """`endpoints` are shown from now on, with zeros at first. `models`, the configured ones, never become OTHER."""
         with self._lock:
             self._models.update(filter(_is_label, models))
             for endpoint in endpoints:
@@ -81,7 +83,7 @@ class Metrics:
         numbers.started += 1
 
     def finished(self, record: Record) -> None:
-        """The request is over. Its outcome counts at once, so that started = active + the sum of outcomes."""
+        """A request is over. Its outcome counts at once, so that started = active + the sum of outcomes."""
         series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
         outcomes, outcome = series.outcomes, record.outcome
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
@@ -99,10 +101,10 @@ class Metrics:
         self._mirrored[key] = self._mirrored.get(key, 0) + 1
 
     def observe(self, record: Record) -> None:
-        """Count the record's times and tokens in the histograms.
+        """Put a request's durations and tokens into the histograms.
 
-        The duration counts for every outcome, under its label; the other times count for `ok` requests alone, as in
-        the reports' tables. Tokens are counted as the server counted them, and never estimated.
+        The duration has the outcome as a label. The other times are those of `ok` requests alone, as in reports.
+        Tokens are the server's count, never a guess.
         """
         series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
         mark: Mark | None = None
@@ -117,21 +119,18 @@ class Metrics:
                 if series.figures is not None:
                     _observe_figures(series.figures, record, gaps, mark)
             finally:
-                series.observed += 1  # last: `publish` takes this as the sign that there is something new
+                series.observed += 1  # last: `publish` skips a series until this has changed
 
     def spans_written(self, count: int) -> None:
-        """So many more spans are in the span files."""
+        """So many spans are in the span files now."""
         self._families.spans_written.inc(count)
 
     def spans_dropped(self, reason: str, count: int) -> None:
-        """So many more spans were lost. `reason` is one of telemetry's few.
-
-        Where it begins with `otlp_`, the spans are in the span files all the same.
-        """
+        """`reason` is one of telemetry's few. If it begins with `otlp_`, the span files have the spans all the same."""
         self._families.spans_dropped.labels(reason).inc(count)
 
     def gc_paused(self, pause_ns: int) -> None:
-        """A garbage collection has ended. It may interrupt code that holds a lock, so this method takes none."""
+        """A garbage collection took so long. It may interrupt any code, so this takes no lock."""
         self._gc_pauses.observe(pause_ns // 1000)
 
     def follow_loop_lag(self, worst_us: Callable[[], int]) -> None:
@@ -149,14 +148,14 @@ class Metrics:
         )
 
     def publish(self) -> None:
-        """Hand what is new to prometheus-client. Where workers share figures, the other workers see it too."""
+        """Hand what is new to prometheus-client, and so to the other workers where figures are shared."""
         with self._publishing:
             self._publish()
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The text of `/metrics` and its content type, as the request's Accept header asks.
 
-        It takes about 10 µs a line, so a few ms with few models. Call it in a thread: it yields to the event loop.
+        Takes about 10 µs a line, a few ms with few models. So a thread calls it, and gives way to the event loop.
         """
         encode, content_type = choose_encoder(accept)
         if self._shown is None:
@@ -165,7 +164,7 @@ class Metrics:
         return encode(Unhurried(self._shown)), content_type
 
     def _collected(self, collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
-        """All figures, up to date and of the same moment, even while another scrape runs."""
+        """All families, up to date and of one moment, even while another scrape runs."""
         with self._publishing:
             self._publish()
             return list(unhurried(collect()))
@@ -177,8 +176,7 @@ class Metrics:
         self._gc_pauses.publish(families.gc_pause, ())
         for key, count in self._mirrored.copy().items():
             self._counters.publish(families.mirrored, key, count)
-        # Outcomes are read before starts. A request that has an outcome has started, so started - ended is never
-        # negative.
+        # Outcomes are read first, then starts: so the difference is never less than the requests that run.
         ended: dict[str, int] = {}
         for series in list(self._series.values()):
             name = series.endpoint.name
@@ -187,10 +185,10 @@ class Metrics:
             numbers.publish(families, ended.get(numbers.name, 0))
 
     def _series_of(self, record: Record) -> Series:
-        """The series of a record whose model is new, or counts as OTHER.
+        """The record's series: a new one, or that of OTHER.
 
-        Clients choose the models' names, so their number and length are limited. A name gets a label of its own only
-        once an endpoint has answered it with success: a name that a client made up is answered with 404.
+        Clients write models' names. So the label is bounded in number and length, and a name gets a value of its own
+        only after an endpoint answered it with success. A name that a client made up gets a 404.
         """
         model = record.model
         earned = record.status is not None and 200 <= record.status < 300
@@ -215,10 +213,7 @@ class Metrics:
 
 
 def _sorted_gaps(record: Record) -> list[list[int]]:
-    """The gaps between chunks in µs, in sorted lists.
-
-    A long stream has several lists, since a sort holds the GIL to its end.
-    """
+    """The µs between chunks, in sorted lists. A long stream has several: no other thread runs during a sort."""
     offsets = record.chunk_offsets_us
     if record.outcome != "ok" or len(offsets) < 2:
         return []
@@ -250,11 +245,12 @@ def _observe_figures(figures: Figures, record: Record, gaps: list[list[int]], ma
 
 
 def tpot_s(record: Record) -> float | None:
-    """Time per output token in s, as docs/spans.md defines `tpot_s`. None where it can't be known.
+    """Time per output token in s, as docs/spans.md defines it; None where it can't be known.
 
-    It is (last_token - first_token) / (N - n). N is the output tokens, less reasoning that was counted but not
-    streamed. n is the first chunk's tokens, 1 if unknown. Where reasoning is hidden and not counted, nobody knows how
-    many tokens came between the first and the last. Where all came in one read, nobody knows how far apart they were.
+    (last_token - first_token) / (N_out - n_first), where n_first is the first chunk's tokens, or 1 if unknown.
+    Reasoning that was counted but not streamed is subtracted from N_out. With hidden reasoning that isn't counted,
+    nobody knows how many tokens came between the first and the last. With all tokens in one read, nobody knows how
+    far apart they were.
     """
     tokens, first_us, last_us = record.output_tokens, record.first_token_us, record.last_token_us
     if not record.streamed or tokens is None or first_us is None or last_us is None or record.reasoning_hidden:
@@ -268,5 +264,5 @@ def tpot_s(record: Record) -> float | None:
 
 
 def _is_label(model: str) -> bool:
-    """Whether the name is short enough, and UTF-8 can hold it: one lone surrogate would break all of `/metrics`."""
+    """Whether it may be a label: short, and without lone surrogates, one of which would break all of `/metrics`."""
     return len(model) <= _MODEL_CHARACTERS and not any("\ud800" <= character <= "\udfff" for character in model)

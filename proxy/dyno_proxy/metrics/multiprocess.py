@@ -1,4 +1,4 @@
-"""Lets several workers share their figures, through files in memory."""
+"""How several workers share their figures: through files in memory."""
 
 import os
 from pathlib import Path
@@ -9,16 +9,16 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 
 class Shared(NamedTuple):
-    """Where a worker keeps its figures, so that the others can read them.
+    """Where workers keep their figures for each other.
 
-    A slot's files outlive its process. The slot's next process counts on from them, so no counter ever falls.
+    A slot's files outlive its process. The next process in the slot counts on from them, so no counter ever falls.
     """
 
     folder: Path  # all workers' files
     slot: int  # this worker's number, from 0
 
     def forget_live(self) -> None:
-        """Remove the gauges that are true only of a running process, such as its active requests: it has ended."""
+        """The slot's process has ended: remove what is true only of a living one, such as its running requests."""
         for path in self.folder.glob(f"gauge_live*_{self.slot}.db"):
             path.unlink(missing_ok=True)
 
@@ -31,10 +31,7 @@ def shared_registry(shared: Shared) -> CollectorRegistry:
 
 
 def _keep_values(shared: Shared | None) -> None:
-    """Have prometheus-client keep values in memory, or in `shared`'s files.
-
-    By itself the library decides when it is imported, by an environment variable that may be meant for another program.
-    """
+    """Tell prometheus-client where values live. It would follow a variable that may be meant for another program."""
     if shared is None:
         values.ValueClass = values.MutexValue
         return

@@ -8,18 +8,15 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-# The thread that renders /metrics works for at most this long, then yields the GIL and its core to the event loop.
-# Where all cores are busy, a read waits for a core until the stretch is over.
+# The thread that renders /metrics works for at most this long, then yields the GIL and its core to the event loop. On a
+# machine whose cores are all busy, a read waits for a core until the stretch is over.
 _STRETCH_S: Final = 0.00005
 _PAUSE_S: Final = 0.0001
 Item = TypeVar("Item")
 
 
 class CollectedRegistry(CollectorRegistry):
-    """A registry that lets its owner bring the figures up to date before they are collected.
-
-    `around(collect)` is called in the place of `collect()`, and calls it.
-    """
+    """A registry whose owner brings the figures up to date before they are collected."""
 
     def __init__(self, around: Callable[[Callable[[], Iterable[Metric]]], Iterable[Metric]]) -> None:
         super().__init__()
@@ -30,7 +27,7 @@ class CollectedRegistry(CollectorRegistry):
 
 
 def unhurried(items: Iterable[Item]) -> Iterator[Item]:
-    """Yields the items, and sleeps after every stretch so that other threads get their turn."""
+    """The same items, in stretches: between two of them other threads get the interpreter."""
     pause_s = time.monotonic() + _STRETCH_S
     for item in items:
         yield item
@@ -40,7 +37,7 @@ def unhurried(items: Iterable[Item]) -> Iterator[Item]:
 
 
 class Unhurried(Collector):
-    """A registry's families. Whoever reads their samples pauses after every stretch, as in `unhurried`."""
+    """A registry's families, whose samples are read in stretches."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

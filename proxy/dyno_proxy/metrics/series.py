@@ -1,7 +1,6 @@
-"""The numbers behind the series of `/metrics`: those of an endpoint, and those of an endpoint, model and operation.
+"""The numbers behind the series of `/metrics`: by endpoint, and by endpoint, model and operation.
 
-Traffic adds to these numbers. `publish` hands prometheus-client what was added since the last time. It runs in one
-thread at a time.
+Traffic writes them. `publish` hands on what came since the last time, and runs in one thread at a time.
 """
 
 from collections.abc import Iterable
@@ -35,7 +34,7 @@ _TTFT_US: Final = in_us(TTFT_BOUNDS_S)
 
 
 class EndpointNumbers:
-    """An endpoint's numbers. The event loop writes them, but `Metrics.observe` writes `overhead`."""
+    """What is counted for one endpoint. The event loop writes it; whoever calls `Metrics.observe` writes `overhead`."""
 
     __slots__ = (
         *("name", "overhead", "request_bytes", "response_bytes", "retries", "simulated", "started"),
@@ -50,7 +49,7 @@ class EndpointNumbers:
         self._counters = Counted()
 
     def publish(self, families: Families, ended: int) -> None:
-        """Hand on what is new. `ended`: how many requests have an outcome in the series published just before."""
+        """Hand on what is new. `ended`: how many of its requests have an outcome, by the numbers published so far."""
         started, labels = self.started, (self.name,)
         self._counters.publish(families.started, labels, started)
         families.active.labels(*labels).set(started - ended)
@@ -62,15 +61,18 @@ class EndpointNumbers:
 
 
 class Series:
-    """The numbers of an endpoint, model and operation. The event loop writes `outcomes`, `Metrics.observe` the rest."""
+    """What is counted for an endpoint, model and operation.
+
+    The event loop writes `outcomes`; whoever calls `Metrics.observe` writes the rest.
+    """
 
     __slots__ = ("_counters", "_labels", "_published", "durations", "endpoint", "figures", "observed", "outcomes")
 
     def __init__(self, endpoint: EndpointNumbers, labels: tuple[str, str, str]) -> None:
         self.endpoint = endpoint
         self.outcomes: dict[str, int] = {}
-        self.observed = 0  # how many records are counted in `durations` and `figures`
-        self.durations: dict[str, Tally] = {}  # by outcome
+        self.observed = 0  # records that went into `durations` and `figures`
+        self.durations: dict[str, Tally] = {}
         self.figures = Figures() if labels[2] else None  # a path without an operation has no chunks and tokens
         self._labels = labels
         self._counters = Counted()
@@ -84,7 +86,7 @@ class Series:
         return tally
 
     def publish(self, families: Families) -> int:
-        """Hand on what is new. Returns how many requests have an outcome."""
+        """Hand on what is new; returns how many requests have an outcome."""
         observed, outcomes = self.observed, self.outcomes.copy()
         ended = sum(outcomes.values())
         if (ended, observed) == self._published:
@@ -108,7 +110,7 @@ class Series:
 
 
 class Figures:
-    """What an operation's responses say: their times in µs (TPOT in s), and their tokens."""
+    """What the responses of an operation say: chunks, times and tokens."""
 
     __slots__ = (
         *("cached_tokens", "chunk", "first_chunk", "input_tokens"),

@@ -1,8 +1,9 @@
-"""Counts in plain numbers while traffic runs, and hands them to prometheus-client when somebody looks.
+"""Keeps counts as plain numbers while traffic runs, and hands them to prometheus-client when somebody looks.
 
-A step of the library's counter takes 0.3 µs and a lock, an observation by its histogram 1 µs; a tally takes 0.2 µs and
-no lock. Each tally has one writer, and its numbers only grow, so another thread may read them at any time. That thread
-adds what is new to the library's own children. So the library makes the text, and the files that workers share.
+A counter of prometheus-client takes 0.3 µs and a lock for each step, a histogram 1 µs for each observation. A tally
+takes 0.2 µs and no lock. Each tally has one writer, and its numbers only grow. So another thread may read them at any
+time, and hand on what came since the last time. The text of /metrics and the files for several workers stay the
+library's own.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,14 +17,10 @@ Mark = tuple[int, int, int]
 
 
 class TallyHistogram(Histogram):
-    """A histogram that takes many observations at once. No other class relies on how the library keeps them."""
+    """A histogram that takes many observations at once. Only this class leans on how the library keeps them."""
 
     def add(self, counts: Sequence[int], total: float, exemplars: Mapping[int, Exemplar]) -> None:
-        """Add observations.
-
-        `counts`: how many fell into each bucket, not cumulated. `total`: the sum of their values. `exemplars`: by the
-        bucket's position.
-        """
+        """`counts`: how many fell into each bucket, not cumulated. `total`: the sum of their values."""
         self._sum.inc(total)
         for position, count in enumerate(counts):
             if count:
@@ -33,10 +30,7 @@ class TallyHistogram(Histogram):
 
 
 class Tally:
-    """The observations of one series of a histogram.
-
-    One unit of the histogram is `per_unit` units of the tally: 1e6 where the tally counts µs and the histogram s.
-    """
+    """The observations of one series. `per_unit` of its units are one of the histogram's (µs and s: 1e6)."""
 
     __slots__ = ("_bounds", "_child", "_counts", "_exemplars", "_per_unit", "_published", "_published_total", "_total")
 
@@ -55,7 +49,7 @@ class Tally:
     def observe(self, value: float, mark: Mark | None = None) -> None:
         """Count a value, in the tally's own unit. `mark` becomes the exemplar of its bucket."""
         if value < 0:
-            return  # a server's nonsense. OpenMetrics allows no negative sum: with one, the whole text is refused
+            return  # a server's nonsense. OpenMetrics allows no negative sum: a scrape would refuse the whole text
         bucket = bisect_left(self._bounds, value)
         self._counts[bucket] += 1
         self._total += value
@@ -63,10 +57,7 @@ class Tally:
             self._exemplars[bucket] = (value, mark)
 
     def observe_sorted(self, values: Sequence[float], mark: Mark | None = None) -> None:
-        """Observe many sorted values at once, none of them negative. The exemplar is the largest.
-
-        A thousand values cost 20 searches, not a thousand.
-        """
+        """Many at once, none negative. The exemplar is the largest. A thousand values take 20 searches, not 1,000."""
         if not values:
             return
         bounds, counts, count = self._bounds, self._counts, len(values)
@@ -99,7 +90,7 @@ class Tally:
 
 
 class Counted:
-    """Raises prometheus-client's counters to numbers that only grow."""
+    """Feeds counters from numbers that only grow."""
 
     __slots__ = ("_children",)
 
@@ -108,10 +99,7 @@ class Counted:
         self._children: dict[tuple[Counter, tuple[str, ...]], tuple[Counter, int]] = {}
 
     def publish(self, family: Counter, labels: tuple[str, ...], count: int) -> None:
-        """Raise the child to `count`. The first call makes the child, so that a series begins with 0.
-
-        Only one thread at a time may call it.
-        """
+        """Add what is new. The first call makes the series, so that it begins with 0. One thread at a time."""
         key = (family, labels)
         child, published = self._children.get(key) or (family.labels(*labels), 0)
         if count > published:

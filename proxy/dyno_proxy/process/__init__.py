@@ -1,1 +1,1 @@
-"""How `dyno proxy` runs: its processes, sockets and signals, and how it takes a new configuration."""
+"""The proxy's processes: their sockets, their signals, and how they take on a new configuration."""

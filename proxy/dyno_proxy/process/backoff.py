@@ -2,7 +2,7 @@
 
 from typing import Final
 
-STEADY_S: Final = 10.0  # after a process lived so long, the pauses begin with the shortest again
+STEADY_S: Final = 10.0  # a process that lived so long is started again after the first pause
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 10.0
 

@@ -1,8 +1,7 @@
-"""Runs `dyno collect` beside a proxy, in a process of its own that is started again whenever it ends.
+"""The collector beside a proxy: `dyno collect` in a process of its own, which is started again when it ends.
 
-Decoding spans on the proxy's event loop would delay its reads. The proxy binds the collector's sockets itself. So a
-port in use is an error at the proxy's start, and connections wait in the sockets' queues while a collector is started
-again.
+Decoding spans on the proxy's event loop would delay its reads. The proxy itself binds the sockets. So a port in use
+is an error at the proxy's start, and connections wait in the sockets' queue while a collector is started again.
 """
 
 import asyncio
@@ -23,17 +22,14 @@ from dyno_proxy.telemetry.compaction import plain_environment
 from .backoff import Backoff
 from .sockets import bind, url_of
 
-_END_LIMIT_S: Final = 20.0  # so long the collector may take to write what it has; then it is killed
+_END_LIMIT_S: Final = 20.0  # for the collector to write what it has taken; then it is killed
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 @asynccontextmanager
 async def collecting(config: Config) -> AsyncIterator[None]:
-    """Run a collector at `collector.listen` until the block ends; none where that key isn't set.
-
-    Raises ConfigError where the address can't be bound.
-    """
+    """Run a collector at `collector.listen` until the block ends; without that key, none. Raises ConfigError."""
     if config.collector.listen is None:
         yield
         return
@@ -49,11 +45,11 @@ async def collecting(config: Config) -> AsyncIterator[None]:
 
 
 class _CollectorProcess:
-    """The collector's process. A thread keeps it running until `stop()`."""
+    """The collector's process. A thread starts it again whenever it ends, until `stop()`."""
 
     def __init__(self, config: Config, sockets: Sequence[socket.socket]) -> None:
         self._descriptors = [each.fileno() for each in sockets]
-        # The collector doesn't read the proxy's configuration file, which may hold what isn't its business.
+        # The collector doesn't read the proxy's configuration file, which may hold secrets that it has no use for.
         self._command = [sys.executable, "-P", "-m", "dyno", "collect", "--config", os.devnull]
         self._command += ["--spans", config.proxy.spans, "--listen", config.collector.listen or ""]
         self._command += ["--sockets", ",".join(map(str, self._descriptors))]
@@ -90,14 +86,14 @@ class _CollectorProcess:
             self._stopping.wait(backoff.pause_s(time.monotonic() - started_s))
 
     def _run(self) -> str:
-        """Start the process and wait for its end. Returns how it ended, or why it couldn't be started."""
+        """Start the process and wait for its end; returns how it ended."""
         with self._lock:
             if self._stopping.is_set():
                 return ""
             try:
                 self._process = subprocess.Popen(  # noqa: S603  # the command is ours
                     self._command,
-                    stdin=subprocess.PIPE,  # stdin's end tells the collector that the proxy is gone
+                    stdin=subprocess.PIPE,  # when it closes, the collector knows that the proxy is gone
                     env=self._environment,
                     pass_fds=self._descriptors,
                     start_new_session=True,  # Ctrl-C is for the proxy

@@ -1,4 +1,4 @@
-"""The messages between a worker and its parent, and the socket that carries them as long as both live."""
+"""The messages between a worker and its parent, over a socket that both hold open while they live."""
 
 import asyncio
 import socket
@@ -22,25 +22,25 @@ class Serve(msgspec.Struct, tag=True):
 
 
 class Reload(msgspec.Struct, tag=True):
-    """Take on this configuration. The worker answers Taken or Refused."""
+    """Take on this configuration."""
 
     config: Config
 
 
 class Listen(msgspec.Struct, tag=True):
-    """Accept this slot's connections too, since its own worker is gone."""
+    """Accept this slot's connections too: its own worker has ended."""
 
     slot: int
 
 
 class Release(msgspec.Struct, tag=True):
-    """Accept no more of this slot's connections, since its own worker is back."""
+    """Accept this slot's connections no longer: it has a worker again."""
 
     slot: int
 
 
 class Stop(msgspec.Struct, tag=True):
-    """Finish the running requests, then end. With `at_once`: cut them off instead."""
+    """Drain and end. `at_once`: don't wait for running requests."""
 
     at_once: bool
 
@@ -50,7 +50,7 @@ class Ready(msgspec.Struct, tag=True):
 
 
 class Taken(msgspec.Struct, tag=True):
-    """A new configuration is in force."""
+    """This configuration is in force, but for the keys `waiting`, which need a restart."""
 
     config: Config  # as it is in force: keys that need a restart have their old values
     waiting: list[str]  # the keys that changed but need a restart
@@ -75,32 +75,28 @@ class Link:
 
     @classmethod
     async def over(cls, end: socket.socket) -> "Link":
-        """A link over this end of a connected pair of sockets."""
+        """The link over this end of a socket pair."""
         end.setblocking(False)
         return cls(*await asyncio.open_connection(sock=end))
 
     def tell(self, message: Order | Answer) -> None:
-        """Send a message. This never waits and never fails.
-
-        The parent notices that a worker is gone when its process ends; a worker notices it of its parent when `order`
-        returns None.
-        """
+        """Send a message. Never waits or fails: a worker's end, or None from `order()`, tells that it is gone."""
         if not self._writer.is_closing():
             body = msgspec.msgpack.encode(message)
             self._writer.write(len(body).to_bytes(_LENGTH_BYTES) + body)
 
     async def order(self) -> Order | None:
-        """Wait for the parent's next order; None when the parent is gone."""
+        """The parent's next order; None when the parent is gone."""
         body = await self._message()
         return None if body is None else _ORDER.decode(body)
 
     async def answer(self) -> Answer | None:
-        """Wait for the worker's next answer; None when the worker is gone."""
+        """The worker's next answer; None when the worker is gone."""
         body = await self._message()
         return None if body is None else _ANSWER.decode(body)
 
     def close(self) -> None:
-        """Close this end. The other end then sees that this process is gone."""
+        """Close this end."""
         self._writer.close()
 
     async def _message(self) -> bytes | None:

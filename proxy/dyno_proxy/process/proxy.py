@@ -1,4 +1,4 @@
-"""One process's proxy, through its life: it is made, it serves, takes on new configurations, drains and stops."""
+"""The proxy of one process: how it is made, serves, takes on another configuration, drains and stops."""
 
 import asyncio
 import gc
@@ -28,43 +28,38 @@ from dyno_proxy.upstream.endpoint import Endpoint
 
 from .sockets import BACKLOG
 
-# The keys of [proxy] that a running proxy can't change: they would need other sockets, another folder, another number
-# of processes, or another server.
+# What a running proxy can't change: its sockets, its folder, its number of processes, and what its server was made
+# with.
 NEEDS_RESTART: Final = ("listen", "metrics_listen", "spans", "workers", "max_head_bytes", "head_timeout_s")
 
-# gc.set_threshold's arguments. The first is how many more objects are made than freed before Python collects the young
-# ones. It was measured with three times 500 streams that begin together. With Python's own 700 they meet 320 pauses,
-# the longest above 10 ms. With 10,000 there are 19, all below 5 ms. With 50,000 there are 3, but the longest is above
-# 10 ms again. Memory use is the same with each.
+# The first number is how many more objects are made than freed before the young ones are collected. Three times 500
+# streams that begin together meet 320 pauses with Python's 700, the longest over 10 ms. With 10,000 they meet 19, all
+# under 5 ms. With 50,000 they meet 3, the longest over 10 ms again. The memory in use is the same with each.
 _GC_THRESHOLDS: Final = (10_000, 20, 50)
 
-# How long a thread may hold the GIL while another waits for it. The event loop waits when another thread computes, as
-# for /metrics or OTLP. Python's default of 5 ms would then show in the timing of every tenth read. Other threads wait
-# for the event loop, too: uvloop releases the GIL at each callback and takes it back before the waiting thread is
-# awake. Until the interval has passed, all these wake-ups are in vain. With 500 µs a busy loop lost 15 % to a thread
-# that writes five times a second; with 30 µs no loss could be measured.
+# How long the event loop waits for the interpreter's lock while another thread computes (/metrics, OTLP). Python's 5 ms
+# would then show in the timing of every tenth read. A short time also helps the other thread: uvloop releases the lock
+# at each callback and has it back before a waiting thread is awake, so that thread wakes up in vain until this time is
+# over. With 500 µs a busy loop lost 15 % to a thread that writes five times a second; with 30 µs, nothing measurable.
 _SWITCH_S: Final = 0.00003
 
-_SHUTDOWN_S: Final = 0.5  # so long connections may take to close when nothing runs on them any more
+_SHUTDOWN_S: Final = 0.5  # for connections without a request to close
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class Reloaded(NamedTuple):
-    """What `Proxy.reload` did."""
+    """What became of a new configuration."""
 
-    config: Config  # as it is in force now: keys that need a restart have their old values
-    waiting: list[str]  # the keys that changed but need a restart
+    config: Config  # in force now; keys that need a restart have their old values
+    waiting: list[str]  # the keys that changed and need a restart
 
 
 class Proxy:
-    """A proxy that serves on the event loop on which it is made.
-
-    Raises ConfigError for a configuration that it can't serve, SetupError for telemetry that can't begin.
-    """
+    """A proxy, made on the event loop that it serves on. Raises ConfigError or SetupError where it can't serve."""
 
     def __init__(self, config: Config, shared: Shared | None = None) -> None:
-        """`shared`: where this process shares its figures with other workers; None where it is the only process."""
+        """`shared`: where the workers share their figures; None where this process is the only one."""
         version = metadata.version("inference-dyno")
         keys = client_keys(config.proxy.keys_file)
         self._config = config
@@ -80,7 +75,7 @@ class Proxy:
         pages = process_pages(
             lambda: self._handler.finish_ended(), self._metrics.render, lambda: self._endpoints.values(), version
         )
-        # Where others can reach `listen`, /metrics is served on `metrics_listen` alone: a client's key doesn't open it.
+        # On an address beyond loopback the clients' listener has no /metrics: it has a listener of its own.
         public = not is_loopback(split_address(config.proxy.listen)[0])
         clients_pages = {path: page for path, page in pages.items() if not (public and path == METRICS)}
         self._handler = Handler(
@@ -98,21 +93,21 @@ class Proxy:
         self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # for each server: by slot
 
     async def listen(self, sockets: list[socket.socket], metrics_sockets: list[socket.socket], slot: int = 0) -> None:
-        """Accept connections on a slot's listening sockets. They are duplicated, so the caller keeps its own."""
+        """Accept connections on a slot's listening sockets, which stay the caller's."""
         loop = asyncio.get_running_loop()
         for server, bound, listeners in zip(self._servers, (sockets, metrics_sockets), self._open, strict=True):
             listeners[slot] = [await loop.create_server(server, sock=each.dup(), backlog=BACKLOG) for each in bound]
 
     def release(self, slot: int) -> None:
-        """Accept no more connections on this slot's sockets. Those that were accepted stay."""
+        """Accept no more connections on this slot's sockets. Accepted ones stay."""
         for listeners in self._open:
             for each in listeners.pop(slot, []):
                 each.close()
 
     def begin(self) -> None:
-        """Set the process up for serving, and begin to measure it. Call it once everything is made."""
+        """Everything is made: begin to serve, and to measure the process itself."""
         self._lag.start()
-        # The objects that start-up made stay for good, so the garbage collector need not look at them any more.
+        # What was made so far lives as long as the process. The garbage collector need not walk it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -123,7 +118,7 @@ class Proxy:
         self._conversion.start_if_worth()
 
     async def reload(self, config: Config) -> Reloaded:
-        """Take on another configuration for the requests that come from now on. Running requests keep the old one.
+        """Take on another configuration for requests from now on. Running ones end with the old one.
 
         Where the configuration can't be served, this raises ConfigError and changes nothing.
         """
@@ -146,7 +141,7 @@ class Proxy:
             for name, endpoint in self._endpoints.items()
             if config.endpoints.get(name) == endpoint.config and not _has_files(endpoint.config)
         }
-        # Made in a thread, since a TLS context alone takes about 20 ms.
+        # In a thread, since a TLS context alone takes some 20 ms.
         made = await asyncio.to_thread(
             lambda: {name: Endpoint(name, each) for name, each in config.endpoints.items() if name not in kept}
         )
@@ -160,7 +155,7 @@ class Proxy:
             server.limits = config.proxy
         self._prefetch_tokens()
         for endpoint in replaced:
-            endpoint.pool.close()  # connections that carry an exchange serve it to its end
+            endpoint.pool.close()  # connections in use serve their exchange to its end
         return Reloaded(config, waiting)
 
     async def stop(self, at_once: asyncio.Event) -> bool:
@@ -171,14 +166,16 @@ class Proxy:
         """
         clients, own = self._open
         _close(clients)
-        # The listener for metrics stays open meanwhile: it says that the proxy isn't ready, and shows the last figures.
+        # The listener for metrics stays open meanwhile. It says that we aren't ready, and shows the last figures.
         await self._own.drain(0.0)
         draining = asyncio.create_task(self._handler.drain(self._config.proxy.drain_s))
         hurried = asyncio.create_task(at_once.wait())
         await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
         for task in (draining, hurried):
             task.cancel()
-        await self._handler.close_mirror()  # mirrored copies aren't waited for, and don't count as cut off
+        await (
+            self._handler.close_mirror()
+        )  # nobody waits for copies, and they don't count as requests that were cut off
         self._handler.finish_ended()
         cut = self._metrics.active()
         if cut:
@@ -198,7 +195,7 @@ class Proxy:
         return written and not cut
 
     async def _cut(self) -> None:
-        """End the running requests, and wait until each has its outcome."""
+        """Cut off running requests, and wait until each has its outcome."""
         server = self._servers[0]
         self._handler.cut()
         for connection in list(server.connections):
@@ -214,7 +211,7 @@ class Proxy:
 
 
 def _allow_many_sockets() -> None:
-    """Raise the limit of open files as far as the system allows: a stream needs two, and the usual limit is 1,024."""
+    """Raise the limit on open files to the hard one: each stream takes two files, and the soft limit is often 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -227,7 +224,7 @@ def _models(config: Config) -> list[str]:
 
 
 def _has_files(config: EndpointConfig) -> bool:
-    """Whether it names TLS files: their content may have changed although their names have not."""
+    """Whether it has TLS files, which may have changed although their names haven't."""
     return any((config.ca_file, config.client_cert_file, config.client_key_file))
 
 

@@ -1,4 +1,4 @@
-"""Loads the configuration again whenever it is asked to, has it taken, and reports how that went."""
+"""Loads a new configuration whenever one is asked for, has it taken, and says what came of it."""
 
 import asyncio
 import logging
@@ -13,10 +13,9 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 async def reload_on(
     asked: asyncio.Event, load: Callable[[], Config], take: Callable[[Config], Awaitable[list[str]]]
 ) -> None:
-    """Whenever `asked` is set, load the configuration and have `take` put it in force.
+    """Whenever `asked` is set, load the configuration and `take` it; `take` returns the keys that need a restart.
 
-    `take` returns the keys that changed but need a restart. Where a configuration can't be loaded or taken, the log
-    gets one line, and the old configuration stays.
+    A configuration that can't be loaded or taken gives one line in the log, and the old one stays.
     """
     while True:
         await asked.wait()
@@ -27,7 +26,7 @@ async def reload_on(
         except ConfigError as error:
             _LOG.error("configuration not reloaded, the old one stays: %s", error)
             continue
-        except Exception:  # noqa: BLE001  # a fault of ours: the next SIGHUP must still be heard
+        except Exception:  # noqa: BLE001  # a fault of ours must not keep the next SIGHUP from working
             _LOG.exception("configuration not reloaded")
             continue
         if waiting:

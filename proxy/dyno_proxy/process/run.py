@@ -1,4 +1,4 @@
-"""`dyno proxy` as a program: one process that serves, or a parent whose workers serve."""
+"""`dyno proxy` as a program: a process that serves, or the parent of workers that serve."""
 
 import asyncio
 import socket
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, load: Callable[[], Config]) -> int:
-    """Run the proxy until SIGTERM or SIGINT. On SIGHUP, `load` is called for the new configuration.
+    """Run until SIGTERM or SIGINT. On SIGHUP, `load` reads the configuration again.
 
-    Returns the exit code. It is 1 where requests were cut off at the end, spans were lost, or a worker failed.
-    Raises ConfigError for a configuration that can't be served, SetupError for telemetry that can't begin.
+    Returns the exit code: 1 where requests were cut off at the end, spans were lost, or a worker failed.
+    Raises ConfigError or SetupError where the proxy can't serve.
     """
     if config.proxy.workers > 1:
         from .supervisor import supervise

@@ -1,11 +1,11 @@
-"""What signals ask of a running process: to end in order, to end at once, or to read its configuration again."""
+"""The signals to a running process: end in order, end at once, read the configuration again."""
 
 import asyncio
 import signal
 
 
 class Signals:
-    """One event for each thing that signals ask for. `listen` or `listen_as_worker` connects them with the signals."""
+    """Events that signals set: `stop`, `at_once` (with `stop`), and `reload`, which its reader clears."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()  # end in order
@@ -13,18 +13,14 @@ class Signals:
         self.reload = asyncio.Event()  # read the configuration again; who does so clears it
 
     def listen(self) -> None:
-        """SIGTERM or SIGINT sets `stop`, a second one `at_once` too. SIGHUP sets `reload`. Needs a running loop."""
+        """The first SIGTERM or SIGINT sets `stop`, the second `at_once` too. SIGHUP sets `reload`."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
     def listen_as_worker(self) -> None:
-        """SIGTERM and SIGINT set `stop` alone, however often they come, and SIGHUP does nothing.
-
-        A worker's parent tells it everything else. A signal that is sent to all processes reaches both, and must not
-        count twice.
-        """
+        """A worker takes orders from its parent. A signal that reaches both must not count twice."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop.set)

@@ -1,4 +1,4 @@
-"""Binds the sockets that the proxy listens on. They come first, so a port in use is an error at the start."""
+"""Binds the sockets that the proxy listens on, before anything else: a port in use is an error at the start."""
 
 import errno
 import socket
@@ -11,10 +11,9 @@ BACKLOG = 1024  # connections that may wait to be accepted
 
 
 def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> list[list[socket.socket]]:
-    """Listening sockets for HOST:PORT, `copies` times.
+    """`copies` sets of listening sockets. A set has one for each IP address that the host's name stands for.
 
-    Each copy is a list with one socket for each IP address that HOST stands for. The kernel spreads connections among
-    copies (SO_REUSEPORT). Raises ConfigError, whose message names `key` and `flag`.
+    The kernel spreads connections among the sets (SO_REUSEPORT). Raises ConfigError, naming key and flag.
     """
     host, port = split_address(address)
     bound: list[list[socket.socket]] = []
@@ -23,7 +22,7 @@ def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> 
         # `localhost` stands for ::1 too, even on a machine without IPv6.
         possible = [each for each in found if each[0] != socket.AF_INET6 or _has_ipv6()] or found
         places: list[tuple[int, Any]] = list(dict.fromkeys((each[0], each[4]) for each in possible))
-        # Sockets without SO_REUSEPORT come first: with it, a port that another program has would go unnoticed.
+        # Sockets without SO_REUSEPORT first: with it nobody would notice that another program has the port.
         bound.append([])
         for family, place in places:
             bound[0].append(_listening(family, place))
@@ -43,7 +42,7 @@ def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> 
 
 
 def url_of(bound: socket.socket) -> str:
-    """http://HOST:PORT of a bound socket, with its real port where 0 was asked for."""
+    """The URL that reaches a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

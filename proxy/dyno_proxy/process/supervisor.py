@@ -1,10 +1,9 @@
-"""The parent of `--workers N`: it holds the port, starts the workers, restarts those that die, and ends them all.
+"""The parent of `--workers N`. It holds the port, starts the workers, starts a worker again that died, and ends them.
 
-Each worker has a slot with listening sockets of its own, among which the kernel spreads connections (SO_REUSEPORT).
-If all workers shared one socket, a burst of connections would go to the worker that wakes first. The parent keeps all
-slots' sockets open, so connections that wait in a dead worker's queue aren't lost: another worker accepts them until
-the dead one's successor does. Workers are new interpreters, not forks, so nothing that was seeded, opened or started
-before is shared by accident.
+Each worker has a slot: listening sockets of its own (SO_REUSEPORT), among which the kernel spreads connections. With
+one shared socket, a burst of connections would go to the worker that wakes first. The parent keeps all slots' sockets
+open, so connections in a dead worker's queue aren't lost: another worker accepts them until the slot has its own again.
+Workers are new interpreters and not forks, so they share nothing by accident that was seeded, opened or started before.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ from .reload import reload_on
 from .signals import Signals
 from .sockets import bind, url_of
 
-_GRACE_S: Final = 15.0  # after the drain a worker has so long to write its spans; then it is killed
+_GRACE_S: Final = 15.0  # after the drain, to write spans; then a worker is killed
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
@@ -42,7 +41,7 @@ class _StartError(Exception):
 
 
 async def supervise(config: Config, load: Callable[[], Config]) -> int:
-    """Run workers until SIGTERM or SIGINT. `load` and the exit code are those of `process.run.run`.
+    """Run the workers until a signal ends them. Returns the exit code, as `run.run` does.
 
     Raises ConfigError where a worker can't serve the configuration.
     """
@@ -53,7 +52,7 @@ async def supervise(config: Config, load: Callable[[], Config]) -> int:
     metrics_sockets: list[list[socket.socket]] = [[] for _ in range(count)]
     if config.proxy.metrics_listen is not None:
         metrics_sockets = bind(config.proxy.metrics_listen, "proxy.metrics_listen", count, flag="--metrics-listen")
-    # The folder is in memory: figures are written ten times a second, and must not wait for a disk.
+    # In memory, since figures are written ten times a second and must not wait for a disk.
     memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     place = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dyno-figures-", dir=place, ignore_cleanup_errors=True) as figures:
@@ -95,16 +94,18 @@ class _Workers:
         self._signals = signals
         self._alive: set[_Worker] = set()
         self._ready: dict[int, _Worker] = {}  # by slot
-        self._accepting: dict[int, _Worker] = {}  # slot -> the worker that accepts its connections
-        self._reloading = asyncio.Lock()  # held during a reload: a worker that starts meanwhile must not miss it
-        self._in_order = True  # whether all workers that were told to end have ended with exit code 0 so far
+        self._accepting: dict[int, _Worker] = {}  # who accepts a slot's connections
+        self._reloading = (
+            asyncio.Lock()
+        )  # held while a configuration is handed out: a worker that starts must not miss it
+        self._in_order = True  # every worker that was told to end did so with exit code 0
 
     async def run(self, load: Callable[[], Config]) -> int:
         slots = range(len(self._sockets))
         stopping = asyncio.create_task(self._signals.stop.wait())
         keepers: list[asyncio.Task[None]] = []
         try:
-            for group in (slots[:1], slots[1:]):  # one starts first, so that an error is reported once
+            for group in (slots[:1], slots[1:]):  # one worker first, so that a faulty configuration is reported once
                 served = [asyncio.get_running_loop().create_future() for _ in group]
                 keepers += [asyncio.create_task(self._keep(*each)) for each in zip(group, served, strict=True)]
                 starting = asyncio.gather(*served)
@@ -126,7 +127,7 @@ class _Workers:
         return 0 if self._in_order else 1
 
     async def _keep(self, slot: int, served: "asyncio.Future[None]") -> None:
-        """Keep a worker in the slot until the proxy ends. `served` gets the result of the first start."""
+        """Keep a worker in the slot until the end. `served` gets the result of the first start."""
         try:
             worker = await self._start(slot)
         except (ConfigError, _StartError) as error:
@@ -149,10 +150,7 @@ class _Workers:
             worker = again
 
     async def _start_again(self, slot: int, backoff: Backoff, lived_s: float) -> _Worker | None:
-        """Try until a worker serves; None where the proxy is told to end meanwhile.
-
-        `lived_s`: how long the slot's last worker lived.
-        """
+        """Try until a worker serves; None if the proxy is told to end. `lived_s`: how long the last worker lived."""
         pause_s = backoff.pause_s(lived_s)
         while True:
             with contextlib.suppress(TimeoutError):
@@ -166,9 +164,9 @@ class _Workers:
                 _LOG.error("worker %d can't be started: %s; the next try is in %g s", slot + 1, error, pause_s)
 
     async def _start(self, slot: int) -> _Worker:
-        """Start a worker, and return it once it serves.
+        """Start a worker and return once it serves.
 
-        Raises ConfigError where it refuses the configuration, _StartError where it ends instead.
+        Raises ConfigError where it refuses the configuration, _StartError where it ends before it serves.
         """
         own_end, workers_end = socket.socketpair()
         descriptors = [[each.fileno() for each in bound] for bound in self._sockets]
@@ -225,16 +223,16 @@ class _Workers:
             self._hand_over(slot)
 
     def _hand_over(self, slot: int) -> None:
-        """Have another worker accept the slot's connections until its own is there."""
+        """Have another worker accept the slot's connections until the slot has its own again."""
         for other in self._ready.values():
             other.link.tell(Listen(slot))
             self._accepting[slot] = other
             return
 
     async def _reload(self, config: Config) -> list[str]:
-        """Hand the workers a new configuration, one after another. Returns the keys that need a restart.
+        """Hand the configuration to every worker. The first is asked alone: if it refuses, none has changed.
 
-        Raises ConfigError where the first worker refuses it; then no other is asked, so all keep the same one.
+        Returns the keys that need a restart. Raises ConfigError where the first refuses.
         """
         async with self._reloading:
             taken: Taken | None = None
@@ -251,7 +249,7 @@ class _Workers:
             return taken.waiting
 
     async def _hand_config(self, worker: _Worker, config: Config) -> Taken | Refused | None:
-        """Hand a worker the configuration. Returns its answer; None where it ended instead."""
+        """The worker's answer; None if the worker ended instead."""
         worker.link.tell(Reload(config))
         answer = await worker.link.answer()
         return None if isinstance(answer, Ready) else answer
@@ -262,7 +260,7 @@ class _Workers:
             _LOG.error("%s keeps its old configuration: %s", worker, answer.why)
 
     async def _end(self, keepers: list["asyncio.Task[None]"]) -> None:
-        """Let all workers drain, cut them short where a second signal asks for it, and kill those that don't end."""
+        """Let all drain. End them at once after a second signal. Kill a worker that doesn't end."""
         for bound in chain(*self._sockets, *self._metrics_sockets):
             bound.close()
         self._tell_all(Stop(at_once=False))

@@ -69,8 +69,8 @@ async def _work(control: socket.socket) -> int:
         while (order := await parent.order()) is not None:
             try:
                 await obey(order)
-            except Exception as error:  # noqa: BLE001  # a fault of ours: the next order must still be heard
-                _LOG.exception("the worker could not carry out an order from its parent")
+            except Exception as error:  # noqa: BLE001  # a fault of ours must not keep the next order from being read
+                _LOG.exception("an order from the parent failed")
                 if isinstance(order, Reload):
                     parent.tell(Refused(f"{type(error).__name__}: {error}"))
         _LOG.error("worker %d: the parent process is gone; it drains and ends", first.slot + 1)

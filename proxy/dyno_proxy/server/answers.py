@@ -7,12 +7,12 @@ from aiohttp import web
 
 
 def error_response(status: int, code: str, message: str) -> web.Response:
-    """Our own answer, in OpenAI's shape, so that SDKs raise it as their own error."""
+    """An error of the proxy's own, in OpenAI's shape, so that SDKs raise it as their own error."""
     return web.Response(status=status, text=_body(code, message), content_type="application/json")
 
 
 def raw_error(status: int, code: str, message: str) -> bytes:
-    """The same for a client that no handler speaks with; its connection ends with it."""
+    """The same as bytes, for a request that no handler sees. The connection ends with it."""
     body = _body(code, message).encode()
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
     return b"%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (head.encode(), len(body), body)

@@ -30,11 +30,11 @@ Refused = Callable[[int, Refusal | OtherName, int, int], None]
 
 
 class _MalformedBodyError(web.RequestPayloadError, TimeoutError):
-    """A TimeoutError too: aiohttp waits a while for the rest of a body, and would log any other as unhandled."""
+    """A TimeoutError as well: aiohttp waits for the rest of a body, and would log any other exception as unhandled."""
 
 
 class MeasuredProtocol(RequestHandler):
-    """One client connection: stamps each request's head as it is parsed, and ties back-pressure to the upstream."""
+    """One client connection. It stamps each request's head as it is parsed, and passes back-pressure upstream."""
 
     __slots__ = (
         *("_body", "_head_begun", "_head_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
@@ -62,7 +62,7 @@ class MeasuredProtocol(RequestHandler):
             self._loop = _InPlace(self._loop)  # type: ignore[assignment]  # it has all that a loop has
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        # aiohttp calls it after each piece of a body that is read, and has its parser look for nothing.
+        # aiohttp calls this after each piece of a body that is read, and its parser then looks at nothing.
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
@@ -71,7 +71,9 @@ class MeasuredProtocol(RequestHandler):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
-        self._body = EMPTY_PAYLOAD  # it refers back: both would wait for the garbage collector, which seldom runs
+        self._body = (
+            EMPTY_PAYLOAD  # it refers back to this object: both would wait for the garbage collector, which seldom runs
+        )
 
     def data_received(self, data: bytes) -> None:
         now_ns = self.last_read_ns = time.monotonic_ns()
@@ -131,7 +133,7 @@ class MeasuredProtocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is refused before a handler sees it (malformed requests) is counted, and answered briefly."""
+        """Count and answer a malformed request, which no handler sees."""
         if self.upstream is not None or exc is None or status >= 500:
             return super().handle_error(request, status, exc, message)
         if isinstance(exc, RefusedError):
@@ -147,16 +149,16 @@ class MeasuredProtocol(RequestHandler):
         return response
 
     def _strict(self, message: RawRequestMessage, data: bytes | None) -> RawRequestMessage | _ErrInfo:
-        """What aiohttp takes more lightly than RFC 9112 does. `data`: the read, if this message is the only one in it.
+        """Be as strict as RFC 9112 where aiohttp isn't. `data`: the read, if this message is the only one in it.
 
-        It keeps a chunked request's last trailer (3.14), and puts it among the headers of the next request on the
-        connection, which may be another user's where a balancer stands in front: there is no next one. It passes over
-        what lies behind a request for an upgrade in the same read, and would take the rest of that for a request.
+        aiohttp (3.14) keeps a chunked request's last trailer, and puts it among the headers of the connection's next
+        request. Behind a balancer that may be another user's. So there is no next request. aiohttp also skips the bytes
+        behind a request for an upgrade in the same read, and would then take the rest of them for a request.
         """
         if message.method == "CONNECT":
             return _refusal("the proxy makes no tunnels")
         if not message.chunked:
-            if self._upgraded:  # a web socket that nobody here opens: what comes next is a request
+            if self._upgraded:  # nobody here opens a web socket: the next bytes are a request
                 self._upgraded = False
                 self._parser.set_upgraded(False)  # type: ignore[union-attr]  # it has just parsed
                 self._message_tail = b""
@@ -169,9 +171,9 @@ class MeasuredProtocol(RequestHandler):
         return message._replace(should_close=True)
 
     def _go_on_with_head(self, data: bytes, now_ns: int) -> None:
-        """A read that didn't complete the head that it belongs to."""
+        """A read, or its rest, that didn't complete the head that it belongs to."""
         if self._force_close or self._close:
-            return  # nobody parses it
+            return  # the connection is closing: nobody parses these bytes
         if self._reads.head(data):
             self._head_begun = (now_ns, time.time_ns() // 1000)
             if self._head_timer is not None:
@@ -181,19 +183,19 @@ class MeasuredProtocol(RequestHandler):
             self._refuse_head("head_too_long", "the request's head is too long")
 
     def _go_on_with_body(self, data: bytes) -> None:
-        """Chunk extensions and trailers hold no data; the parser keeps some of them, and has no limit for all."""
+        """Refuse endless chunk extensions and trailers: they hold no data, and the parser doesn't limit their sum."""
         body = self._body
         held_back = self._reading_paused or self._buffer_paused
         bearable = self._reads.body(data, body.total_bytes, self._measured.limits.max_head_bytes, held_back=held_back)
         if not bearable and not self._close:
             body.set_exception(_MalformedBodyError("chunk extensions or trailers are too long"))
-            self.close()  # once the request is answered; what comes until then isn't parsed
+            self.close()  # after the request is answered; until then no more bytes are parsed
 
     def _head_late(self) -> None:
         self._head_timer = None
         if not self._reads.head_bytes:
             if self.transport is not None:
-                self.transport.close()  # nothing was ever sent: there is nothing to answer
+                self.transport.close()  # the client sent nothing, so there is nothing to answer
         elif self._answering():
             self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
         else:
@@ -204,7 +206,7 @@ class MeasuredProtocol(RequestHandler):
         self._measured.refused(refusal.status, code, *self._head_begun)
         self._reads.head_bytes = 0
         if self._answering():
-            self.close()  # after the answers to those before it
+            self.close()  # after the answers to the requests before it
             return
         if self.transport is not None:
             self.transport.write(raw_error(refusal.status, code, message))
@@ -214,7 +216,7 @@ class MeasuredProtocol(RequestHandler):
         return self._request_in_progress or bool(self._messages)
 
     def _look_after_reader(self) -> None:
-        """Look again after a while: has the client read anything by then?"""
+        """Look after `client_idle_s` whether the client has read anything."""
         if self.transport is not None:
             size_bytes = self.transport.get_write_buffer_size()
             self._stalled_timer = self._loop.call_later(self._measured.limits.client_idle_s, self._stalled, size_bytes)
@@ -231,10 +233,10 @@ class MeasuredProtocol(RequestHandler):
 
 
 class _InPlace:
-    """The event loop, as a connection's task has it: a request runs in that task, and not in one of its own.
+    """The event loop as a connection sees it: a request runs in the connection's task, not in one of its own.
 
-    aiohttp makes one a request for its context variables' sake, which nobody here has; it takes a fifteenth of all.
-    From Python 3.12 on its tasks begin at once, which takes less.
+    aiohttp makes a task for each request because of context variables, which nothing here uses. That takes a fifteenth
+    of a request's time. From Python 3.12 on its tasks begin at once, which costs less.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -252,7 +254,7 @@ class _InPlace:
 
 
 class MeasuredServer(Server):
-    """Makes MeasuredProtocols. `refused(status, why, received_ns, started_at_unix_us)` hears of malformed requests."""
+    """Makes MeasuredProtocols. Calls `refused(status, why, received_ns, started_at_unix_us)` for malformed requests."""
 
     def __init__(
         self,
@@ -283,7 +285,7 @@ def _refusal(message: str) -> _ErrInfo:
 
 
 class Relayed(web.StreamResponse):
-    """A response that the relay has written already: aiohttp hears only what becomes of the connection."""
+    """Stands for a response that the relay has written. It tells aiohttp only whether the connection stays open."""
 
     def __init__(self, *, keep_alive: bool) -> None:
         super().__init__()

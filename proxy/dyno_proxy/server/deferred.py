@@ -1,9 +1,9 @@
-"""Requests that are over: what is left to do for each, put off until some have gathered.
+"""Puts off what is left to do for ended requests until a few have gathered.
 
-The client has its response already. One after another, with all that they need still in the processor's caches, they
-take a third less time than each would take between two requests. What is put off is at most EACH at a time and 10 ms,
-so that no read waits for long, and the span is on disk in time. Nothing large is put off, nor a stream, whose chunks
-take longer than several of the others.
+Their clients have the responses already. Done one after another, with everything that they need still in the
+processor's caches, they take a third less time than between other requests. At most EACH are put off, and for 10 ms:
+no read waits for long, and the spans are on disk in time. A large exchange isn't put off, nor a stream, whose chunks
+take longer than several others together.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class _Ended(NamedTuple):
 
 
 class EndedRequests:
-    """`record` hears of each one, once. All on one event loop."""
+    """Calls `record` once for each ended request. Everything happens on one event loop."""
 
     def __init__(self, record: Callable[[Record], None]) -> None:
         self._record = record
@@ -38,7 +38,7 @@ class EndedRequests:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, exchange: Exchange, loop_lag_us: int, gc_pause_us: int) -> None:
-        """It ends now. Never raises: aiohttp would write a 500 behind the response that the client has."""
+        """The exchange ends now. Never raises: aiohttp would write a 500 behind the response that the client has."""
         ended = _Ended(exchange, time.monotonic_ns(), loop_lag_us, gc_pause_us)
         if exchange.streamed or exchange.request_bytes + exchange.response_bytes > LARGE_BYTES:
             self._finish(ended)
@@ -61,14 +61,14 @@ class EndedRequests:
     def _finish(self, ended: _Ended) -> None:
         try:
             self._record(_finished(*ended))
-        except Exception:  # noqa: BLE001  # the others have their rows, and aiohttp hears nothing of it
+        except Exception:  # noqa: BLE001  # the others must have their rows, and aiohttp must not see this
             _LOG.exception("a request has no row")
 
 
 def _finished(exchange: Exchange, now_ns: int, loop_lag_us: int, gc_pause_us: int) -> Record:
     try:
         return exchange.finish(now_ns, loop_lag_us, gc_pause_us)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the request has its row
+    except Exception as error:  # noqa: BLE001  # whatever failed, the request must have its row
         _LOG.exception("a response could not be read; its span has less")
         exchange.give_up(f"proxy_{type(error).__name__}")
         return exchange.finish(now_ns, loop_lag_us, gc_pause_us)

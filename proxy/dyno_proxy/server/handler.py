@@ -1,4 +1,4 @@
-"""One request from its head to its record: route, credentials, connection, request body, the wait for the relay."""
+"""One request, from its head to its record: its route, its credentials, its body, and the wait for the response."""
 
 import logging
 import random
@@ -41,7 +41,7 @@ _IDS = random.Random()  # noqa: S311 - ids need to be unique, not unguessable; t
 
 
 class Handler:
-    """Called by the server for each request; started and recorded exactly once each."""
+    """What aiohttp's server calls for each request of one listener. Each is started once and recorded once."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Handler:
         self.replace(endpoints, keys, limits or ProxyConfig())
 
     def replace(self, endpoints: dict[str, Endpoint], keys: ClientKeys | None, limits: ProxyConfig) -> None:
-        """Another configuration, for requests from now on; those that run keep theirs."""
+        """Take another configuration for requests from now on. Running ones keep theirs."""
         self._endpoints = endpoints
         self._keys = keys
         self._limits = limits
@@ -71,7 +71,7 @@ class Handler:
         protocol = cast(MeasuredProtocol, request.protocol)  # the only kind that MeasuredServer makes
         received_ns, started_at_unix_us = protocol.take_stamp()
         target = request.raw_path
-        # Any other form may name a user and a password.
+        # A target of another form may hold a user's name and a password.
         path = target.partition("?")[0] if target.startswith("/") else ""
         page = self._pages.by_path.get(path)
         if page is not None:
@@ -89,7 +89,7 @@ class Handler:
         except UpstreamError as error:
             return _unanswered(error.ending, f"endpoint '{exchange.endpoint}': {error}")
         except Exception:
-            # After raw writes aiohttp must not hear of it: it would write a 500 into the stream.
+            # Bytes of the response were written. aiohttp must not see the exception: it would write a 500 behind them.
             if protocol.upstream is None or not protocol.upstream.head_written:
                 raise
             _LOG.exception("the relay failed in the middle of a response")
@@ -108,7 +108,7 @@ class Handler:
         self._ended.finish()
 
     def cut(self) -> None:
-        """What is cancelled from now on is so by us."""
+        """Requests that are cancelled from now on are cut off by us, not left by their clients."""
         self._requests.cutting = True
 
     async def close_mirror(self) -> None:
@@ -116,7 +116,7 @@ class Handler:
         await self._mirror.close()
 
     def refused(self, status: int, why: Refusal | OtherName, received_ns: int, started_at_unix_us: int) -> None:
-        """A request that aiohttp's parser refused: it makes a row as any other."""
+        """Record a request that aiohttp's parser refused. It has a row like any other."""
         exchange = Exchange(received_ns, started_at_unix_us, "", "")
         exchange.trace_id, exchange.span_id = _IDS.getrandbits(128), _IDS.getrandbits(64)
         with Bracket(self._requests, exchange):
@@ -146,7 +146,7 @@ class Handler:
         if endpoint.config.ask_usage and may_ask_usage(where.rest) and request.method == "POST":
             await _ask_for_usage(upload)
         mirror = endpoint.config.mirror
-        other = None if mirror is None else self._endpoints.get(mirror.to)  # a reload may just have taken it away
+        other = None if mirror is None else self._endpoints.get(mirror.to)  # None if a reload has just removed it
         if other is not None and exchange.operation is not None and request.method == "POST":
             upload.sent = partial(self._mirror.offer, exchange, endpoint, other, request.raw_headers, where.rest)
         head = self._head(request, exchange, endpoint, where, chunked, upload.replaced, authorization)
@@ -164,7 +164,7 @@ class Handler:
     def _admit(
         self, request: web.BaseRequest, protocol: MeasuredProtocol, where: Route | None, endpoint: Endpoint | None
     ) -> tuple[Route, Endpoint]:
-        """Where the request goes. Raises RefusedError where it may not, or goes nowhere."""
+        """Where the request goes. Raises RefusedError where it may not pass, or leads to no endpoint."""
         if self._pages.draining:
             raise RefusedError("draining", "the proxy is shutting down")
         if self._requests.active > self._limits.max_requests:
@@ -200,7 +200,8 @@ class Handler:
                 endpoint.host_header,
                 request.raw_headers,
                 authorization=authorization,
-                forward_authorization=self._keys is None,  # a client's key for us is none for the endpoint
+                forward_authorization=self._keys
+                is None,  # with client keys, the client's Authorization is for this proxy alone
                 traceparent=_traceparent(exchange) if endpoint.propagate else None,
                 chunked=chunked,
                 proxy_authorization=endpoint.proxy_authorization,
@@ -211,7 +212,7 @@ class Handler:
 
 
 def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: RefusedError) -> web.StreamResponse:
-    """The client's answer, unless it has the beginning of another one already."""
+    """The answer to a refused request. If the client has part of another answer already, its connection is reset."""
     if protocol.upstream is not None and protocol.upstream.head_written:
         protocol.upstream.reset_client()
         return CLOSE
@@ -224,7 +225,7 @@ def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: Refu
 
 
 def _ending(exchange: Exchange, connection: UpstreamConnection) -> web.StreamResponse:
-    """What aiohttp hears once the upstream's response is over: what is written already, or that there was none."""
+    """What aiohttp gets once the exchange is over: a response that is written already, or an error of ours."""
     if connection.head_written:
         if exchange.broken is not None and connection.unframed:
             connection.reset_client()
@@ -240,7 +241,7 @@ def _unanswered(ending: Ending, message: str) -> web.Response:
 
 
 async def _ask_for_usage(upload: Upload) -> None:
-    """Have the stream's usage told, where the client didn't ask for it itself."""
+    """Ask the endpoint for the stream's usage, if the client didn't."""
     await upload.wait_whole()
     asking = asking_usage(upload.body) if upload.replayable else None
     if asking is not None:
@@ -249,7 +250,7 @@ async def _ask_for_usage(upload: Upload) -> None:
 
 
 def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint | None, where: Route | None) -> None:
-    """Who asks for what: the trace that the request belongs to, its tags, its endpoint."""
+    """Note the trace that the request belongs to, its tags and its endpoint."""
     headers = request.headers
     parent = read_traceparent(headers.get("traceparent"))
     if parent is not None:

@@ -1,4 +1,4 @@
-"""The keys that clients show to a proxy that strangers can reach."""
+"""The keys that clients must show to a proxy that others can reach."""
 
 import hashlib
 import hmac
@@ -26,11 +26,11 @@ def client_keys(file: str | None) -> "ClientKeys | None":
 
 
 class ClientKeys:
-    """Keys of a file, one a line; `#` begins a comment's line. Only their digests are kept."""
+    """The keys of a file, one a line. A line that begins with `#` is a comment. Only digests of the keys are kept."""
 
     def __init__(self, file: Path) -> None:
         """Raises OSError, or ValueError where the file holds no key, or a line that can't be one."""
-        # Digests are of one length, so that a comparison's time tells nothing of a key's.
+        # Digests have one length, so the time of a comparison tells nothing about a key's length.
         self._salt = secrets.token_bytes(32)
         self._digests: list[bytes] = []
         for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
@@ -38,15 +38,15 @@ class ClientKeys:
             if not key or key.startswith(b"#"):
                 continue
             if not _KEY.fullmatch(key):
-                raise ValueError(f"line {number}: a key is of visible ASCII characters, without a space")
+                raise ValueError(f"line {number}: a key must be visible ASCII characters without a space")
             self._digests.append(self._digest(key))
         if not self._digests:
             raise ValueError("it holds no key")
 
     def check(self, authorization: str | None, api_key: str | None = None) -> None:
-        """Raises RefusedError unless Authorization is `Bearer KEY`, or X-Api-Key, which Anthropic's SDK sends, a key.
+        """Raises RefusedError unless Authorization is `Bearer KEY` or X-Api-Key, which Anthropic's SDK sends, is `KEY`.
 
-        Every key is compared, each in constant time.
+        Every key is compared, in constant time.
         """
         scheme, _, bearer = (authorization or "").partition(" ")
         known = scheme.lower() == "bearer" and self._is_known(bearer)

@@ -1,10 +1,10 @@
-"""A share of the clients' requests, sent once more to another endpoint; what it answers is measured and thrown away.
+"""Sends a share of the clients' requests once more, to another endpoint, whose answers are measured and dropped.
 
     client ──▶ request ──▶ endpoint ──▶ answer ──▶ client
                   └ once it is sent: offer ─ by share, within max_requests ──▶ copy ──▶ another endpoint ──▶ nowhere
 
-The original waits for nothing here, and nothing that happens here reaches it. A copy is a request of ours: it has a
-trace of its own, and few of the client's headers. It is sent once, and goes on where the original's client leaves:
+The original never waits for its copy, and no fault of the copy reaches it. A copy is the proxy's own request: it has a
+trace of its own and few of the client's headers. It is sent once. It goes on when the original's client leaves, since
 cutting it off would keep the other endpoint's slow answers out of its figures.
 """
 
@@ -32,16 +32,16 @@ from dyno_proxy.upstream.time_limits import TimeLimits
 
 from .bracket import Bracket, Requests
 
-COPY_LIMIT_S: Final = 600.0  # of a copy as a whole, where its endpoint has no total_s: nobody waits for it
+COPY_LIMIT_S: Final = 600.0  # for a whole copy, if its endpoint has no total_s: no client waits for it and gives up
 
 # What becomes of a request that was chosen.
 SENT: Final = "sent"
-LIMIT: Final = "limit"  # as many copies under way as may be
-NOT_JSON: Final = "not_json"  # no JSON with a model to replace
+LIMIT: Final = "limit"  # max_requests copies were under way
+NOT_JSON: Final = "not_json"  # the body isn't JSON with a model to replace
 FAILED: Final = "failed"  # no connection, no token, or a fault of ours
 
-# The client chose one endpoint to trust with its headers, and another is asked here: which ones hold a secret can't be
-# known by their names, so those pass that say how body and answer are to be read, and no others. Nor does the query.
+# The client trusted one endpoint with its headers, and a copy goes to another. A header's name doesn't tell whether it
+# holds a secret. So only those pass that say how to read the body and the answer. The query doesn't pass either.
 _PASSED_ON: Final = frozenset(
     b"accept accept-encoding accept-language content-type user-agent"
     b" anthropic-beta anthropic-version openai-beta".split()
@@ -54,7 +54,7 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class Mirror:
-    """All copies of one proxy. `mirrored(endpoint, result)` hears of each request that was chosen, once."""
+    """Makes all copies of one proxy. Calls `mirrored(endpoint, result)` once for each request that was chosen."""
 
     def __init__(self, requests: Requests, mirrored: Callable[[str, str], None]) -> None:
         self._requests = requests
@@ -68,10 +68,10 @@ class Mirror:
     def offer(
         self, original: Exchange, endpoint: Endpoint, other: Endpoint, headers: RawHeaders, rest: str, body: bytes
     ) -> None:
-        """Send a copy of the request to `other`, if chance and `endpoint`'s limit will have it.
+        """Send a copy of the request to `other`, if it is among the share and within the limit of `endpoint`.
 
         Called once a request, after its last byte was handed to `endpoint`; `headers`, `rest` (its path after /v1) and
-        `body` are the client's own. Never raises, and leaves all work for later.
+        `body` are the client's own. Never raises, and leaves the work to a task.
         """
         config = endpoint.config.mirror
         if config is None or self._closed or self._random.random() >= config.share:
@@ -81,11 +81,11 @@ class Mirror:
                 self._mirrored(endpoint.name, LIMIT)
                 return
             self._begin(endpoint.name, self._copy(original, endpoint.name, other, headers, rest, body))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach the original
+        except Exception as error:  # noqa: BLE001  # whatever failed, it must not reach the original
             self._log(type(error).__name__, "a copy could not be made", error)
 
     async def close(self) -> None:
-        """No copies from now on; those under way are cut off, and recorded as such."""
+        """Make no copies from now on. Those under way are cut off, and recorded as such."""
         self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
@@ -121,13 +121,13 @@ class Mirror:
             finally:
                 if exchange.sent_ns is not None:
                     result = SENT
-        except Exception as error:  # noqa: BLE001  # the copy's own affair
+        except Exception as error:  # noqa: BLE001  # a copy's fault ends with the copy
             self._log(f"{name}: {type(error).__name__}", f"a copy of a request to '{name}' failed", error)
         finally:
             self._mirrored(name, result)
 
     def _exchange(self, original: Exchange, other: Endpoint, rest: str) -> Exchange:
-        """The copy's, and the original's mark: both have the same prompt id, by which they pair as any two requests."""
+        """The copy's exchange. Copy and original are marked, and get the same prompt id, by which reports pair them."""
         now_ns = time.monotonic_ns()
         exchange = Exchange(now_ns, time.time_ns() // 1000, original.method, f"/{other.name}/v1{rest}")
         exchange.body_received_ns = now_ns
@@ -156,7 +156,7 @@ class Mirror:
             self._log(f"{other.name}: {error.ending[1]}", f"no copies to '{other.name}': {error}")
 
     def _log(self, kind: str, message: str, error: Exception | None = None) -> None:
-        """Once a kind and minute: a dead endpoint would write a line for every copy."""
+        """Log each kind once a minute: for a dead endpoint there would be a line for every copy."""
         now_s = time.monotonic()
         if now_s - self._logged_s.get(kind, -_LOG_AGAIN_S) >= _LOG_AGAIN_S:
             self._logged_s[kind] = now_s
@@ -164,7 +164,7 @@ class Mirror:
 
 
 class _Nowhere(asyncio.Transport):
-    """A client's transport as the relay uses it, without a client: what is written is gone, and nothing holds it up."""
+    """Stands where the relay writes to a client. What is written is dropped, and writing never has to wait."""
 
     def write(self, data: object) -> None:
         pass
@@ -200,7 +200,7 @@ async def _send_on(
 def _request(
     exchange: Exchange, other: Endpoint, headers: RawHeaders, rest: str, body: bytes, authorization: bytes | None
 ) -> bytes:
-    """The copy on the wire: its endpoint's own credentials, our tags, and what of the client's headers may pass."""
+    """The copy's bytes: its endpoint's own credentials, our tags, and the headers of the client that may pass."""
     passed_on = _PASSED_ON - connection_options(headers)
     target = f"{other.target_prefix}{rest}".encode("utf-8", "surrogateescape")
     lines = [b"%b %b HTTP/1.1" % (exchange.method.encode(), target), b"Host: " + other.host_header]

@@ -28,7 +28,7 @@ class Pages:
     async def answer(
         self, page: Page, path: str, request: web.BaseRequest, keys: ClientKeys | None
     ) -> web.StreamResponse:
-        """`keys`: the client keys that the listener asks for; None for a listener without any."""
+        """The page's answer. `keys`: the client keys that the listener asks for; None where it asks for none."""
         if keys is not None and path in _ASKING_FOR_KEY:
             try:
                 keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
@@ -46,10 +46,10 @@ def process_pages(
     endpoints: Callable[[], Iterable[Endpoint]],
     version: str,
 ) -> dict[str, Page]:
-    """The pages that say the same on each listener of a process.
+    """The pages that are the same on each listener of a process.
 
-    `finish_ended` records at once what has ended, so that `/metrics` counts it. `metrics` makes its text and content
-    type for an Accept header, and is called in a thread. `endpoints` returns those that are configured now.
+    `finish_ended` records at once what has ended, so that `/metrics` counts it. `metrics` makes the text and content
+    type for an Accept header; a thread calls it. `endpoints` returns those that are configured now.
     """
 
     async def show_metrics(request: web.BaseRequest) -> web.Response:

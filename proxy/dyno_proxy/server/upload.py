@@ -1,4 +1,4 @@
-"""The request's way to the upstream: read from the client, kept for the span, written on."""
+"""The request's way to the upstream: its body is read from the client, kept for the span, and written on."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Upload:
-    """One request's body. Raises RefusedError for one that is malformed, too long or too slow, wherever it is read."""
+    """One request's body. Whatever reads it raises RefusedError where it is malformed, too long or too slow."""
 
     def __init__(
         self,
@@ -32,9 +32,9 @@ class Upload:
         idle_s: float,
     ) -> None:
         self.exchange = exchange
-        self.sent: Callable[[bytes], None] | None = None  # called with a whole body, once the request is written
+        self.sent: Callable[[bytes], None] | None = None  # called with the whole body, once the request is written
         self.replaced: bytes | None = None  # what goes to the upstream in the body's place
-        self._beyond = b""  # read before it was sent, and too much to be kept
+        self._beyond = b""  # the piece that went beyond what is kept, read before the request was sent
         self._content = request.content
         self._protocol = protocol
         self._chunked = chunked
@@ -49,7 +49,7 @@ class Upload:
 
     @property
     def replayable(self) -> bool:
-        """The whole body is here."""
+        """Whether the whole body is kept, so that it can be sent again."""
         return self.exchange.body_received_ns is not None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES
 
     @property
@@ -58,13 +58,13 @@ class Upload:
         return b"".join(self.exchange.request_body)
 
     def take_whole(self) -> None:
-        """Take the body where it is here already, as it mostly is: before a connection is had, which may fail."""
+        """Take the body if it has come whole, as it mostly has. This comes before connecting, which may fail."""
         if self._content.is_eof():
             self._take(self._content.read_nowait())
             self.exchange.body_received_ns = max(self.exchange.received_ns, self._protocol.last_read_ns)
 
     async def wait_whole(self) -> None:
-        """Wait for the body, as far as it is kept: for a request that has to be changed before it is sent."""
+        """Wait for the body, as far as it is kept. A request that is changed before it is sent needs it."""
         self._ask_for_body()
         self._protocol.receiving = self._content
         while self.exchange.body_received_ns is None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES:
@@ -91,7 +91,7 @@ class Upload:
                 first += self._end()
             else:
                 self._ask_for_body()
-        # Before the call: on loopback the kernel may run the receiver first, and come back a millisecond later.
+        # Stamped before the call: on loopback the kernel may run the receiver first and return a millisecond later.
         exchange.sent_ns = time.monotonic_ns()
         transport.write(head + first)
         limits = TimeLimits(timeouts, connection, exchange) if has_limits(timeouts) else None
@@ -99,14 +99,14 @@ class Upload:
             if exchange.body_received_ns is None:
                 await self._stream(connection, transport)
             if self.sent is not None and self.replayable:
-                sent, self.sent = self.sent, None  # once, however often the request is sent
+                sent, self.sent = self.sent, None  # once, even if the request is sent again
                 sent(self.body)
             await connection.ended
         finally:
             if limits is not None:
                 limits.stop()
         if exchange.body_received_ns is None:
-            # It answered before it had heard us out, and would take the next request for the rest of this one.
+            # The endpoint answered before it had the whole request. It would take the next one for the rest of it.
             connection.reusable = False
 
     def _ask_for_body(self) -> None:
@@ -116,7 +116,7 @@ class Upload:
             client.write(_CONTINUE)
 
     async def _stream(self, connection: UpstreamConnection, transport: asyncio.Transport) -> None:
-        """The rest of the body as it comes; ends early where the response does."""
+        """Send the rest of the body as it comes. Ends early if the response does."""
         self._protocol.receiving = self._content
         while not connection.ended.done():
             piece = await self._next_piece(connection.ended)
@@ -139,7 +139,7 @@ class Upload:
             if not reading.done():
                 reading.cancel()
             elif not reading.cancelled():
-                reading.exception()  # it may go unread, where we are cancelled; asyncio would complain of that
+                reading.exception()  # if we are cancelled nobody else takes it, and asyncio would log that
         if not reading.done() or reading.cancelled():
             if ended is not None and ended.done():
                 return None

@@ -1,4 +1,4 @@
-"""An endpoint as the proxy uses it: its address, the way there, its connections, its token."""
+"""An endpoint as the proxy uses it: its address, its TLS, the HTTP proxy on the way, its connections, its token."""
 
 import ssl
 from typing import Any
@@ -29,7 +29,7 @@ class Endpoint:
         default_port = parts.port is None or parts.port == (443 if tls else 80)
         self.host_header = (bracketed if default_port else f"{bracketed}:{self.port}").encode("ascii")
         proxy = _proxy(name, config)
-        # An HTTP proxy without a tunnel needs a whole URL as each request's target, and the password in each request.
+        # An HTTP proxy without a tunnel gets the whole URL as the request's target, and its password in each request.
         absolute = proxy is not None and tls is None
         self.target_prefix = f"http://{self.host_header.decode()}{self.path}" if absolute else self.path
         self.proxy_authorization = proxy.authorization if proxy is not None and absolute else None
@@ -37,7 +37,7 @@ class Endpoint:
         self.token = _token(name, config)
 
     def public(self) -> dict[str, Any]:
-        """What `GET /endpoints` shows of it, which holds no secret."""
+        """What `GET /endpoints` says of it. Nothing of that is secret."""
         config = self.config
         price = None
         if config.price is not None:

@@ -1,4 +1,4 @@
-"""The connections to one endpoint: opens them, keeps those that rest, and hands them out again."""
+"""The connections to one endpoint: they are opened, kept while idle, and used again."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ MAX_IDLE: Final = 128  # connections that may rest at once
 
 
 class Pool:
-    """The connections to one host and port. The newest is handed out first, so superfluous ones grow old and close."""
+    """The connections to one host and port. The one that was used last is used next, so that the others age out."""
 
     def __init__(
         self,
@@ -30,10 +30,7 @@ class Pool:
         idle_s: float = IDLE_TIMEOUT_S,
         resolve: Resolve = look_up,
     ) -> None:
-        """`tls`: None for plain HTTP. `proxy`: the HTTP proxy on the way, if any.
-
-        With `tls` the way through the proxy is a tunnel. Without, the pool's user writes requests in absolute form.
-        """
+        """`proxy`: the HTTP proxy on the way. With `tls` a tunnel leads through it, else requests name whole URLs."""
         self._host = host
         self._port = port
         self._tls = tls
@@ -41,14 +38,14 @@ class Pool:
         self._connect_s = connect_s
         self._idle_s = idle_s
         peer = (host, port) if proxy is None else (proxy.host, proxy.port)
-        # Look-ups are shared, so that a hanging name server occupies one of the resolver's few threads, not all.
+        # Shared, so that a name server that hangs blocks one of the resolver's few threads, not all of them.
         self._addresses = SharedCall(lambda: resolve(*peer))
         self._idle: list[UpstreamConnection] = []  # the longest idle first
         self._ageing: asyncio.TimerHandle | None = None
         self._closed = False
 
     def resting(self) -> UpstreamConnection | None:
-        """A connection that is open and unused, or None."""
+        """An idle connection that is still open, or None."""
         now_s = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
@@ -93,7 +90,7 @@ class Pool:
             self._ageing = asyncio.get_running_loop().call_later(self._idle_s, self._age)
 
     def close(self) -> None:
-        """Close all resting connections, and keep none from now on. Those in use serve their exchange to its end."""
+        """Keep no connection from now on. Those in use serve their exchange to its end."""
         self._closed = True
         if self._ageing is not None:
             self._ageing.cancel()
@@ -110,7 +107,7 @@ class Pool:
             raise ProxyUnreachableError(f"the HTTP proxy at {self._proxy.address}: {in_words(ending)}") from error
 
     def _age(self) -> None:
-        """Close the connections that have rested too long, even while no request comes."""
+        """Close the connections that have been idle too long, even if no request comes."""
         loop = asyncio.get_running_loop()
         oldest_s = loop.time() - self._idle_s
         for connection in self._idle:

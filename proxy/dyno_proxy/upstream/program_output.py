@@ -1,7 +1,7 @@
-"""Runs a program for its output, without stalling the event loop.
+"""Runs a program for what it prints, beside the event loop.
 
-A thread starts the program and waits for it. asyncio's own way forks on the event loop, which stalls every stream for
-4 ms; a start in a thread stalls them for 0.2 ms.
+A thread starts it and waits for it. asyncio's own subprocesses are forked on the event loop, which stalls every stream
+for 4 ms; this way stalls them for 0.2 ms.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ import threading
 import time
 from typing import IO, Final, cast
 
-_LOOK_EVERY_MS: Final = 50  # how often the thread looks whether the program has ended, or nobody waits any more
-_KILLED_WITHIN_S: Final = 1.0  # so long the thread waits for a killed program's end
+_LOOK_EVERY_MS: Final = 50  # how often to see whether the program ended, or nobody waits for it any more
+_KILLED_WITHIN_S: Final = 1.0
 
 
 async def output_of(command: list[str], limit_s: float, max_bytes: int) -> bytes:
-    """What a program printed on stdout before it ended with exit code 0.
+    """What a program printed before it ended with exit code 0. Cancelling this kills the program and its children.
 
-    Its stdin is empty, and its stderr is dropped, since complaints may hold secrets. A caller that is cancelled ends
-    the program and its children. Raises ValueError where the program can't be run, fails, takes longer than `limit_s`
-    or prints more than `max_bytes`. No message repeats its output.
+    The program's input is empty. What it writes to stderr is dropped, since complaints may hold secrets. Raises
+    ValueError where it can't be run, fails, takes longer than `limit_s` or prints more than `max_bytes`; no message
+    repeats its output.
     """
     left = threading.Event()
     try:
@@ -63,13 +63,15 @@ def _run(command: list[str], limit_s: float, max_bytes: int, left: threading.Eve
 def _read(
     process: "subprocess.Popen[bytes]", printed: int, max_bytes: int, ends_s: float, left: threading.Event
 ) -> bytes:
-    """All that the process prints until it ends. Children that live on and hold the pipe open aren't waited for."""
+    """All that it prints until it ends. Children that outlive it and hold the pipe open aren't waited for."""
     output = b""
     poller = select.poll()
     poller.register(printed, select.POLLIN)
     is_open = True
     while True:
-        ended = process.poll() is not None  # asked before the pipe is read: if it ended, all its output is in the pipe
+        ended = (
+            process.poll() is not None
+        )  # asked before the pipe is read: once it has ended, all it printed is in the pipe
         if is_open and poller.poll(0 if ended else _LOOK_EVERY_MS):
             data = os.read(printed, max_bytes + 1 - len(output))
             output += data

@@ -2,9 +2,9 @@
 
     upstream ──read──▶ stamp ─▶ parse HTTP ─▶ write to the client ─▶ stamp ─▶ hand to the exchange (a list append)
 
-Bytes pass with the upstream's own framing. Their HTTP framing is parsed before they are written, so that nothing after
-a message's end reaches the client. Their content is looked into only after they are written. `data_received` drives
-both sides, so no task wakes up per chunk; the handler awaits one future, `ended`.
+Bytes pass with the upstream's own framing. HTTP is parsed before they are written, so that nothing behind a message's
+end reaches the client. What they say is looked into only after they are written. `data_received` drives both sides: no
+task wakes up per chunk, and the handler awaits one future, `ended`.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.head_written = False
         self.reusable = False
         self._response.begin(self._take_head, to_head=exchange.method == "HEAD", http10=http10, close=close)
-        if self.closed:  # it closed after it was handed out, when there was no exchange to end
+        if self.closed:  # the endpoint closed it after it was taken from the pool
             self._end(exchange, ("upstream_unreachable", "connection_closed"))
 
     @property
@@ -73,13 +73,13 @@ class UpstreamConnection(asyncio.Protocol):
         return self._response.unframed
 
     def release(self) -> None:
-        """The exchange is over. Bytes that come from now on belong to no exchange."""
+        """The exchange is over. Bytes that come from now on belong to no request."""
         self._exchange = None
         self.idle_since_s = self._loop.time()
-        self.resume_upstream()  # the last write may have paused it, for a client that has nothing more to do with it
+        self.resume_upstream()  # the last write may have paused it, for a client that has its answer by now
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once; it can't be used again."""
         self.closed = True
         self.reusable = False
         if self.transport is not None:
@@ -112,8 +112,8 @@ class UpstreamConnection(asyncio.Protocol):
             parts.clear()
             try:
                 exchange.read(now_ns, time.monotonic_ns(), body)
-            except Exception as error:  # noqa: BLE001  # of any kind: the response still passes to the client
-                _LOG.exception("a response's content could not be read; its span lacks what it says")
+            except Exception as error:  # noqa: BLE001  # whatever failed, the client gets its response
+                _LOG.exception("a response could not be read; its span has less")
                 exchange.give_up(f"proxy_{type(error).__name__}")
         if response.complete:
             exchange.complete = True
@@ -122,7 +122,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._end(exchange, None)
 
     def _take_head(self, status: int, headers: Headers) -> UsageChunkFilter | None:
-        """Note the response's head. Returns the filter that takes out a usage chunk that the client didn't ask for."""
+        """Note the response's head; returns the filter for a usage chunk that the client didn't ask for."""
         exchange = self._exchange
         if exchange is None:
             return None
@@ -130,7 +130,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not (exchange.usage_asked and exchange.streamed and status == 200):
             return None
         if any(name.lower() == b"content-encoding" for name, _ in headers):
-            return None  # the body is compressed in spite of our Accept-Encoding: it passes unchanged
+            return None  # it is compressed although we asked for `identity`, so it passes unchanged
         return UsageChunkFilter()
 
     # The connection's own events
@@ -159,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._end(exchange, ("truncated", lost))
 
     def cut(self, ending: Ending) -> None:
-        """End the exchange early, as when a time limit has passed or the proxy shuts down."""
+        """End the exchange from outside, for instance because a time limit has passed."""
         if self._exchange is not None and not self.ended.done():
             self._end(self._exchange, ending)
 
@@ -173,7 +173,7 @@ class UpstreamConnection(asyncio.Protocol):
     # Back-pressure, both ways
 
     def pause_upstream(self) -> None:
-        """Read no more from the upstream for now, since the client reads too slowly."""
+        """Stop reading from the upstream: the client reads too slowly."""
         if self.transport is not None and not self.closed:
             self.transport.pause_reading()
             self.paused_ns = time.monotonic_ns()
@@ -182,7 +182,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Read from the upstream again."""
         if self.paused_ns is not None:
             self.paused_ns = None
-            self.last_read_ns = time.monotonic_ns()  # the client caused the upstream's silence up to now
+            self.last_read_ns = time.monotonic_ns()  # the client caused the upstream's silence so far
         if self.transport is not None and not self.closed:
             self.transport.resume_reading()
 
@@ -195,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._drained = None
 
     def reset_client(self) -> None:
-        """Close the client's connection by a TCP reset, which can't be mistaken for the end of the body."""
+        """Close the client's connection by a TCP reset, which can't be taken for the end of the body."""
         socket_of_client = self._client.get_extra_info("socket")
         if socket_of_client is not None:
             socket_of_client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -204,8 +204,8 @@ class UpstreamConnection(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the upstream has room for more of the request.
 
-        Meanwhile nobody reads from the client, so nobody would notice that it leaves. So this looks at the client's
-        socket now and then. Where the client has left, its transport is aborted, and the server cancels the request.
+        Meanwhile nobody reads from the client, so nobody would notice that it has left. This does: it aborts the
+        client's transport, and the server then cancels the request.
         """
         while self._drained is not None and not self._drained.done():
             await asyncio.wait((self._drained,), timeout=_LOOK_AFTER_CLIENT_S)

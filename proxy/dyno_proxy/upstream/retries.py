@@ -1,4 +1,4 @@
-"""A request's attempts. Each takes a resting connection or a new one; some that fail are followed by another."""
+"""A request's attempts: on an idle connection or a new one, and once more where that is allowed."""
 
 import asyncio
 import time
@@ -23,11 +23,10 @@ async def attempt(
     replayable: Callable[[], bool],
     retries: int,
 ) -> UpstreamConnection:
-    """Send the request and wait for its response's end. Returns the connection of the last attempt.
+    """Send the request and wait for its response's end; returns the connection that served it last.
 
-    `send` does both on a connection that it is given; `replayable` says whether it could do so again. `retries`: how
-    many more attempts there may be, each only while no byte of a response has come. Raises UpstreamError where no
-    connection could be made.
+    `send` does both on a given connection, and `replayable` says whether it could do so once more. A retry happens only
+    before the first byte of a response, `retries` times at most. Raises UpstreamError where no connection could be had.
     """
     connection = endpoint.pool.resting()
     exchange.connection_reused = connection is not None
@@ -52,8 +51,8 @@ async def attempt(
         failed = exchange.broken is not None and exchange.broken[0] == "upstream_unreachable"
         if not failed or connection.responded or not replayable():
             return connection
-        # Where the endpoint closed a resting connection just as we took it, it has seen nothing of the request, or has
-        # thrown it away. Another attempt then doesn't count as a retry. Any other does, and must be configured.
+        # The endpoint may have closed an idle connection just as we took it. It has then ignored the request, so
+        # sending it again isn't a retry. Any other repetition is one, and needs the configuration's leave.
         if not exchange.connection_reused and not await _may_retry(exchange, retries):
             return connection
         exchange.connection_reused = False
@@ -62,7 +61,7 @@ async def attempt(
 
 
 async def _may_retry(exchange: Exchange, retries: int) -> bool:
-    """Count another retry and wait a little before it; False where none is left."""
+    """Count a retry and wait a little before it; False where none is left."""
     if exchange.retries is None or exchange.retries >= retries:
         return False
     await asyncio.sleep(min(_FIRST_RETRY_S * 2**exchange.retries, _LONGEST_RETRY_S))

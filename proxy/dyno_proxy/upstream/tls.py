@@ -1,4 +1,4 @@
-"""TLS with an endpoint: whom the proxy trusts, and which certificate it shows."""
+"""An endpoint's TLS: which authorities are trusted, and which certificate of ours is shown."""
 
 import ssl
 from pathlib import Path
@@ -19,8 +19,8 @@ class TlsFileError(ValueError):
 def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:
     """A context that always verifies the server's certificate and host name. All files are PEM.
 
-    `ca_file` replaces the system's certificate authorities, as curl's --cacert does: with a private authority there is
-    no need to trust a hundred public ones. `cert_file` may hold the key too. Raises TlsFileError.
+    `ca_file` replaces the system's certificate authorities, as curl's --cacert does: an endpoint with a private
+    authority needs no trust in a hundred public ones. `cert_file` may hold the key too. Raises TlsFileError.
     """
     if ca_file is not None and _CERTIFICATE not in _read("ca_file", ca_file):
         raise TlsFileError("ca_file", ca_file, "it holds no certificate in PEM form")
@@ -35,7 +35,7 @@ def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None
 
 
 def _show(context: ssl.SSLContext, cert_file: str, key_file: str | None) -> None:
-    """Have the context show the certificate to servers that ask for one."""
+    """Let the context show our certificate to servers that ask for one."""
     key, holder = ("client_cert_file", cert_file) if key_file is None else ("client_key_file", key_file)
     if _CERTIFICATE not in _read("client_cert_file", cert_file):
         raise TlsFileError("client_cert_file", cert_file, "it holds no certificate in PEM form")

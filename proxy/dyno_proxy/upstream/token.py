@@ -22,9 +22,9 @@ from .single_flight import SharedCall
 
 COMMAND_TIMEOUT_S: Final = 60.0
 FILE_TIMEOUT_S: Final = 5.0
-FILE_REFRESH_S: Final = 5.0  # a file's token lasts so long; while there is traffic it is read again each second
-COMMAND_REST_S: Final = 5.0  # the least time between two fetches if one failed, or the endpoint refused its token
-FILE_REST_S: Final = 1.0  # the same for a file
+FILE_REFRESH_S: Final = 5.0  # a token that was read so long ago is waited for; traffic has it read again each second
+COMMAND_REST_S: Final = 5.0  # until the next fetch after one that failed, or whose token the endpoint refused
+FILE_REST_S: Final = 1.0
 
 _MAX_TOKEN_BYTES: Final = 32 * 1024
 _LONGEST_AHEAD_S: Final = 600.0  # at most so long before a token ends, the next is fetched
@@ -33,11 +33,11 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class Token:
-    """A token that is fetched once for all requests that wait for it, kept, and fetched again before its time is over.
+    """A token that is fetched once for all requests that wait, kept, and fetched again before it expires.
 
-    A command's token lasts until its `exp` if it is a JWT that has this claim, otherwise for `refresh_s`. In the last
-    quarter of this time (10 minutes at most) the next token is fetched, while requests go on with the present one. A
-    token that couldn't be replaced stays in use, unless its `exp` has passed.
+    A command's token expires at its `exp` claim, if it is a JWT that has one; any other lives for `refresh_s`. In the
+    last quarter of that time (10 minutes at most) the next token is fetched, and requests go on with the one at hand.
+    A token that could not be replaced stays in use, unless its `exp` has passed.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Token:
         command_timeout_s: float = COMMAND_TIMEOUT_S,
         command_rest_s: float = COMMAND_REST_S,
     ) -> None:
-        """Exactly one of `env`, `file` and `command` is given. Raises ValueError where it can't work."""
+        """Takes exactly one of `env`, `file` and `command`. Raises ValueError where that one can't work."""
         if not refresh_s > 0:
             raise ValueError("refresh_s must be more than 0 seconds")
         self._endpoint = endpoint
@@ -102,7 +102,7 @@ class Token:
             self._fetching.start()
 
     def expire(self, used: bytes) -> None:
-        """The endpoint refused `used`, which `authorization()` returned. Replace it if it is still in use."""
+        """The endpoint refused `used`, which `authorization()` gave out. If it is still in use, it is replaced."""
         if used == self._value and (self._command is not None or self._file is not None):
             self._refused = True
 
@@ -135,7 +135,7 @@ class Token:
             self._expires_unix_s = math.inf
             lasts_s = self._refresh_s
         else:
-            # A token that has just been fetched is tried, whatever its `exp`: our own clock may be wrong.
+            # A token that was just fetched is tried even if it says that it has expired: our clock may be wrong.
             self._expires_unix_s = max(expires_unix_s, now_unix_s + self._rest_s)
             lasts_s = self._expires_unix_s - now_unix_s
         self._fresh_until_s = now_s + lasts_s
@@ -152,7 +152,7 @@ class Token:
     async def _read(self) -> bytes:
         try:
             async with asyncio.timeout(FILE_TIMEOUT_S):
-                return await self._reading()  # on a stalled disk only one thread hangs
+                return await self._reading()  # shared: a stalled disk blocks one thread, no more
         except TimeoutError as error:
             raise ValueError(f"the token file can't be read within {FILE_TIMEOUT_S:.0f} s") from error
         except OSError as error:
@@ -168,14 +168,16 @@ def _read(file: Path) -> bytes:
 
 
 def _checked(text: bytes, source: str) -> bytes:
-    """The token in `text`, without blanks around it. Raises ValueError, whose message doesn't repeat the text."""
+    """The token in `text`, without the blanks around it. Raises ValueError, whose message doesn't repeat the text."""
     token = text.strip()
     if not token:
         raise ValueError(f"{source} is empty")
     if len(token) > _MAX_TOKEN_BYTES:
         raise ValueError(f"{source} is too long: a token has at most {_MAX_TOKEN_BYTES} bytes")
     if not _TOKEN.fullmatch(token):
-        raise ValueError(f"{source} isn't a bare token: it holds a character other than visible ASCII, such as a space")
+        raise ValueError(
+            f"{source} must be a bare token: it has a space, a line break or another control character in it"
+        )
     return token
 
 
@@ -184,7 +186,7 @@ class _Claims(msgspec.Struct):
 
 
 def _expiry(token: bytes) -> float | None:
-    """When a JWT expires, in Unix seconds; None where the token isn't a JWT, or has no `exp`."""
+    """When a JWT expires, in Unix seconds; None where the token isn't a JWT, or doesn't say when."""
     parts = token.split(b".")
     if len(parts) != 3:
         return None

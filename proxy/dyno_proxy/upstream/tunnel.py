@@ -18,7 +18,7 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 
 @dataclass(frozen=True)
 class HttpProxy:
-    """An HTTP proxy on the way to an endpoint."""
+    """An HTTP proxy between us and an endpoint: where it is, and our credentials for it."""
 
     host: str
     port: int
@@ -28,12 +28,12 @@ class HttpProxy:
     def of_url(cls, url: str) -> "HttpProxy":
         """The proxy at `http://[USER:PASSWORD@]HOST:PORT`; user and password may be percent-encoded.
 
-        Raises ValueError where the URL has another form.
+        Raises ValueError where the URL has another form. The message doesn't repeat the URL.
         """
         parts = urlsplit(url)
         if not parts.hostname or parts.port is None:
             raise ValueError("must be http://HOST:PORT")
-        parts.hostname.encode("idna")  # as the resolver will do
+        parts.hostname.encode("idna")  # as the resolver will
         authorization = None
         if parts.username is not None:
             pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
@@ -54,7 +54,7 @@ def address(host: str, port: int) -> str:
 async def open_tunnel(connected: socket.socket, host: str, port: int, proxy: HttpProxy) -> None:
     """Ask the proxy at the socket's other end for a tunnel. Afterwards the socket's next byte is the endpoint's.
 
-    Raises ProxyError. It has no time limit of its own, since the caller's covers the whole way.
+    Raises ProxyError. It has no time limit of its own: the caller's covers connecting as a whole.
     """
     loop = asyncio.get_running_loop()
     to = address(host, port).encode("ascii")

@@ -1,1 +1,1 @@
-"""Result files of other tools, one file a format. Pure."""
+"""Readers of other tools' result files, one module per format. Pure."""

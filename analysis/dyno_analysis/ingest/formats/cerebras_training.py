@@ -3,7 +3,8 @@
     | Train Device=CSX, Step=50, Loss=7.67126, Rate=31.97 samples/sec, GlobalRate=31.97 samples/sec, …
     Processed 204800 training sample(s) in 7303.586917439 seconds.
 
-A run ends with `Processed …`; a log may hold several. Where that line is missing, samples and total time are unknown.
+A run ends with the line `Processed …`; a log may have several runs. Without that line, samples and total time are
+unknown.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-# Of a moment without a zone, which is read as UTC.
+# A moment at a line's start. It has no zone, and is read as UTC.
 _STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:[,.](\d{1,6}))?")
 _PROGRESS: Final = re.compile(r"\|\s*(Train|Eval)\s+(Device=.*)")
 _FIELD: Final = re.compile(r"(\w+)=([^\s,]+)")
@@ -25,7 +26,7 @@ Run = dict[str, Any]
 
 
 class TrainingLog:
-    """Feed it the lines; `runs()` are those found. `broken` says which progress lines couldn't be read."""
+    """Call `read` with the lines; `runs()` then has the runs found. `broken` names the lines that couldn't be read."""
 
     def __init__(self, file_name: str) -> None:
         self.broken: list[str] = []
@@ -36,7 +37,7 @@ class TrainingLog:
         self._last_us: int | None = None
 
     def read(self, lines: Iterable[tuple[str, str]]) -> None:
-        """Lines with their place in the file."""
+        """Read the whole log: its lines, each with its place in the file."""
         for where, line in lines:
             self._read(where, line)
         self._end()
@@ -57,14 +58,14 @@ class TrainingLog:
             try:
                 self._steps.append(_step(found.group(1).lower(), found.group(2), stamp_us))
             except (KeyError, ValueError) as error:
-                self.broken.append(f"{where}: progress that can't be read: {error}")
+                self.broken.append(f"{where}: its progress can't be read: {error}")
         elif found := _PROCESSED.search(line):
             self._run |= {"samples": int(found.group(1)), "total_s": float(found.group(2))}
             self._end()
 
     def _end(self) -> None:
         if self._steps or "samples" in self._run:
-            # A log that has grown since is the same run.
+            # The id depends on the run's beginning alone, so that a log which has grown since is the same run.
             first = self._steps[0] if self._steps else self._run
             said = f"{self._run.get('job_id')}/{self._run.get('started_at_us')}/{first}"
             self._runs.append(
@@ -94,7 +95,7 @@ def _step(phase: str, fields: str, logged_at_us: int | None) -> dict[str, Any]:
 
 
 def _number(text: str | None) -> float | None:
-    """A loss that overflowed is nan or inf, which JSON can't hold: unknown."""
+    """The number; None if it is missing, or is nan or inf (an overflowed loss), which JSON can't hold."""
     if text is None:
         return None
     value = float(text)

@@ -1,7 +1,7 @@
-"""Reports of GuideLLM (`guidellm run`, earlier `guidellm benchmark`) as runs, one a benchmark. Pure.
+"""Reports of GuideLLM (`guidellm run`, earlier `guidellm benchmark`) as runs, one per benchmark. Pure.
 
-Read in its schemas, and tried with files of 0.2, 0.5 and 0.8: before 0.3 a request's times stand flat beside its
-tokens, later in `info.timings`; all are Unix seconds.
+The fields are those of its schemas, and were tried with files of 0.2, 0.5 and 0.8. Before 0.3 a request's times stand
+beside its tokens, later in `info.timings`; all are Unix seconds.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from dyno_analysis.ingest.run import Ingested, microseconds, number, record, who
 
 KIND: Final = "a GuideLLM report"
 DIFFERENCES: Final = (
-    "TTFT: theirs ends with the first output it recognises: 0.8 knows reasoning, 0.5 doesn't; ours with any output",
-    "start: theirs is the client's, just before it asks for a connection; ours is the proxy's, which has the request",
-    "TPOT: ours is their inter_token_latency_ms; their time_per_output_token_ms counts the first token's time in",
+    "TTFT: theirs ends with the first output that it recognises (0.8 recognises reasoning, 0.5 doesn't); ours with any",
+    "start: theirs is when the client asks for a connection; ours is when the proxy has the request",
+    "TPOT: ours is their inter_token_latency_ms; their time_per_output_token_ms includes the first token's time",
     "clock: theirs is the wall clock, which may be set while a request runs; ours is monotonic",
-    "inter-chunk latency: when each chunk came isn't in the file (its own token times are spaced evenly, not measured)",
-    "output tokens: the server's count, a tokenizer's before 0.3, the number of chunks where there is no other",
+    "inter-chunk latency: the file doesn't say when each chunk came (its token times are spaced evenly, not measured)",
+    "output tokens: the server's count; before 0.3 a tokenizer's; the number of chunks if there is no other",
     "a request that the end of the benchmark cut off (incomplete) is client_cancelled",
 )
 _OUTCOMES: Final = (("successful", "ok"), ("errored", None), ("incomplete", "client_cancelled"))
@@ -34,11 +34,12 @@ _OPERATIONS: Final = {
     "/v1/completions": "text_completion",
     "/v1/embeddings": "embeddings",
 }
-# Strategies with a due time a request; the others start one when another ends.
+# The strategies in which each request has a due time; in the others a request starts when another one ends.
 _OPEN_LOOPS: Final = frozenset(("constant", "poisson", "async", "async_constant", "async_poisson", "replay", "trace"))
 
 
 def is_guidellm(document: Mapping[str, Any]) -> bool:
+    """Whether the document is a GuideLLM report."""
     benchmarks = document.get("benchmarks")
     return isinstance(benchmarks, list) and all(isinstance(b, dict) and "metrics" in b for b in benchmarks)
 
@@ -46,7 +47,10 @@ def is_guidellm(document: Mapping[str, Any]) -> bool:
 def ingest_guidellm(
     document: Mapping[str, Any], path: PurePath, content: bytes, endpoint: str | None = None
 ) -> list[Ingested]:
-    """Runs of a report; a request's ids follow from its own id. InputError where a benchmark has no time."""
+    """The runs of a report. A request's trace and span ids are made from its own id.
+
+    InputError if the report has no benchmark, or if a benchmark has no time or can't be read.
+    """
     if not document["benchmarks"]:
         raise InputError(f"'{path}' is a GuideLLM report without a benchmark")
     digest = hashlib.sha256(content).hexdigest()
@@ -75,11 +79,11 @@ def _run(
     for group, outcome in _OUTCOMES:
         for request in requests.get(group) or ():
             if not isinstance(request, dict):
-                raise InputError(f"'{path}': benchmarks[{position - 1}].requests.{group} holds no objects")
+                raise InputError(f"'{path}': benchmarks[{position - 1}].requests.{group} must be a list of objects")
             prompt = _prompt(request)
             span = _span(request, outcome, setup)
             if span["started_at_us"] is None:
-                # It was never sent.
+                # A request without a start was never sent.
                 continue
             spans.append(span | {"prompt_id": prompt and _prompt_id(prompt), "imported_from": path.name})
             answers.append(_answer(spans[-1], request))
@@ -113,7 +117,7 @@ def _run(
 
 
 class _Setup:
-    """What holds for all requests of a benchmark, wherever its version has it."""
+    """What holds for all requests of a benchmark. Each version of the report has it in another place."""
 
     def __init__(self, document: Mapping[str, Any], benchmark: Mapping[str, Any], endpoint: str | None) -> None:
         config, worker = _mapping(benchmark.get("config")), _mapping(benchmark.get("worker"))
@@ -192,7 +196,7 @@ def _streamed(setup: _Setup, ok: bool, first_us: int | None) -> bool | None:
 
 
 def _prompt(request: Mapping[str, Any]) -> str | None:
-    """The prompt's text, where the file has it: by itself before 0.3, later in the request's body."""
+    """The prompt's text, if the file has it: before 0.3 in a field of its own, later in the request's body."""
     prompt = request.get("prompt")
     if isinstance(prompt, str):
         return prompt
@@ -206,7 +210,7 @@ def _prompt(request: Mapping[str, Any]) -> str | None:
 
 
 def _prompt_id(prompt: str) -> str:
-    """The same text is the same prompt, in whichever run."""
+    """An id made from the text, so that the same text is the same prompt in every run."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
@@ -226,7 +230,7 @@ def _answer(span: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, An
 
 
 def _published(benchmark: Mapping[str, Any]) -> dict[str, Any]:
-    """Its own summary of successful requests, by the names of the published shape."""
+    """GuideLLM's own summary of the successful requests, under the names of the published shape."""
     metrics = _mapping(benchmark.get("metrics"))
     totals = _mapping(metrics.get("request_totals") or benchmark.get("request_totals"))
     latency = _mapping(_mapping(metrics.get("request_latency")).get("successful"))

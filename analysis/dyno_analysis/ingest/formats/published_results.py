@@ -1,9 +1,9 @@
-"""A results file of the published benchmark's shape, ours included, as rows of spans. Pure: a document in, rows out.
+"""A results file of the published benchmark's shape, which ours have too, as rows of spans. Pure.
 
-The shape: `timestamp`, and for each endpoint an object of its name with `results`, a list of objects with `prompt_id`,
-`prompt`, `run`, `response`, `latency_sec` and `metadata` (`model`, `finish_reason`, `prompt_tokens`,
-`completion_tokens`), and with `statistics`. What a file of our own holds beyond it is read back too. What a file lacks
-stays unknown: the published one has no start of a request, so every request bears the file's own timestamp.
+The document has `timestamp`, and for each endpoint an object under its name. That has `statistics` and `results`, a
+list of objects with `prompt_id`, `prompt`, `run`, `response`, `latency_sec` and `metadata` (`model`, `finish_reason`,
+`prompt_tokens`, `completion_tokens`). The further fields of our own files are read back too. What a file lacks stays
+unknown: the published file doesn't say when a request started, so every request has the file's own timestamp.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ EVENTS = (
     "last_token",
     "done",
 )
-# Attributes that have a column of their own in the journal, and how their text becomes its value.
+# Attributes that have a column in the journal: the column, and the function that makes its value from the text.
 OWN_COLUMNS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "gen_ai.response.id": ("response_id", str),
     "dyno.usage.first_chunk_tokens": ("first_chunk_tokens", int),
@@ -52,19 +52,20 @@ OWN_COLUMNS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "dyno.connection.reused": ("connection_reused", lambda text: text == "true"),
     "dyno.overhead.end_us": ("overhead_end_us", int),
 }
-# A latency beyond this is a unit mistaken (30 years).
+# A latency above this (30 years) means that the file's unit isn't seconds.
 LONGEST_S = 1e9
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
-# The published benchmark's way to ask.
+# The published benchmark's prompt.
 _PROMPT_FORMAT = re.compile(r"Context: (?P<context>.*?)\s+Question: (?P<question>.*?)\s+Answer:\s*", re.DOTALL)
 
 
 def is_results(document: Mapping[str, Any]) -> bool:
+    """Whether the document has the published benchmark's shape."""
     return bool(_endpoints(document))
 
 
 def ingest(document: Mapping[str, Any], path: PurePath, content: bytes) -> Ingested:
-    """Rows of a results document; every id follows from `content`, the file's bytes. InputError names what is wrong."""
+    """Rows of a results document; its ids are made from `content`, the file's bytes. InputError names what is wrong."""
     endpoints = _endpoints(document)
     timestamp = _timestamp(document, path)
     digest = hashlib.sha256(content).hexdigest()
@@ -116,7 +117,7 @@ def _endpoints(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _timestamp(document: Mapping[str, Any], path: PurePath) -> datetime:
     text = document.get("timestamp")
     if not isinstance(text, str):
-        raise InputError(f"'{path}' isn't a results file: it lacks 'timestamp'")
+        raise InputError(f"'{path}' isn't a results file: it has no 'timestamp'")
     try:
         return times.parse(text).astimezone(UTC)
     except ValueError as error:
@@ -124,7 +125,7 @@ def _timestamp(document: Mapping[str, Any], path: PurePath) -> datetime:
 
 
 def _prompt_id(result: Mapping[str, Any], position: int) -> str:
-    """The file's own id; a file without ids has its prompts in the same order for every endpoint."""
+    """The file's own id; otherwise the position, since a file without ids has the same order for every endpoint."""
     given = result.get("prompt_id")
     return str(position) if given is None else str(given)
 
@@ -134,9 +135,9 @@ def _span(result: Mapping[str, Any], where: str, timestamp: datetime, model: obj
     outcome, error_type, status = _outcome(result)
     latency_s = _number(result, "latency_sec", where)
     if latency_s is None and outcome == "ok":
-        raise InputError(f"{where} lacks 'latency_sec'")
+        raise InputError(f"{where} has no 'latency_sec'")
     if latency_s is not None and not 0 <= latency_s <= LONGEST_S:
-        raise InputError(f"{where}: 'latency_sec' can't be {latency_s:g}")
+        raise InputError(f"{where}: 'latency_sec' must be between 0 and {LONGEST_S:g} seconds, not {latency_s:g}")
     started_at_us = _whole(result, "started_at_unix_us", where)
     if started_at_us is None:
         started_at_us = (timestamp - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
@@ -183,7 +184,7 @@ def _span(result: Mapping[str, Any], where: str, timestamp: datetime, model: obj
 
 
 def _outcome(result: Mapping[str, Any]) -> tuple[str, str | None, int | None]:
-    """Outcome, error type and status: our own file says them; elsewhere an error's text is what there is."""
+    """Outcome, error type and status. Our own files have them; from others' they are guessed by the error's text."""
     status = result.get("status")
     status = status if isinstance(status, int) else None
     said = result.get("outcome")
@@ -236,7 +237,7 @@ def _record(
 ) -> RunJson:
     """Raises InputError where the file holds the run.json of a newer Dyno."""
     dataset, models = _mapping(document.get("dataset")), _mapping(document.get("models"))
-    # A file of ours carries its run's own record.
+    # A file of our own has its run's record.
     runs = document.get("runs")
     own = _mapping(runs[0]) if isinstance(runs, list) and len(runs) == 1 else {}
     described = _mapping(own.get("endpoints"))
@@ -293,9 +294,9 @@ def _number(values: Mapping[str, Any], key: str, where: str) -> float | None:
     value = values.get(key)
     if value is None:
         return None
-    # Span files hold 64-bit integers.
+    # A number must fit into the span files' 64-bit integers.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**62:
-        raise InputError(f"{where}: '{key}' is no number in range but {str(value)[:40]!r}")
+        raise InputError(f"{where}: '{key}' must be a number in range, not {str(value)[:40]!r}")
     return value
 
 

@@ -1,7 +1,7 @@
-"""Result files of `vllm bench serve` as a run. Pure: a document in, rows out.
+"""A result file of `vllm bench serve` as a run. Pure.
 
-Without `--save-detailed` the file has no requests: the run has its summary alone. Its definitions
-were read in vLLM's benchmarks/serve.py and benchmarks/lib/endpoint_request_func.py.
+Without `--save-detailed` the file has no requests, so the run has only its summary. The definitions are those of
+vLLM's benchmarks/serve.py and benchmarks/lib/endpoint_request_func.py.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from dyno_analysis.ingest.run import Ingested, number, record, whole
 
 KIND: Final = "a result of vllm bench serve"
 DIFFERENCES: Final = (
-    "TTFT: theirs ends with the first SSE event that has choices, in chat perhaps a role alone; ours with output",
-    "start: theirs is the client's, just before it asks for a connection; ours is the proxy's, which has the request",
-    "latency: theirs ends with the last event that has choices (unknown of a failed request); ours with the response",
+    "TTFT: theirs ends with the first SSE event that has choices (in chat it may only name a role); ours with output",
+    "start: theirs is when the client asks for a connection; ours is when the proxy has the request",
+    "latency: theirs ends with the last event that has choices (unknown if the request failed); ours with the response",
     "inter-chunk latency (ITL): theirs counts every event with choices, the closing one too; ours those with output",
     "TPOT is the same: from the first token to the last, over output tokens - 1",
-    "output tokens: the server's count, or a tokenizer's where the server gave none; the file doesn't say which",
-    "its summary holds successful requests, with standard deviations of the population; ours are of the sample",
+    "output tokens: the server's count, or a tokenizer's if the server gave none; the file doesn't say which",
+    "its summary is over successful requests, with standard deviations of the population; ours are of the sample",
 )
 _OPERATIONS: Final = {"openai-chat": "chat", "openai": "text_completion", "vllm": "text_completion"}
 _PARAMETERS: Final = ("backend", "tokenizer_id", "num_prompts", "request_rate", "burstiness", "max_concurrency")
@@ -31,17 +31,21 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_vllm_bench(document: Mapping[str, Any]) -> bool:
+    """Whether the document is a result of vllm bench serve."""
     return {"date", "model_id", "duration", "completed", "request_throughput"} <= document.keys()
 
 
 def ingest_vllm_bench(
     document: Mapping[str, Any], path: PurePath, content: bytes, endpoint: str | None = None
 ) -> Ingested:
-    """Rows of a result; ids follow from `content`. The endpoint isn't in the file: its label or backend stands in."""
+    """Rows of a result; ids are made from `content`. InputError names what is wrong.
+
+    The file doesn't name the endpoint. Without `endpoint`, the file's label or backend is taken for its name.
+    """
     try:
         date = datetime.strptime(str(document["date"]), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
     except ValueError as error:
-        raise InputError(f"'{path}': 'date' is no time but '{document['date']}'") from error
+        raise InputError(f"'{path}': 'date' must be a time, not '{document['date']}'") from error
     digest = hashlib.sha256(content).hexdigest()
     endpoint = endpoint or str(document.get("label") or _backend(document))
     starts_s = _floats(document, "start_times", path)
@@ -85,19 +89,19 @@ def _backend(document: Mapping[str, Any]) -> str:
 
 
 def _method(document: Mapping[str, Any]) -> str:
-    """How it was measured, in a few words."""
+    """How the requests were sent, in a few words."""
     rate, at_once = document.get("request_rate", "unknown"), document.get("max_concurrency")
     return f"vllm bench serve, {rate} requests/s, at most {at_once or 'any number'} at once"
 
 
 def _identity(text: str) -> dict[str, str]:
-    """A span's ids, always the same ones for the same request of the same file."""
+    """A span's ids, made from the text: the same request of the same file always has the same ones."""
     identity = hashlib.sha256(text.encode()).hexdigest()
     return {"trace_id": identity[:32], "span_id": identity[32:48]}
 
 
 def _described(document: Mapping[str, Any], endpoint: str, started_at: datetime) -> dict[str, Any]:
-    """What a span says of the whole file's requests, and when this one started."""
+    """The span's columns that all requests of the file share, and when this one started."""
     operation = _OPERATIONS.get(_backend(document))
     return {
         "kind": "CLIENT",
@@ -112,7 +116,7 @@ def _described(document: Mapping[str, Any], endpoint: str, started_at: datetime)
 
 
 def _requests(document: Mapping[str, Any], path: PurePath) -> list[dict[str, Any]]:
-    """Each request's own figures; none where the file was written without them."""
+    """Each request's own figures; an empty list if the file doesn't have them."""
     ttfts_s = _floats(document, "ttfts", path)
     if ttfts_s is None:
         return []
@@ -122,11 +126,11 @@ def _requests(document: Mapping[str, Any], path: PurePath) -> list[dict[str, Any
         if values is None:
             values = [None] * len(ttfts_s)
         if not isinstance(values, list) or len(values) != len(ttfts_s):
-            raise InputError(f"'{path}': '{name}' has no entry a request ({len(ttfts_s)} by 'ttfts')")
+            raise InputError(f"'{path}': '{name}' must have one entry per request: {len(ttfts_s)}, as 'ttfts' has")
         columns[name] = values
     for position, gaps in enumerate(columns["itls"]):
         if gaps is not None and not (isinstance(gaps, list) and all(number(gap) is not None for gap in gaps)):
-            raise InputError(f"'{path}': 'itls[{position}]' is no list of numbers")
+            raise InputError(f"'{path}': 'itls[{position}]' must be a list of numbers")
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -134,10 +138,10 @@ def _span(request: Mapping[str, Any]) -> dict[str, Any]:
     ttft_s, gaps_s = request["ttft"], request["itls"]
     output_tokens = whole(request["output_lens"])
     error = request["errors"] or ""
-    # A request that failed before its first event has nothing, not even a message where the server gave no reason.
+    # A request that failed before its first event has no figures. It hasn't even a message if the server gave none.
     failed = bool(error) or (not ttft_s and not output_tokens)
     outcome, error_type, status = failure(str(error)) if failed else ("ok", None, 200)
-    # Absolute times are rounded, not gaps: rounding errors must not add up.
+    # Absolute times are rounded instead of gaps, so that rounding errors don't add up.
     offsets_us = [round(at_s * 1e6) for at_s in accumulate([ttft_s, *(gaps_s or [])])] if ttft_s else None
     last_us = offsets_us[-1] if offsets_us and gaps_s is not None else None
     return {
@@ -171,7 +175,7 @@ def _answer(span: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, An
 
 
 def _published(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's own summary by the names of the published shape; its token rates are of the whole system."""
+    """The file's own summary under the names of the published shape. Its token rates are those of the whole system."""
     completed = whole(document.get("completed")) or 0
     asked = whole(document.get("num_prompts"))
     output = number(document.get("total_output_tokens"))
@@ -197,5 +201,5 @@ def _floats(document: Mapping[str, Any], name: str, path: PurePath) -> list[floa
     if values is None or values == []:
         return None
     if not isinstance(values, list) or not all(number(value) is not None for value in values):
-        raise InputError(f"'{path}': '{name}' is no list of numbers")
+        raise InputError(f"'{path}': '{name}' must be a list of numbers")
     return values

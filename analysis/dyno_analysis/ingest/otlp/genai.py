@@ -1,9 +1,9 @@
 """A span of a request to a model as a row of the span files: our own, or others' by the GenAI conventions. Pure.
 
-Our own spans come back as they were stored. Of others' spans everything that has a column here goes there, under
-whatever name its generation of the conventions had for it; the rest stays in the map `attributes` under its own name.
-Who wrote which names was read in their sources: OpenLLMetry (opentelemetry-instrumentation-openai 0.40 and 0.62),
-OpenLIT 1.45, Envoy AI Gateway (OpenInference, and the GenAI conventions), vLLM (`llm_request`).
+Our own spans come back as they were stored. An attribute of others' spans goes into the column for it, whatever the
+name that its version of the conventions has; the rest stays in the map `attributes` under its own name. The names were
+read in the senders' sources: OpenLLMetry (opentelemetry-instrumentation-openai 0.40 and 0.62), OpenLIT 1.45, Envoy AI
+Gateway (OpenInference, and the GenAI conventions), vLLM (`llm_request`).
 """
 
 import hashlib
@@ -20,18 +20,18 @@ from .span import ERROR, OtlpSpan
 
 Row = dict[str, Any]
 
-# Operations that are no request to a model, though a model's request may lie inside.
+# Operations that aren't requests to a model, though they may contain one.
 _NOT_REQUESTS: Final = frozenset(
     ("execute_tool", "create_agent", "invoke_agent", "invoke_workflow", "plan", "retrieval", "tokenize", "vectordb")
 )
-# One of these makes a span without an operation one of a request to a model.
+# A span without an operation is a request to a model if it has one of these attributes.
 _MARKS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.type", "gen_ai.latency.e2e")
 _OPENINFERENCE_KIND: Final = "openinference.span.kind"
 _OPENINFERENCE_OPERATIONS: Final = {"LLM": "chat", "EMBEDDING": "embeddings"}
-# OpenLLMetry's before the conventions had a name, and Envoy's names of OpenInference spans.
+# OpenLLMetry's operations from before the conventions named them, and Envoy's names of OpenInference spans.
 _OPERATIONS: Final = {"completion": "text_completion", "embedding": "embeddings", "Completion": "text_completion"}
 
-# Other names for what has a column, beside the conventions' of 1.41: the first that is there counts.
+# For each column, names other than that of the conventions 1.41. The first one that a span has counts.
 _OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "provider": ("gen_ai.system", "llm.provider", "llm.system"),
     "model": ("llm.request.model", "llm.model_name", "embedding.model_name"),
@@ -58,13 +58,14 @@ _ASKED_TO_STREAM: Final = (
     "gen_ai.is_streaming",
     "llm.is_streaming",
 )
-# Seconds from the start of the request to the first token, by the client that wrote the span.
+# Seconds from the request's start to the first token, measured by the client that wrote the span.
 _CLIENTS_TTFT: Final = ("gen_ai.response.time_to_first_token", "gen_ai.server.time_to_first_token")
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 _CHUNK_EVENTS: Final = frozenset(
     ("gen_ai.content.completion.chunk", "llm.content.completion.chunk", "First Token Stream Event")
 )
-# vLLM's own times, seconds. The attributes stay too: a collected span, which nobody maps, has them there.
+# vLLM's own times in seconds. They stay in the attributes too, since collected spans, which aren't mapped to columns,
+# have them there.
 _ENGINES_TIMES: Final = {
     "server_ttft_s": "gen_ai.latency.time_to_first_token",
     "server_latency_s": "gen_ai.latency.e2e",
@@ -72,14 +73,14 @@ _ENGINES_TIMES: Final = {
 }
 _URLS: Final = ("url.full", "http.url", "gen_ai.openai.api_base")
 _FINISH_REASON: Final = re.compile(r"gen_ai\.completion\.(\d+)\.finish_reason")
-# Headers hold keys and tokens, and queries may.
+# Attributes that are dropped: headers contain keys and tokens, and queries may.
 _SECRET: Final = re.compile(r".*\bheaders?\b.*|url\.query")
 
 
 def genai_row(span: OtlpSpan, endpoint: str | None = None) -> Row | None:
-    """The span's row, without `seq`; None for a span that is no request to a model.
+    """The span's row, without `seq`; None if the span isn't a request to a model.
 
-    `endpoint` names it where the span itself doesn't. Raises ValueError for a span without a start.
+    `endpoint`, if given, is the endpoint's name in rows of others' spans. Raises ValueError for a span without a start.
     """
     if not span.start_ns:
         raise ValueError("it has no start")
@@ -125,7 +126,7 @@ def _is_request(span: OtlpSpan) -> bool:
 
 
 def _ids(span: OtlpSpan) -> tuple[str, str]:
-    """The span's ids; where it has none, such as follow from what it says."""
+    """The span's ids; if it has none, ids made from its content."""
     if span.trace_id and span.span_id:
         return span.trace_id, span.span_id
     said = [span.name, span.start_ns, span.end_ns, dict(span.attributes)]
@@ -134,7 +135,7 @@ def _ids(span: OtlpSpan) -> tuple[str, str]:
 
 
 def _translate(span: OtlpSpan, rest: MutableMapping[str, object], row: Row, endpoint: str | None) -> None:
-    """Others' names become those of `ATTRIBUTE_COLUMNS`, in `rest` or, where a value has to be made, in `row`."""
+    """Rename others' attributes in `rest` to the names of `ATTRIBUTE_COLUMNS`; put computed values into `row`."""
     for column, canonical, names in _RENAMED:
         for name in names:
             if canonical not in rest and fitted(column, rest.get(name)) is not None:
@@ -171,7 +172,7 @@ def _finish_reasons(rest: MutableMapping[str, object]) -> None:
 
 
 def _endpoint(span: OtlpSpan) -> str | None:
-    """Where the request went, by the span's word: host and port; of an engine's own span, the engine's name."""
+    """Where the request went, as the span says: host and port. For an engine's own span it is the engine's name."""
     attributes = span.attributes
     host, port = attributes.get("server.address"), attributes.get("server.port")
     if not isinstance(host, str):
@@ -184,7 +185,7 @@ def _endpoint(span: OtlpSpan) -> str | None:
 
 
 def host_and_port(url: str) -> str | None:
-    """`host:port` of a URL, without a port that its scheme implies; None for what is none."""
+    """`host:port` of a URL, without the ports 80 and 443; None if it isn't a URL."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -204,7 +205,7 @@ def _outcome(span: OtlpSpan, rest: MutableMapping[str, object], row: Row) -> Non
     messages = [span.status_message, *(str(said.get("exception.message") or "") for said in exceptions)]
     names = [str(error_type or ""), *(str(said.get("exception.type") or "") for said in exceptions)]
     known = status if isinstance(status, int) else None
-    # A message has the status now and then, and the error's name says what kind it is where there is none.
+    # A message may contain the status. If none does, the error's name says what kind it is.
     tried = [failure(text, known) for text in (*messages, *names) if text] or [failure("", known)]
     outcome, named, status = next((found for found in tried if found[1] != NO_NAME), tried[0])
     row["outcome"] = outcome
@@ -215,7 +216,10 @@ def _outcome(span: OtlpSpan, rest: MutableMapping[str, object], row: Row) -> Non
 
 
 def _streamed(row: Row, rest: Mapping[str, object], span: OtlpSpan) -> bool | None:
-    """Whether the answer came as a stream: it did where one was asked for, unless the request failed."""
+    """Whether the answer was streamed; None if that isn't known.
+
+    It was if a chunk came, or if a stream was asked for and the request didn't fail.
+    """
     if any(event.name in _CHUNK_EVENTS for event in span.events):
         return True
     asked = next((rest[name] for name in _ASKED_TO_STREAM if isinstance(rest.get(name), bool)), None)
@@ -232,7 +236,7 @@ def _streamed(row: Row, rest: Mapping[str, object], span: OtlpSpan) -> bool | No
 
 
 def _stream_times(row: Row, rest: MutableMapping[str, object], span: OtlpSpan) -> None:
-    """First chunk and first token, by the clock of whoever wrote the span."""
+    """Put the times of the first chunk and token into `row`, by the clock of the span's writer."""
     if isinstance(seconds := fitted("server_ttft_s", rest.get(_FIRST_CHUNK)), int | float):
         del rest[_FIRST_CHUNK]
         row["first_event_us"] = round(seconds * 1e6)

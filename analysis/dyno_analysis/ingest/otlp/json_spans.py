@@ -1,7 +1,7 @@
-"""OTLP's JSON as spans: an object `{"resourceSpans": […]}`, a line of the Collector's file exporter. Pure.
+"""OTLP's JSON, an object `{"resourceSpans": […]}`, as spans. The Collector's file exporter writes one per line. Pure.
 
-By OTLP's specification ids are hex (not base64), 64-bit integers may be strings, enums are numbers, unknown keys are
-nobody's fault. Enums by name, as protobuf's own JSON has them, are read too.
+By OTLP's specification ids are hex (not base64), 64-bit integers may be strings, enums are numbers, and unknown keys
+are ignored. Enums by name, as in protobuf's own JSON, are read too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,9 @@ _STATUS_CODES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR
 
 
 def json_spans(document: Mapping[str, Any]) -> Iterator[OtlpSpan | str]:
-    """The document's spans; in the place of one that is malformed, what is wrong with it.
+    """The document's spans. For a malformed span, it yields a text instead that says what is wrong.
 
-    Raises ValueError where there is no telling where the spans are.
+    Raises ValueError if the document's structure is malformed, so that the spans can't be found.
     """
     for resource_spans in _objects(document, "resourceSpans"):
         resource = _attributes(_object(resource_spans, "resource"))
@@ -62,7 +62,7 @@ def _attributes(holder: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _value(value: Mapping[str, Any]) -> object:
-    """None for a value that is empty, which OTLP allows."""
+    """The plain value; None for an empty one, which OTLP allows."""
     for kind, content in value.items():
         match kind:
             case "stringValue" | "bytesValue":
@@ -72,7 +72,7 @@ def _value(value: Mapping[str, Any]) -> object:
             case "intValue":
                 return int(content)
             case "doubleValue":
-                return float(content)  # also 'NaN' and 'Infinity', which are strings there
+                return float(content)  # NaN and Infinity too, which are strings in JSON
             case "arrayValue":
                 return [_value(item) for item in _objects(content, "values")]
             case "kvlistValue":
@@ -87,21 +87,21 @@ def _hex(span: Mapping[str, Any], key: str, size_bytes: int) -> str:
     try:
         binary = bytes.fromhex(text)
     except ValueError as error:
-        raise ValueError(f"'{key}' is no hex but '{text[:40]}'") from error
+        raise ValueError(f"'{key}' must be hex, not '{text[:40]}'") from error
     if len(binary) != size_bytes:
         raise ValueError(f"'{key}' has {len(binary)} bytes, not {size_bytes}")
-    # All zeros means none.
+    # An id of zeros means that there is none.
     return text if any(binary) else ""
 
 
 def _objects(holder: object, key: str) -> list[Mapping[str, Any]]:
     if not isinstance(holder, dict):
-        raise ValueError(f"no object holds '{key}'")
+        raise ValueError(f"'{key}' is missing: what should have it isn't an object")
     items = holder.get(key)
     if items is None:
         return []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise ValueError(f"'{key}' is no list of objects")
+        raise ValueError(f"'{key}' must be a list of objects")
     return items
 
 
@@ -110,5 +110,5 @@ def _object(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ValueError(f"'{key}' is no object")
+        raise ValueError(f"'{key}' must be an object")
     return value

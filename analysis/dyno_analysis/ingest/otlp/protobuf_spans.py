@@ -1,4 +1,6 @@
-"""OTLP's protobuf as spans: an ExportTraceServiceRequest, which is a TracesData, a message of the Collector's. Pure."""
+"""OTLP's protobuf as spans. A message is a TracesData (the Collector's files) or an ExportTraceServiceRequest, which is
+encoded the same. Pure.
+"""
 
 import base64
 from collections.abc import Iterable, Iterator
@@ -11,11 +13,14 @@ from .span import KINDS, OtlpEvent, OtlpSpan
 
 
 def protobuf_spans(message: bytes) -> Iterator[OtlpSpan | str]:
-    """The message's spans; in the place of one that is malformed, what is wrong with it. ValueError for no message."""
+    """The message's spans. For a malformed span, it yields a text instead that says what is wrong.
+
+    Raises ValueError if this isn't such a message.
+    """
     try:
         data = TracesData.FromString(message)
     except DecodeError as error:
-        raise ValueError("no protobuf message of spans") from error
+        raise ValueError("it isn't a protobuf message of spans") from error
     for resource_spans in data.resource_spans:
         resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
@@ -71,5 +76,5 @@ def _value(value: AnyValue) -> object:
 def _hex(binary: bytes, name: str, size_bytes: int) -> str:
     if len(binary) not in (0, size_bytes):
         raise ValueError(f"'{name}' has {len(binary)} bytes, not {size_bytes}")
-    # All zeros means none.
+    # An id of zeros means that there is none.
     return binary.hex() if any(binary) else ""

@@ -1,4 +1,4 @@
-"""The rows of an OTLP file, one message after another, and what in it was none."""
+"""The rows of an OTLP file, one message after another, and counts of what didn't become a row."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,22 +14,23 @@ from .json_spans import json_spans
 from .protobuf_spans import protobuf_spans
 from .span import OtlpSpan
 
-# How many broken places of a file are said one by one.
+# How many broken places of a file are named one by one.
 BROKEN_SHOWN = 20
 
 
 @dataclass
 class OtlpRows:
-    """Iterate once; the counts are right afterwards. `broken` says where and what, one line each.
+    """Iterate over it once; the counts are complete afterwards.
 
-    `document` is the content of a file that is one JSON document and was read already.
+    `broken` has a line for each of the first BROKEN_SHOWN broken places: where it is, and what is wrong. `document` is
+    the content of a file that is one JSON document and was read already.
     """
 
     source: Source
     document: bytes | None = None
     endpoint: str | None = None
     rows: int = 0
-    other_spans: int = 0  # of no request to a model
+    other_spans: int = 0  # spans that aren't requests to a model
     other_signals: int = 0  # messages of metrics or logs
     without_endpoint: int = 0
     broken: list[str] = field(default_factory=list)
@@ -44,7 +45,7 @@ class OtlpRows:
         for piece in pieces:
             yield from self._rows(piece)
         if self.source.cut:
-            self._report("its end", f"{self.source.cut}: what comes after is lost")
+            self._report("its end", f"{self.source.cut}: what follows is lost")
 
     def _rows(self, piece: Piece) -> Iterator[Row]:
         if piece.wrong:
@@ -82,14 +83,14 @@ class OtlpRows:
 
 
 def _spans(content: bytes, is_json: bool) -> Iterator[OtlpSpan | str | None]:
-    """A message's spans; a text in place of a broken one; None for a message of another signal."""
-    # A message with its length before it may hold either.
+    """A message's spans: a text instead of a broken span, None instead of a message of another signal."""
+    # A message that follows its length may be JSON or protobuf.
     if not is_json and not content.startswith(b"{"):
         yield from protobuf_spans(content)
         return
     document = _json(content)
     if not is_otlp(document):
-        raise ValueError("no OTLP message")
+        raise ValueError("it isn't an OTLP message")
     if "resourceSpans" not in document:
         yield None
     yield from json_spans(document)
@@ -103,6 +104,6 @@ def _json(content: bytes) -> Mapping[str, Any]:
             document = json.loads(content)
         except (ValueError, RecursionError):
             raise ValueError(f"broken JSON: {error}") from error
-        # Half a surrogate pair, which orjson refuses: JSON can spell it, UTF-8 can't.
+        # orjson refuses half a surrogate pair: JSON can spell it, but UTF-8 can't hold it.
         document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
     return document

@@ -1,15 +1,17 @@
-"""A span as OTLP hands it over, whatever its encoding: ids in hex, times in Unix nanoseconds, plain values. Pure."""
+"""A span of OTLP, whatever its encoding: ids in hex, times in Unix nanoseconds, plain values. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# By OTLP's number.
+# At the index that is OTLP's number of the kind.
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 ERROR = 2  # Status.StatusCode
 
 
 @dataclass(frozen=True, slots=True)
 class OtlpEvent:
+    """An event of a span, at a Unix time."""
+
     name: str
     time_ns: int
     attributes: Mapping[str, object]
@@ -17,7 +19,10 @@ class OtlpEvent:
 
 @dataclass(frozen=True, slots=True)
 class OtlpSpan:
-    """Ids are empty and times 0 where the sender left them out; a value is a str, bool, int, float, list or dict."""
+    """A span. An id is empty and a time is 0 if the sender left it out.
+
+    An attribute's value is a str, bool, int, float, list, dict, or None.
+    """
 
     trace_id: str
     span_id: str
