@@ -6,7 +6,7 @@ from typing import Final
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
-# RFC 9110, 7.6.1. The proxy-* headers are meant for us. aiohttp's parser drops a request's trailers.
+# RFC 9110, 7.6.1. The proxy-* headers are meant for us.
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te transfer-encoding upgrade"
     b" proxy-authorization proxy-authenticate".split()
