@@ -15,7 +15,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def duration_s(text: str) -> float:
-    """`30`, `30s`, `1.5m`, `1h` in seconds."""
+    """The seconds that `30`, `30s`, `1.5m` or `1h` stand for. Raises ArgumentTypeError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"'{text}' must be a time, such as 30s, 2m or 1h")

@@ -1,9 +1,10 @@
-"""Every attribute of a request's span: the one place where its name, type, unit and meaning stand.
+"""Defines every attribute of a request's span: its name, type, unit and meaning. No other place defines them.
 
 The names follow OpenTelemetry's GenAI and HTTP semantic conventions 1.41 (as in `opentelemetry-semantic-conventions`
-0.66b); what they lack is ours, under `dyno.`. `column` is the attribute's column in the span files; an attribute
-without one is kept in their map `attributes`. `make sql` writes analysis' columns from this table; `tests/contract/`
-holds Record, the driver's baggage, SQL, dashboards and docs/spans.md to it.
+0.66b). What the conventions lack has a name of ours, which begins with `dyno.`. `column` is the attribute's column in
+the span files; an attribute without a column is kept in their map `attributes`. `make sql` writes analysis' columns
+from this table. Tests in `tests/contract/` compare Record, the driver's baggage, SQL, dashboards and docs/spans.md
+with it.
 """
 
 from typing import Final, NamedTuple
@@ -19,105 +20,116 @@ class Attribute(NamedTuple):
     type: str  # string | int | float | bool | string[] | int[]
     column: str | None
     meaning: str
-    field: str | None = None  # of Record, where it doesn't bear the column's name
+    field: str | None = None  # the field of Record, where its name isn't the column's
 
     @property
     def source(self) -> str:
-        """The field of Record that the value is taken from; no field's name, where it isn't taken from a record."""
+        """The name of Record's field for the value. Where a record never holds the value, there is no such field."""
         return self.field or self.column or ""
 
 
-_BAGGAGE: Final = "baggage"  # Record's field for all attributes that come from there
+_BAGGAGE: Final = "baggage"  # Record's field for all attributes that come from the request's baggage
 
 # fmt: off
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     # The GenAI conventions
     Attribute("gen_ai.operation.name", "string", "operation", "chat, text_completion, embeddings, …"),
     Attribute("gen_ai.provider.name", "string", "provider", "the endpoint's provider, from the configuration"),
-    Attribute("gen_ai.request.model", "string", "model", "what the client asked for"),
+    Attribute("gen_ai.request.model", "string", "model", "the model that the client asked for"),
     Attribute("gen_ai.request.stream", "bool", None, "the client asked for a stream", "request_stream"),
     Attribute("gen_ai.request.max_tokens", "int", None, "limit on output tokens", "max_tokens"),
     Attribute("gen_ai.request.temperature", "float", None, "sampling temperature", "temperature"),
     Attribute("gen_ai.request.top_p", "float", None, "nucleus sampling", "top_p"),
     Attribute("gen_ai.request.seed", "int", None, "sampling seed", "seed"),
-    Attribute("gen_ai.response.model", "string", "response_model", "what the endpoint says it ran"),
+    Attribute("gen_ai.response.model", "string", "response_model", "the model that the endpoint says it ran"),
     Attribute("gen_ai.response.id", "string", "response_id", "the endpoint's id of the response"),
-    Attribute("gen_ai.response.finish_reasons", "string[]", "finish_reasons", "one a choice, in order of index"),
-    Attribute("gen_ai.response.time_to_first_chunk", "float", None, "s, received to the first SSE event with choices"),
+    Attribute("gen_ai.response.finish_reasons", "string[]", "finish_reasons", "one for each choice, in order of index"),
+    Attribute("gen_ai.response.time_to_first_chunk", "float", None,
+              "s from `received` to the first SSE event with choices"),
     Attribute("gen_ai.usage.input_tokens", "int", "input_tokens", "tokens of the prompt"),
     Attribute("gen_ai.usage.output_tokens", "int", "output_tokens", "tokens of the output, reasoning included"),
     Attribute("gen_ai.usage.reasoning.output_tokens", "int", "reasoning_tokens", "reasoning's share of the output"),
     Attribute("gen_ai.usage.cache_read.input_tokens", "int", "cached_tokens", "prompt tokens from the prefix cache"),
     # The HTTP conventions
-    Attribute("http.request.method", "string", "method", "method, as the client sent it"),
-    Attribute("http.response.status_code", "int", "status", "status of the upstream, or ours where we refused"),
+    Attribute("http.request.method", "string", "method", "the method that the client sent"),
+    Attribute("http.response.status_code", "int", "status",
+              "the upstream's status, or the proxy's own where it refused the request"),
     Attribute("http.request.body.size", "int", "request_bytes", "bytes of the request's body"),
     Attribute("http.response.body.size", "int", "response_bytes", "bytes of the response's body, as sent (compressed)"),
-    Attribute("url.path", "string", "path", "path at the proxy, never the query"),
+    Attribute("url.path", "string", "path", "the path at the proxy, without the query"),
     Attribute("server.address", "string", None, "the endpoint's host", "server_address"),
     Attribute("server.port", "int", None, "the endpoint's port", "server_port"),
-    Attribute("error.type", "string", "error_type", "what went wrong, of few values; the status where HTTP says it"),
+    Attribute("error.type", "string", "error_type",
+              "what went wrong: one of a few values, or the HTTP status that says it"),
     # Ours: what it was
     Attribute("dyno.endpoint", "string", "endpoint", "the endpoint's name in the configuration"),
     Attribute("dyno.outcome", "string", "outcome",
               "how the request ended: one of the outcomes that docs/proxy.md lists"),
     Attribute("dyno.streamed", "bool", "streamed", "the response came as an event stream; absent without a response"),
     Attribute("dyno.simulated", "bool", "simulated", "the response said `Server: dyno-simulate`"),
-    Attribute("dyno.usage.source", "string", "usage_source", "server, or chunks (their number stands in for tokens)"),
-    Attribute("dyno.usage.first_chunk_tokens", "int", "first_chunk_tokens", "tokens of the first chunk, where said"),
+    Attribute("dyno.usage.source", "string", "usage_source",
+              "who counted the tokens: server; or chunks, where the number of chunks stands in"),
+    Attribute("dyno.usage.first_chunk_tokens", "int", "first_chunk_tokens",
+              "tokens of the first chunk, where the server says it"),
     Attribute("dyno.reasoning.streamed", "bool", "reasoning_streamed", "a chunk carried reasoning"),
-    Attribute("dyno.connection.reused", "bool", "connection_reused", "the upstream connection was there already"),
+    Attribute("dyno.connection.reused", "bool", "connection_reused", "the upstream connection was already open"),
     Attribute("dyno.retries", "int", None,
-              "how often we sent it again; absent where no retry is configured", "retries"),
+              "how often the proxy sent the request again; absent where no retry is configured", "retries"),
     Attribute("dyno.resent", "bool", None,
-              "sent once more: the endpoint had closed the idle connection when the request came", "resent"),
-    Attribute("dyno.usage.asked", "bool", None, "we added stream_options.include_usage to the request", "usage_asked"),
+              "sent once more, because the endpoint had closed the idle connection before it came", "resent"),
+    Attribute("dyno.usage.asked", "bool", None,
+              "the proxy added stream_options.include_usage to the request", "usage_asked"),
     Attribute("dyno.reasoning.hidden", "bool", None,
               "output tokens hold reasoning that was neither shown nor counted", "reasoning_hidden"),
-    Attribute("dyno.chunk.cadence", "string", None, "gateway: the chunks' rhythm is an intermediary's", "cadence"),
+    Attribute("dyno.chunk.cadence", "string", None,
+              "gateway, where an intermediary sets the rhythm of the chunks", "cadence"),
     Attribute("dyno.unread", "string", None,
               "why the response's content is unknown: no_reader, encoding, too_long", "unread"),
     Attribute("dyno.sse.unreadable_events", "int", None,
               "SSE events that were not the API's JSON, or too long", "unreadable_events"),
     Attribute("dyno.mirror", "string", None,
-              "original, or copy: this request was mirrored, or is its mirror image", "mirror"),
-    Attribute("dyno.mirror.trace_id", "string", None, "a copy's: the original's trace", "mirror_trace_id"),
+              "original, where this request was mirrored; copy, where it is the mirrored copy", "mirror"),
+    Attribute("dyno.mirror.trace_id", "string", None, "on a copy: the original's trace", "mirror_trace_id"),
     Attribute("dyno.mirror.span_id", "string", None,
-              "a copy's: the original's span, which it also links to", "mirror_span_id"),
-    Attribute("dyno.retry_after_s", "float", None, "Retry-After of the response", "retry_after_s"),
+              "on a copy: the original's span; the copy's span also links to it", "mirror_span_id"),
+    Attribute("dyno.retry_after_s", "float", None,
+              "s that the response asks to wait, by Retry-After or its body", "retry_after_s"),
     # Ours: the events, microseconds after `received`
-    Attribute("dyno.event.body_received_us", "int", "body_received_us", "last byte of the client's body read"),
-    Attribute("dyno.event.connected_us", "int", "connected_us", "upstream connection in hand"),
-    Attribute("dyno.event.sent_us", "int", "sent_us", "first byte handed to the upstream's socket"),
-    Attribute("dyno.event.headers_us", "int", "headers_us", "upstream's response head parsed"),
+    Attribute("dyno.event.body_received_us", "int", "body_received_us", "the last byte of the client's body was read"),
+    Attribute("dyno.event.connected_us", "int", "connected_us", "a connection to the upstream was ready"),
+    Attribute("dyno.event.sent_us", "int", "sent_us", "the first byte was handed to the upstream's socket"),
+    Attribute("dyno.event.headers_us", "int", "headers_us", "the upstream's response head was parsed"),
     Attribute("dyno.event.first_event_us", "int", "first_event_us", "first SSE event with non-empty choices"),
     Attribute("dyno.event.first_token_us", "int", "first_token_us", "first SSE event with output"),
     Attribute("dyno.event.first_answer_us", "int", "first_answer_us", "first output that is not reasoning"),
     Attribute("dyno.event.last_token_us", "int", "last_token_us", "last SSE event with output"),
     Attribute("dyno.event.done_us", "int", "done_us", "`[DONE]`, or the end of the body"),
     Attribute("dyno.chunk.offsets_us", "int[]", "chunk_offsets_us",
-              "arrival of each chunk; two equal ones in a row shared a network read"),
+              "arrival of each chunk; two equal ones in a row came in the same network read"),
     Attribute("dyno.chunk.count", "int", "chunk_count", "SSE events that carried output", "chunk_offsets_us"),
     # Ours: what the server says of itself
-    Attribute("dyno.server.ttft_s", "float", "server_ttft_s", "time to first token by the server's word"),
-    Attribute("dyno.server.latency_s", "float", "server_latency_s", "whole time by the server's word"),
+    Attribute("dyno.server.ttft_s", "float", "server_ttft_s", "time to first token, as the server says"),
+    Attribute("dyno.server.latency_s", "float", "server_latency_s", "the whole time, as the server says"),
     Attribute("dyno.server.queue_s", "float", "server_queue_s", "time in the server's queue"),
     Attribute("dyno.server.prefill_s", "float", None, "time on the prompt", "server_prefill_s"),
     Attribute("dyno.server.decode_s", "float", None, "time on the output", "server_decode_s"),
     # Ours: the instrument's own state
-    Attribute("dyno.overhead_us", "int", "overhead_us", "what the proxy added to the first token (or the end)"),
-    Attribute("dyno.overhead.end_us", "int", "overhead_end_us", "what the proxy added to the last byte"),
-    Attribute("dyno.loop_lag_us", "int", "loop_lag_us", "the event loop's largest lag, newest reading"),
+    Attribute("dyno.overhead_us", "int", "overhead_us",
+              "time that the proxy added to the first token, or to the end where nothing was streamed"),
+    Attribute("dyno.overhead.end_us", "int", "overhead_end_us", "time that the proxy added to the last byte"),
+    Attribute("dyno.loop_lag_us", "int", "loop_lag_us", "the event loop's largest lag in its newest reading"),
     Attribute("dyno.gc_pause_us", "int", None,
               "time that garbage collections took while the request ran", "gc_pause_us"),
     # Ours: from the request's W3C baggage, under the same names
     Attribute("dyno.run.id", "string", "run_id", "the run that the request belongs to", _BAGGAGE),
     Attribute("dyno.workload", "string", "workload", "the shape of the traffic", _BAGGAGE),
-    Attribute("dyno.prompt.id", "string", "prompt_id", "the prompt, the same on every endpoint", _BAGGAGE),
-    Attribute("dyno.repeat", "int", "repeat", "which repetition of the prompt, from 1", _BAGGAGE),
-    Attribute("dyno.warmup", "bool", "warmup", "a warm-up request: kept, and left out of tables", _BAGGAGE),
+    Attribute("dyno.prompt.id", "string", "prompt_id", "the prompt's id, the same on every endpoint", _BAGGAGE),
+    Attribute("dyno.repeat", "int", "repeat", "the number of the prompt's repetition, from 1", _BAGGAGE),
+    Attribute("dyno.warmup", "bool", "warmup", "true for a warm-up request: its row is kept, and left out of tables",
+              _BAGGAGE),
     Attribute("dyno.due_at_unix_us", "int", "due_at_unix_us", "when an open loop's request was due", _BAGGAGE),
-    Attribute("dyno.send_lag_s", "float", "send_lag_s", "left - due, by the driver's monotonic clock", _BAGGAGE),
+    Attribute("dyno.send_lag_s", "float", "send_lag_s",
+              "how late the request left (left - due), by the driver's monotonic clock", _BAGGAGE),
     # Ours: set on entry, by `dyno import`
     Attribute("dyno.imported_from", "string", "imported_from", "the file that the row came from"),
 )

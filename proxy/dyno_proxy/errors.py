@@ -1,4 +1,7 @@
-"""What keeps a request from its answer: our refusals, and failed connections with the ending that each is."""
+"""The errors that keep a request from its answer: refusals by the proxy, and failed connections.
+
+`connect_ending` says how each failed connection ends its exchange.
+"""
 
 import asyncio
 import socket
@@ -9,7 +12,10 @@ from .outcomes import REFUSALS, Ending, Refusal
 
 
 class RefusedError(Exception):
-    """We refuse the request: a client fault, or a fault of our configuration."""
+    """The proxy refuses the request: a client fault, or a fault of the proxy's configuration.
+
+    `code`: the exchange's error.type. `status`: the HTTP status that the client gets.
+    """
 
     def __init__(self, code: Refusal, message: str) -> None:
         super().__init__(message)
@@ -18,7 +24,7 @@ class RefusedError(Exception):
 
 
 class UpstreamError(Exception):
-    """The upstream, or the way to it, failed before there was a response."""
+    """The upstream, or the way to it, failed before there was a response. `ending`: how that ends the exchange."""
 
     def __init__(self, ending: Ending, message: str) -> None:
         super().__init__(message)
@@ -30,22 +36,22 @@ class ProxyError(OSError):
 
 
 class ProxyUnreachableError(ProxyError):
-    pass
+    """No connection to the HTTP proxy could be made."""
 
 
 class ProxyAuthenticationError(ProxyError):
-    pass
+    """The HTTP proxy asks for other credentials (407)."""
 
 
 class ProxyRefusedError(ProxyError):
-    pass
+    """The HTTP proxy refused to connect to the endpoint."""
 
 
 class ProxyProtocolError(ProxyError):
-    pass
+    """What answered isn't an HTTP proxy, or it closed the connection during CONNECT."""
 
 
-# First match counts: a class stands before its bases.
+# The first match counts, so a class stands before its bases.
 _CONNECT_ENDINGS: Final[tuple[tuple[type[BaseException], Ending], ...]] = (
     (asyncio.TimeoutError, ("upstream_timeout", "connect_timeout")),
     (ssl.SSLCertVerificationError, ("upstream_unreachable", "tls_certificate")),
@@ -62,7 +68,7 @@ _CONNECT_ENDINGS: Final[tuple[tuple[type[BaseException], Ending], ...]] = (
 
 
 def connect_ending(error: BaseException) -> Ending | None:
-    """How a failed attempt to connect ends the exchange; None for an exception that isn't one."""
+    """How a failed attempt to connect ends the exchange; None where `error` isn't a failed attempt to connect."""
     return next((ending for kind, ending in _CONNECT_ENDINGS if isinstance(error, kind)), None)
 
 

@@ -59,7 +59,8 @@ async def test_rejected_spans_are_a_partial_success(tmp_path: Path) -> None:
         status, answered, _ = await post(session, running.url, body)
         assert status == 200
         partial = ExportTraceServiceResponse.FromString(answered).partial_success
-        assert (partial.rejected_spans, partial.error_message) == (2, "a trace_id of 1 bytes, or all zero")
+        why = "trace_id must be 16 bytes, not all zero; this one has 1 bytes"
+        assert (partial.rejected_spans, partial.error_message) == (2, why)
         assert len(running.rows()) == 1
 
 
@@ -69,7 +70,7 @@ async def test_rejected_spans_are_a_partial_success(tmp_path: Path) -> None:
         (400, b"\xff", PROTOBUF, {}, "not an ExportTraceServiceRequest"),
         (400, b"{", JSON, {}, "not an ExportTraceServiceRequest"),
         (400, b"no gzip", JSON, {"Content_Encoding": "gzip"}, "isn't gzip"),
-        (400, gzip.compress(message({}))[:-1], PROTOBUF, {"Content_Encoding": "gzip"}, "broken off"),
+        (400, gzip.compress(message({}))[:-1], PROTOBUF, {"Content_Encoding": "gzip"}, "cut off"),
         (413, bytes(collect_server.MAX_BODY_BYTES + 1), PROTOBUF, {}, "send smaller batches"),
         (413, gzip.compress(bytes(intake.PLAIN_BYTES + 1)), PROTOBUF, {"Content_Encoding": "gzip"}, "decompressed"),
         (415, b"x", "text/plain", {}, "Content-Type 'text/plain'"),
@@ -96,8 +97,8 @@ async def test_refusals(
 async def test_paths_and_methods(tmp_path: Path) -> None:
     async with own_collector(tmp_path) as running, aiohttp.ClientSession() as session:
         for path, method, status, said in (
-            ("/v1/metrics", "POST", 404, "takes traces alone"),
-            ("/v1/logs", "POST", 404, "takes traces alone"),
+            ("/v1/metrics", "POST", 404, "takes only traces"),
+            ("/v1/logs", "POST", 404, "takes only traces"),
             ("/else", "GET", 404, "no such path"),
             ("/v1/traces", "GET", 405, "Method Not Allowed"),
         ):

@@ -102,10 +102,10 @@ def test_a_span_of_others_keeps_all_it_has() -> None:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"trace_id": b"\1" * 15}, "trace_id of 15 bytes"),
-        ({"trace_id": bytes(16)}, "trace_id of 16 bytes, or all zero"),
-        ({"span_id": b""}, "span_id of 0 bytes"),
-        ({"parent_span_id": b"\1"}, "parent_span_id of 1 bytes"),
+        ({"trace_id": b"\1" * 15}, "trace_id must be 16 bytes, not all zero; this one has 15 bytes"),
+        ({"trace_id": bytes(16)}, "trace_id must be 16 bytes, not all zero"),
+        ({"span_id": b""}, "span_id must be 8 bytes, not all zero; this one has 0 bytes"),
+        ({"parent_span_id": b"\1"}, "parent_span_id must be 8 bytes, not all zero; this one has 1 bytes"),
         ({"start_time_unix_nano": 0}, "has no start"),
         ({"end_time_unix_nano": START_NS - 1}, "ends before it"),
         ({"end_time_unix_nano": 2**64 - 1}, "ends before it"),
@@ -195,7 +195,7 @@ def test_gzip() -> None:
     assert plain_body(packed, "gzip", 1000) == body
     assert plain_body(gzip.compress(body[:9]) + gzip.compress(body[9:]), "gzip", 1000) == body
     for cut in range(len(packed)):
-        with pytest.raises(BadMessageError, match="broken off") as refused:
+        with pytest.raises(BadMessageError, match="cut off") as refused:
             plain_body(packed[:cut], "gzip", 1000)
         assert refused.value.status == 400
     with pytest.raises(BadMessageError, match="isn't gzip"):

@@ -65,7 +65,7 @@ BAD = [
     ("[endpoints.a]\nmodel = 'm'\n", "the key 'endpoints.a.url' is missing"),
     ("[endpoints.a]\nurl = 'inference.anl.gov/v1'\n", "has no scheme; write http://"),
     ("[endpoints.a]\nurl = 'ftp://h/v1'\n", "has no scheme"),
-    ("[endpoints.a]\nurl = 'http://u:secret@h/v1'\n", "holds a password"),
+    ("[endpoints.a]\nurl = 'http://u:secret@h/v1'\n", "holds a user or a password"),
     ("[endpoints.a]\nurl = 'http://h:99999/v1'\n", "must be a URL"),
     ("[endpoints.a]\nurl = 'http://h/v1?key=1'\n", "query"),
     ("[endpoints.'a/b']\nurl = 'http://h/v1'\n", "a name may have letters"),
@@ -75,7 +75,7 @@ BAD = [
     ("[proxy]\nlisten = '0.0.0.0:1'\n[endpoints.a]\nurl = 'http://h'\n", "set proxy.keys_file"),
     ("proxy = 3\n[endpoints.a]\nurl = 'http://h'\n", "'proxy' must be a table"),
     ("[proxy]\n", "no endpoint"),
-    ("[proxy\n", "not TOML"),
+    ("[proxy\n", "isn't TOML"),
 ]
 
 

@@ -225,7 +225,7 @@ def test_what_cannot_be_served_is_said_once(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.endswith("DYNO_NO_TOKEN is not set")
+    assert line.endswith("DYNO_NO_TOKEN is not set or empty")
 
 
 def test_a_port_that_workers_share_is_in_use_for_others() -> None:

@@ -38,7 +38,7 @@ class FullError(Exception):
 
 
 class UnwrittenError(Exception):
-    """The disk takes no spans now."""
+    """The spans can't be written to the disk now."""
 
 
 class Body(NamedTuple):
@@ -68,9 +68,9 @@ class Intake:
         filled: Callable[[], None],
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
-        """Makes the folders, starts the thread. Raises SetupError."""
+        """Make the folders and start the thread. Raises SetupError where a folder can't be written."""
         self._counted = counted
-        self._journals: dict[bool, JournalExporter] = {}  # of requests, of other spans
+        self._journals: dict[bool, JournalExporter] = {}  # True: of requests; False: of other spans
         for is_request, place in ((True, folder), (False, folder / COLLECTED)):
             check_folder(place)
             self._journals[is_request] = JournalExporter(

@@ -58,12 +58,12 @@ class Received(NamedTuple):
     """A span, its trace's and its own id as bytes, and whether it is a request that another Dyno proxy measured."""
 
     span: ReadableSpan
-    ids: bytes
-    is_request: bool
+    ids: bytes  # the trace's id and then the span's
+    is_request: bool  # another Dyno proxy measured it
 
 
 def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """The body of one of ENCODINGS decompressed.
+    """The body decompressed; `encoding` is one of ENCODINGS.
 
     Raises BadMessageError where it isn't of its encoding, breaks off, has too many members, or exceeds `max_bytes`.
     """
@@ -77,15 +77,17 @@ def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
         try:
             plain += member.decompress(rest, max_bytes + 1 - len(plain))
         except zlib.error as error:
-            raise BadMessageError(400, f"the body isn't {encoding}, which Content-Encoding says") from error
+            raise BadMessageError(400, f"the body isn't {encoding}, although Content-Encoding says so") from error
         if len(plain) > max_bytes:
-            raise BadMessageError(413, f"the body is longer than {max_bytes} bytes once decompressed")
+            raise BadMessageError(
+                413, f"the body is longer than {max_bytes} bytes once decompressed; send smaller batches"
+            )
         if not member.eof:
-            raise BadMessageError(400, f"the {encoding} body is broken off")
+            raise BadMessageError(400, f"the {encoding} body is cut off")
         rest = member.unused_data
         if not rest:
             return bytes(plain)
-    raise BadMessageError(400, f"the {encoding} body has more than {_MEMBERS} members")
+    raise BadMessageError(400, f"the {encoding} body has more than {_MEMBERS} members; compress it as one")
 
 
 def read_message(body: bytes, content_type: str) -> ExportTraceServiceRequest:
@@ -144,7 +146,7 @@ def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, 
         parent = SpanContext(context.trace_id, parent_id, is_remote=True)
     start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
     if not 0 < start_ns < _MAX_NS or not start_ns <= end_ns < _MAX_NS:
-        raise ValueError(f"span '{span.name[:60]}' has no start, or ends before it")
+        raise ValueError(f"span '{span.name[:60]}' has no start time, or ends before it")
     attributes = _values(span.attributes)
     is_request = scope == SCOPE_NAME and "dyno.outcome" in attributes
     if not is_request:
@@ -153,7 +155,7 @@ def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, 
         name=span.name,
         context=context,
         parent=parent,
-        attributes=attributes,  # type: ignore[arg-type]  # a row holds what no attribute of the SDK's may be: maps
+        attributes=attributes,  # type: ignore[arg-type]  # a row can hold maps, which the SDK's attributes can't
         kind=SpanKind(span.kind - 1) if 1 <= span.kind <= len(SpanKind) else SpanKind.INTERNAL,
         start_time=start_ns,
         end_time=end_ns,
@@ -185,7 +187,7 @@ def _about(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, ver
 
 def _id(value: bytes, size_bytes: int, key: str) -> int:
     if len(value) != size_bytes or not any(value):
-        raise ValueError(f"a {key} of {len(value)} bytes, or all zero")
+        raise ValueError(f"{key} must be {size_bytes} bytes, not all zero; this one has {len(value)} bytes")
     return int.from_bytes(value)
 
 

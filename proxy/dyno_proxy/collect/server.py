@@ -33,6 +33,8 @@ _LOG: Final = logging.getLogger("dyno.collect")
 
 
 class _RefusalError(Exception):
+    """A request that is answered with `status`, not taken."""
+
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
@@ -87,16 +89,18 @@ class Collector:
         content_type = _content_type(request)
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
-            raise _RefusalError(415, f"Content-Encoding '{encoding[:40]}'; send gzip, or nothing compressed")
+            raise _RefusalError(
+                415, f"Content-Encoding '{encoding[:40]}' isn't supported; send gzip, deflate or no compression"
+            )
         if self._stopping:
-            raise _RefusalError(503, "the collector is shutting down")
+            raise _RefusalError(503, "the collector is shutting down; send the spans again later")
         data = await _read(request)
         try:
             taken = await self._intake.offer(Body(data, content_type, encoding))
         except FullError:
-            raise _RefusalError(503, "the queue is full; send it again later") from None
+            raise _RefusalError(503, "the collector's queue is full; send the spans again later") from None
         except UnwrittenError:
-            raise _RefusalError(503, "the spans can't be written now; send them again later") from None
+            raise _RefusalError(503, "the spans can't be written to disk now; send them again later") from None
         except BadMessageError as error:
             raise _RefusalError(error.status, str(error)) from error
         return web.Response(
@@ -121,7 +125,7 @@ class Collector:
             response.headers.update({name: error.headers[name] for name in ("Allow",) if name in error.headers})
         except Exception:  # noqa: BLE001  # the sender gets a Status, as for any other refusal
             _LOG.exception("a request failed")
-            response = _refused(request, 500, "the collector failed; its log has more")
+            response = _refused(request, 500, "the collector failed; its log says why")
         if request.path == TRACES:
             self._figures.requests.labels(str(response.status)).inc()
         return response
@@ -139,22 +143,26 @@ class _Figures:
     """The collector's own metrics."""
 
     def __init__(self) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, unused
+        # Otherwise each counter gets one more series, which nobody uses.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "dyno_collector_requests", "Requests to /v1/traces.", ["status"], registry=self.registry
         )
         self._spans = Counter(
-            "dyno_collector_spans", "Spans that came: written, rejected, repeated.", ["result"], registry=self.registry
+            "dyno_collector_spans",
+            "Spans received: how many were written, rejected or repeated.",
+            ["result"],
+            registry=self.registry,
         )
         self._dropped = Counter(
             "dyno_spans_dropped",
-            "Spans that were not written; their sender heard of it.",
+            "Spans that couldn't be written, and why.",
             ["reason"],
             registry=self.registry,
         )
         self.queue_bytes = Gauge(
-            "dyno_collector_queue_bytes", "Bodies that aren't on disk yet.", registry=self.registry
+            "dyno_collector_queue_bytes", "Bytes of bodies that aren't on disk yet.", registry=self.registry
         )
 
     def counted(self, result: str, spans: int) -> None:
@@ -182,14 +190,14 @@ async def _read(request: web.Request) -> bytes:
     except TimeoutError:
         raise _RefusalError(408, f"the body didn't come within {BODY_LIMIT_S:g} s") from None
     except web.RequestPayloadError as error:
-        raise _RefusalError(400, "the body is malformed") from error
+        raise _RefusalError(400, "the body's HTTP framing is malformed") from error
     return bytes(data)
 
 
 def _content_type(request: web.Request) -> str:
     """The request's content type. Raises _RefusalError for any other than OTLP's two."""
     if request.content_type not in (PROTOBUF, JSON):
-        raise _RefusalError(415, f"Content-Type '{request.content_type[:80]}'; send {PROTOBUF} or {JSON}")
+        raise _RefusalError(415, f"Content-Type '{request.content_type[:80]}' isn't OTLP's; send {PROTOBUF} or {JSON}")
     return request.content_type
 
 
@@ -207,7 +215,7 @@ def _refused(request: web.Request, status: int, message: str) -> web.Response:
 
 def _in_words(request: web.Request, error: web.HTTPException) -> str:
     if error.status == 404 and request.path in _OTHER_SIGNALS:
-        return f"the collector takes traces alone, at {TRACES}"
+        return f"the collector takes only traces, at {TRACES}"
     if error.status == 404:
         return f"no such path; traces go to {TRACES}"
     return f"{error.status}: {error.reason}"

@@ -1,4 +1,4 @@
-"""`dyno collect`."""
+"""`dyno collect`: its arguments, and its run until a signal."""
 
 import argparse
 import asyncio
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from dyno_proxy.config.schema import Config
 
 _DESCRIPTION = """\
-Takes spans by OTLP/HTTP, from instrumented clients, gateways and engines, and writes them beside the proxy's span
-files. `dyno sql` has them as `server_spans`, `dyno trace` shows a request with all of its spans."""
+Takes spans by OTLP/HTTP from instrumented clients, gateways and engines, and writes them beside the proxy's span
+files. `dyno sql` has them as `server_spans`; `dyno trace` shows a request with all of its spans."""
 
 _EXAMPLE = """\
 example:
   dyno collect --spans spans
   OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf python client.py
 
-`[collector] listen` in dyno.toml has `dyno proxy` run it, as a process of its own.
+With `[collector] listen` in dyno.toml, `dyno proxy` runs the collector, in a process of its own.
 
 exit codes: 0 ended in order; 2 wrong use"""
 
@@ -31,23 +31,25 @@ _LISTEN = "127.0.0.1:4318"
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code that `--help` explains."""
+    """Run `dyno collect` with these arguments. Returns the exit code that `--help` explains."""
     parser = ArgumentParser(
         prog="dyno collect",
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (dyno.toml, if it is there)")
-    parser.add_argument("--listen", metavar="HOST:PORT", help=f"where to listen ({_LISTEN}); port 0: a free one")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (dyno.toml, if it exists)")
+    parser.add_argument("--listen", metavar="HOST:PORT", help=f"where to listen ({_LISTEN}); port 0 means a free one")
     parser.add_argument("--spans", metavar="DIR", help="folder of the span files (spans)")
-    parser.add_argument("--keys-file", metavar="FILE", help="client keys, one a line; needed off loopback")
-    # The proxy's: sockets that it has bound, and an end when it is gone.
+    parser.add_argument(
+        "--keys-file", metavar="FILE", help="client keys, one a line; needed where others can reach the address"
+    )
+    # Only `dyno proxy` gives this: descriptors of sockets that it has bound. Then stdin's end means that it is gone.
     parser.add_argument("--sockets", type=_numbers, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="dyno collect: %(message)s")
 
-    # Late, so that --help answers at once.
+    # These imports take long. They come late, so that --help answers at once.
     from dyno_proxy.config.load import load_config
     from dyno_proxy.config.schema import ConfigError
     from dyno_proxy.telemetry.journal import SetupError
@@ -80,7 +82,7 @@ async def _serve(config: "Config", inherited: list[int] | None) -> int:
         (sockets,) = bind(config.collector.listen or _LISTEN, "collector.listen")
     else:
         sockets = [socket.socket(fileno=number) for number in inherited]
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), signals.stop.set)  # nothing comes but its end
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), signals.stop.set)  # only its end is ever read
     collector = Collector(Path(config.proxy.spans), client_keys(config.proxy.keys_file), config.spans)
     await collector.listen(sockets)
     if inherited is None:

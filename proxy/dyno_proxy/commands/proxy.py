@@ -1,4 +1,4 @@
-"""`dyno proxy`."""
+"""`dyno proxy`: its arguments, and what `--help` says."""
 
 import argparse
 import logging
@@ -22,35 +22,45 @@ Every key of dyno.toml is also a variable: DYNO_PROXY_LISTEN, DYNO_ENDPOINTS_MET
 
 signals:
   SIGTERM, SIGINT  no new requests; running ones have --drain to finish; a second signal cuts them off
-  SIGHUP           reads the configuration again: endpoints, keys, limits; a broken one is refused, the old one stays
+  SIGHUP           reads the configuration again: endpoints, keys, limits; if it is broken, the old one stays
 
-With --workers above 1 any of them answers /metrics with the sum of all, up to 0.1 s old, and without exemplars.
+With --workers above 1, each worker's /metrics shows the sum of all workers, up to 0.1 s old and without exemplars.
 
-exit codes: 0 ended in order; 1 ended, and requests were cut off or spans lost; 2 wrong use"""
+exit codes: 0 ended in order; 1 requests were cut off or spans lost at the end; 2 wrong use"""
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code that `--help` explains."""
+    """Run `dyno proxy` with these arguments. Returns the exit code that `--help` explains."""
     parser = ArgumentParser(
         prog="dyno proxy",
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (dyno.toml, if it is there)")
-    parser.add_argument("--listen", metavar="HOST:PORT", help="where to listen (127.0.0.1:8080); port 0: a free one")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (dyno.toml, if it exists)")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="where to listen (127.0.0.1:8080); port 0 means a free one"
+    )
     parser.add_argument("--spans", metavar="DIR", help="folder of the span files (spans)")
-    parser.add_argument("--metrics-listen", metavar="HOST:PORT", help="a listener of its own for /metrics")
-    parser.add_argument("--collector-listen", metavar="HOST:PORT", help="a collector beside it, which takes OTLP there")
-    parser.add_argument("--keys-file", metavar="FILE", help="client keys, one a line; needed off loopback")
+    parser.add_argument(
+        "--metrics-listen", metavar="HOST:PORT", help="a second address, for /metrics and health checks"
+    )
+    parser.add_argument("--collector-listen", metavar="HOST:PORT", help="also run a collector, which takes OTLP there")
+    parser.add_argument(
+        "--keys-file", metavar="FILE", help="client keys, one a line; needed where others can reach the address"
+    )
     parser.add_argument("--workers", metavar="N", help="processes that share the port (1)")
     parser.add_argument(
-        "--drain", dest="drain_s", type=duration_s, metavar="TIME", help="for running requests at the end (30s; 2m)"
+        "--drain",
+        dest="drain_s",
+        type=duration_s,
+        metavar="TIME",
+        help="how long running requests may take at the end (30s), as in 2m",
     )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
 
-    # Late, so that --help answers at once.
+    # These imports take long. They come late, so that --help answers at once.
     from dyno_proxy.config.load import load_config
     from dyno_proxy.config.schema import Config, ConfigError
     from dyno_proxy.process.run import run

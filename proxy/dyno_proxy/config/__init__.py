@@ -1,1 +1,1 @@
-"""dyno.toml: what it may hold, how it is read, what is checked."""
+"""dyno.toml: its keys, how it is read, and what is checked."""

@@ -4,7 +4,7 @@ import ipaddress
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """`host:port`, `[::1]:port`, `:port` (loopback) as (host, port). Raises ValueError."""
+    """(host, port) of `host:port`, `[::1]:port` or `:port`, whose host is 127.0.0.1. Raises ValueError otherwise."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"'{address}' must be HOST:PORT")

@@ -26,13 +26,13 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
     except ValueError:
         raise ConfigError(f"{key}.url must be a URL; write https://HOST/PATH or https://HOST:PORT/PATH") from None
     if parts.username or parts.password:
-        raise ConfigError(f"{key}.url holds a password; use {key}.token")
+        raise ConfigError(f"{key}.url holds a user or a password; remove it and use endpoints.{name}.token")
     if parts.scheme not in ("http", "https"):
         raise ConfigError(f"{key}.url has no scheme; write http://… or https://…")
     if not parts.hostname or not parts.hostname.isascii():
-        raise ConfigError(f"{key}.url names no host in ASCII")
+        raise ConfigError(f"{key}.url must name a host, in ASCII; write https://HOST/PATH")
     if parts.query or parts.fragment:
-        raise ConfigError(f"{key}.url has a query or a fragment; only a base path is possible")
+        raise ConfigError(f"{key}.url has a query or a fragment; write it up to its path alone")
     if endpoint.token is not None:
         given = [source for source in ("env", "file", "command") if getattr(endpoint.token, source) is not None]
         if len(given) != 1:
@@ -49,20 +49,20 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
     if tls_only and parts.scheme != "https":
         raise ConfigError(f"{key}.{tls_only[0]}: certificates need an https URL, and {key}.url isn't one")
     if endpoint.client_key_file is not None and endpoint.client_cert_file is None:
-        raise ConfigError(f"{key}.client_key_file needs {key}.client_cert_file")
+        raise ConfigError(f"{key}.client_key_file needs endpoints.{name}.client_cert_file")
     if endpoint.mirror is not None:
         _check_mirror(f"{key}.mirror", name, endpoint.mirror, others)
 
 
 def _check_http_proxy(key: str, url: str) -> None:
-    # The URL may hold a password: the message doesn't repeat it.
+    # The URL may hold a password, so the message doesn't repeat it.
     try:
         parts = urlsplit(url)
         usable = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
     except ValueError:
         usable = False
     if not usable or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigError(f"{key}: write http://HOST:PORT of an HTTP proxy")
+        raise ConfigError(f"{key} must be the URL of an HTTP proxy; write http://HOST:PORT")
 
 
 def _check_mirror(key: str, name: str, mirror: MirrorConfig, endpoints: Mapping[str, EndpointConfig]) -> None:
@@ -74,7 +74,7 @@ def _check_mirror(key: str, name: str, mirror: MirrorConfig, endpoints: Mapping[
     if mirror.max_requests < 1:
         raise ConfigError(f"{key}.max_requests must be 1 or more")
     if endpoints[mirror.to].model is None:
-        raise ConfigError(f"{key}: endpoints.{mirror.to} needs a 'model', which the copies ask for")
+        raise ConfigError(f"{key}: endpoints.{mirror.to}.model is missing; set it, since the copies ask for that model")
 
 
 def check_proxy(where: str, proxy: ProxyConfig) -> None:

@@ -31,7 +31,7 @@ _IN_TOML: Final = {
     "bool": "true or false",
     "object": "a table",
 }
-_NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # tables of an endpoint
+_NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # the tables inside an endpoint's
     "token": TokenConfig,
     "price": PriceConfig,
     "timeouts": TimeoutsConfig,
@@ -49,7 +49,8 @@ def load_config(
 ) -> Config:
     """The file; variables override it, and flags (keys of `[proxy]`, or `section.key`) override both.
 
-    Raises ConfigError.
+    `flags`: key -> value, as text. A key is one of `[proxy]`, or `section.key`. `need_endpoints`: at least one endpoint
+    must be configured. Raises ConfigError, whose message names the file, variable or command line that is wrong.
     """
     where = str(path) if path is not None else "the environment"
     tree: dict[str, Any] = {} if path is None else _read(path)
@@ -74,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: {(error.strerror or str(error)).lower()}; name the file with --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        raise ConfigError(f"{path} isn't TOML: {error}") from error
 
 
 def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
@@ -131,7 +132,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str,
 
 
 def _endpoint_suffixes() -> dict[str, tuple[str, ...]]:
-    """TOKEN_COMMAND → (token, command) and so on, the longest first, so that no suffix hides another."""
+    """TOKEN_COMMAND → (token, command) and so on. The longest come first, so that no suffix hides another."""
     suffixes: dict[str, tuple[str, ...]] = {}
     for key in EndpointConfig.__struct_fields__:
         if key in _NESTED:
@@ -154,7 +155,7 @@ def _shout(name: str) -> str:
 
 
 def _explain(message: str, tree: dict[str, Any]) -> str:
-    """msgspec's message with TOML's words: the key's path, and the nearest key that exists."""
+    """msgspec's message in TOML's words: with the key's path, and the nearest key that exists."""
     text, _, path = message.partition(" - at `$")
     # msgspec's path has `[...]` for a map's key, so the endpoint has to be found again.
     keys = path.rstrip("`").removeprefix(".")

@@ -8,20 +8,21 @@ import msgspec
 
 
 class ConfigError(ValueError):
-    """A configuration that can't be used; the message names the key and the mend."""
+    """A configuration that can't be used. The message is one line that names the key, its origin and the mend."""
 
 
 class TokenConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Where an endpoint's token comes from: exactly one of `env`, `file`, `command`."""
+    """`[endpoints.NAME.token]`: where the endpoint's token comes from. Exactly one of the first three is set."""
 
-    env: str | None = None
-    file: str | None = None
-    command: str | None = None
-    refresh_s: float = 3600.0  # ALCF's tokens last 48 h, and its command renews them by itself
+    env: str | None = None  # an environment variable that holds it
+    file: str | None = None  # a file that holds it; it is read again when it changes
+    command: str | None = None  # a command that prints it; no shell runs it
+    # How long a command's token lasts, unless it is a JWT with `exp`. ALCF's last 48 h; its command renews them itself.
+    refresh_s: float = 3600.0
 
 
 class PriceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """List prices, in a currency of your choice per million tokens."""
+    """`[endpoints.NAME.price]`: list prices per million tokens, in a currency of your choice."""
 
     input_per_million: float
     output_per_million: float
@@ -30,14 +31,14 @@ class PriceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class TimeoutsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Limits in seconds. None is no limit, since a model may think for long."""
 
-    connect_s: float = 30.0  # to a connection, TLS and an HTTP proxy's CONNECT included
+    connect_s: float = 30.0  # until there is a connection, TLS and an HTTP proxy's CONNECT included
     first_byte_s: float | None = None  # from the request's last byte to the first of the response
     idle_s: float | None = None  # between two reads of the response
     total_s: float | None = None  # from the request's head to the response's end
 
 
 class MirrorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A share of this endpoint's requests is sent again to another one, and the answer dropped."""
+    """`[endpoints.NAME.mirror]`: another endpoint gets copies of a share of the requests; the answers are dropped."""
 
     to: str
     share: float
@@ -53,12 +54,12 @@ class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     hardware: str | None = None
     token: TokenConfig | None = None
     price: PriceConfig | None = None
-    power_w: float | None = None
-    propagate: bool = False
+    power_w: float | None = None  # W that the endpoint draws, for the reports
+    propagate: bool = False  # the endpoint gets the proxy's own span as `traceparent`, in place of the client's
     proxy: str | None = None  # http://[USER:PASSWORD@]HOST:PORT; CONNECT for https, absolute form for http
-    ca_file: str | None = None
-    client_cert_file: str | None = None
-    client_key_file: str | None = None
+    ca_file: str | None = None  # PEM; replaces the system's certificate authorities
+    client_cert_file: str | None = None  # PEM; shown to a server that asks for a certificate
+    client_key_file: str | None = None  # PEM; None: the key is in client_cert_file
     timeouts: TimeoutsConfig = TimeoutsConfig()
     retries: int = 0  # how often a request is sent again while no byte of a response came
     ask_usage: bool = False
@@ -75,8 +76,8 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     keys_file: str | None = None
     workers: int = 1
     drain_s: float = 30.0  # how long running requests may still take after SIGTERM
-    max_requests: int = 4096  # at once; beyond it 503 with Retry-After
-    max_head_bytes: int = 65_536
+    max_requests: int = 4096  # requests that may run at once; further ones get 503 with Retry-After
+    max_head_bytes: int = 65_536  # of a request
     max_body_bytes: int | None = None  # of requests with an operation (chat, …); uploads have no limit
     head_timeout_s: float = 15.0  # from a request's first byte to the end of its head
     client_idle_s: float = 120.0  # how long a client may neither send the rest of its body nor read its answer

@@ -32,10 +32,10 @@ from .cadence import chunk_cadence
 from .outcome import exchange_outcome
 from .record import AS_CONTENT, AS_EXCHANGE, STAMPED, Record
 
-KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # of the request's body, for its parameters
-KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer, for its usage
-_DIGEST_BYTES: Final = 4 * 1024  # of a stream: decoded as it comes, so that its end doesn't hold up the event loop
-_READ_BYTES: Final = 100  # what keeping a read takes beside its bytes, so that a thousand tiny reads count as well
+KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # of a request's body: a longer one isn't read for its parameters
+KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer: a longer one isn't read for its usage
+_DIGEST_BYTES: Final = 4 * 1024  # a stream is decoded in such pieces, so that its end doesn't hold up the event loop
+_READ_BYTES: Final = 100  # memory that a kept read takes beside its bytes, so that a thousand tiny reads count as well
 
 # A compressed stream may grow this far: LLMs' SSE events shrink to a twentieth, rarely more.
 _PLAIN_STREAM_BYTES: Final = 1024 * 1024
@@ -317,14 +317,14 @@ class Exchange:
     def _overhead_us(self, write_lag_ns: int | None) -> int | None:
         """What the proxy added: (sent - the later of body_received and connected) + (a read's write - the read).
 
-        A streamed response's is that of its first token; one that isn't streamed has the last byte's alone.
+        For a streamed response the read is that of the first token, otherwise that of the last byte.
         """
         if write_lag_ns is None and not self.streamed:
             write_lag_ns = self.last_write_lag_ns
         if write_lag_ns is None or self.sent_ns is None or self.connected_ns is None:
             return None
         ready_ns = max(self.connected_ns, self.body_received_ns or 0)
-        # A body that streams through is sent before its last byte is in: the proxy waits for the client, not it for us.
+        # A body may be sent on before its last byte has come. Then the proxy waits for the client: no overhead.
         return (max(0, self.sent_ns - ready_ns) + write_lag_ns) // 1000
 
 

@@ -8,7 +8,7 @@ from dyno_proxy.readers import Content
 _StatusOutcome = Literal["http_error", "rate_limited", "auth"]
 
 _OF_STATUS: Final[dict[int, _StatusOutcome]] = {401: "auth", 403: "auth", 429: "rate_limited"}
-_OURS_TO_SAY: Final = ("client_cancelled", "rejected")  # whatever the status
+_OURS_TO_SAY: Final = ("client_cancelled", "rejected")  # the proxy decides on these, whatever the status is
 
 
 def exchange_outcome(
@@ -23,15 +23,15 @@ def exchange_outcome(
 ) -> Ending:
     """The outcome, and its error.type.
 
-    `broken`: what ended it early; `complete`: the body ended by HTTP's rules; `done`: its `[DONE]` came, or what the
-    API has in its place; `judged`: the body is an answer that had to be read and could be; `strange`: there was
-    something in it that isn't of its API.
+    `broken`: what ended the exchange early. `complete`: the body ended by HTTP's rules. `done`: its `[DONE]` came, or
+    what the API has in its place. `judged`: the body is an answer that had to be read and could be read. `strange`:
+    something in the body isn't of its API.
     """
     if broken is not None and (broken[0] in _OURS_TO_SAY or status is None or status < 400):
         if broken[0] == "rejected" or status is None or status >= 400:
             return broken
-        # What the endpoint had said before counts. An SDK leaves on reading an error; or on reading its API's own end,
-        # before the frame that ends the body: then it has all there was to have.
+        # What the endpoint said before counts. An SDK may leave once it has read an error. It may also leave once it
+        # has read its API's own end, before the frame that ends the body: then it has the whole answer.
         if content.error_type is None and not (broken[0] == "client_cancelled" and done and content.finished):
             return broken
     elif status is None:

@@ -1,7 +1,7 @@
 """A finished exchange, as the relay hands it to telemetry: plain values, no I/O, nothing computed twice.
 
-Record's fields come in sections, by where `Exchange.finish` has them from; `attributes.py` says which attribute of the
-span each becomes. (A base class for each section would say so too, and make each read of a field 20 ns slower.)
+Record's fields are grouped in sections by their source in `Exchange.finish`. `attributes.py` says which attribute of
+the span each field becomes. (A base class for each section would make each read of a field 20 ns slower.)
 """
 
 from typing import Final
@@ -103,7 +103,7 @@ _CONTENT: Final = _FIELDS.index("response_model")
 _STAMPS: Final = _FIELDS.index("body_received_us")
 _ASKED: Final = _FIELDS.index("model")
 
-# What an Exchange holds under the same name; what its Content does; and the stamps: `x_ns` there is `x_us` here.
+# Fields that an Exchange has under the same name; fields that its Content has; the stamps: `x_ns` there, `x_us` here.
 AS_EXCHANGE: Final = _FIELDS[:_CONTENT]
 AS_CONTENT: Final = _FIELDS[_CONTENT:_STAMPS]
 STAMPED: Final = _FIELDS[_STAMPS:_ASKED]

@@ -1,4 +1,4 @@
-"""A request's target → the endpoint and the target there. Pure.
+"""Finds the endpoint that a request's target names, and the target there. Pure.
 
 `/{endpoint}/v1/X?q` goes to the endpoint's `url` + `/X?q`. The raw path is passed on untouched (`%2F` stays). A path is
 refused if some server behind the proxy may read it as one that climbs out of the endpoint's `url`.

@@ -1,1 +1,1 @@
-"""Bytes and HTTP: heads, framing, server-sent events, content codings. Pure."""
+"""HTTP as bytes: heads, framing, server-sent events, content codings. Pure."""

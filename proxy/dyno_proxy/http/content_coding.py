@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-ENCODING: Final = "encoding"  # a coding that we don't know, or bytes that aren't of it
-TOO_LONG: Final = "too_long"
+# Why a response can't be looked into
+ENCODING: Final = "encoding"  # the coding is unknown, or the bytes aren't in that coding
+TOO_LONG: Final = "too_long"  # it would be longer than allowed once decompressed
 
-MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames; each costs some µs, and needs 20 bytes
-MAX_CODINGS: Final = 3
+MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames. Each takes some µs, and only 20 bytes of input
+MAX_CODINGS: Final = 3  # one upon another
 _ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the most that RFC 9659 lets a server ask of a client
 _SLICE_BYTES: Final = 16 * 1024  # zlib copies the rest of its input at the end of a member; of a slice that is little
 
@@ -27,7 +28,7 @@ class UndecodableError(Exception):
 
 
 def content_codings(value: bytes) -> tuple[bytes, ...]:
-    """One Content-Encoding header's codings in the order they were applied, without those that change nothing."""
+    """The codings in a Content-Encoding header, in the order in which they were applied, without `identity`."""
     codings = (coding.strip() for coding in value.lower().split(b","))
     return tuple(coding for coding in codings if coding not in (b"", b"identity"))
 
@@ -165,7 +166,7 @@ class _Brotli:
         return plain
 
 
-_ZSTD_FIRST_BYTES: Final = b"\x28" + bytes(range(0x50, 0x60))  # a frame's, and those of frames to be skipped
+_ZSTD_FIRST_BYTES: Final = b"\x28" + bytes(range(0x50, 0x60))  # of a frame, and of the kinds that are to be skipped
 
 _DECODERS: Final[dict[bytes, Callable[[], _Decoder]]] = {
     b"gzip": _gzip,

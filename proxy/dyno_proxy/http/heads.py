@@ -1,4 +1,4 @@
-"""The heads of requests and responses: what a proxy must take out, what it may not let through. Pure."""
+"""The heads of requests and responses: removes the headers that a proxy must remove, and refuses unsafe heads. Pure."""
 
 import re
 from functools import cache
@@ -6,11 +6,12 @@ from typing import Final
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
-# RFC 9110, 7.6.1. The proxy-* headers are meant for us. aiohttp's parser drops a request's trailers.
+# RFC 9110, 7.6.1. The proxy-* headers are meant for us.
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te transfer-encoding upgrade"
     b" proxy-authorization proxy-authenticate".split()
 )
+# These are removed from every request; `trailer` because a request's trailers don't survive aiohttp's parser.
 _REQUEST_ONLY: Final = frozenset((b"host", b"expect", b"trailer"))
 # These headers are removed from some requests.
 _OURS_AT_TIMES: Final = frozenset(
@@ -28,7 +29,7 @@ _MAX_LENGTH_DIGITS: Final = 18  # a longer number overflows 64 bits, if not in o
 
 
 class HeadError(ValueError):
-    """A head that may not pass; the message says why."""
+    """A head that must not pass. The message says why."""
 
 
 def request_head(
@@ -44,7 +45,7 @@ def request_head(
     proxy_authorization: bytes | None = None,
     replaced_bytes: int | None = None,
 ) -> bytes:
-    """The request's head for the upstream: the client's own headers in their order and case, less hop-by-hop ones.
+    """The request's head for the upstream: the client's headers in their order and case, without hop-by-hop ones.
 
     `authorization` and `traceparent` replace the client's own. `replaced_bytes`: another body of that length is sent,
     and an uncompressed answer is asked for, since we have to read it. Raises HeadError for a name with an underscore,
@@ -93,14 +94,14 @@ def _passing_lines(headers: RawHeaders, dropped: frozenset[bytes]) -> list[bytes
         begin = _PASSING.get(name)
         if begin is None:
             if b"_" in name:
-                raise HeadError(f"header name with an underscore: {name.decode('latin-1')}")
+                raise HeadError(f"a header's name has an underscore: {name.decode('latin-1')}; write it with hyphens")
             lowered = name.lower()
             if lowered in dropped:
                 if lowered == b"connection" and value.lower() not in _ONLY_OF_THE_CONNECTION:
                     options |= connection_options(((name, value),))
                 continue
             if len(value) > _MAX_LENGTH_DIGITS and lowered == b"content-length":
-                raise HeadError("a length of more than 18 digits")
+                raise HeadError("Content-Length has more than 18 digits")
             begin = name + b": "
             if lowered not in _OURS_AT_TIMES and len(_PASSING) < _MAX_PASSING:
                 _PASSING[name] = begin
@@ -113,7 +114,7 @@ def _passing_lines(headers: RawHeaders, dropped: frozenset[bytes]) -> list[bytes
 def response_head(
     status: int, reason: bytes, headers: list[tuple[bytes, bytes]], *, chunked: bool, close: bool
 ) -> bytes:
-    """The response's head for the client; the upstream's headers in their order and case, less hop-by-hop ones."""
+    """The response's head for the client: the upstream's headers in their order and case, without hop-by-hop ones."""
     dropped = HOP_BY_HOP | connection_options(headers)
     lines = [b"HTTP/1.1 %d %s" % (status, reason)]
     lines += [name + b": " + value for name, value in headers if name.lower() not in dropped]
@@ -128,7 +129,7 @@ def check_response_head(head: bytes) -> None:
     """Raises HeadError where an upstream's head holds a control character, which could split the head in two."""
     # The quick look comes first: nearly always the only control characters are those that end the lines.
     if len(head.translate(None, _CONTROLS)) + 2 * head.count(b"\r\n") != len(head) and _CONTROL.search(head):
-        raise HeadError("a control character in the response's head")
+        raise HeadError("the response's head has a control character")
 
 
 def connection_options(headers: RawHeaders | list[tuple[bytes, bytes]]) -> frozenset[bytes]:

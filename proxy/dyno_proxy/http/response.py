@@ -1,10 +1,10 @@
-"""One response of an endpoint, read by read: which bytes pass to the client, and what they mean. Pure.
+"""Reads one response of an endpoint, read by read: which bytes pass to the client, and what they mean. Pure.
 
     reads ──▶ Response.feed() ──▶ the bytes to write; beside them `parts`, `complete`, `reusable`, `unframed`
 
-Bytes pass with the upstream's own framing. The head is the exception: it is written anew where a header of it concerns
-one connection only. Where TCP split the bytes means nothing: any split of a response gives the same bytes and the same
-facts, and a head that is refused whole is refused in pieces too.
+Bytes pass with the upstream's own framing. The head alone is written anew, if one of its headers concerns only one
+connection. It doesn't matter where TCP split the bytes: any split of a response gives the same bytes and the same
+facts, and a head that is refused whole is also refused in pieces.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,8 @@ _VERSION: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
 _NO_BODY: Final = (204, 304)
 
-# Names of headers that mean nothing to HTTP itself; an endpoint sends the same few again and again.
+# Names of headers that mean nothing to HTTP itself. An endpoint sends the same few again and again, so they are
+# remembered.
 _PLAIN: Final[set[bytes]] = set()
 _MAX_PLAIN: Final = 1_000
 
@@ -59,25 +60,25 @@ class Response:
     )
 
     def begin(self, take_head: TakeHead, *, to_head: bool, http10: bool, close: bool) -> None:
-        """A request is about to be written, whose response comes next.
+        """Prepare for the response to a request that is about to be written.
 
-        `take_head` is called once, with the status and the headers of the response's final head, and may return a
-        filter for its body. `to_head`: the request was a HEAD. `http10`: the client knows no chunked framing. `close`:
-        the client's connection ends with this response.
+        `take_head` is called once, with the status and the headers of the response's final head. It may return a filter
+        for the body. `to_head`: the request's method is HEAD. `http10`: the client doesn't know chunked framing.
+        `close`: the client's connection ends with this response.
         """
         self._take_head = take_head
         self._to_head = to_head
         self._http10 = http10
         self.client_close = close or http10  # the client's connection has to end with this response
-        self.unframed = False  # nothing but the connection's end tells the client where the body ends
-        self._head = b""  # what came so far of a head that isn't whole
+        self.unframed = False  # only the connection's end tells the client where the body ends
+        self._head = b""  # the bytes so far of a head that isn't whole yet
         self._interim = 0
         self._filter: BodyFilter | None = None
         self._begin_message()
 
     def _begin_message(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self.in_body = False  # the final head is through
+        self.in_body = False  # the final head has been read
         self.complete = False  # the message has ended by its own framing
         self.parts: list[bytes] = []  # the body's bytes in this read, without framing; the caller clears it
         self._headers: Headers = []
@@ -86,7 +87,7 @@ class Response:
         self._chunked = False
         self._chunked_end: ChunkedEnd | None = None
         self._remaining: int | None = None  # bytes of a Content-Length body still to come
-        self._bare_bytes = 0  # of a chunked body, since its last piece of data
+        self._bare_bytes = 0  # bytes of a chunked body since the last read that brought data
         self._keep_alive = False
         self._surplus = False  # bytes came behind the message's end
 
@@ -96,14 +97,17 @@ class Response:
         return self._keep_alive and not self._surplus
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes to write for this read, none of them from behind the message's end. Raises one of MALFORMED."""
+        """Take a read. Returns the bytes to write to the client, none from after the message's end.
+
+        Raises one of MALFORMED.
+        """
         out = b""
         while not self.in_body:
             seen = len(self._head)
             self._head += data
             end = self._head.find(_HEAD_END, max(0, seen - 3))
-            if (end if end >= 0 else len(self._head) - 3) > MAX_HEAD_BYTES:  # the last 3 may begin the head's end
-                raise HeadError("the response's head is too long")
+            if (end if end >= 0 else len(self._head) - 3) > MAX_HEAD_BYTES:  # the last 3 may belong to the head's end
+                raise HeadError(f"the response's head is longer than {MAX_HEAD_BYTES} bytes")
             if end < 0:
                 _check_begun_head(self._head, seen)
                 return out
@@ -127,9 +131,9 @@ class Response:
         return out + data if out else data
 
     def closed(self) -> bytes | None:
-        """The upstream closed its connection in order: what is still to be written, or None where that cuts it short.
+        """The upstream closed its connection in order. Returns the bytes that are still to be written.
 
-        Only a body without any framing ends so.
+        None means that the response isn't whole: only a body without any framing ends with its connection.
         """
         if not self.in_body or self.complete or self._remaining is not None or self._chunked:
             return None
@@ -139,16 +143,16 @@ class Response:
     # The head
 
     def _read_head(self, head: bytes) -> bytes:
-        """Take a whole head in; returns it as the client gets it."""
+        """Read a whole head. Returns the head for the client."""
         check_response_head(head[:-4])
         self._parser.feed_data(head)
         status = self._parser.get_status_code()
         if not self.in_body and not self.complete:
             raise HeadError("the response's head doesn't end where it should")
         if status < 100 or not head.startswith(_VERSION):
-            raise HeadError("a status or a version that HTTP/1.1 doesn't have")
+            raise HeadError("the response has a status or a version that HTTP/1.1 doesn't know")
         if self._chunked and head.startswith(b"HTTP/1.0"):
-            raise HeadError("a transfer coding in HTTP/1.0")
+            raise HeadError("the response has a transfer coding, which HTTP/1.0 doesn't know")
         if status < 200:
             return self._read_interim(status)
         self.in_body = True
@@ -168,12 +172,14 @@ class Response:
         return self._head_for_client(head, status)
 
     def _read_interim(self, status: int) -> bytes:
-        """A 1xx response: it passes, and another head comes."""
+        """Read a 1xx response. It passes to the client, and another head follows it."""
         self._interim += 1
         if status == 101 or self._interim > MAX_INTERIM:
-            raise HeadError("an upgrade that nobody asked for, or interim responses without an end")
+            raise HeadError(
+                f"the response is an upgrade that nobody asked for, or has more than {MAX_INTERIM} 1xx heads"
+            )
         if self._chunked or self._remaining is not None:
-            raise HeadError("an interim response with a body")
+            raise HeadError("an interim (1xx) response has a body")
         head = response_head(status, self._reason, self._headers, chunked=False, close=False)
         self._begin_message()
         return b"" if self._http10 else head
@@ -217,7 +223,7 @@ class Response:
         else:
             self._bare_bytes += len(data)
             if self._bare_bytes > MAX_HEAD_BYTES:
-                raise HeadError("chunk extensions or trailers are too long")
+                raise HeadError(f"chunk extensions or trailers are longer than {MAX_HEAD_BYTES} bytes")
         return b"".join(self.parts) if self._http10 else data
 
     def _filtered(self, body_filter: BodyFilter) -> bytes:
@@ -237,7 +243,7 @@ class Response:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header of the head; a trailer, which passes in the raw bytes, is left alone."""
+        """A header of the head, or a trailer. Trailers are ignored here: they pass in the raw bytes."""
         if self.in_body:
             return
         self._headers.append((name, value))
@@ -249,7 +255,7 @@ class Response:
         elif lowered == b"transfer-encoding":
             coding = value.strip().lower()
             if self._chunked or coding != b"chunked":
-                raise HeadError("a transfer coding other than chunked")
+                raise HeadError("the response has a transfer coding other than chunked")
             self._chunked = True
         elif lowered in HOP_BY_HOP:
             self._has_hop_by_hop = True
@@ -257,27 +263,27 @@ class Response:
             _PLAIN.add(name)
 
     def on_headers_complete(self) -> None:
-        """The head's last line."""
+        """The head has ended."""
         self.in_body = True
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body, or of what follows the message's end, which is ignored."""
+        """A piece of the body. Pieces that follow the message's end are ignored."""
         if not self.complete:
             self.parts.append(body)
 
     def on_message_complete(self) -> None:
-        """The message's end; where another message follows in the same read, its end too, which is ignored."""
+        """The message has ended. If another message follows in the same read, its end is ignored."""
         if not self.complete:
-            self._keep_alive = self._parser.should_keep_alive()  # afterwards it is False
+            self._keep_alive = self._parser.should_keep_alive()  # asked now, since afterwards it is False
             self.complete = True
 
 
 def _check_begun_head(head: bytes, seen: int) -> None:
-    """Raises HeadError as soon as a head that isn't whole can't become one, rather than wait for more of it.
+    """Raises HeadError as soon as the beginning of a head is malformed, rather than wait for the rest.
 
-    `seen`: how much of it was checked before, but for a CR at its end, whose LF was still to come.
+    `seen`: how many bytes were checked before. A CR at their end wasn't, since its LF was still to come.
     """
     if not head.startswith(_VERSION) and not _VERSION.startswith(head):
-        raise HeadError("no HTTP response")
+        raise HeadError("the response isn't HTTP/1")
     checked = seen - head.endswith(b"\r", 0, seen)
     check_response_head(head[checked:].removesuffix(b"\r"))

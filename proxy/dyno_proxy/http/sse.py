@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in, the events' data out, whatever the split. Pure.
+"""Cuts a stream of server-sent events into its events' data. It doesn't matter how the bytes are split. Pure.
 
 The format is that of WHATWG HTML, section 9.2. Lines end in LF, CR or CRLF. An empty line ends an event. The `data`
 lines of one event are joined by LF. Lines that begin with a colon are comments.
@@ -117,7 +117,7 @@ class SseScanner:
             self.oversized += 1
 
     def _take_pending(self, end: bytes) -> bytes:
-        """The event that ends here; empty where it is too long."""
+        """The whole pending event, whose last bytes are `end`; empty where the event is too long."""
         whole = bytes(self._pending) + end
         self._pending.clear()
         if self._dropping or len(whole) > self._max_event_bytes:

@@ -1,1 +1,1 @@
-"""The proxy's figures, and Prometheus' text of them."""
+"""The proxy's figures, and the text that Prometheus reads them from."""

@@ -28,7 +28,7 @@ MODELS_LIMIT: Final = 100  # distinct values of the label `model`; further ones 
 OTHER: Final = "other"
 _MODEL_CHARACTERS: Final = 128
 
-_SORTED_GAPS: Final = 10_000  # 0.6 ms
+_SORTED_GAPS: Final = 10_000  # gaps that are sorted at a time, which takes 0.6 ms
 
 _COUNT_LIMIT: Final = 2**63  # a server's count beyond this is ignored
 
@@ -75,7 +75,7 @@ class Metrics:
                 self._endpoint(endpoint)
 
     def started(self, endpoint: str | None) -> None:
-        """A request has come in; None where no endpoint could be named."""
+        """A request has come in for this endpoint; None where it names no known one."""
         numbers = self._endpoints.get(endpoint or "")
         if numbers is None:
             with self._lock:
@@ -96,7 +96,7 @@ class Metrics:
             numbers.simulated = True
 
     def mirrored(self, endpoint: str, result: str) -> None:
-        """A request to `endpoint` was chosen for its mirror; `result`, of few values: sent, or why it wasn't."""
+        """A request to `endpoint` was chosen for its mirror. `result`: "sent", or one of few reasons why it wasn't."""
         key = (endpoint, result)
         self._mirrored[key] = self._mirrored.get(key, 0) + 1
 
@@ -134,15 +134,15 @@ class Metrics:
         self._gc_pauses.observe(pause_ns // 1000)
 
     def follow_loop_lag(self, worst_us: Callable[[], int]) -> None:
-        """Ask for the event loop's lag, in µs, whenever somebody looks."""
+        """Have each `publish` ask `worst_us` for the event loop's lag, in µs."""
         self._loop_lag_us = worst_us
 
     def follow_journal_lag(self, lag_s: Callable[[], float]) -> None:
-        """Ask for the span files' lag, in s, whenever somebody looks."""
+        """Have each `publish` ask `lag_s` for the span files' lag, in s."""
         self._journal_lag_s = lag_s
 
     def active(self) -> int:
-        """Requests that are running."""
+        """How many requests are running."""
         return sum(numbers.started for numbers in list(self._endpoints.values())) - sum(
             sum(series.outcomes.copy().values()) for series in list(self._series.values())
         )

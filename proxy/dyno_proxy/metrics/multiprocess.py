@@ -14,8 +14,8 @@ class Shared(NamedTuple):
     A slot's files outlive its process. The next process in the slot counts on from them, so no counter ever falls.
     """
 
-    folder: Path
-    slot: int
+    folder: Path  # all workers' files
+    slot: int  # this worker's number, from 0
 
     def forget_live(self) -> None:
         """The slot's process has ended: remove what is true only of a living one, such as its running requests."""
@@ -24,7 +24,7 @@ class Shared(NamedTuple):
 
 
 def shared_registry(shared: Shared) -> CollectorRegistry:
-    """All workers' figures: counters and histograms summed, gauges by their family's mode."""
+    """A registry of all workers' figures. It sums counters and histograms, and combines gauges as their family says."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(shared.folder))  # type: ignore[no-untyped-call]
     return registry

@@ -22,6 +22,7 @@ _US: Final = 1e6  # in a second
 
 
 def in_us(bounds_s: Iterable[float]) -> tuple[int, ...]:
+    """A histogram's bounds in whole µs."""
     return tuple(round(bound_s * _US) for bound_s in bounds_s)
 
 
@@ -78,6 +79,7 @@ class Series:
         self._published = (-1, -1)
 
     def duration(self, outcome: str) -> Tally:
+        """The tally of the durations of requests with this outcome, in µs."""
         tally = self.durations.get(outcome)
         if tally is None:
             tally = self.durations[outcome] = Tally(_DURATION_US, _US)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from prometheus_client import Counter, Histogram
 from prometheus_client.samples import Exemplar
 
-# The request that an observation comes from: its trace's and span's ids, its end in Unix µs.
+# The request that an observation comes from: its trace's id, its span's id, its end in Unix µs.
 Mark = tuple[int, int, int]
 
 
@@ -47,6 +47,7 @@ class Tally:
         self._child: TallyHistogram | None = None
 
     def observe(self, value: float, mark: Mark | None = None) -> None:
+        """Count a value, in the tally's own unit. `mark` becomes the exemplar of its bucket."""
         if value < 0:
             return  # a server's nonsense. OpenMetrics allows no negative sum: a scrape would refuse the whole text
         bucket = bisect_left(self._bounds, value)
@@ -72,7 +73,7 @@ class Tally:
             self._exemplars[bucket - 1] = (values[-1], mark)
 
     def publish(self, family: TallyHistogram, labels: tuple[str, ...]) -> None:
-        """Hand on what came since the last time. One thread at a time."""
+        """Hand on what came since the last time. Only one thread at a time may call it."""
         if self._child is None:
             self._child = family.labels(*labels) if labels else family
         counts, total = self._counts.copy(), self._total
@@ -94,7 +95,8 @@ class Counted:
     __slots__ = ("_children",)
 
     def __init__(self) -> None:
-        self._children: dict[tuple[Counter, tuple[str, ...]], tuple[Counter, int]] = {}  # with what each has by now
+        # (family, labels) -> the family's child, and its count so far
+        self._children: dict[tuple[Counter, tuple[str, ...]], tuple[Counter, int]] = {}
 
     def publish(self, family: Counter, labels: tuple[str, ...], count: int) -> None:
         """Add what is new. The first call makes the series, so that it begins with 0. One thread at a time."""

@@ -65,14 +65,14 @@ class _CollectorProcess:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let it write what it has taken, and end."""
+        """Let the process write what it has taken, and wait until it ends; kill it after _END_LIMIT_S."""
         with self._lock:
             self._stopping.set()
             if self._process is not None:
                 self._process.terminate()
         self._thread.join(_END_LIMIT_S)
         if self._thread.is_alive() and self._process is not None:
-            _LOG.error("the collector doesn't end; it is killed")
+            _LOG.error("the collector doesn't end and is killed; spans that it hadn't written are lost")
             self._process.kill()
 
     def _keep(self) -> None:

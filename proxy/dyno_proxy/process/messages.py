@@ -12,13 +12,13 @@ _LENGTH_BYTES: Final = 4
 
 
 class Serve(msgspec.Struct, tag=True):
-    """The first order: all that a worker needs to know."""
+    """The parent's first order. It holds all that a worker needs to know."""
 
     config: Config
-    slot: int
+    slot: int  # the worker's own
     figures: str  # folder of the figures that workers share
-    sockets: list[list[int]]  # of each slot: file descriptors for clients
-    metrics_sockets: list[list[int]]  # and those for metrics
+    sockets: list[list[int]]  # by slot: file descriptors of the sockets for clients
+    metrics_sockets: list[list[int]]  # by slot: file descriptors of the sockets for metrics
 
 
 class Reload(msgspec.Struct, tag=True):
@@ -52,12 +52,12 @@ class Ready(msgspec.Struct, tag=True):
 class Taken(msgspec.Struct, tag=True):
     """This configuration is in force, but for the keys `waiting`, which need a restart."""
 
-    config: Config
-    waiting: list[str]
+    config: Config  # as it is in force: keys that need a restart have their old values
+    waiting: list[str]  # the keys that changed but need a restart
 
 
 class Refused(msgspec.Struct, tag=True):
-    """A configuration can't be served."""
+    """The worker can't serve the configuration."""
 
     why: str
 

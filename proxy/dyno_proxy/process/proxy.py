@@ -90,7 +90,7 @@ class Proxy:
         )
         self._own = Handler({}, self._telemetry, self._lag, Pages(pages), None, config.proxy, self._gc_pauses)
         self._servers = [MeasuredServer(each, each.refused, config.proxy) for each in (self._handler, self._own)]
-        self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # of each server, by the slot of the sockets
+        self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # for each server: by slot
 
     async def listen(self, sockets: list[socket.socket], metrics_sockets: list[socket.socket], slot: int = 0) -> None:
         """Accept connections on a slot's listening sockets, which stay the caller's."""
@@ -120,7 +120,7 @@ class Proxy:
     async def reload(self, config: Config) -> Reloaded:
         """Take on another configuration for requests from now on. Running ones end with the old one.
 
-        Raises ConfigError, and changes nothing, where it can't be served.
+        Where the configuration can't be served, this raises ConfigError and changes nothing.
         """
         running = self._config.proxy
         fixed = {key: getattr(running, key) for key in NEEDS_RESTART}
@@ -132,7 +132,8 @@ class Proxy:
         )
         if not is_loopback(split_address(running.listen)[0]) and config.proxy.keys_file is None:
             raise ConfigError(
-                f"proxy.keys_file: without it {running.listen} would be open to strangers until a restart"
+                f"proxy.keys_file is missing, but {running.listen} is reachable by others until a restart; "
+                "set it, or restart"
             )
         keys = client_keys(config.proxy.keys_file)
         kept = {
@@ -158,9 +159,10 @@ class Proxy:
         return Reloaded(config, waiting)
 
     async def stop(self, at_once: asyncio.Event) -> bool:
-        """Refuse new requests, let the running ones finish, put the spans on disk; set `at_once` to cut them off.
+        """Refuse new requests, let the running ones finish, then write the spans to disk.
 
-        False where requests were cut off, or spans could not be written in time.
+        Running requests are cut off after `drain_s`, or as soon as `at_once` is set. Returns False where requests were
+        cut off, or spans couldn't be written in time.
         """
         clients, own = self._open
         _close(clients)
@@ -199,7 +201,7 @@ class Proxy:
         for connection in list(server.connections):
             if isinstance(connection, MeasuredProtocol) and connection.upstream is not None:
                 connection.upstream.cut(("truncated", "proxy_shutdown"))
-        await server.shutdown(_SHUTDOWN_S)  # cancels those that have no upstream yet
+        await server.shutdown(_SHUTDOWN_S)  # cancels the requests that have no upstream connection yet
         await self._handler.drain(_SHUTDOWN_S)
 
     def _prefetch_tokens(self) -> None:
@@ -213,7 +215,7 @@ def _allow_many_sockets() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError) as error:  # macOS names a hard limit that it doesn't grant
+    except (ValueError, OSError) as error:  # macOS reports a hard limit that it doesn't grant
         _LOG.debug("the limit of %d open files stays: %s", soft, error)
 
 

@@ -30,5 +30,5 @@ async def reload_on(
             _LOG.exception("configuration not reloaded")
             continue
         if waiting:
-            _LOG.warning("changed, but needs a restart: %s", ", ".join(waiting))
+            _LOG.warning("these keys changed, but need a restart: %s", ", ".join(waiting))
         print(f"dyno proxy: configuration reloaded, endpoints: {', '.join(config.endpoints)}", flush=True)

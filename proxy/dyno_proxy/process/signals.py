@@ -8,9 +8,9 @@ class Signals:
     """Events that signals set: `stop`, `at_once` (with `stop`), and `reload`, which its reader clears."""
 
     def __init__(self) -> None:
-        self.stop = asyncio.Event()
-        self.at_once = asyncio.Event()
-        self.reload = asyncio.Event()
+        self.stop = asyncio.Event()  # end in order
+        self.at_once = asyncio.Event()  # end without waiting for running requests
+        self.reload = asyncio.Event()  # read the configuration again; who does so clears it
 
     def listen(self) -> None:
         """The first SIGTERM or SIGINT sets `stop`, the second `at_once` too. SIGHUP sets `reload`."""

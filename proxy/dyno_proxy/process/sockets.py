@@ -7,7 +7,7 @@ from typing import Any
 from dyno_proxy.config.address import split_address
 from dyno_proxy.config.schema import ConfigError
 
-BACKLOG = 1024
+BACKLOG = 1024  # connections that may wait to be accepted
 
 
 def bind(address: str, key: str, copies: int = 1, *, flag: str = "--listen") -> list[list[socket.socket]]:

@@ -77,6 +77,8 @@ class _Worker:
 
 
 class _Workers:
+    """All slots and the workers in them, from their start to their end."""
+
     def __init__(
         self,
         config: Config,
@@ -179,7 +181,7 @@ class _Workers:
                 )
         except OSError as error:
             own_end.close()
-            raise _StartError(f"no process for worker {slot + 1}: {error.strerror}") from error
+            raise _StartError(f"the process of worker {slot + 1} can't be started: {error.strerror}") from error
         link = await Link.over(own_end)
         worker = _Worker(slot, process, link, self._config, asyncio.get_running_loop().time())
         self._alive.add(worker)
@@ -200,6 +202,7 @@ class _Workers:
         return worker
 
     def _has_come(self, worker: _Worker) -> None:
+        """Note that a worker serves. It takes its slot's connections back, and those of slots that nobody serves."""
         former = self._accepting.get(worker.slot)
         if former is not None:
             former.link.tell(Release(worker.slot))
@@ -209,6 +212,7 @@ class _Workers:
                 self._hand_over(slot)
 
     def _gone(self, worker: _Worker) -> None:
+        """Note that a worker has ended, and hand the slots that it served to others."""
         worker.link.close()
         self._alive.discard(worker)
         if self._ready.get(worker.slot) is worker:
@@ -241,7 +245,7 @@ class _Workers:
                     taken = answer
                     self._config = answer.config
             if taken is None:
-                raise ConfigError("no worker is there to take it")
+                raise ConfigError("no worker is running that could take it; send SIGHUP again later")
             return taken.waiting
 
     async def _hand_config(self, worker: _Worker, config: Config) -> Taken | Refused | None:
@@ -269,7 +273,7 @@ class _Workers:
             self._tell_all(Stop(at_once=True))
             await asyncio.wait((ended,), timeout=_GRACE_S)
         for worker in self._alive:
-            _LOG.error("%s doesn't end; it is killed", worker)
+            _LOG.error("%s doesn't end and is killed; spans that it hadn't written are lost", worker)
             worker.process.kill()
         await ended
 

@@ -25,7 +25,7 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 def main(argv: list[str]) -> int:
-    """`argv`: the file descriptor of the socket to the parent. Exit codes are `dyno proxy`'s."""
+    """`argv` holds the file descriptor of the socket to the parent. The exit codes are those of `dyno proxy`."""
     logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(socket.socket(fileno=int(argv[0]))))

@@ -1,4 +1,7 @@
-"""What the bodies and SSE events of each API say: one reader an API. Pure: bytes in, a `Content` filled, flags out."""
+"""Reads what the bodies and SSE events of each API say, with one reader for each API. Pure.
+
+A reader takes bytes, fills a `Content`, and returns flags.
+"""
 
 from .apis import APIS, Api, may_ask_usage
 from .content import ANSWER, DONE, EVENT, OUTPUT, REASONING, Content, Reader

@@ -1,7 +1,7 @@
 """Chat completions and completions, streamed and not. Pure.
 
-Some vendors add fields of their own: SambaNova's timings stand in `usage`, Cerebras' in `time_info`,
-llama.cpp's in `timings`, vLLM's in `metrics`, ALCF's gateway adds `response_time`.
+Some vendors add timings in fields of their own: SambaNova in `usage`, Cerebras in `time_info`, llama.cpp in `timings`,
+vLLM in `metrics`, ALCF's gateway in `response_time`.
 """
 
 from typing import Any, Final
@@ -30,7 +30,7 @@ from .content import (
 
 
 def read_event(data: bytes, content: Content) -> int:
-    """One SSE event's data into `content`; returns what it was as a sum of EVENT, REASONING, ANSWER, DONE."""
+    """Read one SSE event's data into `content`. Returns what it was, as a sum of EVENT, REASONING, ANSWER, DONE."""
     if data == DONE_DATA:
         return DONE
     try:
@@ -44,15 +44,15 @@ def read_event(data: bytes, content: Content) -> int:
     unseen = not content.output_bytes
     flags = _read_chunk(chunk, content)
     if unseen and chunk.usage is not None and flags & OUTPUT and chunk.usage.completion_tokens is not None:
-        # Continuous usage: the first chunk's own count, which TPOT takes off. Reasoning that came before it unseen is
-        # in that count, and isn't the chunk's.
+        # With continuous usage this is the first chunk's own count, which TPOT takes off. If reasoning came before it
+        # unseen, the count holds that too, so it is subtracted.
         hidden = 0 if flags & REASONING else content.reasoning_tokens or 0
         content.first_chunk_tokens = chunk.usage.completion_tokens - hidden
     return flags
 
 
 def read_body(body: bytes, content: Content) -> None:
-    """A whole, unstreamed body into `content`."""
+    """Read a whole, unstreamed body into `content`."""
     chunk = decoded(_CHUNK, body)
     if chunk is not None and (chunk.choices is not None or chunk.usage is not None):
         _read_chunk(chunk, content)
@@ -184,7 +184,7 @@ def _read_choice(choice: _Choice, content: Content) -> int:
 
 
 def _read_calls(message: _Message, content: Content) -> int:
-    """A tool call's name or arguments; an announcement with neither is no output."""
+    """Read the tool calls. Returns ANSWER if one has a name or arguments; an announcement with neither isn't output."""
     flags = 0
     functions = [call.function for call in message.tool_calls or ()]
     functions.append(message.function_call)
@@ -207,7 +207,7 @@ def _read_finish(choice: _Choice, chunk_id: str | None, content: Content) -> Non
 
 
 def _read_usage(usage: _Usage, content: Content) -> None:
-    """Later counts replace earlier ones: with continuous usage the last is the whole."""
+    """Later counts replace earlier ones: with continuous usage, the last is the count of the whole."""
     if usage.prompt_tokens is not None:
         content.input_tokens = usage.prompt_tokens
     if usage.completion_tokens is not None:

@@ -1,4 +1,4 @@
-"""What a response said, gathered over its events, and what all APIs' readers share. Pure."""
+"""Content, which gathers what a response said over its events, and what all APIs' readers share. Pure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import msgspec
 
 from dyno_proxy.outcomes import StreamError
 
-# What one SSE event was: a sum of these
+# What one SSE event was, as a sum of these
 EVENT: Final = 1  # it belongs to the output, if only by naming a role or opening an item
 REASONING: Final = 2  # carried reasoning
 ANSWER: Final = 4  # carried output that is not reasoning
@@ -22,19 +22,19 @@ ERROR_EVENT: Final[StreamError] = "error_event"
 RESPONSE_FAILED: Final[StreamError] = "response_failed"
 GATEWAY_ERROR_TEXT: Final[StreamError] = "gateway_error_text"
 
-# ALCF's gateway to Metis dresses an error as an answer: this id, this text, finish_reason "stop". Where Metis broke off
-# within an event, the two stand in one line, which isn't JSON any more.
+# ALCF's gateway to Metis dresses an error as an answer, with this id, this text and the finish_reason "stop". Where
+# Metis broke off within an event, that event's beginning and the error stand in one line, which isn't JSON any more.
 GATEWAY_ERROR_ID: Final = "chatcmpl-api-error"
 GATEWAY_ERROR_PREFIX: Final = "\n\n[ERROR]"
 
 # How many tokens of a choice may yield no byte: the end of a turn, markup of a role or channel, a space stripped off.
 SILENT_TOKENS: Final = 64
-TOOL_CALL_BYTES: Final = 32  # what a call's markup, which the server takes off, may cost in tokens at a byte each
+TOOL_CALL_BYTES: Final = 32  # counted for each tool call: the server removes its markup, which may be so many tokens
 
 
 @dataclass(slots=True, eq=False)
 class Content:
-    """What the response said so far. A class with slots: its attributes are set faster than a Struct's."""
+    """What the response said so far. A dataclass with slots, since its attributes are set faster than a Struct's."""
 
     readable: bool = False  # at least one event, or the body, was of the API's shape
     broken_off: bool = False  # the body is the beginning of JSON
@@ -61,12 +61,12 @@ class Content:
 
     @property
     def finished(self) -> bool:
-        """The API's own end: in chat, every choice that appeared has its finish_reason, and one did."""
+        """Whether the API's own end came. In chat that is a finish_reason for every choice, of at least one."""
         return self.ended or (bool(self.choices) and None not in self.choices.values())
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
-        """One a choice that has one, in order of index; in the API's own words."""
+        """The finish_reason of each choice that has one, in order of index and in the API's own words."""
         choices = self.choices
         if len(choices) < 2:
             return tuple(filter(None, choices.values() or (self.stop_reason,)))
@@ -75,9 +75,9 @@ class Content:
     def hides_reasoning(self, *, configured: bool) -> bool:
         """Whether output tokens hold reasoning that was neither shown nor counted, so that TPOT can't be known.
 
-        The configuration may say so, or the API itself (a block of thinking that is redacted), or it shows in the
-        bytes: a token of output is a byte at least, and four on average, so tokens beyond the bytes of everything that
-        could be seen were not seen. A few tokens yield no byte, hence a margin.
+        The configuration may say so, or the API itself (a block of thinking that is redacted). Otherwise the bytes
+        show it. A token of output is one byte at least, and four on average. So where there are more tokens than bytes
+        of visible output, some tokens weren't visible. A few tokens yield no byte, so there is a margin.
         """
         if self.reasoning_tokens is not None:
             return False
@@ -108,7 +108,7 @@ def decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T | None:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError:
-        pass  # a field of another type than its vendor documents: once more, leniently
+        pass  # a field's type isn't the one that its vendor documents: try once more, leniently
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     try:
@@ -118,7 +118,10 @@ def decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T | None:
 
 
 def read_stranger(data: bytes, content: Content) -> int:
-    """An SSE event without its API's shape: `[DONE]` with a tail, an error of another form, or something unknown."""
+    """Read an SSE event that hasn't its API's shape: `[DONE]` with a tail, an error of another form, or the unknown.
+
+    Returns DONE or 0.
+    """
     if data.startswith(DONE_DATA):
         return DONE
     if GATEWAY_ERROR_ID.encode() in data and GATEWAY_ERROR_PREFIX.encode().strip() in data:
@@ -131,7 +134,7 @@ def read_stranger(data: bytes, content: Content) -> int:
 
 
 def read_strange_body(body: bytes, content: Content) -> None:
-    """A body without its API's shape: an error, JSON that breaks off, or something unknown."""
+    """Read a body that hasn't its API's shape: an error, the beginning of JSON, or something unknown."""
     if _is_error(body):
         content.refuse(ERROR_EVENT)
         return
@@ -144,7 +147,7 @@ def read_strange_body(body: bytes, content: Content) -> None:
 
 
 def utf8_bytes(text: object) -> int:
-    """A text's length in bytes of UTF-8; an upper bound for anything else that an API puts in a text's place."""
+    """A text's length in bytes of UTF-8. For anything else that an API puts in a text's place, an upper bound."""
     if isinstance(text, str):
         return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return len(msgspec.json.encode(text)) if text else 0
@@ -165,7 +168,7 @@ class _Error(msgspec.Struct, gc=False):
 
 _ERROR: Final = msgspec.json.Decoder(_Error)
 _ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)
-_BROKEN_OFF: Final = "Input data was truncated"  # msgspec's only word for it
+_BROKEN_OFF: Final = "Input data was truncated"  # only this message of msgspec's tells such an error from others
 
 
 def _is_error(data: bytes) -> bool:
@@ -182,5 +185,5 @@ def _is_error(data: bytes) -> bool:
 
 
 def said(error: object) -> bool:
-    """Whether an `error` field reports one: `{}` does, without words; null, false and an empty text don't."""
+    """Whether an `error` field reports an error: null, false and an empty text don't, but `{}` does."""
     return error is not None and error is not False and error != ""

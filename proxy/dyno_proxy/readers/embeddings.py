@@ -8,12 +8,12 @@ from .content import Content, decoded, read_strange_body, read_stranger
 
 
 def read_event(data: bytes, content: Content) -> int:
-    """No endpoint streams embeddings. An SSE event that comes all the same may be an error."""
+    """No endpoint streams embeddings. If an SSE event comes all the same, it may be an error."""
     return read_stranger(data, content)
 
 
 def read_body(body: bytes, content: Content) -> None:
-    """A whole body into `content`. It is whole where it has `data`."""
+    """Read a whole body into `content`. It is complete if it has `data`."""
     answer = decoded(_ANSWER, body)
     if answer is None or answer.data is None:
         read_strange_body(body, content)

@@ -3,8 +3,9 @@
     message_start, then of each block content_block_start, …delta, …stop, then message_delta, message_stop
 
 `message_stop` is the API's own end. Its stop_reason is taken as the finish_reason, in Anthropic's words. The first
-event that belongs to the output opens a block; `message_start` comes before the model began. Output tokens are taken
-from `message_delta` alone: `message_start` counts a token or two, which a stream that fails would leave as the whole.
+event that belongs to the output opens a block, since `message_start` comes before the model begins. Output tokens are
+taken from `message_delta` alone. `message_start` counts a token or two as well, and a stream that fails would leave
+that as the count of the whole.
 """
 
 from typing import Any, Final
@@ -27,7 +28,7 @@ from .content import (
 
 
 def read_event(data: bytes, content: Content) -> int:
-    """One SSE event's data into `content`; returns what it was as a sum of EVENT, REASONING, ANSWER, DONE."""
+    """Read one SSE event's data into `content`. Returns what it was, as a sum of EVENT, REASONING, ANSWER, DONE."""
     if data == DONE_DATA:
         return DONE
     event = decoded(_EVENT, data)
@@ -54,7 +55,7 @@ def read_event(data: bytes, content: Content) -> int:
 
 
 def read_body(body: bytes, content: Content) -> None:
-    """A whole, unstreamed body into `content`. It is whole where it has a stop_reason."""
+    """Read a whole, unstreamed body into `content`. It is complete if it has a stop_reason."""
     message = decoded(_MESSAGE, body)
     if message is None or message.type != "message":
         read_strange_body(body, content)
@@ -90,7 +91,7 @@ class _Usage(msgspec.Struct, gc=False):
 
 
 class _Block(msgspec.Struct, gc=False):
-    """A block as it opens, or whole."""
+    """A block of content: in a stream as it opens, in an unstreamed body whole."""
 
     type: str | None = None
     text: Any = None
@@ -101,7 +102,7 @@ class _Block(msgspec.Struct, gc=False):
 
 
 class _Delta(msgspec.Struct, gc=False):
-    """Of a block, or of the message."""
+    """What an event adds to a block, or to the message."""
 
     text: Any = None
     thinking: Any = None
@@ -137,7 +138,7 @@ def _read_head(message: _Message, content: Content) -> None:
 
 
 def _read_delta(delta: _Delta, content: Content) -> int:
-    """A citation or a signature is no output; a signature without its thinking tells of thinking that isn't shown."""
+    """A citation or a signature isn't output. A signature without its thinking means that thinking isn't shown."""
     if delta.thinking:
         content.reasoning_seen = True
         content.output_bytes += utf8_bytes(delta.thinking)
@@ -152,7 +153,7 @@ def _read_delta(delta: _Delta, content: Content) -> int:
 
 
 def _read_block(block: _Block, content: Content) -> int:
-    """A block as it opens has mostly nothing in it yet but a tool call's name; one of an unstreamed body is whole."""
+    """Read a block. In a stream it just opens: mostly it is empty but for a tool call's name. In a body it is whole."""
     kind = block.type
     if kind == "redacted_thinking" or (kind == "thinking" and block.signature and not block.thinking):
         content.reasoning_withheld = True
@@ -171,8 +172,10 @@ def _read_block(block: _Block, content: Content) -> int:
 
 
 def _read_usage(usage: _Usage | None, content: Content) -> None:
-    """The counts are running totals. What went into the cache or came out of it is no part of Anthropic's
-    `input_tokens`, and is one of the conventions' N_in."""
+    """The counts are running totals. Anthropic's `input_tokens` lack the tokens written to the cache or read from it.
+
+    The conventions' input tokens hold them, so they are added.
+    """
     if usage is None:
         return
     if usage.input_tokens is not None:

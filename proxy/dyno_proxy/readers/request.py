@@ -6,7 +6,10 @@ import msgspec
 
 
 class RequestBody(msgspec.Struct, gc=False):
-    """A field is None where the body lacks it; otherwise it has whatever type the client gave it."""
+    """The parameters in a request's body. A field is None where the body lacks it.
+
+    Otherwise it has whatever type the client gave it.
+    """
 
     model: Any = None
     stream: Any = None

@@ -2,12 +2,12 @@
 
     response.created … response.output_item.added … response.output_text.delta … response.completed
 
-`response.completed` and `response.incomplete` are the API's own end: the second is what finish_reason "length" and
-"content_filter" are in chat, and gives its reason. The first event that belongs to the output opens an item; those
+`response.completed` and `response.incomplete` are the API's own end. The second one gives its reason; in chat it would
+be the finish_reason "length" or "content_filter". The first event that belongs to the output opens an item. The events
 before it only repeat the request.
 
-A summary of the reasoning is no chunk: another model writes it, and no count holds its tokens. Taken for output, it
-would stretch or squeeze TPOT, and TTFT would depend on whether it was asked for.
+A summary of the reasoning doesn't count as a chunk: another model writes it, and no count holds its tokens. If it
+counted as output, it would stretch or squeeze TPOT, and TTFT would depend on whether it was asked for.
 """
 
 from typing import Any, Final
@@ -48,7 +48,7 @@ _ENDS: Final = ("response.completed", "response.incomplete")
 
 
 def read_event(data: bytes, content: Content) -> int:
-    """One SSE event's data into `content`; returns what it was as a sum of EVENT, REASONING, ANSWER, DONE."""
+    """Read one SSE event's data into `content`. Returns what it was, as a sum of EVENT, REASONING, ANSWER, DONE."""
     if data == DONE_DATA:
         return DONE
     event = decoded(_EVENT, data)
@@ -79,9 +79,9 @@ def read_event(data: bytes, content: Content) -> int:
 
 
 def read_body(body: bytes, content: Content) -> None:
-    """A whole, unstreamed body into `content`.
+    """Read a whole, unstreamed body into `content`.
 
-    A response that the server still works on (`background`) counts as whole too; its finish_reason tells.
+    A response that the server still works on (`background`) counts as complete too; its finish_reason shows it.
     """
     response = decoded(_RESPONSE, body)
     if response is None or response.status is None:
@@ -130,7 +130,7 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _Head(msgspec.Struct, gc=False):
-    """A response within an event: not its output, which came in deltas."""
+    """A response inside an event, without its output, which came in deltas."""
 
     id: str | None = None
     model: str | None = None

@@ -10,7 +10,7 @@ _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds_said(value: object) -> float | None:
-    """A wait in s, of `2`, `"2"`, `"1 second"`, `"5 min"`; None for anything else, a date too."""
+    """The wait in s that `2`, `"2"`, `"1 second"` or `"5 min"` means; None for anything else, even a date."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if 0 <= value < 1e9 else None
     match = _WAIT.fullmatch(value) if isinstance(value, str) else None
@@ -21,7 +21,7 @@ def seconds_said(value: object) -> float | None:
 
 
 def read_retry_after(body: bytes) -> float | None:
-    """`retry_after` at the top of a refusal's body, in s, as ALCF's nginx says it: `"1 second"`."""
+    """The wait in s by `retry_after` at the top level of a refusal's body. ALCF's nginx writes `"1 second"` there."""
     try:
         return seconds_said(_REFUSAL.decode(body).retry_after)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -39,7 +39,7 @@ from dyno_proxy.exchange.record import Record
 
 from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, scope, span_row
 
-JOURNAL_BYTES: Final = 19_000_000  # then a new file begins: one becomes Parquet in little memory
+JOURNAL_BYTES: Final = 19_000_000  # then a new file begins, so that little memory is needed to convert one to Parquet
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
 
 # Half of the hour after which `dyno compact` on another machine may take the writer for dead.
@@ -47,7 +47,7 @@ _RESTED_S: Final = 1800.0
 # Files without a row. A person's own DuckDB (docs/spans.md) reads both kinds of files, and fails where one is missing.
 _SEEDS: Final = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
 
-_KEPT_ITEMS: Final = 64  # of a list or the map, in a line that would be longer
+_KEPT_ITEMS: Final = 64  # so many items of a list or the map are kept in a row that is too long for a line
 
 # Why a span was dropped
 DISK: Final = "disk"
@@ -86,7 +86,7 @@ def _plant(seed: Path) -> None:
 
 
 def writer_name(host: str, pid: int, started_at: datetime) -> str:
-    """The writer's part of its files' names: unlike any other's, now or ever, without asking anyone."""
+    """The writer's part of its files' names. It is never the same for two writers, and no writer has to ask others."""
     return re.sub(r"[^A-Za-z0-9_]", "_", f"{host}_{pid}_{started_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}")
 
 
@@ -107,7 +107,7 @@ def record_line(record: Record, seq: int) -> bytes:
     body = record_row_json(record, seq)
     if body is not None and len(body) <= LINE_BYTES:
         return _with_checksum(body)
-    # No row tells of resource and scope.
+    # A row holds neither resource nor scope, so any will do.
     span = record_span(record, resource=Resource.get_empty(), scope=scope(""), sampled=False)
     return journal_line(span_row(span, seq))
 
@@ -120,8 +120,8 @@ def _with_checksum(body: bytes) -> bytes:
 class JournalExporter(SpanExporter):
     """Writes spans to journals in a folder; any thread may call it.
 
-    `written(count)` and `dropped(reason, count)` hear what became of each span. A user that makes its lines elsewhere,
-    with sequence numbers by `next_seq`, hands them to `write` in their order, and then uses `export` for none.
+    It calls `written(count)` and `dropped(reason, count)`, so that each span is counted once. A user may make the lines
+    itself, with sequence numbers by `next_seq`. It hands them to `write` in their order, and never calls `export`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class JournalExporter(SpanExporter):
         journal_bytes: int = JOURNAL_BYTES,
         filled: Callable[[], None] | None = None,
     ) -> None:
-        """`filled()` hears that a journal is full and another one begun."""
+        """`filled()` is called when a journal is full and another one has begun."""
         self._filled = filled
         self._folder = folder
         self._written = written
@@ -146,7 +146,7 @@ class JournalExporter(SpanExporter):
         self._failing = 0  # spans lost since writing last worked
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """The spans, on disk when this returns SUCCESS. One that can't be stored doesn't cost the others."""
+        """Write the spans. They are on disk when this returns SUCCESS. One that can't be stored costs no other."""
         with self._lock:
             stored = True
             batch = bytearray()
@@ -173,7 +173,7 @@ class JournalExporter(SpanExporter):
         return next(self._seqs)
 
     def line(self, record: Record, seq: int) -> bytes | None:
-        """The line of the record's span, for `write`; None where it can't be stored, which is counted."""
+        """The line of the record's span, for `write`. None where it can't be stored: then it is counted as dropped."""
         try:
             return record_line(record, seq)
         except _NOT_STORABLE as error:
@@ -189,11 +189,11 @@ class JournalExporter(SpanExporter):
             return None
 
     def write(self, lines: bytes | bytearray, first_seq: int, count: int) -> bool:
-        """`count` lines, the first with that number, the others in their numbers' order: on disk where this is True."""
+        """Write `count` lines, in the order of their numbers from `first_seq` on. Returns whether they are on disk."""
         with self._lock:
             return self._append(lines, first_seq, count)
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # the interface's; nothing is held back
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # nothing is held back
         return True
 
     def shutdown(self) -> None:
@@ -257,29 +257,29 @@ class _Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size_bytes = 0  # of whole batches
-        # O_EXCL: one writer a file, whatever happens.
+        # O_EXCL: a file has one writer, whatever happens.
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        # Of the monotonic clock: the other one jumps, and a file server's is another's.
+        # By the monotonic clock, since the wall clock jumps, and a file server's times come from another clock.
         self._rests_since_s = time.monotonic()
         _lock(self._fd, path)
         _sync_folder(path.parent)
 
     def append(self, batch: bytes | bytearray) -> None:
         rest = memoryview(batch)
-        while rest:  # one write, unless the disk takes less: then the next one says why
+        while rest:  # one write is enough, unless the disk takes only a part: then the next write says why
             rest = rest[os.write(self._fd, rest) :]
         _sync(self._fd)
         self.size_bytes += len(batch)
         self._rests_since_s = time.monotonic()
 
     def is_ours(self) -> bool:
-        """The file still has a name, and nobody may have taken it over: it isn't sealed and hasn't rested for long."""
+        """Whether the file still has a name, and nobody can have taken it over: it isn't sealed, and is in use."""
         found = os.fstat(self._fd)
         rested_s = time.monotonic() - self._rests_since_s
         return found.st_nlink > 0 and bool(found.st_mode & stat.S_IWUSR) and rested_s < _RESTED_S
 
     def take_back(self) -> None:
-        """Cut off what a failed append left, and close; a file without a whole batch goes."""
+        """Cut off what a failed append left, and close. A file without a whole batch is removed."""
         try:
             if self.size_bytes == 0:
                 self.path.unlink(missing_ok=True)
@@ -298,7 +298,7 @@ class _Journal:
 
 
 def _lock(fd: int, path: Path) -> None:
-    """Until the descriptor is closed."""
+    """Lock the file until the descriptor is closed."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -329,7 +329,7 @@ def _mended(value: object) -> object:
 
 
 def _shortened(row: dict[str, object]) -> dict[str, object]:
-    """The row with its texts cut, a few of its lists' and its map's items, and no chunk times."""
+    """The row with shortened texts, with few items of its lists and its map, and without chunk times."""
     short: dict[str, object] = {}
     for column, value in row.items():
         if isinstance(value, str):

@@ -11,8 +11,8 @@ from typing import Final
 
 from dyno_proxy.exchange.record import Record
 
-SEGMENT_BYTES: Final = 4_000_000  # one write's
-CHUNK_BYTES: Final = 40  # what a chunk's time takes in a record that isn't a line yet
+SEGMENT_BYTES: Final = 4_000_000  # lines of about this size go into one write
+CHUNK_BYTES: Final = 40  # memory that a chunk's time takes in a record that isn't a line yet
 
 
 class Segment:
@@ -25,21 +25,21 @@ class Segment:
         self.count = 0
         self.data = bytearray()
         self.late = late
-        self.records: list[Record] = []  # of these lines, where somebody needs them too
+        self.records: list[Record] = []  # the records of these lines, if the thread needs them too
 
 
 class SpanQueue:
-    """One thread puts, one takes. `lag_s` may be asked by any."""
+    """One thread puts lines in, another takes them out. Any thread may call `lag_s`."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._max_records = max_records
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()  # held for the append of a line or the exchange of a list, no longer
+        self._lock = threading.Lock()  # held only to append a line or to swap the list
         self._segments: list[Segment] = []
         self._bytes = 0
-        # Each count has one writer: `put` the one thread, `done` the other.
+        # Each count has one writer: one thread writes `put`, the other `done`.
         self.put = self.done = 0
-        # When the oldest of the queue was put there, and of those that are being written: monotonic ns.
+        # When the oldest line in the queue was put there, and the oldest of those that are being written: monotonic ns.
         self._since_ns: int | None = None
         self._taken_since_ns: int | None = None
 

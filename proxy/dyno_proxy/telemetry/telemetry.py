@@ -123,14 +123,20 @@ class Telemetry:
         return self._queue.lag_s()
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until what was recorded before is on disk, or given up. False if it takes longer. Not on the loop."""
+        """Wait until the spans recorded before are on disk or given up. False if it takes longer.
+
+        It blocks, so the event loop must not call it.
+        """
         goal = self._queue.put
         with self._emptied:
             self._wake.set()
             return self._emptied.wait_for(lambda: self._queue.done >= goal, timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Everything to disk, the rest to OTLP, the thread ended. False if that takes longer. Not on the loop."""
+        """Write all spans to disk, send the rest to OTLP, and end the thread. False if that takes longer.
+
+        It blocks, so the event loop must not call it.
+        """
         if self._stopping:
             return not self._thread.is_alive()
         deadline_s = time.monotonic() + timeout_s
@@ -253,7 +259,7 @@ class _Contained:
 
 
 def _resource(version: str) -> Resource:
-    """The spans' resource: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, and our name and version where they lack."""
+    """The spans' resource: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, else our own name and version."""
     given = Resource.create()
     ours: dict[str, str] = {}
     if str(given.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):  # the SDK's own default

@@ -58,7 +58,7 @@ class Endpoint:
 
 def _host(name: str, host: str) -> str:
     try:
-        host.encode("idna")  # as the resolver will
+        host.encode("idna")  # as the resolver will do
     except UnicodeError as error:
         raise ConfigError(f"endpoints.{name}.url: '{host}' isn't a host name: {error}") from error
     return host
@@ -70,7 +70,7 @@ def _proxy(name: str, config: EndpointConfig) -> HttpProxy | None:
     try:
         return HttpProxy.of_url(config.proxy)
     except ValueError:  # the message might repeat the password
-        raise ConfigError(f"endpoints.{name}.proxy: write http://HOST:PORT of an HTTP proxy") from None
+        raise ConfigError(f"endpoints.{name}.proxy must be the URL of an HTTP proxy; write http://HOST:PORT") from None
 
 
 def _tls(name: str, config: EndpointConfig) -> ssl.SSLContext:

@@ -12,8 +12,8 @@ from .relay import UpstreamConnection
 from .single_flight import SharedCall
 from .tunnel import HttpProxy, open_tunnel
 
-IDLE_TIMEOUT_S: Final = 30.0  # below the usual servers' own, so that a request seldom meets a closing connection
-MAX_IDLE: Final = 128
+IDLE_TIMEOUT_S: Final = 30.0  # shorter than usual servers', so that a request seldom meets a connection that closes
+MAX_IDLE: Final = 128  # connections that may rest at once
 
 
 class Pool:
@@ -58,7 +58,7 @@ class Pool:
         return None
 
     async def connect(self) -> UpstreamConnection:
-        """A new connection. Raises OSError, ssl.SSLError or TimeoutError (errors.py names their outcomes)."""
+        """A new connection. Raises OSError, ssl.SSLError or TimeoutError, whose outcomes errors.py names."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_s):
             connected, begun_s = await self._dial()
@@ -80,7 +80,7 @@ class Pool:
         return connection
 
     def put_back(self, connection: UpstreamConnection) -> None:
-        """Keep it for the next request, if it is fit for one and this pool isn't closed."""
+        """Keep the connection for another request, or close it if it isn't reusable or this pool is full or closed."""
         connection.release()
         if len(self._idle) >= MAX_IDLE:
             self._idle = [other for other in self._idle if not other.closed]

@@ -35,12 +35,12 @@ async def output_of(command: list[str], limit_s: float, max_bytes: int) -> bytes
 def _run(command: list[str], limit_s: float, max_bytes: int, left: threading.Event) -> bytes:
     ends_s = time.monotonic() + limit_s
     try:
-        process = subprocess.Popen(  # noqa: S603 - it is the configuration's, and no shell reads it
+        process = subprocess.Popen(  # noqa: S603 - the command is the configuration's, and no shell reads it
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # its children end with it, and Ctrl-C is for the proxy alone
+            start_new_session=True,  # so its children can be killed with it, and Ctrl-C reaches the proxy alone
         )
     except OSError as error:
         raise ValueError(f"can't be run: {error.strerror}") from error

@@ -21,16 +21,17 @@ from dyno_proxy.http.response import MALFORMED, Headers, Response
 from dyno_proxy.outcomes import ConnectionLost, Ending
 from dyno_proxy.rewrite.usage_chunk import UsageChunkFilter
 
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # lingering on, for 0 s: what isn't sent is dropped, a reset is
+# SO_LINGER on, with 0 s: closing the socket drops what isn't sent yet, and sends a reset.
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _LOOK_AFTER_CLIENT_S: Final = 0.1
-_LEAVING: Final = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)  # the last one is Linux's
+_LEAVING: Final = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)  # only Linux has POLLRDHUP
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to an endpoint; carries one exchange at a time, and rests in the pool between them."""
+    """One connection to an endpoint. It carries one exchange at a time, and rests in the pool between two."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -54,7 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._exchange = exchange
         self._client = client
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        self.responded = False  # a byte of the response came: the request can't be replayed
+        self.responded = False  # whether a byte of the response came: then the request can't be replayed
         self.last_read_ns = 0
         self.paused_ns: int | None = None  # since when the client has been reading too slowly
         self.head_written = False
@@ -226,7 +227,7 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 def _has_left(client: asyncio.Transport) -> bool:
-    """Whether the client closed or reset its connection, though what it sent before may not be read yet."""
+    """Whether the client closed or reset its connection, even if bytes that it sent before are still unread."""
     socket_of_client = client.get_extra_info("socket")
     if socket_of_client is None:
         return True

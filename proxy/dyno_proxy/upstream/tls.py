@@ -9,7 +9,7 @@ _PRIVATE_KEY: Final = b"PRIVATE KEY-----"  # of any kind: RSA, EC, encrypted
 
 
 class TlsFileError(ValueError):
-    """A file that can't be used; `key` is the configuration's key for it."""
+    """A file that can't be used. `key`: the configuration's key that names it."""
 
     def __init__(self, key: str, file: str, why: str) -> None:
         super().__init__(f"{file}: {why}")
@@ -17,7 +17,7 @@ class TlsFileError(ValueError):
 
 
 def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:
-    """A context that verifies the certificate and its host name, always. All files are PEM.
+    """A context that always verifies the server's certificate and host name. All files are PEM.
 
     `ca_file` replaces the system's certificate authorities, as curl's --cacert does: an endpoint with a private
     authority needs no trust in a hundred public ones. `cert_file` may hold the key too. Raises TlsFileError.

@@ -1,4 +1,4 @@
-"""An endpoint's credentials: a token from the environment, a file, or a command's output."""
+"""An endpoint's token, from an environment variable, a file, or a command's output."""
 
 import asyncio
 import binascii
@@ -27,7 +27,7 @@ COMMAND_REST_S: Final = 5.0  # until the next fetch after one that failed, or wh
 FILE_REST_S: Final = 1.0
 
 _MAX_TOKEN_BYTES: Final = 32 * 1024
-_LONGEST_AHEAD_S: Final = 600.0
+_LONGEST_AHEAD_S: Final = 600.0  # at most so long before a token ends, the next is fetched
 _TOKEN: Final = re.compile(rb"[\x21-\x7e]+")
 _LOG: Final = logging.getLogger("dyno.proxy")
 
@@ -70,7 +70,7 @@ class Token:
         self._rest_until_s = 0.0
         if env is not None:
             if not os.environ.get(env):
-                raise ValueError(f"the environment variable {env} is not set")
+                raise ValueError(f"the environment variable {env} is not set or empty")
             self._keep(_checked(os.fsencode(os.environ[env]), f"the environment variable {env}"))
         if self._file is not None:
             try:
@@ -81,7 +81,7 @@ class Token:
             raise ValueError(f"the token command's program {self._command[0] if self._command else ''!r} isn't found")
 
     async def authorization(self) -> bytes:
-        """The value of the Authorization header. Raises RefusedError where the token can't be had."""
+        """The value of the Authorization header. Raises RefusedError where there is no token to use."""
         now_s = time.monotonic()
         usable = self._value is not None and not self._expired()
         due = self._refused or now_s >= self._fresh_until_s
@@ -91,13 +91,13 @@ class Token:
                 if not usable or (due and self._failure is None):
                     await self._fetching()
                 else:
-                    self._fetching.start()  # while the source fails, nobody waits for it again
+                    self._fetching.start()  # while fetching fails, requests don't wait for another try
         if self._value is None or (self._failure is not None and self._expired()):
             raise RefusedError("token_unavailable", f"endpoint '{self._endpoint}': {self._failure}")
         return self._value
 
     def prefetch(self) -> None:
-        """Begin to fetch a command's token, so that the first request needn't wait for it. Needs a running loop."""
+        """Begin to fetch a command's token, so that the first request need not wait for it. Needs a running loop."""
         if self._value is None:
             self._fetching.start()
 
@@ -110,7 +110,7 @@ class Token:
         return time.time() >= self._expires_unix_s
 
     async def _fetch(self) -> None:
-        """Replace the token, or note why that failed."""
+        """Fetch another token, or note why that failed."""
         try:
             if self._command is not None:
                 token = await self._run(self._command)
@@ -173,7 +173,7 @@ def _checked(text: bytes, source: str) -> bytes:
     if not token:
         raise ValueError(f"{source} is empty")
     if len(token) > _MAX_TOKEN_BYTES:
-        raise ValueError(f"{source} is too long for a token")
+        raise ValueError(f"{source} is too long: a token has at most {_MAX_TOKEN_BYTES} bytes")
     if not _TOKEN.fullmatch(token):
         raise ValueError(
             f"{source} must be a bare token: it has a space, a line break or another control character in it"

@@ -1,4 +1,4 @@
-"""The way through an HTTP proxy: CONNECT for https endpoints (RFC 9110, 9.3.6); http ones need no tunnel."""
+"""The way through an HTTP proxy. For https endpoints it is a tunnel by CONNECT (RFC 9110, 9.3.6); http needs none."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ class HttpProxy:
 
     @classmethod
     def of_url(cls, url: str) -> "HttpProxy":
-        """From `http://[USER:PASSWORD@]HOST:PORT`, user and password percent-encoded where they need it.
+        """The proxy at `http://[USER:PASSWORD@]HOST:PORT`; user and password may be percent-encoded.
 
         Raises ValueError where the URL has another form. The message doesn't repeat the URL.
         """
@@ -42,16 +42,17 @@ class HttpProxy:
 
     @property
     def address(self) -> str:
+        """`host:port`, for messages: it holds no user and no password."""
         return address(self.host, self.port)
 
 
 def address(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
+    """`host:port`, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def open_tunnel(connected: socket.socket, host: str, port: int, proxy: HttpProxy) -> None:
-    """Ask the proxy at the socket's other end for a tunnel; afterwards the socket's next byte is the endpoint's.
+    """Ask the proxy at the socket's other end for a tunnel. Afterwards the socket's next byte is the endpoint's.
 
     Raises ProxyError. It has no time limit of its own: the caller's covers connecting as a whole.
     """
@@ -66,14 +67,14 @@ async def open_tunnel(connected: socket.socket, host: str, port: int, proxy: Htt
     except ConnectionError as error:
         raise ProxyProtocolError(f"the HTTP proxy at {proxy.address} closed the connection during CONNECT") from error
     if status == 407:
-        wanted = "asks for a user and a password" if proxy.authorization is None else "refused the user or password"
+        wanted = "asks for a user and a password" if proxy.authorization is None else "refused the user or the password"
         raise ProxyAuthenticationError(f"the HTTP proxy at {proxy.address} {wanted} (407)")
     if not 200 <= status < 300:
         raise ProxyRefusedError(f"the HTTP proxy at {proxy.address} answered {status} to CONNECT")
 
 
 async def _read_status(connected: socket.socket, proxy: HttpProxy) -> int:
-    """Read the answer's head, and nothing beyond it."""
+    """Read the head of the answer to CONNECT. Returns its status. Raises ProxyProtocolError."""
     loop = asyncio.get_running_loop()
     head = b""
     while _HEAD_END not in head:
@@ -87,7 +88,7 @@ async def _read_status(connected: socket.socket, proxy: HttpProxy) -> int:
     if match is None:
         raise ProxyProtocolError(f"what answers at {proxy.address} isn't an HTTP proxy")
     status = int(match.group(1))
-    # In TLS the client speaks first: bytes behind a success can't be the endpoint's. A refusal may have a body.
+    # In TLS the client speaks first, so bytes after a success can't be the endpoint's. A refusal may have a body.
     if 200 <= status < 300 and not head.endswith(_HEAD_END):
         raise ProxyProtocolError(f"the HTTP proxy at {proxy.address} sent bytes of its own into the tunnel")
     return status
