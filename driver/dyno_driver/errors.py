@@ -10,9 +10,9 @@ class ProxyGoneError(Exception):
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """`text` with each run of white space as one space, cut to `limit` characters.
+    """`text` with each run of white space as one space, without control characters, cut to `limit` characters.
 
-    For other programs' messages, which may be long and have several lines.
+    For other programs' messages, which may be long and have several lines, and sequences that a terminal would obey.
     """
-    line = " ".join(text.split())
+    line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in " ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"

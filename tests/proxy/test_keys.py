@@ -104,6 +104,7 @@ async def test_no_key_is_forwarded(tmp_path: Path) -> None:
         answers = [await exchange(proxy.url, request_bytes("GET", "/e/v1/models", *headers)) for headers in shown]
         rows = [await proxy.row(number) for number in range(1, 5)]
     assert [answer.status for answer in answers] == [200, 200, 200, 401]
+    assert ("WWW-Authenticate", "Bearer") in answers[3].headers
     assert len(seen.heads) == 3
     assert b"X-Own: 1" in seen.heads[2]
     assert not [head for head in seen.heads if b"key" in head.lower() or b"authorization" in head.lower()]

@@ -149,15 +149,15 @@ def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str]
 
 
 def _print(comparison: "Comparison") -> None:
-    from dyno_analysis.render.terminal import print_table
+    from dyno_analysis.render.terminal import print_line, print_table
     from dyno_analysis.report import detail_tables, findings, tables
     from dyno_analysis.report.markdown import caveats
 
-    print(findings.heading(comparison))
+    print_line(findings.heading(comparison))
     setup = findings.setup(comparison)
     width = max((len(label) for label, _ in setup), default=0)
     for label, value in setup:
-        print(f"  {label:<{width}}  {value}")
+        print_line(f"  {label:<{width}}  {value}")
     for table in (
         tables.comparison_table(comparison),
         tables.percentile_table(comparison),
@@ -175,9 +175,9 @@ def _print(comparison: "Comparison") -> None:
         (tables.titled("Findings", comparison), findings.summary(comparison)),
         ("What to know before quoting this", caveats(comparison)),
     ):
-        print(f"\n{title}")
+        print_line(f"\n{title}")
         for line in lines:
-            print(f"- {line}")
+            print_line(f"- {line}")
 
 
 def _percent(text: str) -> float:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from dyno_analysis.arguments import ArgumentParser, spans_argument
+from dyno_analysis.controls import visible
 from dyno_analysis.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,4 +135,6 @@ def _write(statement: "Statement", form: str, output: BinaryIO) -> None:
     elif form == "table" and output is sys.stdout.buffer and sys.stdout.isatty():
         sql_output.print_rich(statement)
     else:
-        output.writelines(piece.encode("utf-8") for piece in sql_output.PIECES[form](statement))
+        to_terminal = output is sys.stdout.buffer and sys.stdout.isatty()
+        pieces = sql_output.PIECES[form](statement)
+        output.writelines((visible(piece) if to_terminal else piece).encode("utf-8") for piece in pieces)

@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from dyno_analysis.render.terminal import print_line
     from dyno_analysis.spans.views import connect_views, list_files
     from dyno_analysis.trace.waterfall import lines, render
 
@@ -64,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
     print(f"trace {trace_id}")
     for line in render(lines(found), width):
-        print(line)
+        print_line(line)
     return 0
 
 

@@ -2,15 +2,30 @@
 
 import sys
 
+from dyno_analysis.controls import visible
+
 from .table import Table, plain_table, widths
 
 
 def print_table(table: Table) -> None:
     """Print one table to standard output."""
     if sys.stdout.isatty():
-        _print_rich(table)
+        _print_rich(
+            Table(
+                title=visible(table.title),
+                columns=[visible(name) for name in table.columns],
+                align=table.align,
+                rows=[[visible(cell) for cell in row] for row in table.rows],
+                notes=[visible(note) for note in table.notes],
+            )
+        )
     else:
         print("\n".join(plain_table(table)))
+
+
+def print_line(line: str) -> None:
+    """Print a line to standard output; on a terminal its control characters are made visible."""
+    print(visible(line) if sys.stdout.isatty() else line)
 
 
 def _print_rich(table: Table) -> None:

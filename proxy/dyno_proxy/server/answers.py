@@ -8,7 +8,10 @@ from aiohttp import web
 
 def error_response(status: int, code: str, message: str) -> web.Response:
     """An error of the proxy's own, in OpenAI's shape, so that SDKs raise it as their own error."""
-    return web.Response(status=status, text=_body(code, message), content_type="application/json")
+    response = web.Response(status=status, text=_body(code, message), content_type="application/json")
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, 15.5.2, demands it of every 401
+    return response
 
 
 def raw_error(status: int, code: str, message: str) -> bytes:
