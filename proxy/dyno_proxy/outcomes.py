@@ -123,7 +123,7 @@ REFUSALS: Final[Mapping[Refusal, Refused]] = {
     "malformed_body": Refused(400, "the body isn't framed as the head says"),
     "invalid_client_key": Refused(401, "no key of `keys_file`"),
     "unknown_endpoint": Refused(404, "no endpoint of that name"),
-    "unknown_path": Refused(404, "neither a path of its own nor `/{endpoint}/v1…`"),
+    "unknown_path": Refused(404, "it names no endpoint, has no `/v1` where the endpoint has no `origin`, or may climb"),
     "client_idle": Refused(408, "the body didn't come within `client_idle_s`"),
     "client_too_slow": Refused(None, "the client didn't read its answer for `client_idle_s`; it is cut off"),
     "head_timeout": Refused(408, "the head didn't come within `head_timeout_s`"),

@@ -1,6 +1,6 @@
 import pytest
 
-from dyno_proxy.exchange.route import Route, route
+from dyno_proxy.exchange.route import BESIDE, CLIMBS, DOUBLED, Route, route
 from dyno_proxy.http.heads import HeadError, check_response_head, connection_options, request_head, response_head
 
 
@@ -81,7 +81,7 @@ def test_connection_cannot_name_what_the_message_needs() -> None:
 
 
 # What some server reads as `../`, once or decoded several times.
-CLIMBS = [
+SPELLINGS = [
     *(
         "..%2f..%2f..%2f",
         "..%5c",
@@ -128,19 +128,26 @@ HARMLESS = [
         ("/metis/v1?x", Route("metis", "", "?x")),
         ("/metis/v1//x", Route("metis", "//x", "")),
         ("/metis/v1/a?u=../..", Route("metis", "/a", "?u=../..")),
-        ("/metis/v1/../../admin", None),
-        ("/metis/v1/%2e%2E/admin", None),
-        ("/metis/v1/a/.", None),
-        *((f"/metis/v1/{climb}admin/x", None) for climb in CLIMBS),
-        *((f"/metis/v1/models/{climb}..", None) for climb in ("a%2F", "%252e%252e/", "a%5c")),
+        *(
+            (f"/metis/v1/{climb}", Route("metis", f"/v1/{climb}", "", CLIMBS))
+            for climb in ("../../admin", "%2e%2E/a", "a/.")
+        ),
+        *((f"/metis/v1/{climb}admin/x", Route("metis", f"/v1/{climb}admin/x", "", CLIMBS)) for climb in SPELLINGS),
+        *((f"/metis/{climb}admin", Route("metis", f"/{climb}admin", "", CLIMBS)) for climb in SPELLINGS),
         *((target, Route("metis", target.removeprefix("/metis/v1"), "")) for target in HARMLESS),
-        ("/metis/v10/x", None),
-        ("/v1/chat/completions", None),
+        ("/metis/v1/v1/chat/completions", Route("metis", "/chat/completions", "", DOUBLED)),
+        ("/metis/v1/v1", Route("metis", "", "", DOUBLED)),
+        ("/metis/health?x", Route("metis", "/health", "?x", BESIDE)),
+        ("/metis/", Route("metis", "/", "", BESIDE)),
+        ("/metis/v10/x", Route("metis", "/v10/x", "", BESIDE)),
+        ("/metis/v1/v10/x", Route("metis", "/v10/x", "")),
+        ("/v1/chat/completions", Route("v1", "/chat/completions", "", BESIDE)),
+        ("/metis", None),
         ("http://elsewhere/metis/v1/x", None),
         ("*", None),
         ("/", None),
     ],
 )
 def test_routes(target: str, expected: Route | None) -> None:
-    """A path names an endpoint and the rest behind its url. The rest stays raw, and can't leave the url's path."""
+    """A path names an endpoint and the rest below its url or its origin. The rest stays raw, and can't climb."""
     assert route(target) == expected

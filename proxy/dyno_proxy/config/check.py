@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .address import is_loopback, split_address
 from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, TimeoutsConfig
@@ -33,6 +33,8 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
         raise ConfigError(f"{key}.url must name a host, in ASCII; write https://HOST/PATH")
     if parts.query or parts.fragment:
         raise ConfigError(f"{key}.url has a query or a fragment; write it up to its path alone")
+    if endpoint.origin is not None:
+        _check_origin(key, endpoint.origin, parts)
     if endpoint.token is not None:
         given = [source for source in ("env", "file", "command") if getattr(endpoint.token, source) is not None]
         if len(given) != 1:
@@ -52,6 +54,17 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
         raise ConfigError(f"{key}.client_key_file needs endpoints.{name}.client_cert_file")
     if endpoint.mirror is not None:
         _check_mirror(f"{key}.mirror", name, endpoint.mirror, others)
+
+
+def _check_origin(key: str, origin: str, url: SplitResult) -> None:
+    # As of the url, no message repeats it.
+    try:
+        parts = urlsplit(origin)
+        same = (parts.scheme, parts.netloc) == (url.scheme, url.netloc)
+    except ValueError:
+        same = False
+    if not same or parts.query or parts.fragment:
+        raise ConfigError(f"{key}.origin must be {key}.url with another path, such as https://HOST/PATH")
 
 
 def _check_http_proxy(key: str, url: str) -> None:

@@ -49,6 +49,7 @@ class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[endpoints.NAME]`: an OpenAI-compatible server, how to reach it, and what is known of it."""
 
     url: str
+    origin: str | None = None  # where paths beside /v1 go; `url` less a final /v1, where nothing else is in its path
     model: str | None = None
     provider: str | None = None
     hardware: str | None = None

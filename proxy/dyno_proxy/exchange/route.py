@@ -1,7 +1,11 @@
 """Finds the endpoint that a request's target names, and the target there. Pure.
 
-`/{endpoint}/v1/X?q` goes to the endpoint's `url` + `/X?q`. The raw path is passed on untouched (`%2F` stays). A path is
-refused if some server behind the proxy may read it as one that climbs out of the endpoint's `url`.
+    /{endpoint}/v1/X?q       API      the endpoint's `url` + /X?q
+    /{endpoint}/v1/v1/X?q    DOUBLED  the same, for a client that adds /v1 to its base URL by itself
+    /{endpoint}/X?q          BESIDE   the endpoint's `origin` + /X?q: /health, /metrics, /tokenize
+    …/../…, in any spelling  CLIMBS   nowhere
+
+The raw path is passed on untouched (`%2F` stays).
 """
 
 import re
@@ -11,7 +15,13 @@ from urllib.parse import unquote_to_bytes
 
 from dyno_proxy.readers import APIS, Api, Reader
 
-_ROUTE: Final = re.compile(r"/([^/?]+)/v1(/[^?]*)?(\?.*)?", re.DOTALL)
+API: Final = "api"
+DOUBLED: Final = "doubled"
+BESIDE: Final = "beside"
+CLIMBS: Final = "climbs"
+
+_ROUTE: Final = re.compile(r"/([^/?]+)(/[^?]*)(\?.*)?", re.DOTALL)
+_VERSION: Final = "/v1"
 # Servers decode a path once or twice. Some take a backslash for a slash, some leave out what follows a semicolon, and
 # old ones read overlong UTF-8 and `%u002e`. The path must not climb by any of these readings, or by several at once.
 _DECODED_AT_MOST: Final = 4
@@ -27,8 +37,9 @@ class Route(NamedTuple):
     """A target, taken apart."""
 
     endpoint: str  # as the path names it; it may not exist
-    rest: str  # after /v1, with its leading slash, without the query
+    rest: str  # after /v1, or after the endpoint where it is BESIDE; with its leading slash, without the query
     query: str  # with its question mark
+    kind: str = API
 
     @property
     def operation(self) -> str | None:
@@ -44,11 +55,11 @@ class Route(NamedTuple):
 
     @property
     def _api(self) -> Api | None:
-        return APIS.get("/" + self.rest.strip("/"))
+        return APIS.get("/" + self.rest.strip("/")) if self.kind in (API, DOUBLED) else None
 
 
 def route(target: str) -> Route | None:
-    """None where the target isn't `/{endpoint}/v1…`, or climbs out of the endpoint's `url` by dot segments."""
+    """None where the target names no endpoint."""
     return _remembered(target) if len(target) <= _REMEMBERED_CHARACTERS else _route(target)
 
 
@@ -61,17 +72,27 @@ def _route(target: str) -> Route | None:
     match = _ROUTE.fullmatch(target)
     if match is None:
         return None
-    endpoint, rest, query = match.group(1), match.group(2) or "", match.group(3) or ""
-    if _may_climb(rest):
-        return None
-    return Route(endpoint, rest, query)
+    endpoint, path, query = match.group(1), match.group(2), match.group(3) or ""
+    if _may_climb(path):
+        return Route(endpoint, path, query, CLIMBS)
+    rest = _after_version(path)
+    if rest is None:
+        return Route(endpoint, path, query, BESIDE)
+    again = _after_version(rest)
+    return Route(endpoint, rest, query, API) if again is None else Route(endpoint, again, query, DOUBLED)
 
 
-def _may_climb(rest: str) -> bool:
+def _after_version(path: str) -> str | None:
+    """What follows `/v1`; None for a path that doesn't begin with it."""
+    rest = path.removeprefix(_VERSION)
+    return rest if rest != path and rest[:1] in ("", "/") else None
+
+
+def _may_climb(path: str) -> bool:
     """Whether some server may read `.` or `..` as a segment of the path."""
-    if "." not in rest and "%" not in rest:
+    if "." not in path and "%" not in path:
         return False
-    read = rest.encode("utf-8", "surrogateescape")
+    read = path.encode("utf-8", "surrogateescape")
     for _ in range(_DECODED_AT_MOST):
         if _DOT_SEGMENT.search(_OTHER_SLASHES.sub(b"/", _OTHER_DOTS.sub(b".", read))):
             return True

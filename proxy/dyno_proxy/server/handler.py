@@ -11,7 +11,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.errors import RefusedError, UpstreamError, in_words
 from dyno_proxy.exchange.exchange import Exchange
-from dyno_proxy.exchange.route import Route, route
+from dyno_proxy.exchange.route import BESIDE, CLIMBS, DOUBLED, Route, route
 from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
 from dyno_proxy.http.heads import HeadError, request_head
 from dyno_proxy.metrics.gc_pauses import GcPauses
@@ -177,6 +177,8 @@ class Handler:
             self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
         if where is None:
             raise RefusedError("unknown_path", "no such path; requests go to /{endpoint}/v1/…")
+        if where.kind == CLIMBS:
+            raise RefusedError("unknown_path", "the path may lead out of the endpoint's url")
         if endpoint is None:
             known = ", ".join(self._endpoints)
             raise RefusedError("unknown_endpoint", f"no endpoint '{where.endpoint}'; configured endpoints: {known}")
@@ -196,7 +198,7 @@ class Handler:
         try:
             return request_head(
                 request.method,
-                (endpoint.target_prefix + where.rest or "/") + where.query,
+                (_prefix(endpoint, where) + where.rest or "/") + where.query,
                 endpoint.host_header,
                 request.raw_headers,
                 authorization=authorization,
@@ -209,6 +211,19 @@ class Handler:
             )
         except HeadError as error:
             raise RefusedError("malformed_head", str(error)) from error
+
+
+def _prefix(endpoint: Endpoint, where: Route) -> str:
+    """What stands before the route's rest at the endpoint. Raises RefusedError where it leads nowhere."""
+    if where.kind == BESIDE:
+        if endpoint.origin_prefix is None:
+            name = endpoint.name
+            raise RefusedError(
+                "unknown_path", f"endpoint '{name}' serves /v1 alone; endpoints.{name}.origin opens more"
+            )
+        return endpoint.origin_prefix
+    # A url at the server's root has no /v1 of its own, and its client adds one.
+    return f"{endpoint.target_prefix}/v1" if where.kind == DOUBLED and not endpoint.path else endpoint.target_prefix
 
 
 def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: RefusedError) -> web.StreamResponse:

@@ -31,7 +31,10 @@ class Endpoint:
         proxy = _proxy(name, config)
         # An HTTP proxy without a tunnel gets the whole URL as the request's target, and its password in each request.
         absolute = proxy is not None and tls is None
-        self.target_prefix = f"http://{self.host_header.decode()}{self.path}" if absolute else self.path
+        before_path = f"http://{self.host_header.decode()}" if absolute else ""
+        self.target_prefix = before_path + self.path
+        origin_path = _origin_path(config, self.path)
+        self.origin_prefix = None if origin_path is None else before_path + origin_path
         self.proxy_authorization = proxy.authorization if proxy is not None and absolute else None
         self.pool = Pool(self.host, self.port, tls=tls, proxy=proxy, connect_s=config.timeouts.connect_s)
         self.token = _token(name, config)
@@ -54,6 +57,13 @@ class Endpoint:
             "price": price,
             "power_w": config.power_w,
         }
+
+
+def _origin_path(config: EndpointConfig, path: str) -> str | None:
+    """The path below which requests beside /v1 go; None where they go nowhere."""
+    if config.origin is not None:
+        return urlsplit(config.origin).path.rstrip("/")
+    return "" if path in ("", "/v1") else None
 
 
 def _host(name: str, host: str) -> str:
