@@ -91,7 +91,8 @@ class Bracket:
             exchange.broken = error.ending
         elif isinstance(error, Exception):
             exchange.broken = ("rejected", OtherName(f"proxy_{type(error).__name__}"))  # a fault of our own
-        elif isinstance(error, asyncio.CancelledError) and exchange.broken is None:  # else we cut it off before
+        elif isinstance(error, asyncio.CancelledError) and exchange.broken is None and not exchange.complete:
+            # Neither cut off by us before, nor answered to the end: then a client may leave as it likes.
             left = self._client_has_left()
             exchange.broken = ("client_cancelled", "client_cancelled") if left else ("truncated", "proxy_shutdown")
 
