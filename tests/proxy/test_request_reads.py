@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import NamedTuple
 
 import httptools
@@ -10,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dyno_proxy.http.request_reads import RequestReads
+from rigs.splits import cut
 
 
 class Message(NamedTuple):
@@ -77,11 +77,6 @@ def read(reads: Iterable[bytes], max_bytes: int) -> Seen:
             counts.head(data)
         seen.longest_begun_bytes = max(seen.longest_begun_bytes, counts.head_bytes)
     return seen
-
-
-def cut(whole: bytes, places: Iterable[int]) -> list[bytes]:
-    inside = sorted(place for place in set(places) if 0 < place < len(whole))
-    return [whole[start:end] for start, end in pairwise([0, *inside, len(whole)])]
 
 
 def message(blank: bytes, padding: int, body: bytes) -> Message:
