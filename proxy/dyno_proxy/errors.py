@@ -19,7 +19,7 @@ class RefusedError(Exception):
 
     def __init__(self, code: Refusal, message: str) -> None:
         super().__init__(message)
-        self.status = REFUSALS[code].status or 500
+        self.status = REFUSALS[code].status
         self.code: Refusal = code
 
 

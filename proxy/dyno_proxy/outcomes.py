@@ -46,7 +46,6 @@ Refusal = Literal[
     "unknown_endpoint",
     "unknown_path",
     "client_idle",
-    "client_too_slow",
     "head_timeout",
     "body_too_long",
     "head_too_long",
@@ -55,6 +54,7 @@ Refusal = Literal[
     "too_many_requests",
     "http_version",
 ]
+CutOff = Literal["client_too_slow"]  # refused when an answer has begun: the connection ends instead
 # An error.type that no list has: an HTTP status, aiohttp's name for what isn't HTTP, `proxy_` and an exception's name.
 OtherName = NewType("OtherName", str)
 
@@ -66,14 +66,14 @@ Ending = (
     | tuple[Literal["truncated"], Truncated]
     | tuple[Literal["stream_error"], StreamError]
     | tuple[Literal["client_cancelled"], Literal["client_cancelled"]]
-    | tuple[Literal["rejected"], Refusal | OtherName]
+    | tuple[Literal["rejected"], Refusal | CutOff | OtherName]
 )
 
 
 class Refused(NamedTuple):
     """What the client gets for a refusal, and why it was refused."""
 
-    status: int | None  # None where the connection is cut off, since an answer has begun
+    status: int
     why: str
 
 
@@ -125,7 +125,6 @@ REFUSALS: Final[Mapping[Refusal, Refused]] = {
     "unknown_endpoint": Refused(404, "no endpoint of that name"),
     "unknown_path": Refused(404, "it names no endpoint, has no `/v1` where the endpoint has no `origin`, or may climb"),
     "client_idle": Refused(408, "the body didn't come within `client_idle_s`"),
-    "client_too_slow": Refused(None, "the client didn't read its answer for `client_idle_s`; it is cut off"),
     "head_timeout": Refused(408, "the head didn't come within `head_timeout_s`"),
     "body_too_long": Refused(413, "longer than `max_body_bytes`"),
     "head_too_long": Refused(431, "longer than `max_head_bytes`"),
@@ -133,4 +132,7 @@ REFUSALS: Final[Mapping[Refusal, Refused]] = {
     "draining": Refused(503, "the proxy is shutting down"),
     "too_many_requests": Refused(503, "as many at once as `max_requests`"),
     "http_version": Refused(505, "neither HTTP/1.0 nor HTTP/1.1"),
+}
+CUT_OFFS: Final[Mapping[CutOff, str]] = {
+    "client_too_slow": "the client didn't read its answer for `client_idle_s`; it is cut off",
 }

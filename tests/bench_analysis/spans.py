@@ -13,6 +13,7 @@ import duckdb
 
 from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY
 from dyno_proxy.telemetry.span import COLUMNS
+from rigs.journal_rows import DUCKDB_TYPES
 
 WRITER: Final = "simulated_1_20261124T215900000000Z"
 STARTED_US: Final = 1_795_557_540_000_000
@@ -103,15 +104,6 @@ _CHUNK_TIMES: Final = (
     "CASE WHEN streams THEN list_transform(range(tokens), "
     "lambda k: first_us + CAST(token_us * k AS BIGINT) + CAST(hash(i * 4096 + k) % 1000 AS BIGINT)) END"
 )
-_TYPES: Final = {
-    "string": "VARCHAR",
-    "int": "BIGINT",
-    "float": "DOUBLE",
-    "bool": "BOOLEAN",
-    "string[]": "VARCHAR[]",
-    "int[]": "BIGINT[]",
-    "map": "MAP(VARCHAR, VARCHAR)",
-}
 
 
 class Extras(NamedTuple):
@@ -145,7 +137,7 @@ def rows_sql(first: int, end: int, extras: Extras = PLAIN) -> str:
         values["response_id"] = _RESPONSE_ID
     if extras.chunk_times:
         values["chunk_offsets_us"] = _CHUNK_TIMES
-    columns = ", ".join(f"CAST({values.get(name, 'NULL')} AS {_TYPES[kind]}) AS {name}" for name, kind in COLUMNS)
+    columns = ", ".join(f"CAST({values.get(name, 'NULL')} AS {DUCKDB_TYPES[kind]}) AS {name}" for name, kind in COLUMNS)
     return f"SELECT {columns} FROM ({_DRAWN.format(first=first, end=end)}) ORDER BY i"  # noqa: S608
 
 

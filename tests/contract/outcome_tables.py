@@ -3,12 +3,12 @@
 It writes only between a comment `<!-- begin: TITLE -->` and the next comment `<!-- end -->`.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
-from dyno_proxy.outcomes import ERROR_TYPES, MEANINGS, REFUSALS, Ending, Outcome, Refusal
+from contract.written_blocks import with_block
+from dyno_proxy.outcomes import CUT_OFFS, ERROR_TYPES, MEANINGS, REFUSALS, CutOff, Ending, Outcome, Refusal
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "proxy.md"
 
@@ -20,15 +20,19 @@ def error_types() -> dict[Outcome, tuple[str, ...]]:
     found: dict[Outcome, tuple[str, ...]] = {}
     for outcomes, kinds in (get_args(pair) for pair in get_args(Ending)):
         for outcome in get_args(outcomes):
-            found[outcome] = tuple(sorted(name for name in _strings(kinds) if name not in get_args(Refusal)))
+            found[outcome] = tuple(
+                sorted(name for name in _strings(kinds) if name not in (*get_args(Refusal), *get_args(CutOff)))
+            )
     return found
 
 
 def written(text: str) -> str:
     """The page with its tables as they should be. Raises ValueError if the page lacks a block for a table."""
-    text = _with_block(text, "outcomes", _table(("Outcome", "When", "`error.type`"), _outcomes()))
-    text = _with_block(text, "error types", _table(("`error.type`", "Meaning"), _meanings()))
-    return _with_block(text, "refusals", _table(("Status", "`error.type`, `code`", "Why"), _refusals()))
+    text = with_block(text, "outcomes, written by make docs", _table(("Outcome", "When", "`error.type`"), _outcomes()))
+    text = with_block(text, "error types, written by make docs", _table(("`error.type`", "Meaning"), _meanings()))
+    return with_block(
+        text, "refusals, written by make docs", _table(("Status", "`error.type`, `code`", "Why"), _refusals())
+    )
 
 
 def _outcomes() -> Iterator[tuple[str, ...]]:
@@ -46,7 +50,9 @@ def _meanings() -> Iterator[tuple[str, ...]]:
 
 def _refusals() -> Iterator[tuple[str, ...]]:
     for code, refused in REFUSALS.items():
-        yield str(refused.status or "none"), f"`{code}`", refused.why
+        yield str(refused.status), f"`{code}`", refused.why
+    for cut_off, why in CUT_OFFS.items():
+        yield "none", f"`{cut_off}`", why
 
 
 def _strings(kinds: object) -> Iterator[str]:
@@ -59,21 +65,11 @@ def _strings(kinds: object) -> Iterator[str]:
 
 
 def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> list[str]:
-    return [_line(head), "|" + "---|" * len(head), *(_line(row) for row in rows)]
+    return ["", _line(head), "|" + "---|" * len(head), *(_line(row) for row in rows), ""]  # Markdown wants blank lines
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _with_block(text: str, title: str, lines: list[str]) -> str:
-    begin = f"<!-- begin: {title}, written by make docs -->\n"
-    blocks = re.compile(rf"^{re.escape(begin)}.*?^<!-- end -->\n", re.MULTILINE | re.DOTALL)
-    found = list(blocks.finditer(text))
-    if len(found) != 1:
-        raise ValueError(f"{PAGE}: {len(found)} blocks of {title}, not one")
-    inside = "".join(f"{line}\n" for line in lines)
-    return f"{text[: found[0].start()]}{begin}\n{inside}\n<!-- end -->\n{text[found[0].end() :]}"
 
 
 def main() -> None:

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from contract.written_blocks import with_block
 from dyno_proxy.attributes import ATTRIBUTES, Attribute
 from dyno_proxy.telemetry.span import COLUMNS
+from rigs.journal_rows import DUCKDB_TYPES
 
 ANALYSIS: Final = Path(__file__).parents[2] / "analysis" / "dyno_analysis"
 
@@ -23,15 +25,6 @@ ROW: Final = "columns of a journal's row, written by make sql"
 REST: Final = "stored columns that the view doesn't have, written by make sql"
 READING: Final = "how the files are read, from spans.sql, written by make sql"
 
-_DUCKDB_TYPES: Final = {
-    "string": "VARCHAR",
-    "int": "BIGINT",
-    "float": "DOUBLE",
-    "bool": "BOOLEAN",
-    "string[]": "VARCHAR[]",
-    "int[]": "BIGINT[]",
-    "map": "MAP(VARCHAR, VARCHAR)",
-}
 # Integers that Parquet files have always held in 32 bits.
 _SHORT: Final = ("v", "status", "repeat")
 # Shown by the view under another name, with the same content.
@@ -66,19 +59,6 @@ def spans_sql(text: str, attributes: Sequence[Attribute]) -> str:
     return with_block(text, REST, [line for entry in rest for line in entry.splitlines()])
 
 
-def with_block(text: str, title: str, lines: Sequence[str]) -> str:
-    """The text with these lines between the comments `begin: TITLE` and `end`, indented like the first comment."""
-    begin = rf"^(?P<indent> *)(?P<comment>--|#) begin: {re.escape(title)}\n"
-    block = re.compile(begin + r".*?^ *(?P=comment) end\n", re.MULTILINE | re.DOTALL)
-    found = list(block.finditer(text))
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} blocks 'begin: {title}' … 'end', not one")
-    indent, comment = found[0]["indent"], found[0]["comment"]
-    inside = [f"{comment} begin: {title}", *lines, f"{comment} end"]
-    new = "".join(f"{indent}{line}\n" if line else "\n" for line in inside)
-    return text[: found[0].start()] + new + text[found[0].end() :]
-
-
 def _columns(attributes: Sequence[Attribute]) -> list[tuple[str, str]]:
     """The row's columns: the span's own columns, those of the attributes, and the map."""
     of_attributes = {a.column for a in ATTRIBUTES}
@@ -87,7 +67,7 @@ def _columns(attributes: Sequence[Attribute]) -> list[tuple[str, str]]:
 
 
 def _duckdb_type(name: str, kind: str) -> str:
-    return "INTEGER" if name in _SHORT else _DUCKDB_TYPES[kind]
+    return "INTEGER" if name in _SHORT else DUCKDB_TYPES[kind]
 
 
 def _shown(text: str) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from contract import outcome_tables
 from dyno_proxy import outcomes
-from dyno_proxy.outcomes import ERROR_TYPES, MEANINGS, OUTCOMES, REFUSALS, Ending, Refusal
+from dyno_proxy.outcomes import CUT_OFFS, ERROR_TYPES, MEANINGS, OUTCOMES, REFUSALS, CutOff, Ending, Refusal
 
 SOURCES: Final = Path(outcomes.__file__).parent
 
@@ -22,7 +22,7 @@ def test_the_page_has_the_tables() -> None:
 
 def test_a_page_without_its_block_is_refused() -> None:
     """A page without the comments for a table raises an error, so that no table is left out silently."""
-    with pytest.raises(ValueError, match="0 blocks of outcomes"):
+    with pytest.raises(ValueError, match="0 blocks 'begin: outcomes, written by make docs'"):
         outcome_tables.written("# A page\n")
 
 
@@ -37,13 +37,16 @@ def test_each_error_type_has_its_meaning() -> None:
     listed = {name for names in outcome_tables.error_types().values() for name in names} - {"client_cancelled"}
     assert listed == set(ERROR_TYPES)
     assert set(get_args(Refusal)) == set(REFUSALS)
-    assert all([*ERROR_TYPES.values(), *MEANINGS.values(), *(refused.why for refused in REFUSALS.values())])
+    assert set(get_args(CutOff)) == set(CUT_OFFS)
+    assert all(
+        [*ERROR_TYPES.values(), *MEANINGS.values(), *CUT_OFFS.values(), *(refused.why for refused in REFUSALS.values())]
+    )
 
 
 def test_each_error_type_is_in_use() -> None:
     """The page names no error type that no request can have. mypy checks that each is used with its outcome."""
     used = set(_texts())
-    assert {*ERROR_TYPES, *REFUSALS} - used == set()
+    assert {*ERROR_TYPES, *REFUSALS, *CUT_OFFS} - used == set()
 
 
 def _texts() -> Iterator[str]:

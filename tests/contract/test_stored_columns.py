@@ -8,6 +8,7 @@ import duckdb
 import pytest
 
 from contract import stored_columns
+from contract.written_blocks import with_block
 from dyno_proxy.attributes import ATTRIBUTES, Attribute
 
 ADDED: Final = (
@@ -61,10 +62,10 @@ def test_a_new_attribute_needs_no_edit_by_hand(tmp_path: Path) -> None:
 def test_a_block_stands_in_a_file_once(text: str) -> None:
     """A file without the block, or with two such blocks, is refused: nothing is written into the wrong place."""
     with pytest.raises(ValueError, match="'begin: x'"):
-        stored_columns.with_block(text, "x", ["a"])
+        with_block(text, "x", ["a"])
 
 
 def test_a_block_keeps_its_place() -> None:
     """Only the lines between the two comments change. They are indented like the comments."""
     text = "a\n    -- begin: x\n    old\n    -- end\nb\n"
-    assert stored_columns.with_block(text, "x", ["new"]) == "a\n    -- begin: x\n    new\n    -- end\nb\n"
+    assert with_block(text, "x", ["new"]) == "a\n    -- begin: x\n    new\n    -- end\nb\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rigs.relay_rig import Rig, rig
+from rigs.splits import every_cut
 
 # The body is JSON with the bytes that end a head in it; another request follows at once.
 BODY: Final = b'{"model": "m", "stream": true,\r\n\r\n"max_tokens": 7}'
@@ -58,11 +59,6 @@ async def ask(proxy: Rig, pieces: list[bytes]) -> bytes:
     return answer
 
 
-def cuts(whole: bytes) -> list[list[bytes]]:
-    """The bytes in one piece, in two pieces cut at each place, and byte by byte."""
-    return [[whole], *([whole[:at], whole[at:]] for at in range(1, len(whole))), [bytes([each]) for each in whole]]
-
-
 async def test_requests_are_cut_anywhere(tmp_path: Path) -> None:
     """However a request is cut, the endpoint gets the same bytes, the client the same answers, and the rows are
     equal."""
@@ -78,7 +74,7 @@ async def test_requests_are_cut_anywhere(tmp_path: Path) -> None:
             await writer.drain()
 
     async with rig(serve, tmp_path) as proxy:
-        ways = cuts(REQUESTS)
+        ways = [[REQUESTS], *every_cut(REQUESTS)]
         answers = [await ask(proxy, pieces) for pieces in ways]
         rows = await proxy.rows(2 * len(ways))
     assert answers[0].count(b"HTTP/1.1 200 OK") == 2
@@ -93,7 +89,7 @@ async def test_requests_are_cut_anywhere(tmp_path: Path) -> None:
 
 async def test_a_response_is_cut_anywhere(tmp_path: Path) -> None:
     """However a response is cut, the client gets the same bytes, and the rows are equal."""
-    ways = cuts(STREAM)
+    ways = [[STREAM], *every_cut(STREAM)]
     coming = iter(ways)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

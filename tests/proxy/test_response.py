@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from dyno_proxy.http.response import MALFORMED, MAX_HEAD_BYTES, MAX_INTERIM, BodyFilter, Headers, Response
 from dyno_proxy.rewrite.usage_chunk import UsageChunkFilter
+from rigs.splits import cut, every_cut
 
 
 class Asked(NamedTuple):
@@ -63,19 +63,6 @@ def read(reads: Iterable[bytes], asked: Asked = Asked()) -> Facts:  # noqa: B008
     facts.reusable = response.complete and response.reusable and not beyond
     facts.unframed, facts.client_close = response.unframed, response.client_close
     return facts
-
-
-def cut(whole: bytes, places: Iterable[int]) -> list[bytes]:
-    """The bytes, split into reads that end at these places."""
-    inside = sorted(place for place in set(places) if 0 < place < len(whole))
-    return [whole[start:end] for start, end in pairwise([0, *inside, len(whole)])]
-
-
-def every_cut(whole: bytes) -> Iterable[list[bytes]]:
-    """All splits into two reads, and the split into single bytes."""
-    yield cut(whole, range(len(whole)))
-    for place in range(1, len(whole)):
-        yield cut(whole, [place])
 
 
 tokens = st.text("abcdefgXYZ-09", min_size=1, max_size=12).map(str.encode)

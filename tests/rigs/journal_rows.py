@@ -9,7 +9,7 @@ import duckdb
 
 from dyno_proxy.telemetry.span import COLUMNS
 
-_DUCKDB_TYPES: Final = {
+DUCKDB_TYPES: Final = {  # of the format's types
     "string": "VARCHAR",
     "int": "BIGINT",
     "float": "DOUBLE",
@@ -48,7 +48,7 @@ def parsed(line: bytes) -> dict[str, Any]:
 
 def by_duckdb(*paths: Path) -> list[dict[str, Any]]:
     """The rows as a plain DuckDB reads them, with explicit columns. An incomplete line is ignored."""
-    columns = ", ".join(f"{column}: '{_DUCKDB_TYPES[kind]}'" for column, kind in COLUMNS)
+    columns = ", ".join(f"{column}: '{DUCKDB_TYPES[kind]}'" for column, kind in COLUMNS)
     files = ", ".join(f"'{path}'" for path in paths)
     with duckdb.connect() as connection:
         rows = connection.execute(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rigs.running_proxy import RunningProxy
+from soak.process import proxy_pid
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,4 @@ class Memory:
 
 def memory_of(proxy: RunningProxy) -> Memory:
     """Raises LookupError where it isn't running."""
-    configuration = str(proxy.log.parent / "dyno.toml").encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue  # it ended just now
-            if configuration in words:
-                return Memory(entry)
-    raise LookupError("no such process")
+    return Memory(Path(f"/proc/{proxy_pid(proxy.spans)}"))

@@ -11,7 +11,7 @@ from dyno_analysis.errors import InputError
 from dyno_analysis.spans.folder import execute
 from dyno_analysis.spans.sql_text import as_glob, quoted
 
-from .record import SCHEMA, RunRecord
+from .record import RunRecord, unreadable_schema
 
 # What the driver and `dyno import` write beside run.json.
 PROMPT_COLUMNS = (
@@ -55,12 +55,8 @@ def read_run(spans: Path, run_id: str) -> RunRecord | None:
         raise InputError(f"'{path}' can't be read: {error}; move the folder away to report without it") from error
     if not isinstance(values, dict):
         raise InputError(f"'{path}' must hold a JSON object; move the folder away to report without it")
-    schema = values.get("schema", SCHEMA)
-    if schema != SCHEMA:
-        raise InputError(
-            f"'{path}' has schema {schema!r}, and this version of Dyno reads {SCHEMA}: install a newer one, "
-            "or move the folder away to report without it"
-        )
+    if (why := unreadable_schema(values)) is not None:
+        raise InputError(f"'{path}' {why}, or move the folder away to report without it")
     return RunRecord(run_id, folder, values)
 
 

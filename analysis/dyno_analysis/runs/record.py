@@ -11,6 +11,14 @@ from typing import Any, Final, TypedDict
 SCHEMA: Final = 1  # the newest that this version reads; a run.json without one is older than the first
 
 
+def unreadable_schema(values: Mapping[str, Any]) -> str | None:
+    """Why this run.json can't be read, as what follows its name in a message; None where it can."""
+    schema = values.get("schema", SCHEMA)
+    if schema == SCHEMA:
+        return None
+    return f"has schema {schema!r}, and this version of Dyno reads {SCHEMA}: install a newer one"
+
+
 class PromptSetJson(TypedDict, total=False):
     """The prompts that were asked. An import may know their number alone."""
 

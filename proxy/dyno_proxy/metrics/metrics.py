@@ -54,9 +54,8 @@ class Metrics:
         self._shown = None if shared is None else shared_registry(shared)
         self._lock = threading.Lock()  # held to make a series: the loop and a thread may both need a new one
         self._publishing = threading.Lock()
-        self._observing = (
-            threading.Lock()
-        )  # nearly always free, since only a long stream's figures come from another thread
+        # Nearly always free, since only a long stream's figures come from another thread.
+        self._observing = threading.Lock()
         self._models: set[str] = set()
         self._endpoints: dict[str, EndpointNumbers] = {}
         self._series: dict[tuple[str | None, str | None, str | None], Series] = {}

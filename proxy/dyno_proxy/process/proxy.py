@@ -173,9 +173,8 @@ class Proxy:
         await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
         for task in (draining, hurried):
             task.cancel()
-        await (
-            self._handler.close_mirror()
-        )  # nobody waits for copies, and they don't count as requests that were cut off
+        # Nobody waits for copies, and they don't count as requests that were cut off.
+        await self._handler.close_mirror()
         self._handler.finish_ended()
         cut = self._metrics.active()
         if cut:

@@ -95,9 +95,8 @@ class _Workers:
         self._alive: set[_Worker] = set()
         self._ready: dict[int, _Worker] = {}  # by slot
         self._accepting: dict[int, _Worker] = {}  # who accepts a slot's connections
-        self._reloading = (
-            asyncio.Lock()
-        )  # held while a configuration is handed out: a worker that starts must not miss it
+        # Held while a configuration is handed out: a worker that starts must not miss it.
+        self._reloading = asyncio.Lock()
         self._in_order = True  # every worker that was told to end did so with exit code 0
 
     async def run(self, load: Callable[[], Config]) -> int:

@@ -75,7 +75,8 @@ class MeasuredProtocol(RequestHandler):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
-        self._body = EMPTY_PAYLOAD  # it refers to us, and the garbage collector, which would free both, seldom runs
+        # It refers back to this object: both would wait for the garbage collector, which seldom runs.
+        self._body = EMPTY_PAYLOAD
 
     def data_received(self, data: bytes) -> None:
         now_ns = self.last_read_ns = time.monotonic_ns()

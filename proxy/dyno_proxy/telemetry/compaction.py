@@ -16,9 +16,8 @@ from typing import Final
 from dyno_proxy.config.schema import SpansConfig
 
 _JOURNAL: Final = re.compile(r"[A-Za-z0-9_]+-\d{12}\.jsonl")
-_WORTH_BYTES: Final = (
-    1_000_000  # of journals that earlier proxies left; for less, no process is started beside the first requests
-)
+# Of journals that earlier proxies left. For less, no process is started beside the first requests.
+_WORTH_BYTES: Final = 1_000_000
 _TIME_LIMIT_S: Final = 3600.0
 _MISSING: Final = 2  # the command's exit code where a package is missing, or where it is called wrongly
 # What a Python needs. Other variables are kept from it, since they may hold tokens.

@@ -69,9 +69,8 @@ def _read(
     poller.register(printed, select.POLLIN)
     is_open = True
     while True:
-        ended = (
-            process.poll() is not None
-        )  # asked before the pipe is read: once it has ended, all it printed is in the pipe
+        # Asked before the pipe is read: once it has ended, all it printed is in the pipe.
+        ended = process.poll() is not None
         if is_open and poller.poll(0 if ended else _LOOK_EVERY_MS):
             data = os.read(printed, max_bytes + 1 - len(output))
             output += data

@@ -17,7 +17,7 @@ from dyno_analysis import times
 from dyno_analysis.errors import InputError
 from dyno_analysis.ingest.failures import failure
 from dyno_analysis.ingest.run import Ingested
-from dyno_analysis.runs.record import SCHEMA, RunJson
+from dyno_analysis.runs.record import SCHEMA, RunJson, unreadable_schema
 
 KIND = "a results file of the published benchmark's shape"
 # The proxy's outcomes.
@@ -242,11 +242,8 @@ def _record(
     own = _mapping(runs[0]) if isinstance(runs, list) and len(runs) == 1 else {}
     described = _mapping(own.get("endpoints"))
     named = " ".join(str(dataset[key]) for key in ("name", "version") if dataset.get(key))
-    if (schema := own.get("schema", SCHEMA)) != SCHEMA:
-        raise InputError(
-            f"'{file_name}' holds a run of schema {schema!r}, and this version of Dyno reads {SCHEMA}: "
-            "install a newer one"
-        )
+    if (why := unreadable_schema(own)) is not None:
+        raise InputError(f"'{file_name}' holds a run that {why}")
     record = {
         "schema": SCHEMA,
         "workload": "single",
