@@ -9,6 +9,8 @@ from .address import is_loopback, split_address
 from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, TimeoutsConfig
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,]+|null|\*")
+_HOST: Final = re.compile(r"[^\s/,@]+")
 _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
 # The two forms that `dyno compact --keep` takes. A contract test compares them.
 KEEP: Final = re.compile(r"[1-9]\d*(h|d|MB|GB|TB)")
@@ -109,9 +111,23 @@ def check_proxy(where: str, proxy: ProxyConfig) -> None:
             raise ConfigError(f"{where}: proxy.{key} must be more than 0 seconds")
     if not proxy.drain_s >= 0:
         raise ConfigError(f"{where}: proxy.drain_s must be 0 seconds or more")
+    _check_visitors(where, proxy)
     if not is_loopback(split_address(proxy.listen)[0]) and proxy.keys_file is None:
         raise ConfigError(
             f"{where}: proxy.listen: {proxy.listen} is reachable by others; set proxy.keys_file, a file of client keys"
+        )
+
+
+def _check_visitors(where: str, proxy: ProxyConfig) -> None:
+    for host in proxy.hosts:
+        if not _HOST.fullmatch(host):
+            raise ConfigError(f"{where}: proxy.hosts: '{host}' must be a name as in Host, such as dyno.example")
+    for origin in proxy.cors_origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ConfigError(f"{where}: proxy.cors_origins: '{origin}' must be an origin, such as https://app.example")
+    if "*" in proxy.cors_origins and proxy.keys_file is None:
+        raise ConfigError(
+            f"{where}: proxy.cors_origins: '*' opens the proxy to every web page; name the origins, or set keys_file"
         )
 
 

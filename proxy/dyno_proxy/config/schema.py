@@ -75,6 +75,9 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     spans: str = "spans"
     metrics_listen: str | None = None
     keys_file: str | None = None
+    hosts: tuple[str, ...] = ()  # names in `Host` that a listener on loopback accepts beside those of loopback
+    cors_origins: tuple[str, ...] = ()  # whose web pages may ask; `*` for all, where keys are configured
+    allow_other_users: bool = False  # on loopback, without keys: of this machine, also where an endpoint has a token
     workers: int = 1
     drain_s: float = 30.0  # how long running requests may still take after SIGTERM
     max_requests: int = 4096  # requests that may run at once; further ones get 503 with Retry-After

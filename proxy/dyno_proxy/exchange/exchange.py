@@ -67,6 +67,7 @@ class Exchange:
     reader: Reader | None = None  # how to read this API; None: nobody knows how
     hides_reasoning: bool = False  # the configuration says that reasoning is neither shown nor counted
 
+    client: str | None = None  # the name of the key that the client showed
     retries: int | None = None
     resent: bool | None = None
     usage_asked: bool | None = None
@@ -138,7 +139,11 @@ class Exchange:
         self._held.append((read_ns, written_ns, body))
         self._held_bytes += len(body) + _READ_BYTES
         if not self._recognised:
-            self._recognise(end=False)
+            # JSON, as it mostly is: quickly told.
+            if self.response_bytes == len(body) and body.startswith(b"{") and not self._codings:
+                self._recognised = True
+            else:
+                self._recognise(end=False)
         if self._held_bytes > _DIGEST_BYTES:
             if self.streamed:
                 self._digest(self.reader)

@@ -6,6 +6,7 @@ import logging
 import resource
 import socket
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,10 +19,12 @@ from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.metrics.multiprocess import Shared
+from dyno_proxy.server.access import Access, guarded
 from dyno_proxy.server.connection import MeasuredProtocol, MeasuredServer
 from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import client_keys
 from dyno_proxy.server.pages import METRICS, Pages, process_pages
+from dyno_proxy.server.peer_user import can_tell
 from dyno_proxy.telemetry.compaction import Conversion
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
@@ -75,20 +78,23 @@ class Proxy:
         pages = process_pages(
             lambda: self._handler.finish_ended(), self._metrics.render, lambda: self._endpoints.values(), version
         )
-        # On an address beyond loopback the clients' listener has no /metrics: it has a listener of its own.
-        public = not is_loopback(split_address(config.proxy.listen)[0])
-        clients_pages = {path: page for path, page in pages.items() if not (public and path == METRICS)}
+        # Where /metrics has a listener of its own, or clients come from elsewhere, their listener has none.
+        hidden = config.proxy.metrics_listen is not None or not is_loopback(split_address(config.proxy.listen)[0])
+        clients_pages = {path: page for path, page in pages.items() if not (hidden and path == METRICS)}
+        access = Access.of(config.proxy, config.proxy.listen, keys)
+        _check_users(access, self._endpoints)
         self._handler = Handler(
             self._endpoints,
             self._telemetry,
             self._lag,
             Pages(clients_pages),
-            keys,
+            access,
             config.proxy,
             self._gc_pauses,
             self._metrics.mirrored,
         )
-        self._own = Handler({}, self._telemetry, self._lag, Pages(pages), None, config.proxy, self._gc_pauses)
+        own_access = Access.of(config.proxy, config.proxy.metrics_listen or config.proxy.listen, None)
+        self._own = Handler({}, self._telemetry, self._lag, Pages(pages), own_access, config.proxy, self._gc_pauses)
         self._servers = [MeasuredServer(each, each.refused, config.proxy) for each in (self._handler, self._own)]
         self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # for each server: by slot
 
@@ -145,12 +151,14 @@ class Proxy:
         made = await asyncio.to_thread(
             lambda: {name: Endpoint(name, each) for name, each in config.endpoints.items() if name not in kept}
         )
+        access = Access.of(config.proxy, running.listen, keys)
+        _check_users(access, kept | made)
         replaced = [endpoint for name, endpoint in self._endpoints.items() if name not in kept]
         self._config = config
         self._conversion.config = config.spans
         self._endpoints = {name: kept.get(name) or made[name] for name in config.endpoints}
         self._metrics.expect(self._endpoints, _models(config))
-        self._handler.replace(self._endpoints, keys, config.proxy)
+        self._handler.replace(self._endpoints, access, config.proxy)
         for server in self._servers:
             server.limits = config.proxy
         self._prefetch_tokens()
@@ -207,6 +215,15 @@ class Proxy:
         for endpoint in self._endpoints.values():
             if endpoint.token is not None:
                 endpoint.token.prefetch()
+
+
+def _check_users(access: Access, endpoints: Mapping[str, Endpoint]) -> None:
+    """Raises ConfigError where other users must be kept out, and this system doesn't tell who a client is."""
+    if access.own_user_alone and guarded(endpoints) and not can_tell():
+        raise ConfigError(
+            "proxy.keys_file is missing: endpoints have credentials, and this system doesn't tell whose program is a "
+            "client; set it, or proxy.allow_other_users where this machine has no other users"
+        )
 
 
 def _allow_many_sockets() -> None:

@@ -42,7 +42,7 @@ class MeasuredProtocol(RequestHandler):
 
     __slots__ = (
         *("_body", "_head_begun", "_head_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
-        *("head_too_long", "last_read_ns", "receiving", "upstream"),
+        *("head_too_long", "last_read_ns", "page_headers", "peer_is_trusted", "receiving", "surplus", "upstream"),
     )
 
     def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
@@ -56,6 +56,9 @@ class MeasuredProtocol(RequestHandler):
         self._stalled_timer: asyncio.TimerHandle | None = None
         self.last_read_ns = 0
         self.head_too_long = False  # of the request whose stamp was taken last
+        self.page_headers: dict[str, str] | None = None  # that let the asking web page read the answer
+        self.peer_is_trusted: bool | None = None  # None until somebody asks who is at the other end
+        self.surplus = False  # it came when there were as many connections as can be served
         self.upstream: UpstreamConnection | None = None
         self.receiving: StreamReader | None = None  # the body that is being read
 
