@@ -58,6 +58,16 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
         _check_mirror(f"{key}.mirror", name, endpoint.mirror, others)
 
 
+def check_not_own(where: str, name: str, endpoint: EndpointConfig, listen: str) -> None:
+    """Raises ConfigError where the endpoint is the proxy's own address `listen`: a request would go round for ever."""
+    parts = urlsplit(endpoint.url)
+    host, port = split_address(listen)
+    to_host, to_port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    same = to_host == host or (is_loopback(to_host) and (is_loopback(host) or host in ("0.0.0.0", "::")))  # noqa: S104
+    if to_port == port and same:
+        raise ConfigError(f"{where}: endpoints.{name}.url is the proxy's own address; write the endpoint's")
+
+
 def _check_origin(key: str, origin: str, url: SplitResult) -> None:
     # As of the url, no message repeats it.
     try:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .check import KEEP, check_collector, check_endpoint, check_proxy
+from .check import KEEP, check_collector, check_endpoint, check_not_own, check_proxy
 from .schema import (
     CollectorConfig,
     Config,
@@ -92,11 +92,12 @@ def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_explain(str(error), tree)}") from error
-    for name, endpoint in config.endpoints.items():
-        check_endpoint(where, name, endpoint, config.endpoints)
+    check_proxy(where, config.proxy)
     if need_endpoints and not config.endpoints:
         raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
-    check_proxy(where, config.proxy)
+    for name, endpoint in config.endpoints.items():
+        check_endpoint(where, name, endpoint, config.endpoints)
+        check_not_own(where, name, endpoint, config.proxy.listen)
     check_collector(where, config)
     if config.spans.keep is not None and not KEEP.fullmatch(config.spans.keep):
         raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' must be an age or a size, such as 30d or 10GB")

@@ -79,6 +79,7 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     cors_origins: tuple[str, ...] = ()  # whose web pages may ask; `*` for all, where keys are configured
     allow_other_users: bool = False  # on loopback, without keys: of this machine, also where an endpoint has a token
     workers: int = 1
+    log_requests: bool = False  # a line for each request that has ended
     drain_s: float = 30.0  # how long running requests may still take after SIGTERM
     max_requests: int = 4096  # requests that may run at once; further ones get 503 with Retry-After
     max_head_bytes: int = 65_536  # of a request

@@ -1,4 +1,4 @@
-"""What lets a browser's page of another origin use the proxy: CORS (Fetch Standard, WHATWG, 3.2). Pure."""
+"""What lets a browser's page of another origin use the proxy: CORS (Fetch Standard, WHATWG, 3.2)."""
 
 from collections.abc import Collection, Mapping
 from typing import Final

@@ -26,7 +26,7 @@ from dyno_proxy.upstream.relay import UpstreamConnection
 from dyno_proxy.upstream.retries import attempt
 
 from .access import Access, guarded
-from .answers import error_response
+from .answers import error_response, raw_error
 from .bracket import Bracket, Requests
 from .connection import CLOSE, KEEP, MeasuredProtocol
 from .cors import is_preflight, preflight_answer
@@ -96,7 +96,7 @@ class Handler:
             with Bracket(self._requests, exchange, protocol):
                 return await self._serve(request, protocol, exchange, endpoint, where)
         except RefusedError as refusal:
-            return _readable(protocol, _refused(request, protocol, refusal))
+            return _refused(request, protocol, refusal)
         except UpstreamError as error:
             return _readable(protocol, _unanswered(error.ending, f"endpoint '{exchange.endpoint}': {error}"))
         except Exception:
@@ -170,7 +170,7 @@ class Handler:
         )
         if endpoint.token is not None and authorization is not None and exchange.status == 401:
             endpoint.token.expire(authorization)
-        return _ending(exchange, connection, protocol)
+        return _ending(request, exchange, connection, protocol)
 
     def _admit(
         self,
@@ -254,21 +254,26 @@ def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: Refu
     if protocol.upstream is not None and protocol.upstream.head_written:
         protocol.upstream.reset_client()
         return CLOSE
-    response = error_response(refusal.status, refusal.code, str(refusal))
-    if refusal.status == 503:
-        response.headers["Retry-After"] = "1"
     # A head that two servers may read differently ends the connection: they may differ on what follows, too.
     if refusal.status == 503 or refusal.code == "malformed_head" or not request.content.is_eof():
-        response.force_close()
-    return response
+        headers = dict(protocol.page_headers or {})
+        if refusal.status == 503:
+            headers["Retry-After"] = "1"
+        return protocol.end_with(raw_error(refusal.status, refusal.code, str(refusal), headers))
+    return _readable(protocol, error_response(refusal.status, refusal.code, str(refusal)))
 
 
-def _ending(exchange: Exchange, connection: UpstreamConnection, protocol: MeasuredProtocol) -> web.StreamResponse:
+def _ending(
+    request: web.BaseRequest, exchange: Exchange, connection: UpstreamConnection, protocol: MeasuredProtocol
+) -> web.StreamResponse:
     """What aiohttp gets once the exchange is over: a response that is written already, or an error of ours."""
     if connection.head_written:
         if exchange.broken is not None and connection.unframed:
             connection.reset_client()
-        return CLOSE if connection.client_close or exchange.broken is not None else KEEP
+        if not (connection.client_close or exchange.broken is not None):
+            return KEEP
+        # Where the client still sends, closing at once would reset the connection under the answer.
+        return CLOSE if request.content.is_eof() else protocol.end_with()
     ending = exchange.broken or ("truncated", "no_response")
     return _readable(protocol, _unanswered(ending, f"endpoint '{exchange.endpoint}': {in_words(ending)}"))
 

@@ -55,10 +55,12 @@ def can_tell() -> bool:
 
 
 def _ask(local: Any, peer: Any) -> tuple[Any, ...] | None:
+    if not hasattr(socket, "AF_NETLINK"):
+        return None
     family = socket.AF_INET6 if len(peer) == 4 else socket.AF_INET
     ports_and_addresses = _ADDRESSES.pack(peer[1], local[1], _packed(family, peer[0]), _packed(family, local[0]))
     question = _ASKED.pack(family, socket.IPPROTO_TCP, 0, _ALL_STATES) + ports_and_addresses + _ANY_SOCKET
-    with socket.socket(getattr(socket, "AF_NETLINK", -1), socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
         header = _HEADER.pack(_HEADER.size + len(question), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
         kernel.sendto(header + question, (0, 0))
         answer = kernel.recv(4096, socket.MSG_DONTWAIT)  # it is here as soon as the question is asked

@@ -1,4 +1,4 @@
-"""Keeps web pages away from a listener on loopback that asks for no key, and lets in those that the user named. Pure.
+"""Keeps web pages away from a listener on loopback that asks for no key, and lets in those that the user named.
 
 A page in the user's browser can send requests to 127.0.0.1, and by DNS rebinding it can read the answers too. Its own
 name then stands in `Host`. A page of another origin is known by `Origin` or, where that is missing, by
@@ -9,13 +9,14 @@ import ipaddress
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from aiohttp import hdrs
 from multidict import istr
 
 from dyno_proxy.errors import RefusedError
 
 ANY: Final = "*"
 # An istr is found faster than a str, whose lower case would be made each time.
+_HOST: Final = istr("Host")
+_ORIGIN: Final = istr("Origin")
 _SITE: Final = istr("Sec-Fetch-Site")
 _MODE: Final = istr("Sec-Fetch-Mode")
 _OF_NO_OTHER_PAGE: Final = ("none", "same-origin")
@@ -32,11 +33,11 @@ class WebPages:
 
     def check(self, headers: Mapping[str, str], *, may_navigate: bool = False) -> None:
         """Raises RefusedError for a page's request. `may_navigate`: a link may lead here, since it changes nothing."""
-        host = headers.get(hdrs.HOST)
+        host = headers.get(_HOST)
         # A browser always sends a Host, so who sends none is no page.
         if host is not None and host not in self._known:
             self._check_host(host)
-        origin = headers.get(hdrs.ORIGIN)
+        origin = headers.get(_ORIGIN)
         if origin is None:
             site = headers.get(_SITE)
             if site is None or site in _OF_NO_OTHER_PAGE:

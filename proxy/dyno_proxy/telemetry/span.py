@@ -234,7 +234,7 @@ def _is_plain(record: Record) -> bool:
     if len(texts) > TEXT_CHARACTERS or not texts.isascii():
         return False
     numbers = [number for number in _INTEGERS(record) if number is not None]
-    if not (_is_int64(min(numbers)) and _is_int64(max(numbers))):  # there are always some
+    if numbers and not (_is_int64(min(numbers)) and _is_int64(max(numbers))):
         return False
     for name, tag in record.baggage.items():
         if isinstance(tag, str) and (len(tag) > TEXT_CHARACTERS or not tag.isascii()):

@@ -63,12 +63,14 @@ class Telemetry:
         *,
         queue_records: int = QUEUE_RECORDS,
         filled: Callable[[], None] | None = None,
+        told: Sequence[Callable[[Record], None]] = (),
     ) -> None:
         """Makes the folder, starts the thread. Raises SetupError for a folder or an OTLP setting that can't be used.
 
-        `filled()` hears, in the thread, that a journal is full.
+        `filled()` hears, in the thread, that a journal is full. Each of `told` hears of each record, on the loop.
         """
         check_folder(spans_dir)
+        self._told = told
         self._otlp = Otlp(os.environ, metrics.spans_dropped) if otlp_wanted(os.environ) else None
         self._metrics = metrics
         self._journal = JournalExporter(
@@ -101,6 +103,8 @@ class Telemetry:
         lost = 1
         try:
             self._metrics.finished(record)
+            for tell in self._told:
+                tell(record)
             if self._stopping:
                 self._metrics.spans_dropped(CLOSED, 1)
             elif self._queue.full:
