@@ -5,6 +5,7 @@ import sys
 
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import private_from_now_on
 
 EPILOG = """\
 examples:
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
         "--background", action="store_true", help="run with the lowest priority, and print only problems"
     )
     arguments = parser.parse_args(argv)
+    private_from_now_on()
     try:
         return _compact(arguments)
     except InputError as error:
@@ -51,10 +53,12 @@ def _compact(arguments: argparse.Namespace) -> int:
 
     from dyno_analysis.compaction.compaction import Compaction, alone, expire_all
     from dyno_analysis.compaction.retention import parse_keep
+    from dyno_analysis.file_modes import access_in
     from dyno_analysis.spans.folder import collected_folder
 
     keep = parse_keep(arguments.keep) if arguments.keep else None
     folder = Path(arguments.spans).absolute()
+    access_in(folder)  # a wrong group is said at once, and not for each file
     now = datetime.now(UTC)
     if arguments.background:
         os.nice(19)

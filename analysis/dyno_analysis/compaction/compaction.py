@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -131,7 +132,7 @@ class Compaction:
             path.unlink()
         elif file.last is None:
             if path.stat().st_size:
-                path.chmod(0o644)
+                path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IWUSR)  # it was sealed
                 os.truncate(path, 0)
         elif self._row_counts([file.name])[file.name]:
             convert.empty_parquet(path)

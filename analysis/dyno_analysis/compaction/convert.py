@@ -19,6 +19,7 @@ from typing import Final
 import duckdb
 
 from dyno_analysis.atomic_file import OURS, replacing, replacing_path
+from dyno_analysis.file_modes import OWN_FOLDER, PRIVATE, Access, access_like
 from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.folder import stored_sql
 from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
@@ -68,6 +69,7 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
     seal(path)
     yield (done := Converted())
     checked = folder / f".{journal.name}.{OURS}.checked"
+    PRIVATE.create(checked)
     try:
         last, size_bytes = _check(path, checked, done)
         yield done
@@ -81,7 +83,8 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
             yield done
             return
         target = folder / SpanFile(journal.writer, journal.first, last).name
-        for _ in _written(target, stored_sql([checked]), lambda: _check_size(path, size_bytes)):
+        access = access_like(path)
+        for _ in _written(target, access, stored_sql([checked]), lambda: _check_size(path, size_bytes)):
             yield done
         done.path = target
         yield done
@@ -93,14 +96,15 @@ def merge(folder: Path, files: Sequence[SpanFile]) -> Path:
     """Join neighbouring Parquet files of one writer into one; returns its path."""
     last = max(file.last or 0 for file in files)
     target = folder / SpanFile(files[0].writer, files[0].first, last).name
-    for _ in _written(target, stored_sql([folder / file.name for file in files])):
+    paths = [folder / file.name for file in files]
+    for _ in _written(target, access_like(*paths), stored_sql(paths)):
         pass
     return target
 
 
 def empty_parquet(path: Path) -> None:
     """Replace the file by a Parquet span file without rows."""
-    for _ in _written(path, stored_sql([]) + " WHERE false"):
+    for _ in _written(path, access_like(path), stored_sql([]) + " WHERE false"):
         pass
 
 
@@ -159,24 +163,25 @@ def whole_row(line: bytes) -> "dict[str, int] | None":
 def _set_aside(path: Path, done: Converted) -> None:
     """Write the rejected lines to a file beside the journal, for a person to look at."""
     wanted = set(done.rejected)
-    with path.open("rb") as lines, replacing(path.with_suffix(".rejected")) as kept:
+    with path.open("rb") as lines, replacing(path.with_suffix(".rejected"), access_like(path)) as kept:
         kept.writelines(line for number, line in enumerate(lines, start=1) if number in wanted)
 
 
-def _written(target: Path, query: str, ready: Callable[[], None] = lambda: None) -> Iterator[None]:
+def _written(target: Path, access: Access, query: str, ready: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Write the query's rows to `target`, in two steps: the temporary file, then the rename.
 
     `ready` is called just before the rename, and prevents it by raising.
     """
     spill = target.with_name(f".{target.name}.{OURS}.spill")
-    with replacing_path(target) as temporary:
+    with replacing_path(target, access) as temporary:
         try:
+            spill.mkdir(OWN_FOLDER)
             with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)}) as writer:
                 writer.execute("SET enable_progress_bar = false")
                 writer.execute("SET TimeZone = 'UTC'")
                 writer.execute(
                     f"COPY ({query} ORDER BY started_at, endpoint) TO {quoted(str(temporary))} "
-                    f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_OF_A_GROUP}, "
+                    f"(FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_OF_A_GROUP}, "
                     f"KV_METADATA {{{PARQUET_SCHEMA_KEY}: '{SCHEMA_VERSION}'}})"
                 )
         finally:

@@ -23,6 +23,7 @@ import duckdb
 
 from dyno_analysis.atomic_file import replacing
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import access_in
 from dyno_analysis.spans.folder import connect, execute
 from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
 
@@ -60,7 +61,8 @@ class StagedSpans:
 
     def __enter__(self) -> "StagedSpans":
         try:
-            self._spans.mkdir(parents=True, exist_ok=True)
+            self._access = access_in(self._spans)
+            self._access.make_folder(self._spans)
             self._folder = os.open(self._spans, os.O_RDONLY | os.O_DIRECTORY)
             # A file system without locks raises here; then we don't wait for other imports.
             with contextlib.suppress(OSError):
@@ -85,6 +87,7 @@ class StagedSpans:
             line = next(lines, None)
             while line is not None:
                 path = self._staging / f"{self._writer}-{self._count:012d}.jsonl"
+                self._access.create(path)
                 with path.open("wb") as file:
                     size = 0
                     while line is not None and (not size or size + len(line) <= JOURNAL_BYTES):
@@ -93,6 +96,7 @@ class StagedSpans:
                         line = next(lines, None)
                     file.flush()
                     os.fsync(file.fileno())
+                self._access.settle(path)
                 self._parts.append(path)
         except OSError as error:
             raise unwritable(self._spans, error) from error

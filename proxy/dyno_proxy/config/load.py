@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .check import KEEP, check_collector, check_endpoint, check_proxy
+from .check import check_collector, check_endpoint, check_proxy, check_spans
 from .schema import (
     CollectorConfig,
     Config,
@@ -89,8 +89,7 @@ def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
         raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
     check_proxy(where, config.proxy)
     check_collector(where, config)
-    if config.spans.keep is not None and not KEEP.fullmatch(config.spans.keep):
-        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' must be an age or a size, such as 30d or 10GB")
+    check_spans(where, config.spans)
     return config
 
 

@@ -76,6 +76,9 @@ class Conversion:
         command = [sys.executable, "-m", "dyno", "compact", "--background", "--spans", str(self._folder)]
         if self.config.keep is not None:
             command += ["--keep", self.config.keep]
+        environment = plain_environment()
+        if self.config.group is not None:
+            environment["DYNO_SPANS_GROUP"] = self.config.group
         try:
             done = subprocess.run(  # noqa: S603  # the command is ours
                 command,
@@ -83,7 +86,7 @@ class Conversion:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                env=plain_environment(),
+                env=environment,
                 start_new_session=True,  # Ctrl-C is for the proxy
                 timeout=_TIME_LIMIT_S,
                 check=False,

@@ -36,6 +36,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.file_modes import PRIVATE, Access
 
 from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, scope, span_row
 
@@ -63,25 +64,27 @@ class SetupError(Exception):
     """Telemetry can't begin as configured. The message is one line for the user."""
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, access: Access = PRIVATE) -> None:
     """Make the spans folder if it isn't there, and try to write in it. Raises SetupError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        access.make_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
+            access.settle(file.fileno())
             file.write(b"\n")
         for name in _SEEDS:
-            _plant(folder / name)
+            _plant(folder / name, access)
     except OSError as error:
         reason = "is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
         raise SetupError(f"spans folder '{folder}' can't be written: {reason}; name another with --spans") from error
 
 
-def _plant(seed: Path) -> None:
+def _plant(seed: Path, access: Access) -> None:
     if not seed.exists():
         content = resources.files("dyno_proxy").joinpath(f"seed{seed.suffix}").read_bytes()
         # A process id isn't enough: several containers may share the folder, each with a process 1.
         planted = seed.with_name(f".{seed.name}.{os.getpid()}_{secrets.token_hex(4)}.tmp")
-        planted.write_bytes(content)
+        with os.fdopen(access.create(planted), "wb") as file:
+            file.write(content)
         planted.replace(seed)
 
 
@@ -132,10 +135,12 @@ class JournalExporter(SpanExporter):
         dropped: Callable[[str, int], None],
         journal_bytes: int = JOURNAL_BYTES,
         filled: Callable[[], None] | None = None,
+        access: Access = PRIVATE,
     ) -> None:
         """`filled()` is called when a journal is full and another one has begun."""
         self._filled = filled
         self._folder = folder
+        self._access = access
         self._written = written
         self._dropped = dropped
         self._journal_bytes = journal_bytes
@@ -224,8 +229,8 @@ class JournalExporter(SpanExporter):
         if journal is not None and not full and journal.is_ours():
             return journal
         self._finish()
-        self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
-        self._journal = _Journal(self._folder / f"{self._writer}-{first_seq:012}.jsonl")
+        self._access.make_folder(self._folder)  # somebody may have removed it
+        self._journal = _Journal(self._folder / f"{self._writer}-{first_seq:012}.jsonl", self._access)
         if full and self._filled is not None:
             self._filled()
         return self._journal
@@ -254,11 +259,10 @@ class JournalExporter(SpanExporter):
 class _Journal:
     """One file, open for appending. OSErrors pass to the caller, who then takes the failed batch back."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, access: Access) -> None:
         self.path = path
         self.size_bytes = 0  # of whole batches
-        # O_EXCL: a file has one writer, whatever happens.
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._fd = access.create(path, os.O_APPEND)  # a new file, so it has one writer, whatever happens
         # By the monotonic clock, since the wall clock jumps, and a file server's times come from another clock.
         self._rests_since_s = time.monotonic()
         _lock(self._fd, path)
