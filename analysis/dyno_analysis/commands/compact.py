@@ -43,6 +43,11 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         print(f"dyno compact: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        # The disk itself: it is away (ESTALE), broken (EIO), closed.
+        where = error.filename or arguments.spans
+        print(f"dyno compact: '{where}': {error.strerror or error}; the rest wasn't done", file=sys.stderr)
+        return 1
 
 
 def _compact(arguments: argparse.Namespace) -> int:
@@ -79,7 +84,7 @@ def _compact(arguments: argparse.Namespace) -> int:
         for each, sayer in ((folder, say), (collected, say_of_collected)):
             if each == collected and not each.is_dir():
                 continue
-            if locks.enter_context(alone(each)):
+            if locks.enter_context(alone(each, dry=arguments.dry_run)):
                 compactions.append(Compaction(each, now, sayer, complain, dry=arguments.dry_run))
             else:
                 sayer("another 'dyno compact' or 'dyno import' is working in this folder; nothing was done")

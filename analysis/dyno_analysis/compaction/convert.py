@@ -20,7 +20,7 @@ import duckdb
 
 from dyno_analysis.atomic_file import OURS, replacing, replacing_path
 from dyno_analysis.file_modes import OWN_FOLDER, PRIVATE, Access, access_like
-from dyno_analysis.spans.file_names import SpanFile
+from dyno_analysis.spans.file_names import SpanFile, sort_out
 from dyno_analysis.spans.folder import stored_sql
 from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
 from dyno_analysis.spans.sql_text import quoted
@@ -50,6 +50,10 @@ class GrownError(Exception):
     """The journal's writer lives after all: it appended to it during the conversion. The message is one line."""
 
 
+class ReplacedError(Exception):
+    """Another compaction has replaced a file meanwhile, and its rows count there. The message is one line."""
+
+
 class FutureError(Exception):
     """The file was written by a later version of Dyno. The message is one line for the user."""
 
@@ -57,7 +61,7 @@ class FutureError(Exception):
 def convert(folder: Path, journal: SpanFile) -> Converted:
     """Turn one journal into Parquet.
 
-    Raises GrownError, FutureError, OSError or duckdb.Error if that isn't possible; nothing is lost then.
+    Raises GrownError, ReplacedError, FutureError, OSError or duckdb.Error if that isn't possible; nothing is lost then.
     """
     *_, last = steps(folder, journal)
     return last
@@ -93,11 +97,11 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
 
 
 def merge(folder: Path, files: Sequence[SpanFile]) -> Path:
-    """Join neighbouring Parquet files of one writer into one; returns its path."""
+    """Join neighbouring Parquet files of one writer into one; returns its path. Raises as `convert` does."""
     last = max(file.last or 0 for file in files)
     target = folder / SpanFile(files[0].writer, files[0].first, last).name
     paths = [folder / file.name for file in files]
-    for _ in _written(target, access_like(*paths), stored_sql(paths)):
+    for _ in _written(target, access_like(*paths), stored_sql(paths), lambda: _check_counting(folder, files)):
         pass
     return target
 
@@ -117,9 +121,24 @@ def seal(path: Path) -> None:
             time.sleep(_SEALED_S)
 
 
+def _check_counting(folder: Path, files: Sequence[SpanFile]) -> None:
+    """Raise ReplacedError if one of the files no longer counts. Then it may have been emptied before it was read."""
+    of_writer = f"{files[0].writer}-"
+    counting, _ = sort_out(path.name for path in folder.iterdir() if path.name.startswith(of_writer))
+    for file in files:
+        if file not in counting:
+            raise ReplacedError(f"{file.name}: another 'dyno compact' has replaced it")
+
+
 def _check_size(path: Path, size_bytes: int) -> None:
-    """Raise GrownError if the journal has grown since it was read: a batch was on its way when it was sealed."""
-    if path.stat().st_size != size_bytes:
+    """Raise GrownError if the journal has grown since it was read: a batch was on its way when it was sealed.
+
+    Raise ReplacedError if it was emptied: another compaction had converted it long ago.
+    """
+    found_bytes = path.stat().st_size
+    if found_bytes < size_bytes:
+        raise ReplacedError(f"{path.name}: another 'dyno compact' has replaced it")
+    if found_bytes > size_bytes:
         raise GrownError(f"'{path}' is still being written to; a later run will convert it")
 
 

@@ -48,6 +48,9 @@ _RESTED_S: Final = 1800.0
 # Files without a row. A person's own DuckDB (docs/spans.md) reads both kinds of files, and fails where one is missing.
 _SEEDS: Final = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
 
+_LOCK_TRIES: Final = 5
+_LOCK_PAUSE_S: Final = 0.01
+
 _KEPT_ITEMS: Final = 64  # so many items of a list or the map are kept in a row that is too long for a line
 
 # Why a span was dropped
@@ -303,10 +306,16 @@ class _Journal:
 
 def _lock(fd: int, path: Path) -> None:
     """Lock the file until the descriptor is closed."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        _log.debug("'%s' can't be locked: %s", path, error)
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_S)  # a `dyno compact` is looking whether it is locked, which takes some µs
+        except OSError as error:
+            _log.debug("'%s' can't be locked: %s", path, error)
+            return
+        else:
+            return
 
 
 def _sync_folder(folder: Path) -> None:
