@@ -4,6 +4,7 @@ Each file is written under another name and then renamed, so nobody ever reads h
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -130,7 +131,9 @@ def _replace(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink()
-        raise WrongUseError(f"{path}: can't be written: {error.strerror or error}; make room for it") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "make room for it" if full else "correct that, or give another folder with --spans DIR"
+        raise WrongUseError(f"{path}: can't be written: {error.strerror or error}; {mend}") from error
 
 
 def _unwritable(spans: Path, why: str) -> WrongUseError:

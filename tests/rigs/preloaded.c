@@ -2,10 +2,12 @@
 
    PRELOAD_FLOCK     what flock fails with: an error's number; or nfs, where the lock must fit how the file was opened
    PRELOAD_SYNC_MS   how long fsync and fdatasync take at the least
-   PRELOAD_ERROR     what writing fails with while the file PRELOAD_WHILE exists: an error's number
-   PRELOAD_CALLS     which calls fail so: a list of open, write, sync; they do in the folder PRELOAD_UNDER alone */
+   PRELOAD_ERROR     what calls fail with while the file PRELOAD_WHILE exists: an error's number
+   PRELOAD_CALLS     which calls fail so: a list of make, write, sync, open, read, list; in the folder PRELOAD_UNDER alone.
+                     make: files and folders; open: files for reading; list: folders */
 
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -89,6 +92,41 @@ ssize_t write(int fd, const void *data, size_t size) {
     return fails_on("write", fd) ? -1 : next(fd, data, size);
 }
 
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+    NEXT(pwrite);
+    return fails_on("write", fd) ? -1 : next(fd, data, size, at);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
+    NEXT(pwrite64);
+    return fails_on("write", fd) ? -1 : next(fd, data, size, at);
+}
+
+int mkdir(const char *path, mode_t mode) {
+    NEXT(mkdir);
+    return fails("make", path) ? -1 : next(path, mode);
+}
+
+ssize_t read(int fd, void *data, size_t size) {
+    NEXT(read);
+    return fails_on("read", fd) ? -1 : next(fd, data, size);
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t at) {
+    NEXT(pread);
+    return fails_on("read", fd) ? -1 : next(fd, data, size, at);
+}
+
+ssize_t pread64(int fd, void *data, size_t size, off64_t at) {
+    NEXT(pread64);
+    return fails_on("read", fd) ? -1 : next(fd, data, size, at);
+}
+
+DIR *opendir(const char *path) {
+    NEXT(opendir);
+    return fails("list", path) ? NULL : next(path);
+}
+
 #define OPEN(name)                                                \
     int name(const char *path, int flags, ...) {                  \
         va_list rest_of;                                          \
@@ -96,7 +134,7 @@ ssize_t write(int fd, const void *data, size_t size) {
         mode_t mode = flags & O_CREAT ? va_arg(rest_of, int) : 0; \
         va_end(rest_of);                                          \
         NEXT(name);                                               \
-        if (flags & O_CREAT && fails("open", path)) return -1;    \
+        if (fails(flags & O_CREAT ? "make" : "open", path)) return -1; \
         return next(path, flags, mode);                           \
     }
 

@@ -31,9 +31,10 @@ def slow_to_sync(milliseconds: int) -> dict[str, str]:
 
 
 def failing(error: str, calls: str, under: Path, while_there: Path) -> dict[str, str]:
-    """The environment of a program that can't write: `calls` (of open, write, sync) fail in the folder `under`.
+    """The environment of a program for which `calls` fail in the folder `under`, as long as `while_there` exists.
 
-    They do as long as the file `while_there` exists. `error` is an error's name, such as EDQUOT.
+    `calls` are of: make (a file, a folder), write, sync, open (a file, to read it), read, list. `error` is an error's
+    name, such as EDQUOT.
     """
     return {
         **_preloaded(),

@@ -76,7 +76,7 @@ class Intake:
         for is_request, place in ((True, folder), (False, folder / COLLECTED)):
             check_folder(place, access)
             self._journals[is_request] = JournalExporter(
-                place, written=lambda _count: None, dropped=dropped, filled=filled, access=access
+                place, written=lambda _count: None, dropped=dropped, filled=filled, access=access, patience_s=None
             )
         self._loop = asyncio.get_running_loop()
         self._queue_bytes = queue_bytes

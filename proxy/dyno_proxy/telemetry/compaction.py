@@ -54,7 +54,10 @@ class Conversion:
         threading.Thread(target=self._run, name="dyno-conversion", daemon=True).start()
 
     def start_if_worth(self) -> None:
-        """Start a conversion if earlier proxies left many journals."""
+        """Start a conversion if earlier proxies left many journals. A thread looks, as a file server may be slow."""
+        threading.Thread(target=self._start_if_worth, name="dyno-conversion", daemon=True).start()
+
+    def _start_if_worth(self) -> None:
         try:
             sizes = [each.stat().st_size for each in os.scandir(self._folder) if _JOURNAL.fullmatch(each.name)]
         except OSError as error:

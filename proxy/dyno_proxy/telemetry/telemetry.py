@@ -182,6 +182,7 @@ class Telemetry:
                 self._write(segment)
             finally:
                 self._queue.finished(segment)
+        self._journal.settle()
         self._queue.rest()
         with self._emptied:
             self._emptied.notify_all()
