@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from dyno_proxy.file_modes import access_of
+
 from .address import is_loopback, split_address
-from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, TimeoutsConfig
+from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, SpansConfig, TimeoutsConfig
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,]+|null|\*")
@@ -139,6 +141,16 @@ def _check_visitors(where: str, proxy: ProxyConfig) -> None:
         raise ConfigError(
             f"{where}: proxy.cors_origins: '*' opens the proxy to every web page; name the origins, or set keys_file"
         )
+
+
+def check_spans(where: str, spans: SpansConfig) -> None:
+    """Raises ConfigError. `where`: the file, for messages."""
+    if spans.keep is not None and not KEEP.fullmatch(spans.keep):
+        raise ConfigError(f"{where}: spans.keep: '{spans.keep}' must be an age or a size, such as 30d or 10GB")
+    try:
+        access_of(spans.group)
+    except ValueError as error:
+        raise ConfigError(f"{where}: spans.group: {error}") from error
 
 
 def check_collector(where: str, config: Config) -> None:

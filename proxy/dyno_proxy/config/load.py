@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .check import KEEP, check_collector, check_endpoint, check_not_own, check_proxy
+from .check import check_collector, check_endpoint, check_not_own, check_proxy, check_spans
 from .schema import (
     CollectorConfig,
     Config,
@@ -99,8 +99,7 @@ def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
         check_endpoint(where, name, endpoint, config.endpoints)
         check_not_own(where, name, endpoint, config.proxy.listen)
     check_collector(where, config)
-    if config.spans.keep is not None and not KEEP.fullmatch(config.spans.keep):
-        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' must be an age or a size, such as 30d or 10GB")
+    check_spans(where, config.spans)
     return config
 
 

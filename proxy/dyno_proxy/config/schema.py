@@ -89,10 +89,11 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class SpansConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """`[spans]`: what happens to span files as they grow old."""
+    """`[spans]`: who may read span files, and what happens to them as they grow old."""
 
     compact: bool = True  # `dyno compact` turns full journals into Parquet
     keep: str | None = None  # an age or a size; spans beyond it are deleted, the oldest first
+    group: str | None = None  # may read what is written; None: only the proxy's own user may
 
 
 class CollectorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

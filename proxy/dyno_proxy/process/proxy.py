@@ -14,6 +14,7 @@ import msgspec
 
 from dyno_proxy.config.address import is_loopback, split_address
 from dyno_proxy.config.schema import Config, ConfigError, EndpointConfig
+from dyno_proxy.file_modes import access_of
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
@@ -77,7 +78,12 @@ class Proxy:
         self._request_log = RequestLog() if config.proxy.log_requests else None
         told = [EndpointWatch().see, *(() if self._request_log is None else (self._request_log.add,))]
         self._telemetry = Telemetry(
-            Path(config.proxy.spans), self._metrics, version, filled=self._conversion.start, told=told
+            Path(config.proxy.spans),
+            self._metrics,
+            version,
+            filled=self._conversion.start,
+            told=told,
+            access=access_of(config.spans.group),
         )
         self._metrics.follow_journal_lag(self._telemetry.lag_s)
         self._lag = LoopLag(asyncio.get_running_loop(), each_time=None if shared is None else self._metrics.publish)
@@ -142,8 +148,13 @@ class Proxy:
         waiting = [f"proxy.{key}" for key, value in fixed.items() if getattr(config.proxy, key) != value]
         if config.collector != self._config.collector:
             waiting.append("collector.listen")
+        if config.spans.group != self._config.spans.group:
+            waiting.append("spans.group")
         config = msgspec.structs.replace(
-            config, proxy=msgspec.structs.replace(config.proxy, **fixed), collector=self._config.collector
+            config,
+            proxy=msgspec.structs.replace(config.proxy, **fixed),
+            spans=msgspec.structs.replace(config.spans, group=self._config.spans.group),
+            collector=self._config.collector,
         )
         if not is_loopback(split_address(running.listen)[0]) and config.proxy.keys_file is None:
             raise ConfigError(
