@@ -86,7 +86,12 @@ def _take(folder: Path) -> Hold | None:
 
 def _open(path: Path, folder: Path) -> int:
     # Nothing is in it. Who may write to the folder may lock it too.
-    mode = OWN_FILE | stat.S_IMODE(folder.stat().st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
+    mode = OWN_FILE
+    found = folder.stat().st_mode
+    if found & stat.S_IWGRP:
+        mode |= stat.S_IRGRP | stat.S_IWGRP
+    if found & stat.S_IWOTH:
+        mode |= stat.S_IROTH | stat.S_IWOTH
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     with contextlib.suppress(OSError):  # it is another user's, who has done this
         os.fchmod(fd, mode)

@@ -17,6 +17,7 @@ from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.convert import ReplacedError
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
+from rigs.containers import container
 from rigs.imports import SAMPLES
 from rigs.preloaded import NO_LOCKS, without_locks
 from rigs.stored_spans import line, span, write
@@ -220,6 +221,27 @@ def test_two_proxies_and_two_compactions(tmp_path: Path, how: str) -> None:
     assert dyno("compact", "--spans", tmp_path, how=how).returncode == 0
     assert numbers(tmp_path) == wanted
     assert {path.suffix for path in span_folder.span_files(tmp_path)} == {".parquet"}
+
+
+@pytest.mark.parametrize("how", ["", "ENOSYS"])
+def test_a_container_with_our_hosts_name(tmp_path: Path, how: str) -> None:
+    """A writer whose process seems to be gone lives in another container with the same host name.
+
+    Its lock tells; without locks, it sees the seal, and each of its rows is there once.
+    """
+    environment = {**os.environ, **(without_locks(how) if how else {})}
+    command = container(sys.executable, "-c", _WRITER, str(tmp_path), str(_TESTS), "0", before=20)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        said(process)
+        compact = container(sys.executable, "-m", "dyno", "compact", "--spans", str(tmp_path))
+        for _ in range(2):
+            done = subprocess.run(compact, env=environment, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+        out, _ = process.communicate("\n")
+        assert process.returncode == 0
+    assert numbers(tmp_path) == list(range(1, int(out.split()[-1]) + 1))
 
 
 def test_a_merge_that_rested(tmp_path: Path) -> None:

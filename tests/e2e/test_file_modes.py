@@ -295,6 +295,33 @@ def test_a_conversion_keeps_who_may_read(tmp_path: Path) -> None:
         assert set(made.values()) == {wanted}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write into another user's folder")
+def test_what_root_converts_stays_its_users(tmp_path: Path) -> None:
+    """Root may run `dyno compact` for a user, who can still read the rows afterwards."""
+    journal = write(tmp_path / "spans", [span()])
+    journal.rename(journal.with_name("import_00ff-000000000001.jsonl"))
+    os.chown(journal.with_name("import_00ff-000000000001.jsonl"), 65534, 65534)
+    dyno(tmp_path, "compact")
+    (made,) = (tmp_path / "spans").glob("*.parquet")
+    assert (made.stat().st_uid, stat.S_IMODE(made.stat().st_mode)) == (65534, 0o600)
+
+
+def test_a_training_log(tmp_path: Path) -> None:
+    """What an import makes of a training log is the user's alone, or its group's, as the rest is."""
+    group = another_group()
+    lines = (
+        "2025-10-13 16:43:01,425 INFO:   Effective batch size is 120.",
+        "2025-10-13 16:44:01,425 INFO:   | Train Device=CSX, Step=1, Loss=9.0, Rate=10.0 samples/sec, GlobalRate=10.0",
+        "2025-10-13 16:48:01,425 INFO:   Processed 120 training sample(s) in 12.0 seconds.",
+    )
+    (tmp_path / "run.log").write_text("\n".join(lines) + "\n")
+    dyno(tmp_path, "import", "run.log", "--spans", "own")
+    assert_private(tmp_path / "own")
+    dyno(tmp_path, "import", "run.log", "--spans", "shared", DYNO_SPANS_GROUP=group.gr_name)
+    assert_of_group(tmp_path / "shared", group.gr_gid)
+    assert list((tmp_path / "shared" / "training").glob("*.jsonl"))
+
+
 @pytest.mark.usefixtures("open_umask")
 def test_the_collector_alone(tmp_path: Path) -> None:
     """`dyno collect` without a proxy writes for the user alone too."""

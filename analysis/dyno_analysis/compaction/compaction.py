@@ -33,6 +33,9 @@ STALE_S: Final = 3600.0
 GRACE_S: Final = 600.0
 REMOVED_S: Final = 86_400.0
 
+# How long a writer that may live has to see that its journal is sealed.
+_UNSURE_S: Final = 3.0
+
 _LEFT: Final = re.compile(r"\..+\.(tmp|checked|spill)")
 
 
@@ -147,11 +150,16 @@ class Compaction:
     def _finished(self, journal: SpanFile, counting: Sequence[SpanFile]) -> bool:
         if file_names.finished(journal, counting):
             return True
-        if _locked(self._folder / journal.name):
+        locked = _locked(self._folder / journal.name)
+        if locked:
             return False
         process = file_names.process(journal.writer)
         here = process is not None and process.host == re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname())
         if here and process is not None and not _lives(process.pid):
+            if locked is None and not self._dry:
+                # It may live in another container that has our host's name, and a lock would have told. The seal tells
+                # it to go on in another journal, and it has a while to see that.
+                convert.seal(self._folder / journal.name, _UNSURE_S)
             return True
         # The writer is on another machine, or a process with its number lives here. That may be another process:
         # in a container, the first one always has number 1.
@@ -238,10 +246,10 @@ def alone(folder: Path, *, dry: bool = False) -> Iterator[bool]:
         yield hold is not None
 
 
-def _locked(journal: Path) -> bool:
-    """Whether the journal's writer lives and holds its lock.
+def _locked(journal: Path) -> bool | None:
+    """Whether the journal's writer lives and holds its lock; None if the file system has no locks.
 
-    This works across containers, and across machines if the file system's locks do. False if there are no locks.
+    This works across containers, and across machines if the file system's locks do.
     """
     try:
         opened = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
@@ -252,7 +260,7 @@ def _locked(journal: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return None
     finally:
         os.close(opened)
     return False

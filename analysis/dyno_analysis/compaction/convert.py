@@ -112,13 +112,16 @@ def empty_parquet(path: Path) -> None:
         pass
 
 
-def seal(path: Path) -> None:
-    """Tell the writer to begin another journal, by removing write permission: it checks that before each batch."""
+def seal(path: Path, rest_s: float = _SEALED_S) -> None:
+    """Tell the writer to begin another journal, by removing write permission: it checks that before each batch.
+
+    A batch that is on its way has `rest_s` to come.
+    """
     found = path.stat()
     if found.st_mode & stat.S_IWUSR:
         path.chmod(stat.S_IMODE(found.st_mode) & ~0o222)
         if time.time() - found.st_mtime < _WARM_S:
-            time.sleep(_SEALED_S)
+            time.sleep(rest_s)
 
 
 def _check_counting(folder: Path, files: Sequence[SpanFile]) -> None:
