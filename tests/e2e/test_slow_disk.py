@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from dyno_analysis.spans import folder as span_folder
-from rigs.collector_rig import message, post
+from rigs.collector_rig import message, post, running_collector
 from rigs.fake_upstream import fake_upstream
 from rigs.imports import SAMPLES
 from rigs.journal_rows import stored
@@ -65,26 +65,43 @@ async def test_a_sync_that_takes_a_minute(tmp_path: Path, workers: str) -> None:
     assert len(stored(tmp_path / "spans")) == 120
 
 
-async def test_a_slow_sync_beside_a_collector(tmp_path: Path) -> None:
-    """A sender's answer waits for its sync, as it promises spans on disk; the proxy's requests don't wait for it."""
+async def test_what_is_synced_late_is_counted(tmp_path: Path) -> None:
+    """Spans that a slow disk has synced at last are counted as written, also where no further request comes."""
     async with (
         fake_upstream(_ANSWER) as upstream,
-        proxy_process(
-            tmp_path, {"e": upstream.url}, "--collector-listen", "127.0.0.1:0", **slow_to_sync(1500)
-        ) as proxy,
+        proxy_process(tmp_path, {"e": upstream.url}, **slow_to_sync(1500)) as proxy,
         aiohttp.ClientSession() as session,
     ):
-        otlp = (await proxy.said("taking OTLP on")).rpartition(" ")[2]
-        sending = asyncio.create_task(post(session, otlp, message({})))
-        assert await ask(session, proxy.base_url("e"), 20) < 1.5
-        assert (await sending)[0] == 200
-        # What a slow disk has synced is counted, also where no further request comes.
+        await ask(session, proxy.base_url("e"), 20)
 
         async def counted() -> bool:
             return await total(session, proxy.url, "dyno_spans_written_total") == 20
 
         await until(counted, "20 spans to be counted as written")
     assert len(stored(tmp_path / "spans")) == 20
+
+
+@pytest.mark.parametrize("sync_s", [1.0, _SYNC_S])
+async def test_a_collector_on_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync_s: float) -> None:
+    """A sender is told that its span is safe once it is synced. The collector's end waits for no slow disk."""
+    for name, value in slow_to_sync(int(sync_s * 1000)).items():
+        monkeypatch.setenv(name, value)
+    with running_collector(tmp_path) as collector:
+        for name in slow_to_sync(0):
+            monkeypatch.delenv(name)
+        began_s = time.monotonic()
+        async with aiohttp.ClientSession() as session:
+            sending = asyncio.create_task(post(session, collector.url, message({})))
+            if sync_s < _SYNC_S:
+                assert (await sending)[0] == 200
+                assert time.monotonic() - began_s > sync_s
+            else:
+                await until(collector.rows, "the span's row")
+                sending.cancel()
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < _SYNC_S / 2
+    assert len(stored(collector.spans / "collected")) == 1
+    assert "Traceback" not in (tmp_path / "collector.log").read_text()
 
 
 @pytest.mark.parametrize(

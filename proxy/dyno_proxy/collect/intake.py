@@ -109,10 +109,15 @@ class Intake:
         return taken
 
     def close(self) -> None:
-        """Write what waits, and end the thread. Not to be called on the event loop, which the thread still needs."""
+        """Write what waits, and end the thread. Not to be called on the event loop, which the thread still needs.
+
+        It waits for no slow disk: a sender that has no answer yet is told to send its spans again.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()
+        for journal in self._journals.values():
+            journal.hurry()
         self._thread.join()
 
     # The thread

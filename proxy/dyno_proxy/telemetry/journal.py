@@ -49,6 +49,7 @@ _SEEDS: Final = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parq
 # A sync takes some ms. Where it takes longer, spans are written meanwhile, and a power cut may lose the newest.
 _PATIENCE_S: Final = 1.0
 _END_PATIENCE_S: Final = 2.0  # when the journal is closed
+_LOOK_S: Final = 0.2  # how often who waits for any sync looks whether it may
 
 _KEPT_ITEMS: Final = 64  # so many items of a list or the map are kept in a row that is too long for a line
 
@@ -154,6 +155,7 @@ class JournalExporter(SpanExporter):
         self._seqs = itertools.count(1)
         self._syncing = Syncing()
         self._patience_s = patience_s
+        self._hurried = threading.Event()
         self._slow = False  # the last sync took too long, so nobody waits for the next ones
         self._journal: JournalFile | None = None
         self._closing: list[JournalFile] = []  # earlier ones that are still being synced
@@ -208,7 +210,8 @@ class JournalExporter(SpanExporter):
     def write(self, lines: bytes | bytearray, first_seq: int, count: int) -> bool:
         """Write `count` lines, in the order of their numbers from `first_seq` on. Returns whether they are on disk.
 
-        Where the disk takes longer than `patience_s`, it returns True, and they are counted later.
+        Where the disk takes longer than `patience_s`, it returns True, and they are counted later. After `hurry` it
+        returns False, if they aren't on disk yet.
         """
         with self._lock:
             return self._append(lines, first_seq, count)
@@ -220,6 +223,10 @@ class JournalExporter(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # nothing is held back
         return True
+
+    def hurry(self) -> None:
+        """From now on wait for no sync, as the process is about to end. Any thread may call."""
+        self._hurried.set()
 
     def shutdown(self) -> None:
         """Close the journal. A slow disk is waited for, but not for long: the system goes on without this process."""
@@ -251,9 +258,8 @@ class JournalExporter(SpanExporter):
             self._fail(error, count)
             return False
         while journal.pending:
-            if not journal.wait(0.0 if self._slow else self._patience_s):
-                self._note_slow(journal)
-                return True
+            if not self._wait(journal):
+                return self._patience_s is not None  # who wants spans on disk is told that they may not be
             if not self._settle(journal):
                 return False
         return True
@@ -308,7 +314,14 @@ class JournalExporter(SpanExporter):
             self._written(synced)
         return True
 
-    def _note_slow(self, journal: JournalFile) -> None:
+    def _wait(self, journal: JournalFile) -> bool:
+        """Wait for the disk as long as is allowed; False if it takes longer."""
+        if self._patience_s is None:
+            while not (ended := journal.wait(_LOOK_S)) and not self._hurried.is_set():
+                pass
+            return ended
+        if journal.wait(0.0 if self._slow else self._patience_s):
+            return True
         if not self._slow:
             _log.warning(
                 "the disk takes more than %g s to sync '%s'; spans are written all the same, but a power cut would "
@@ -317,6 +330,7 @@ class JournalExporter(SpanExporter):
                 journal.path,
             )
         self._slow = True
+        return False
 
     def _fail(self, error: OSError, count: int) -> None:
         if not self._failing:
