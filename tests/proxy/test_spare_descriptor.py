@@ -29,8 +29,7 @@ def none_left() -> Iterator[list[int]]:
     with soft_limit_of_fds(highest + ROOM):
         try:
             with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
-                while True:
-                    taken.append(os.open(os.devnull, os.O_RDONLY))
+                taken.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(2 * ROOM + highest))
             yield taken
         finally:
             for descriptor in taken:
