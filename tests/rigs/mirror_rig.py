@@ -133,7 +133,7 @@ class Rig:
         return self.results
 
     async def rows(self) -> list[dict[str, Any]]:
-        self.ended_requests.finish()
+        self.ended_requests.finish_all()
         await asyncio.to_thread(self.telemetry.flush)
         return stored(self.spans)
 
@@ -155,6 +155,6 @@ async def mirroring(
         yield Rig(mirror, ended, a, b, telemetry, spans, results)
     finally:
         await mirror.close()
-        ended.finish()
+        ended.finish_all()
         b.pool.close()
         await asyncio.to_thread(telemetry.close)

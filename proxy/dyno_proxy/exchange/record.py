@@ -41,6 +41,7 @@ class Record(msgspec.Struct, gc=False):
     retry_after_s: float | None
     usage_asked: bool | None  # True: we added `stream_options.include_usage`
     unread: str | None  # why the body wasn't looked into
+    request_unread: str | None  # why the request's body wasn't
 
     mirror: str | None  # "original" or "copy" of a mirrored request
     mirror_trace_id: str | None  # a copy's: the original's trace and span, in hexadecimal

@@ -103,9 +103,12 @@ class Handler:
         self._pages.draining = True
         await self._requests.wait_idle(limit_s)
 
-    def finish_ended(self) -> None:
-        """Record at once what has ended."""
-        self._ended.finish()
+    def finish_ended(self, *, all_of_them: bool = False) -> None:
+        """Record at once what has ended. `all_of_them`: also what takes long to read."""
+        if all_of_them:
+            self._ended.finish_all()
+        else:
+            self._ended.finish()
 
     def cut(self) -> None:
         """Requests that are cancelled from now on are cut off by us, not left by their clients."""

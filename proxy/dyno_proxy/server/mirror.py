@@ -114,8 +114,7 @@ class Mirror:
             exchange = self._exchange(original, other, rest)
             if other.config.ask_usage and may_ask_usage(rest) and (asking := asking_usage(edited)) is not None:
                 edited, exchange.usage_asked = asking, True
-            exchange.request_body.append(edited)
-            exchange.request_bytes = len(edited)
+            del body  # the original's, which may be long
             try:
                 await self._measured(exchange, other, headers, rest, edited)
             finally:
@@ -146,6 +145,7 @@ class Mirror:
     async def _measured(self, exchange: Exchange, other: Endpoint, headers: RawHeaders, rest: str, body: bytes) -> None:
         try:
             with Bracket(self._requests, exchange):
+                exchange.take_request(body)
                 authorization = None if other.token is None else await other.token.authorization()
                 await _send(exchange, _request(exchange, other, headers, rest, body, authorization), other)
                 if other.token is not None and authorization is not None and exchange.status == 401:

@@ -214,6 +214,11 @@ class UpstreamConnection(asyncio.Protocol):
             socket_of_client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._client.abort()
 
+    @property
+    def held_up(self) -> bool:
+        """Whether the upstream has no room for more of the request."""
+        return self._drained is not None and not self._drained.done()
+
     async def drain(self) -> None:
         """Wait until the upstream has room for more of the request.
 
