@@ -10,7 +10,7 @@ that is compressed. Then the exchange is `behind`, and `look()` does one stretch
 """
 
 from array import array
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Iterator, MutableSequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,10 +34,12 @@ from dyno_proxy.readers import (
 from .cadence import chunk_cadence
 from .kept import NO_MEMORY, SHORT_BYTES, STRETCH_BYTES, TOO_COMPLEX, Kept
 from .outcome import exchange_outcome
-from .record import AS_CONTENT, AS_EXCHANGE, STAMPED, Record
+from .record import Record, handed_over
 
 KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer: a longer one isn't read for its usage
 _DIGEST_BYTES: Final = 4 * 1024  # a stream is decoded in such pieces, so that its end doesn't hold up the event loop
+_FAR_BEHIND_BYTES: Final = 64 * 1024  # of a stream: then no more of it is read for a while
+_FAR_BEHIND_IN_BODY_BYTES: Final = 1024 * 1024
 _BEGINNING_BYTES: Final = 1024  # of a compressed body: they show what it is
 _READ_BYTES: Final = 100  # memory that a kept read takes beside its bytes, so that a thousand tiny reads count as well
 
@@ -101,6 +103,7 @@ class Exchange(Kept):
     _plain: list[bytes] = field(default_factory=list)  # an unstreamed body, undone of its codings, while it is short
     _plain_bytes: int = 0
     _body_skim: Skim | None = None  # takes a long one
+    _holding_back: bool = False
     _behind_bytes: int = 0  # of the budget: the reads that `look()` hasn't begun with
     _recognised: bool = True  # whether it is known if the response is a stream
     _token_write_lag_ns: int | None = None
@@ -169,7 +172,7 @@ class Exchange(Kept):
             usage_source, output_tokens = "chunks", len(chunk_offsets_us)
         # By position, in Record's order: 70 keywords would cost 3 µs more. test_exchange.py checks the order.
         values: tuple[Any, ...] = (
-            *_handed_over(self, content),
+            *handed_over(self, content),
             *parameters,
             (end_ns - self.received_ns) // 1000,
             outcome,
@@ -222,6 +225,8 @@ class Exchange(Kept):
             self._stop(NO_MEMORY)
         else:
             self._behind_bytes += new_bytes
+            if self._behind_bytes > (_FAR_BEHIND_BYTES if self.streamed else _FAR_BEHIND_IN_BODY_BYTES):
+                self._hold_back()
             self._look_soon()
 
     def _look_into_reads(self) -> Iterator[None]:
@@ -242,6 +247,18 @@ class Exchange(Kept):
             self._last_read = held[-1]
         self._uncount(counted_bytes)
         self._reads_behind = bool(self._held)
+        self._catch_up()
+
+    def _hold_back(self) -> None:
+        """The response comes faster than it can be looked into."""
+        if self.upstream is not None and not self._holding_back:
+            self._holding_back = True
+            self.upstream.hold_back()
+
+    def _catch_up(self) -> None:
+        if self.upstream is not None and self._holding_back:
+            self._holding_back = False
+            self.upstream.go_on()
 
     def _end_of_stretch(self, plain: bytes, at: int) -> int:
         """Where a stretch ends that begins at `at`: if possible, where an SSE event ends, too."""
@@ -294,6 +311,7 @@ class Exchange(Kept):
         self._held_bytes = 0
         self._uncount(self._behind_bytes)
         self._behind_bytes = 0
+        self._catch_up()
         self._decompressor = self._body_skim = None
 
     # What is quick
@@ -432,23 +450,3 @@ def _beginning(decompressor: Decompressor, body: bytes) -> bytes:
         if piece:
             return piece
     return b""
-
-
-def _handing_over() -> Callable[[Exchange, Content], tuple[Any, ...]]:
-    """The function that takes Record's first three sections from an exchange and its content.
-
-    It is written out from Record's names, as dataclasses write their __init__: attrgetter would take 1.5 µs longer.
-    """
-    stamps = [f"exchange.{name.removesuffix('_us')}_ns" for name in STAMPED]
-    values = [
-        *(f"exchange.{name}" for name in AS_EXCHANGE),
-        *(f"content.{name}" for name in AS_CONTENT),
-        *(f"None if {stamp} is None else ({stamp} - exchange.received_ns) // 1000" for stamp in stamps),
-    ]
-    written: Callable[[Exchange, Content], tuple[Any, ...]] = eval(  # noqa: S307  # of names in our own source
-        f"lambda exchange, content: ({', '.join(values)})"
-    )
-    return written
-
-
-_handed_over: Final = _handing_over()

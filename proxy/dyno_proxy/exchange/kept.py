@@ -11,7 +11,7 @@ large response. It is done in stretches, between which the event loop serves oth
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from dyno_proxy.readers import RequestBody, Skim, read_request, skim_request
 
@@ -21,11 +21,24 @@ KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # a longer body is neither sent aga
 KEPT_UPLOAD_BYTES: Final = 64 * 1024  # the same, where the path is none of the known APIs'
 SHORT_BYTES: Final = 32 * 1024  # of a body that is decoded in one go, which takes 3 ms at the worst
 _SMALL_PIECE_BYTES: Final = 1024
+_FAR_BEHIND_BYTES: Final = 256 * 1024
 STRETCH_BYTES: Final = 4 * 1024  # of plain text that `look()` takes at once: 2 ms at the worst
 
 # Why a body isn't looked into
 NO_MEMORY: Final = "no_memory"  # all exchanges together keep as much as they may
 TOO_COMPLEX: Final = "too_complex"  # it has so many brackets or members that reading them would take too long
+
+
+class Upstream(Protocol):
+    """Where the response comes from, as far as the exchange holds it back."""
+
+    def hold_back(self) -> None:
+        """Read nothing more until `go_on()`."""
+        ...
+
+    def go_on(self) -> None:
+        """The exchange has caught up."""
+        ...
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -46,9 +59,11 @@ class Kept(ABC):
 
     budget: Budget = ALL
     look_later: "Callable[[Kept], None] | None" = None  # sees to it that `look()` is called; None: it is at once
+    upstream: "Upstream | None" = None  # is held back while the exchange is far behind
     _kept_bytes: int = 0  # of the budget
     _request_kept_bytes: int = 0  # of these, the request's body
     _asked: list[bytes] = field(default_factory=list)  # pieces of a long request that aren't looked into yet
+    _asked_left_bytes: int = 0  # that `_asked_skim` hasn't got yet
     _asked_skim: Skim | None = None
     _looking: Iterator[None] | None = None  # set while the exchange is behind
     _reads_behind: bool = False  # reads of the response are held that `look()` has to look into
@@ -58,6 +73,7 @@ class Kept(ABC):
         self._uncount(self._kept_bytes)
         self.request_kept = False
         self.request_body, self._asked = [], []
+        self.upstream = None  # by now it serves others
 
     def keep(self, size_bytes: int) -> bool:
         """Whether so much more may be kept beside all that other exchanges keep."""
@@ -89,8 +105,10 @@ class Kept(ABC):
             if self._asked_skim is None:
                 self._asked_skim = skim_request()
                 new = self.request_body.copy()
-            if self.keep(sum(map(len, new))):
+            new_bytes = sum(map(len, new))
+            if self.keep(new_bytes):
                 self._asked += new
+                self._asked_left_bytes += new_bytes
                 self._look_soon()
             else:
                 self.request_unread = NO_MEMORY
@@ -113,8 +131,24 @@ class Kept(ABC):
 
     @property
     def request_behind(self) -> bool:
-        """Whether much of the request's body isn't looked into yet."""
-        return len(self._asked) > 1
+        """Whether much of what came of the request's body isn't looked into yet."""
+        return self._asked_left_bytes > _FAR_BEHIND_BYTES and self.request_unread is None
+
+    @property
+    def request_read(self) -> bool:
+        """Whether all that came of the request's body has been looked into, or nobody does so."""
+        return self._asked_left_bytes == 0 or self.request_unread is not None
+
+    @property
+    def request_members(self) -> list[tuple[str, int, int]] | None:
+        """A long request's members that matter, each with its key and where its value begins and ends in the body.
+
+        None for a short one. None are found in what isn't a whole JSON object.
+        """
+        if self.request_bytes <= SHORT_BYTES:
+            return None
+        skim = self._asked_skim
+        return skim.members if skim is not None and skim.whole and self.request_unread is None else []
 
     def look(self) -> bool:
         """Do one stretch of what takes long. Returns whether there is more."""
@@ -146,7 +180,9 @@ class Kept(ABC):
         for piece in pieces:
             for at in range(0, len(piece), STRETCH_BYTES):
                 if self._asked_skim is not None:
-                    self._asked_skim.feed(piece[at : at + STRETCH_BYTES])
+                    part = piece[at : at + STRETCH_BYTES]
+                    self._asked_skim.feed(part)
+                    self._asked_left_bytes -= len(part)
                     yield
         self._uncount(sum(map(len, pieces)))
 

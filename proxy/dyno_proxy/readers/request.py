@@ -61,4 +61,12 @@ def _float(value: object) -> float | None:
 
 
 _REQUEST: Final = msgspec.json.Decoder(RequestBody)
-_WANTED: Final = wanted(RequestBody)
+
+
+class _Rewritten(RequestBody, gc=False):
+    """Beside the parameters, what the proxy itself may change in a request."""
+
+    stream_options: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_WANTED: Final = wanted(_Rewritten)

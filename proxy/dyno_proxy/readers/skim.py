@@ -120,11 +120,17 @@ class Skim:
             "_mode",
             "_open",
         ),
-        *("_out", "_rest", "_separate", "_steps", "_value_bytes", "_wanted", "given_up"),
+        *("_out", "_rest", "_separate", "_steps", "_value_bytes", "_wanted", "given_up", "members"),
+        *("_fed_bytes", "_key_now", "_value_at"),
     )
 
     def __init__(self, looked_at: Wanted) -> None:
         self.given_up = False  # what remains would be too long, or it takes too many steps
+        # Of the outermost object: the keys that somebody looks at, and where their values begin and end in the text
+        self.members: list[tuple[str, int, int]] = []
+        self._key_now = ""
+        self._value_at = -1
+        self._fed_bytes = 0
         self._out: list[bytes] = []
         self._kept_bytes = 0
         self._steps = 0
@@ -146,6 +152,8 @@ class Skim:
         data = self._rest + piece if self._rest else piece
         self._rest = b""
         at, end = 0, len(data)
+        self._fed_bytes += len(piece)
+        before_bytes = self._fed_bytes - end
         while at < end and self._mode != _NOTHING:
             if self._depth or self._in_string or self._in_scalar:
                 begun = at
@@ -157,7 +165,17 @@ class Skim:
                 at = _end(_SPACE, data, at)
                 if at < end:
                     self._step()
+                    if self._mode == _VALUE and self._wanted is not None and len(self._open) == 1:
+                        self._value_at = before_bytes + at
                     at = self._go_on(data, at, data[at])
+            if self._mode == _AFTER and self._value_at >= 0 and len(self._open) == 1:
+                self.members.append((self._key_now, self._value_at, before_bytes + at))
+                self._value_at = -1
+
+    @property
+    def whole(self) -> bool:
+        """Whether the text's end has come."""
+        return self._mode == _END
 
     def finish(self) -> bytes | None:
         """What remains of the text, which has ended; None where it was given up."""
@@ -204,6 +222,7 @@ class Skim:
             key = _unescaped(key)
         self._wanted = (self._open[-1].wanted.members or {}).get(key)
         if self._wanted is not None:
+            self._key_now = key.decode()
             self._keep(b'"' + key + b'":')
             self._separate = False
         return end

@@ -11,6 +11,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.errors import RefusedError, UpstreamError, in_words
 from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.exchange.kept import SHORT_BYTES
 from dyno_proxy.exchange.route import BESIDE, CLIMBS, DOUBLED, Route, route
 from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
 from dyno_proxy.http.heads import HeadError, request_head
@@ -262,8 +263,8 @@ def _unanswered(ending: Ending, message: str) -> web.Response:
 async def _ask_for_usage(upload: Upload) -> None:
     """Ask the endpoint for the stream's usage, if the client didn't."""
     await upload.wait_whole()
-    asking = asking_usage(upload.body) if upload.replayable else None
-    if asking is not None:
+    asking = asking_usage(upload.body, upload.exchange.request_members) if upload.replayable else None
+    if asking is not None and (len(asking) <= SHORT_BYTES or upload.exchange.keep(len(asking))):
         upload.replaced = asking
         upload.exchange.usage_asked = True
 

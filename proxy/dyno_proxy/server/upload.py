@@ -76,6 +76,8 @@ class Upload:
         while self.exchange.body_received_ns is None and self.exchange.request_kept:
             await self._next_piece(None)
             await self._looked_into()
+        while not self.exchange.request_read:  # noqa: ASYNC110  # it takes some turns of the loop
+            await asyncio.sleep(0)
 
     async def send(self, connection: UpstreamConnection, head: bytes, timeouts: TimeoutsConfig) -> None:
         """Write the request, and wait until its response has ended, or a time limit has ended it."""
