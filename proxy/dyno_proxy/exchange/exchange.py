@@ -395,6 +395,8 @@ class Exchange(Kept):
 
     def _digest_body(self, reader: Reader) -> None:
         if self._body_skim is not None:
+            for read in self._held:
+                self._body_skim.feed(read[2])
             skimmed = self._body_skim.finish()
             if skimmed is None:
                 self._stop(TOO_COMPLEX)

@@ -222,7 +222,8 @@ class Skim:
             key = _unescaped(key)
         self._wanted = (self._open[-1].wanted.members or {}).get(key)
         if self._wanted is not None:
-            self._key_now = key.decode()
+            if len(self._open) == 1:
+                self._key_now = key.decode()
             self._keep(b'"' + key + b'":')
             self._separate = False
         return end
