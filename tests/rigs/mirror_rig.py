@@ -124,6 +124,7 @@ class Rig:
         original.trace_id, original.span_id = 0xABC, 0xDEF
         original.operation, original.reader = "chat", APIS[rest].reader if rest in APIS else None
         original.baggage = baggage or {}
+        original.take_request(body)
         self.mirror.offer(original, self.a, self.b, headers, rest, body)
         return original
 

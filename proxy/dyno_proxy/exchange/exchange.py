@@ -3,10 +3,8 @@
       received ── body_received ── connected ── sent ── headers ── reads … ── end
 The relay sets each stamp, and hands over the bytes of every network read: `read()` only appends them to a list.
 After the last byte, and at every 4 KiB of a stream, `_digest()` cuts these copies into SSE events, and lets the API's
-reader say what each event was. `finish()` decides on the outcome and makes the Record.
-
-What takes long is done in stretches, between which the event loop serves others: a large read, a long body, anything
-that is compressed. Then the exchange is `behind`, and `look()` does one stretch. It may end while it is behind.
+reader say what each event was. What takes long is done in stretches instead, by `look()`: a large read, a long body,
+anything compressed. `finish()` decides on the outcome and makes the Record.
 """
 
 from array import array
@@ -14,7 +12,7 @@ from collections.abc import Iterator, MutableSequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, content_codings
+from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, beginning, content_codings
 from dyno_proxy.http.sse import SseScanner, is_stream
 from dyno_proxy.outcomes import Ending
 from dyno_proxy.readers import (
@@ -40,7 +38,6 @@ KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer: a longer o
 _DIGEST_BYTES: Final = 4 * 1024  # a stream is decoded in such pieces, so that its end doesn't hold up the event loop
 _FAR_BEHIND_BYTES: Final = 64 * 1024  # of a stream: then no more of it is read for a while
 _FAR_BEHIND_IN_BODY_BYTES: Final = 1024 * 1024
-_BEGINNING_BYTES: Final = 1024  # of a compressed body: they show what it is
 _READ_BYTES: Final = 100  # memory that a kept read takes beside its bytes, so that a thousand tiny reads count as well
 
 # A compressed stream may grow this far: LLMs' SSE events shrink to a twentieth, rarely more.
@@ -100,7 +97,7 @@ class Exchange(Kept):
     unread: str | None = None  # why the response isn't looked into
 
     _looked_into: bool = False  # the response is
-    _plain: list[bytes] = field(default_factory=list)  # an unstreamed body, undone of its codings, while it is short
+    _plain: tuple[bytes, ...] = ()  # an unstreamed body, undone of its codings, while it is short
     _plain_bytes: int = 0
     _body_skim: Skim | None = None  # takes a long one
     _holding_back: bool = False
@@ -195,7 +192,7 @@ class Exchange(Kept):
         """Drop what isn't read yet: `finish()` failed on it, and works without. `why` becomes `unread`."""
         self._stop(why)
         self.request_unread = why
-        self.request_body, self._asked = [], []
+        self.request_body, self._asked = [], ()
         self._asked_skim = self._looking = self._scanner = self.chunk_offsets_us = None
 
     # What takes long
@@ -212,7 +209,7 @@ class Exchange(Kept):
         """So much is held that it can't wait for the end. `new_bytes`: the last read's part of it."""
         if not self._reads_behind:
             if self.streamed:
-                if self._held_bytes <= 2 * _DIGEST_BYTES and not self._codings and self.reader is not None:
+                if self.reader is not None and self._is_quick():
                     self._digest(self.reader)
                     return
             elif self._held_bytes <= SHORT_BYTES and self._body_skim is None:
@@ -228,6 +225,13 @@ class Exchange(Kept):
             if self._behind_bytes > (_FAR_BEHIND_BYTES if self.streamed else _FAR_BEHIND_IN_BODY_BYTES):
                 self._hold_back()
             self._look_soon()
+
+    def _is_quick(self) -> bool:
+        """Whether the reads held of a stream can be looked into at once."""
+        if self._codings or self._held_bytes > SHORT_BYTES:
+            return False
+        # An event that is no JSON takes 4 µs, and eight bytes.
+        return self._held_bytes <= 2 * _DIGEST_BYTES or sum([read[2].count(b"data") for read in self._held]) <= 400
 
     def _look_into_reads(self) -> Iterator[None]:
         held, self._held, self._held_bytes = self._held, [], 0
@@ -290,15 +294,15 @@ class Exchange(Kept):
 
     def _take_body(self, piece: bytes) -> Iterator[None]:
         """Take a piece of an unstreamed body: keep it while the body is short, and skim it afterwards."""
-        pieces = [piece]
+        pieces: tuple[bytes, ...] = (piece,)
         if self._body_skim is None:
-            self._plain.append(piece)
+            self._plain += pieces
             self._plain_bytes += len(piece)
             if self._plain_bytes <= SHORT_BYTES:
                 return
             refused = self.status in _ASKING_TO_WAIT
             self._body_skim = skim_refusal() if refused or self.reader is None else self.reader.skim_body()
-            pieces, self._plain = self._plain, []
+            pieces, self._plain = self._plain, ()
         for each in pieces:
             self._body_skim.feed(each)
             yield
@@ -307,7 +311,7 @@ class Exchange(Kept):
         """Look no further into the response."""
         self.unread = why
         self._looked_into = self._reads_behind = False
-        self._held, self._plain = [], []
+        self._held, self._plain = [], ()
         self._held_bytes = 0
         self._uncount(self._behind_bytes)
         self._behind_bytes = 0
@@ -330,7 +334,7 @@ class Exchange(Kept):
         begun = b"".join([read[2] for read in self._held])
         if self._codings:
             try:
-                begun = _beginning(Decompressor(self._codings, _PLAIN_STREAM_BYTES), begun)
+                begun = beginning(self._codings, begun)
             except UndecodableError:
                 self._recognised = True  # as `_undone` will say
                 return
@@ -406,7 +410,7 @@ class Exchange(Kept):
             body = b"".join((*self._plain, *[read[2] for read in self._held]))
         else:
             return
-        self._held, self._plain = [], []
+        self._held, self._plain = [], ()
         if self.status in _ASKING_TO_WAIT:
             if self.retry_after_s is None:
                 self.retry_after_s = read_retry_after(body)
@@ -444,11 +448,3 @@ class Exchange(Kept):
 
 
 _ASKING_TO_WAIT: Final = (429, 503)
-
-
-def _beginning(decompressor: Decompressor, body: bytes) -> bytes:
-    """The first plain bytes of a compressed body, or none where its beginning is too short to give any."""
-    for piece in decompressor.pieces(body[:_BEGINNING_BYTES]):
-        if piece:
-            return piece
-    return b""

@@ -62,7 +62,7 @@ class Kept(ABC):
     upstream: "Upstream | None" = None  # is held back while the exchange is far behind
     _kept_bytes: int = 0  # of the budget
     _request_kept_bytes: int = 0  # of these, the request's body
-    _asked: list[bytes] = field(default_factory=list)  # pieces of a long request that aren't looked into yet
+    _asked: tuple[bytes, ...] = ()  # pieces of a long request that aren't looked into yet
     _asked_left_bytes: int = 0  # that `_asked_skim` hasn't got yet
     _asked_skim: Skim | None = None
     _looking: Iterator[None] | None = None  # set while the exchange is behind
@@ -70,10 +70,11 @@ class Kept(ABC):
 
     def release(self) -> None:
         """The Record is made: keep nothing any more."""
-        self._uncount(self._kept_bytes)
-        self.request_kept = False
-        self.request_body, self._asked = [], []
         self.upstream = None  # by now it serves others
+        self.request_body = []
+        if self._kept_bytes:
+            self._asked = ()
+            self._uncount(self._kept_bytes)
 
     def keep(self, size_bytes: int) -> bool:
         """Whether so much more may be kept beside all that other exchanges keep."""
@@ -101,10 +102,10 @@ class Kept(ABC):
 
     def _take_long_request(self, piece: bytes) -> None:
         if self.operation is not None and self.request_unread is None:
-            new = [piece]
+            new: tuple[bytes, ...] = (piece,)
             if self._asked_skim is None:
                 self._asked_skim = skim_request()
-                new = self.request_body.copy()
+                new = tuple(self.request_body)
             new_bytes = sum(map(len, new))
             if self.keep(new_bytes):
                 self._asked += new
@@ -112,7 +113,7 @@ class Kept(ABC):
                 self._look_soon()
             else:
                 self.request_unread = NO_MEMORY
-                self._asked = []
+                self._asked = ()
         if self.request_kept:
             most_bytes = KEPT_UPLOAD_BYTES if self.operation is None else KEPT_REQUEST_BYTES
             more_bytes = self.request_bytes - self._request_kept_bytes
@@ -176,7 +177,7 @@ class Kept(ABC):
                 yield from self._look_into_reads()
 
     def _look_into_request(self) -> Iterator[None]:
-        pieces, self._asked = self._asked, []
+        pieces, self._asked = self._asked, ()
         for piece in pieces:
             for at in range(0, len(piece), STRETCH_BYTES):
                 if self._asked_skim is not None:

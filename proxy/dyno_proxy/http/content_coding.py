@@ -17,6 +17,7 @@ MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames. Each takes some 
 MAX_CODINGS: Final = 3  # one upon another
 _ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the most that RFC 9659 lets a server ask of a client
 PIECE_BYTES: Final = 64 * 1024  # of output at a time
+_BEGINNING_BYTES: Final = 1024  # compressed, they show what a body is
 _SLICE_BYTES: Final = 16 * 1024  # zlib copies the rest of its input at the end of a member; of a slice that is little
 
 
@@ -74,6 +75,14 @@ class Decompressor:
                 yield piece
             else:
                 yield from self._undo(level + 1, piece)
+
+
+def beginning(codings: Iterable[bytes], body: bytes) -> bytes:
+    """The first plain bytes of a compressed body; none where too little has come. Raises UndecodableError."""
+    for piece in Decompressor(codings, 16 * PIECE_BYTES).pieces(body[:_BEGINNING_BYTES]):
+        if piece:
+            return piece
+    return b""
 
 
 class _Decoder(Protocol):

@@ -74,10 +74,12 @@ class SseScanner:
             and data.startswith(b"data: ")
             and data.endswith(b"\n\n")
             and b"\r" not in data
-            and len(data) <= self._whole_bytes
+            and len(data) <= self._max_event_bytes
         ):
             events = data[6:-2].split(b"\n\ndata: ")
-            if data.count(b"\n") == 2 * len(events):
+            if data.count(b"\n") == 2 * len(events) and (
+                len(data) <= self._whole_bytes or max(map(len, events)) + 6 <= self._whole_bytes
+            ):
                 return events
         if self._at_start:
             data = self._strip_bom(data)
