@@ -155,6 +155,9 @@ class Upload:
         """Wait until the upstream has room for more. Meanwhile the client isn't read either."""
         if not connection.held_up:
             return
+        if self._content.is_eof():  # what comes next is another request
+            await connection.drain()
+            return
         self._protocol.pause_reading()
         try:
             await connection.drain()
