@@ -182,21 +182,6 @@ async def test_what_the_endpoint_is_sent(bench: Bench) -> None:
     assert (row["request_bytes"], row["response_bytes"]) == (len(BODY), len(b"".join(EVENTS)))
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-async def test_a_long_request_asks_too(bench: Bench, chunked: bool) -> None:
-    """A request of some megabytes gets its one member more, and has its parameters in the row."""
-    long = BODY.replace(b"messages", b"x" * 3_000_000)
-    headers = ("Connection: close", *(("Transfer-Encoding: chunked",) if chunked else ()))
-    sent = asking(
-        *headers, body=chunk(*[long[at : at + 9_000] for at in range(0, len(long), 9_000)]) if chunked else long
-    )
-    answer = await exchange(bench.proxy.url, sent)
-    assert answer.content == WITHOUT
-    assert bench.upstream.requests[-1][1] == long.replace(b"true }", b'true,"stream_options":{"include_usage":true} }')
-    row = await bench.row()
-    assert (row["outcome"], row["model"], row["request_bytes"]) == ("ok", "m", len(long))
-
-
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_the_client_gets_the_rest_whatever_the_split(bench: Bench, framing: str, version: str) -> None:

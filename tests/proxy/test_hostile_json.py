@@ -30,6 +30,8 @@ class Upstream:
         self.content_type = JSON
         self.headers = b""
         self.answer = GOOD
+        self.keeps = False  # the request's body
+        self.request = b""
         self.deaf = asyncio.Event()  # set: requests are read
         self.deaf.set()
 
@@ -38,11 +40,13 @@ class Upstream:
         await self.deaf.wait()
         (length,) = [line for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
         left = int(length.split(b":")[1])
+        self.request = b""
         while left:
             data = await reader.read(1 << 18)
             if not data:
                 return
             left -= len(data)
+            self.request += data if self.keeps else b""
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n"
             % (self.content_type, self.headers, len(self.answer))
@@ -232,3 +236,22 @@ async def test_long_requests_that_wait_for_their_answers(tmp_path: Path) -> None
         assert {answer.status for answer in await asyncio.gather(*running)} == {200}
         rows = await proxy.rows(20)
         assert {(row["outcome"], row["model"]) for row in rows} == {("ok", "m")}
+
+
+@pytest.mark.parametrize("sizes", [None, 9_000, 700_000])
+async def test_a_long_request_that_is_changed(tmp_path: Path, sizes: int | None) -> None:
+    """A request of some megabytes gets the one member that `ask_usage` adds, whether it has a length or comes in
+    chunks."""
+    body = b'{"stream":true ,"model":"m","messages":["' + b"x" * 3 * MEGABYTE + b'"]}'
+    sent = asking(b"/chat/completions", body)
+    if sizes is not None:
+        parts = [body[at : at + sizes] for at in range(0, len(body), sizes)]
+        head = asking(b"/chat/completions", b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        sent = head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    async with proxied(tmp_path, "ask_usage = true") as (upstream, proxy):
+        upstream.keeps = True
+        assert (await exchange(proxy.url, sent)).content == GOOD
+        assert upstream.request == body.replace(b'"m"', b'"m","stream_options":{"include_usage":true}')
+        row = (await proxy.rows(2))[1]
+        assert (row["outcome"], row["model"], row["request_bytes"]) == ("ok", "m", len(body))
+        assert row["attributes"]["dyno.usage.asked"] == "true"

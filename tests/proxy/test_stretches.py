@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import random
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -303,3 +304,23 @@ async def test_one_that_takes_long_is_recorded_later_and_the_others_at_once() ->
     ended.finish_all()
     assert len(records) == 3
     assert records[2].error_type == "error_event"
+
+
+async def test_many_hostile_ones_take_no_more_of_a_turn_than_one() -> None:
+    """However many are behind, the loop's other work gets its turn after a few ms of the processor's time."""
+    records: list[Record] = []
+    ended = EndedRequests(records.append)
+    for _ in range(40):
+        exchange = started(look_later=ended.look_later)
+        exchange.head(START, 200, [(b"Content-Type", JSON)])
+        exchange.read(START, START, hostile(MEGABYTE))
+        exchange.complete = True
+        ended.add(exchange, 0, 0)
+    turns_s = []
+    while len(records) < 40:
+        begun_s = time.thread_time()
+        await asyncio.sleep(0)
+        turns_s.append(time.thread_time() - begun_s)
+    assert sum(turns_s) > 0.1
+    assert max(turns_s) < 0.05  # 0.003 where the processor is free; all at once would take a second
+    assert len(turns_s) > 50
