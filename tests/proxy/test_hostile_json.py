@@ -68,7 +68,7 @@ async def proxied(folder: Path, config: str = "") -> AsyncIterator[tuple[Upstrea
 
 
 def asking(path: bytes, body: bytes) -> bytes:
-    return b"POST /e/v1%b HTTP/1.1\r\nHost: p\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
+    return b"POST /e/v1%b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
         path,
         len(body),
         body,
@@ -175,7 +175,7 @@ async def test_stalled_uploads(tmp_path: Path, path: bytes, deaf: bool) -> None:
     `deaf`: the endpoint doesn't take them, so the proxy doesn't, either.
     """
     target = b"/e" + path.removeprefix(b"/..") if path.startswith(b"/..") else b"/e/v1" + path
-    head = b"POST %b HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n" % (target, 9 * MEGABYTE)
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (target, 9 * MEGABYTE)
     async with proxied(tmp_path) as (upstream, proxy):
         if deaf:
             upstream.deaf.clear()
