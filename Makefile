@@ -42,8 +42,10 @@ QUICK := tests/contract \
 check: lint
 	$(BIN)/pytest -q $(QUICK)
 
+# Two tests or more at once, on as many cores; JOBS=1 is one after another.
+JOBS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 8))")
 test: $(DEV)
-	$(BIN)/pytest --ignore=tests/real
+	$(BIN)/pytest --ignore=tests/real -n $(JOBS) --dist worksteal
 
 # All tests, with every Python that Dyno supports and this machine has. A Python that is missing is named.
 full: lint otelcol test test-real

@@ -56,9 +56,19 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader left (`dyno … | head`). What is still buffered has nowhere to go; at exit it must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
+        return 1
+    except OSError as error:
+        # The surroundings are at fault: a full disk behind standard output, a file server that is away.
+        where = f"'{error.filename}': " if error.filename else ""
+        print(f"dyno {name}: {where}{error.strerror or error}", file=sys.stderr)
+        _forget_output()
         return 1
     return code
+
+
+def _forget_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def usage() -> str:

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -7,31 +8,49 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from .file_modes import Access, access_to
+
 # A part of temporary files' names, so that no two processes use the same name. The process id alone isn't enough:
 # several containers may share a folder, and the first process of each has number 1.
 OURS: Final = f"{os.getpid()}_{secrets.token_hex(4)}"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that replaces `path` when the block ends, synced to disk. If the block fails, nothing changes."""
-    with replacing_path(path) as temporary, temporary.open("wb") as file:
+def replacing(path: Path, access: Access | None = None) -> Iterator[BinaryIO]:
+    """A file that replaces `path` when the block ends, synced to disk. If the block fails, nothing changes.
+
+    Without `access` it gets the mode of the file that it replaces; a new one, what `access_to` says.
+    """
+    with replacing_path(path, access) as temporary, temporary.open("wb") as file:
         yield file
 
 
 @contextmanager
-def replacing_path(path: Path) -> Iterator[Path]:
-    """As `replacing`, but it gives a path, for a writer such as DuckDB that opens the file itself."""
+def replacing_path(path: Path, access: Access | None = None) -> Iterator[Path]:
+    """As `replacing`, but it gives the path of an empty file, for a writer such as DuckDB that opens the file itself.
+
+    The file is its user's alone until it is complete.
+    """
+    access = access_to(path) if access is None else access
     temporary = path.with_name(f".{path.name}.{OURS}.tmp")
+    access.create(temporary)
     try:
         yield temporary
+        access.settle(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder outlive a power cut, where the file system can."""
+    # Some can't sync a folder, and a folder may be closed to readers. The files themselves are synced.
+    with contextlib.suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

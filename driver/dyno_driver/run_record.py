@@ -3,6 +3,8 @@
 Each file is written under another name and then renamed, so nobody ever reads half a file.
 """
 
+import contextlib
+import errno
 import json
 import os
 import secrets
@@ -13,6 +15,7 @@ from typing import Any, Final
 
 from .client import Answer
 from .errors import WrongUseError
+from .file_modes import access_in
 from .prompts.prompt_set import Prompt
 from .run_json import RunJson
 
@@ -48,7 +51,7 @@ def new_folder(spans: Path, now: datetime) -> Path:
     while True:
         folder = spans / "runs" / f"{now.astimezone(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
         try:
-            folder.mkdir(parents=True)
+            access_in(spans).make_folder(folder)
         except FileExistsError:
             # Another run drew the same id in the same second, or a file is in the way. The file stays.
             if not folder.is_dir():
@@ -121,12 +124,16 @@ def _write_parquet(path: Path, columns: dict[str, str], rows: list[dict[str, Any
 
 
 def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}_{secrets.token_hex(4)}")
     try:
-        unfinished.write_bytes(content)
+        access_in(path.parent).write(unfinished, content)
         unfinished.replace(path)
     except OSError as error:
-        raise WrongUseError(f"{path}: can't be written: {error.strerror or error}; make room for it") from error
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "make room for it" if full else "correct that, or give another folder with --spans DIR"
+        raise WrongUseError(f"{path}: can't be written: {error.strerror or error}; {mend}") from error
 
 
 def _unwritable(spans: Path, why: str) -> WrongUseError:

@@ -63,6 +63,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "what went wrong: one of a few values, or the HTTP status that says it"),
     # Ours: what it was
     Attribute("dyno.endpoint", "string", "endpoint", "the endpoint's name in the configuration"),
+    Attribute("dyno.client", "string", None, "the name of the key that the client showed", "client"),
     Attribute("dyno.outcome", "string", "outcome",
               "how the request ended: one of the outcomes that docs/proxy.md lists"),
     Attribute("dyno.streamed", "bool", "streamed", "the response came as an event stream; absent without a response"),

@@ -43,6 +43,9 @@ Refusal = Literal[
     "malformed_head",
     "malformed_body",
     "invalid_client_key",
+    "other_user",
+    "foreign_host",
+    "foreign_page",
     "unknown_endpoint",
     "unknown_path",
     "client_idle",
@@ -53,6 +56,8 @@ Refusal = Literal[
     "draining",
     "too_many_requests",
     "http_version",
+    "too_many_connections",
+    "proxy_itself",
 ]
 CutOff = Literal["client_too_slow"]  # refused when an answer has begun: the connection ends instead
 # An error.type that no list has: an HTTP status, aiohttp's name for what isn't HTTP, `proxy_` and an exception's name.
@@ -122,6 +127,11 @@ REFUSALS: Final[Mapping[Refusal, Refused]] = {
     ),
     "malformed_body": Refused(400, "the body isn't framed as the head says"),
     "invalid_client_key": Refused(401, "no key of `keys_file`"),
+    "other_user": Refused(
+        401, "without keys: another user of this machine asks for an endpoint that the proxy has a credential for"
+    ),
+    "foreign_host": Refused(403, "without keys: `Host` is no name of this machine, nor one of `hosts`"),
+    "foreign_page": Refused(403, "without keys: a web page asks that is of none of `cors_origins`"),
     "unknown_endpoint": Refused(404, "no endpoint of that name"),
     "unknown_path": Refused(404, "it names no endpoint, has no `/v1` where the endpoint has no `origin`, or may climb"),
     "client_idle": Refused(408, "the body didn't come within `client_idle_s`"),
@@ -131,7 +141,9 @@ REFUSALS: Final[Mapping[Refusal, Refused]] = {
     "token_unavailable": Refused(502, "the endpoint's token can't be had"),
     "draining": Refused(503, "the proxy is shutting down"),
     "too_many_requests": Refused(503, "as many at once as `max_requests`"),
+    "too_many_connections": Refused(503, "as many connections as the limit on open files allows"),
     "http_version": Refused(505, "neither HTTP/1.0 nor HTTP/1.1"),
+    "proxy_itself": Refused(508, "the endpoint's address is the proxy's own"),
 }
 CUT_OFFS: Final[Mapping[CutOff, str]] = {
     "client_too_slow": "the client didn't read its answer for `client_idle_s`; it is cut off",

@@ -1,7 +1,6 @@
 """One spans folder, several containers: each has its own process numbers, and all may bear one host name."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.convert import GrownError
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
+from rigs.containers import container
 from rigs.stored_spans import line, span, write
 
 # It writes as the proxy's writer does: a row every 5 ms, until it is killed.
@@ -43,19 +43,6 @@ compaction.merge()
 compaction.clean()
 """
 _TESTS = Path(__file__).parents[1]
-
-
-def container(*command: str, before: int = 0) -> list[str]:
-    """The command with process numbers of its own, after so many processes. Skips where the kernel has no such."""
-    if shutil.which("unshare") is None:
-        pytest.skip("process numbers of its own want the program `unshare` (Linux)")
-    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    if os.getuid():
-        words[1:1] = ["--user", "--map-root-user"]
-    tried = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"process numbers of its own aren't allowed here: {tried.stderr.strip()}")
-    return [*words, "sh", "-c", "/bin/true; " * before + '"$@"; exit $?', "sh", *command]
 
 
 @contextmanager

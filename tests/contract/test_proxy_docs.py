@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dyno_proxy.attributes import BAGGAGE
 from dyno_proxy.config.schema import CollectorConfig, EndpointConfig, ProxyConfig, SpansConfig
-from dyno_proxy.metrics.metrics import MODELS_LIMIT, Metrics
+from dyno_proxy.metrics.metrics import SERIES_LIMIT, Metrics
 from dyno_proxy.process.proxy import NEEDS_RESTART
 from dyno_proxy.server import mirror
 from dyno_proxy.telemetry import telemetry
@@ -94,7 +94,7 @@ def test_every_metric() -> None:
         for family in text_string_to_metric_families(metrics.render()[0].decode())
     }
     assert {named(name)[0]: (kind, set(named(labels))) for name, kind, labels, _ in table("Metrics")} == served
-    assert f"at most {MODELS_LIMIT} different ones" in section("Metrics")
+    assert f"at most {SERIES_LIMIT} different ones" in section("Metrics")
 
 
 def test_why_spans_are_dropped_and_copies_not_sent() -> None:

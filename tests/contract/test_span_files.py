@@ -17,7 +17,7 @@ from dyno_analysis.compaction.convert import convert, whole_row
 from dyno_analysis.ingest import journal as imported
 from dyno_analysis.ingest import staged
 from dyno_analysis.spans import file_names, readable
-from dyno_proxy.telemetry import compaction, journal, span
+from dyno_proxy.telemetry import compaction, journal, journal_file, span
 from rigs.records import record
 
 SQL = Path(readable.__file__).parents[1] / "sql"
@@ -43,7 +43,7 @@ def test_a_writer_rests_for_less_than_others_wait_for_it() -> None:
 
     The ten minutes between the two allow for clocks that differ and for a file server that shows a size late.
     """
-    assert 0 < journal._RESTED_S <= STALE_S - 600
+    assert 0 < journal_file.RESTED_S <= STALE_S - 600
 
 
 @pytest.mark.parametrize("host", ["node1", "node_1.lab", "a-b.ø.gov"])

@@ -320,7 +320,7 @@ async def own_pages(proxy: RunningProxy, key: str | None) -> dict[str, bytes]:
     }
     shown: dict[str, bytes] = {}
     for name, (target, headers) in asked.items():
-        request = f"GET {target} HTTP/1.1\r\nHost: another\r\n{headers}Connection: close\r\n\r\n"
+        request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n"
         answer = await exchange(proxy.url, request.encode())
         assert answer.head, name
         shown[name] = answer.head + answer.body

@@ -89,7 +89,7 @@ class Scene:
         """Send the request to endpoint `e`. Returns all that comes back."""
         if "Transfer-Encoding: chunked" not in headers:
             headers += (f"Content-Length: {len(body)}",)
-        lines = ("POST /e/v1/chat/completions?a=1 HTTP/1.1", "Host: proxy", *headers, "Connection: close", "", "")
+        lines = ("POST /e/v1/chat/completions?a=1 HTTP/1.1", "Host: localhost", *headers, "Connection: close", "", "")
         answer = await exchange(self.proxy.url, "\r\n".join(lines).encode() + body)
         return b"".join(data for _, data in answer.reads)
 

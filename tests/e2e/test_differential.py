@@ -30,7 +30,7 @@ LIMIT_S = 20.0
 NOTHING = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "transparency.md"
 
-ASK = b"GET /up/v1/x HTTP/1.1\r\nHost: p\r\nConnection: close\r\n"
+ASK = b"GET /up/v1/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 REFUSED = {  # what docs/transparency.md says that the proxy refuses → (a request, the status)
     "`User-Agent`, `Content-Type`, `ETag`, `Server` or another header that may stand once, twice":
         (ASK + b"User-Agent: a\r\nUser-Agent: b\r\n\r\n", 400),
@@ -172,7 +172,9 @@ async def test_a_trailer_is_no_header_of_the_next_request(bench: Bench) -> None:
     """Bytes behind one request's body never get into the head of another request, even on the same connection."""
     bench.upstream.current = Generated("POST", b"", b"", b"", False, False, [NOTHING], b"", b"", False, 1)
     before = len(bench.upstream.requests)
-    with_trailer = b"POST /up/v1/x HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-User: evil\r\n\r\n"
+    with_trailer = (
+        b"POST /up/v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-User: evil\r\n\r\n"
+    )
     for between_s in (0.0, 0.1):
         parts = urlsplit(bench.proxy.url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)

@@ -176,7 +176,7 @@ async def test_head_has_a_head_alone(bench: Bench, framing: str) -> None:
 async def test_a_connection_serves_many_requests(bench: Bench) -> None:
     """Pipelined requests on one connection are answered in order, even if some answers have no body."""
     bench.script = [status(200), {"bytes": "body"}]
-    ask = b"%s /up/v1/%s HTTP/1.1\r\nHost: p\r\n\r\n"
+    ask = b"%s /up/v1/%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
     requests = [ask % (method, b"x") for method in (b"GET", b"HEAD", b"GET", b"OPTIONS", b"HEAD")]
     answer = await exchange(bench.proxy.url, b"".join(requests) + request_bytes("GET", "/up/v1/x"))
     everything = b"".join(data for _, data in answer.reads)
@@ -211,7 +211,7 @@ async def test_reads_are_written_on_at_once(tmp_path: Path) -> None:
 async def test_http_1_0_gets_the_body_without_chunks(bench: Bench) -> None:
     """A client on HTTP/1.0 gets a chunked body's data until the end of the connection."""
     bench.script = STREAM
-    answer = await exchange(bench.proxy.url, b"GET /up/v1/chat/completions HTTP/1.0\r\nHost: p\r\n\r\n")
+    answer = await exchange(bench.proxy.url, b"GET /up/v1/chat/completions HTTP/1.0\r\nHost: localhost\r\n\r\n")
     assert "transfer-encoding" not in {name.lower() for name, _ in answer.headers}
     assert answer.body.startswith(b'data: {"id"')
     assert answer.body.endswith(b"data: [DONE]\n\n")
@@ -232,7 +232,7 @@ async def test_a_broken_body_stays_broken(bench: Bench, framing: str, cut: str) 
 async def test_a_reset_of_an_unframed_body_is_a_reset(bench: Bench, framing: str, version: bytes) -> None:
     """If the connection's end is also the body's end, only a reset shows that the body broke off."""
     bench.script = [status(200, framing=framing), {"bytes": "abc"}, {"wait_s": 0.05}, {"cut": "reset"}]
-    proxied = await exchange(bench.proxy.url, b"GET /up/v1/x HTTP/%b\r\nHost: p\r\n\r\n" % version)
+    proxied = await exchange(bench.proxy.url, b"GET /up/v1/x HTTP/%b\r\nHost: localhost\r\n\r\n" % version)
     assert proxied.body == b"abc"
     assert proxied.reset
 

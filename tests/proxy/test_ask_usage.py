@@ -149,7 +149,7 @@ def streamed(framing: str) -> bytes:
 def asking(
     *headers: str, body: bytes = BODY, target: str = f"/e/v1{CHAT}", version: str = "1.1", method: str = "POST"
 ) -> bytes:
-    lines = [f"{method} {target} HTTP/{version}", "Host: proxy", *headers]
+    lines = [f"{method} {target} HTTP/{version}", "Host: localhost", *headers]
     if not any(line.startswith("Transfer-Encoding") for line in headers):
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -17,7 +17,7 @@ from rigs.until import LIMIT_S
 UPLOADS = 80
 PIECE = b"a" * 16_384
 PIECES = 24
-HEAD = b"POST /e/v1/%b HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"POST /e/v1/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)
 
 

@@ -106,7 +106,9 @@ async def test_a_request_without_an_upstream_is_cut_off_too(tmp_path: Path, more
         host, port = proxy.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         with contextlib.closing(writer):
-            writer.write(b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n" + body)
+            writer.write(
+                b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 14\r\n\r\n" + body
+            )
             await until(partial(is_busy, proxy), "the request to be under way")
             proxy.signal(signal.SIGTERM)
             await drains(proxy)

@@ -11,12 +11,12 @@ from rigs.splits import every_cut
 # The body is JSON with the bytes that end a head in it; another request follows at once.
 BODY: Final = b'{"model": "m", "stream": true,\r\n\r\n"max_tokens": 7}'
 REQUESTS: Final = (
-    b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
-    + b"GET /e/v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    + b"GET /e/v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 )
 SHORT: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 ASKED: Final = (
-    b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+    b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
     % (len(BODY), BODY)
 )
 EVENTS: Final = (

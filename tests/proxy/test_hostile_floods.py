@@ -226,7 +226,7 @@ async def test_an_upstream_that_does_not_read(tmp_path: Path) -> None:
     async with proxied(serve, tmp_path) as bench:
         before = bench.memory.begin()
         _, writer = await bench.connect()
-        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 200000000\r\n\r\n")
+        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000000\r\n\r\n")
         sent, room = 0, True
         while room:
             writer.write(b"x" * 65536)
@@ -261,7 +261,9 @@ async def test_an_answer_in_the_middle_of_an_upload(tmp_path: Path, end: str) ->
     async with proxied(serve, tmp_path) as bench:
         for _ in range(2):
             reader, writer = await bench.connect()
-            writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
+            writer.write(
+                b"POST /e/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000
+            )
             assert (await reader.readuntil(b"\r\n\r\nno")).startswith(b"HTTP/1.1 413 ")
             writer.close()
         rows = await bench.proxy.rows(2)

@@ -91,9 +91,9 @@ async def ask(url: str, case: Hostile) -> Seen:
     """Send the case's request, and a good one behind it on the same connection."""
     seen = Seen()
     body = b"" if case.method == b"HEAD" else b"{}"
-    first = b"%b /e/v1/x/%b HTTP/1.1\r\nHost: p\r\n" % (case.method, quote(case.name).encode())
+    first = b"%b /e/v1/x/%b HTTP/1.1\r\nHost: localhost\r\n" % (case.method, quote(case.name).encode())
     first += (b"Content-Length: 2\r\n" if body else b"") + b"\r\n" + body
-    second = b"GET /e/v1/good HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n"
+    second = b"GET /e/v1/good HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
@@ -139,7 +139,7 @@ async def ask_all(url: str, upstream: HostileUpstream) -> dict[str, Seen]:
 async def ask_neighbour(url: str) -> bytes:
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    writer.write(b"GET /e/v1/neighbour HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")
+    writer.write(b"GET /e/v1/neighbour HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     answer = await reader.read()
     writer.close()
     return answer

@@ -58,6 +58,7 @@ BAD: list[tuple[bytes, str]] = [
     (b"", "holds no key"),
     (b"# one\n\n  \n", "holds no key"),
     (b"good\nkey with blanks\n", "line 2"),
+    ("größe key\n".encode(), "line 1"),
     (b"good # whose it is\n", "line 1"),
     (b"good\n\nk\x00y\n", "line 3"),
     ("schlüssel\n".encode(), "line 1"),

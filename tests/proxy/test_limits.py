@@ -189,7 +189,7 @@ async def test_a_body_that_is_too_long(tmp_path: Path, framing: str) -> None:
         how = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         if framing == "chunked":
             how = b"Transfer-Encoding: chunked\r\n\r\n" + framed(body) + b"0\r\n\r\n"
-        return b"POST %b HTTP/1.1\r\nHost: p\r\nConnection: close\r\n%b" % (target.encode(), how)
+        return b"POST %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%b" % (target.encode(), how)
 
     async with proxied(serve, tmp_path, proxy="max_body_bytes = 100000") as proxy:
         refused = await exchange(proxy.url, request(TARGET))

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.families import DURATION_BOUNDS_S
-from dyno_proxy.metrics.metrics import MODELS_LIMIT, OTHER, Metrics, tpot_s
+from dyno_proxy.metrics.metrics import OTHER, SERIES_LIMIT, Metrics, tpot_s
 from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.metrics.tallies import Tally, TallyHistogram
 from rigs import records as records_module
@@ -44,6 +44,7 @@ NAMES: Final = {
     "dyno_cached_tokens_total": {"endpoint", "model", "operation"},
     "dyno_retries_total": {"endpoint"},
     "dyno_mirror_copies_total": {"endpoint", "result"},
+    "dyno_other_model_requests_total": set(),
     "dyno_loop_lag_seconds": set(),
     "dyno_journal_lag_seconds": set(),
     "dyno_gc_pause_seconds": set(),
@@ -161,7 +162,7 @@ def test_tpot(changes: dict[str, Any], tpot: float | None) -> None:
 
 def test_the_models_label_is_bounded() -> None:
     """A client can't create series by inventing models. Configured models keep their own series."""
-    metrics = Metrics("0.1.0", models=["configured"])
+    metrics = Metrics("0.1.0", {"metis": "configured"})
     seen(metrics, *(record(model=f"made up {number}") for number in range(300)), record(model="configured"))
     text, _ = metrics.render()
     models = {
@@ -170,15 +171,15 @@ def test_the_models_label_is_bounded() -> None:
         for sample in family.samples
         if sample.name == "dyno_requests_total"
     }
-    assert len(models) == MODELS_LIMIT + 1
+    assert len(models) == SERIES_LIMIT + 2
     assert {"configured", OTHER} <= models
-    assert value(metrics, "dyno_requests_total", **OK | {"model": OTHER}) == 300 - (MODELS_LIMIT - 1)
+    assert value(metrics, "dyno_requests_total", **OK | {"model": OTHER}) == 300 - SERIES_LIMIT
     assert value(metrics, "dyno_requests_total", **OK | {"model": "configured"}) == 1
 
 
 def test_a_made_up_model_earns_no_label() -> None:
     """An endpoint answers invented model names with 404. They count as OTHER, and leave room for models that exist."""
-    metrics = Metrics("0.1.0", models=["configured"])
+    metrics = Metrics("0.1.0", {"metis": "configured"})
     junk = [record(model=f"junk {number}", outcome="http_error", status=404) for number in range(200)]
     refused = record(model="junk", outcome="rejected", status=None)
     seen(metrics, *junk, refused, record(model="real"), record(model="configured", outcome="http_error", status=500))
@@ -191,8 +192,8 @@ def test_a_made_up_model_earns_no_label() -> None:
 
 def test_a_new_configuration_is_known() -> None:
     """A new configuration's endpoints show zeros at once, and its models keep their labels. Older counts stay."""
-    metrics = seen(Metrics("0.1.0", ["metis"], ["old"]), record(model="old"))
-    metrics.expect(["sophia"], ["new"])
+    metrics = seen(Metrics("0.1.0", {"metis": "old"}), record(model="old"))
+    metrics.expect({"metis": "new", "sophia": None})
     assert value(metrics, "dyno_requests_started_total", endpoint="sophia") == 0
     seen(metrics, record(model="new", outcome="http_error", status=404))
     assert value(metrics, "dyno_requests_total", **CHAT | {"model": "new", "outcome": "http_error"}) == 1
@@ -219,7 +220,7 @@ def test_configured_endpoints_show_zeros_from_the_start() -> None:
 
     It isn't simulated until a response says so.
     """
-    metrics = Metrics("0.1.0", endpoints=["metis"])
+    metrics = Metrics("0.1.0", {"metis": None})
     assert value(metrics, "dyno_requests_started_total", endpoint="metis") == 0
     assert value(metrics, "dyno_endpoint_simulated", endpoint="metis") == 0
     seen(metrics, record(simulated=True), record(simulated=False))
@@ -237,7 +238,7 @@ def test_loop_lag_is_asked_at_the_scrape() -> None:
 
 def test_what_else_is_counted() -> None:
     """Reasoning and cached tokens, retries, mirrors, garbage collections and the journal's lag are counted."""
-    metrics = Metrics("0.1.0", ["metis"])
+    metrics = Metrics("0.1.0", {"metis": None})
     seen(metrics, record(reasoning_tokens=3, cached_tokens=8, retries=2), record(reasoning_tokens=1, retries=0))
     metrics.mirrored("metis", "sent")
     metrics.mirrored("metis", "sent")
@@ -258,7 +259,7 @@ def test_what_else_is_counted() -> None:
 
 def test_each_scrape_adds_up() -> None:
     """While requests begin and end in another thread, each scrape has started = active + the sum of outcomes."""
-    metrics = Metrics("0.1.0", ["metis"])
+    metrics = Metrics("0.1.0", {"metis": None})
     done = threading.Event()
 
     def traffic() -> None:
@@ -343,7 +344,7 @@ def test_workers_share_figures(tmp_path: Path) -> None:
         program = (
             "import sys; from pathlib import Path; from dyno_proxy.metrics.metrics import Metrics; "
             "from dyno_proxy.metrics.multiprocess import Shared; from rigs.records import record; "
-            f"m = Metrics('0', ['metis'], [], Shared(Path({str(tmp_path)!r}), {slot}))\n"
+            f"m = Metrics('0', {{'metis': None}}, Shared(Path({str(tmp_path)!r}), {slot}))\n"
             f"for _ in range({requests}): m.started('metis'); m.finished(record()); m.observe(record())\n"
             f"for _ in range({running}): m.started('metis')\n"
             "m.gc_paused(1000); m.spans_written(1)\n"

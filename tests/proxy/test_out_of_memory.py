@@ -14,7 +14,7 @@ from rigs.raw_upstream import raw_upstream
 from rigs.running_proxy import in_thread, running_proxy
 from soak.process import process_figures, proxy_pid
 
-ASK = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}"
+ASK = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
 END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 

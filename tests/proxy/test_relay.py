@@ -11,7 +11,7 @@ from dyno_proxy.server.connection import MeasuredProtocol
 from rigs.relay_rig import answering, rig
 from rigs.until import LIMIT_S, until
 
-POST = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}"
+POST = b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 FINISHED = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
@@ -220,11 +220,11 @@ async def test_uploads_stream(tmp_path: Path) -> None:
 
     async with rig(serve, tmp_path) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 5\r\n\r\nabc")
+        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabc")
         await asyncio.wait_for(heard.wait(), LIMIT_S)
         writer.write(b"de")
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
-        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         await asyncio.sleep(0.05)
         writer.write(b"2\r\nde\r\n0\r\n\r\n")
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
@@ -244,7 +244,7 @@ async def test_a_body_that_is_malformed_later_is_refused(tmp_path: Path) -> None
 
     async with rig(serve, tmp_path) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        writer.write(b"POST /e/v1/files HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         await asyncio.wait_for(begun.wait(), LIMIT_S)
         writer.write(b"zz\r\n")
         assert (await asyncio.wait_for(reader.read(), LIMIT_S)).startswith(b"HTTP/1.1 400 ")
@@ -264,7 +264,7 @@ async def test_an_answer_before_the_requests_end(tmp_path: Path) -> None:
         await reader.read()
 
     async with rig(serve, tmp_path) as proxy:
-        upload = b"POST /e/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 1000\r\n\r\nabc"
+        upload = b"POST /e/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc"
         for _ in range(2):
             assert (await proxy.send(upload, up_to=b"\r\n\r\nno")).startswith(b"HTTP/1.1 413 ")
         assert [row["status"] for row in await proxy.rows(2)] == [413, 413]
@@ -276,7 +276,9 @@ async def test_requests_that_are_refused_make_rows(tmp_path: Path) -> None:
     HTTP."""
     async with rig(answering(), tmp_path) as proxy:
         for target in (b"/other/v1/x", b"/e/v1/../../x", b"http://elsewhere/e/v1/x"):
-            assert b" 404 " in await proxy.send(b"GET " + target + b" HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")
+            assert b" 404 " in await proxy.send(
+                b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
         assert b" 400 " in await proxy.send(b"GARBAGE\r\n\r\n")
         rows = await proxy.rows(4)
         assert {row["outcome"] for row in rows} == {"rejected"}
@@ -333,7 +335,9 @@ async def test_two_traceparents_are_none(tmp_path: Path) -> None:
     ]
     async with rig(answering(HEAD + b"Content-Length: 2\r\n\r\n{}"), tmp_path) as proxy:
         for headers in (parents[0], b"".join(parents)):
-            await proxy.send(b"GET /e/v1/models HTTP/1.1\r\nHost: p\r\nConnection: close\r\n" + headers + b"\r\n")
+            await proxy.send(
+                b"GET /e/v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + headers + b"\r\n"
+            )
         one, two = await proxy.rows(2)
     assert (one["trace_id"], one["parent_span_id"]) == (f"{1:032x}", f"{1:016x}")
     assert two["trace_id"] not in (f"{1:032x}", f"{2:032x}")

@@ -170,8 +170,8 @@ def test_nothing_begins_behind_the_last_request() -> None:
 
 
 # A body that seems to be a head's end where the read's last bytes begin another head.
-_BEHIND = b"GET / HTTP/1.1\r\nHost: x\r\n\r"
-_HIDING = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n" + (
+_BEHIND = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r"
+_HIDING = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\n" + (
     b"a" * (len(_BEHIND) - 4) + b"\r\n\r\n" + b"a" * (40 - len(_BEHIND))
 )
 

@@ -14,7 +14,7 @@ from rigs.scripted_upstream import ANSWER, ASK, HEAD, LAST, TARGET, framed, prox
 from rigs.until import LIMIT_S
 
 _SLOW = 200
-_QUICK = b"GET /e/v1/models HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+_QUICK = b"GET /e/v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _KEPT = ASK.replace(b"Connection: close\r\n", b"")
 _PIECE = framed(b"data: " + b"x" * 65_000 + b"\n\n")
 
@@ -157,12 +157,12 @@ async def test_heads_that_are_too_long(tmp_path: Path) -> None:
     A body may have any length.
     """
     async with proxied(always, tmp_path, proxy="max_head_bytes = 2000") as proxy:
-        long = ASK.replace(b"Host: test\r\n", b"Host: test\r\n" + b"X-A: " + b"a" * 3000 + b"\r\n")
+        long = ASK.replace(b"Host: localhost\r\n", b"Host: localhost\r\n" + b"X-A: " + b"a" * 3000 + b"\r\n")
         for pieces in ((long,), (long[:1500], long[1500:2900], long[2900:])):
             answer, _ = await sending(proxy, *pieces)
             assert (answer.status, b"head_too_long" in answer.body) == (431, True)
         body = b'{"model":"' + b"m" * 5000 + b'"}'
-        sound = b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (
+        sound = b"POST %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (
             TARGET.encode(),
             len(body),
         )

@@ -15,13 +15,14 @@ _OWN_TO_EACH = {"seq", "trace_id", "span_id", "attributes", "chunk_us"}
 
 _BODY = b'{"model":"m"}\r\n\r\nGET /e/v1/hidden HTTP/1.1\r\n\r\n'
 _REQUESTS = (
-    b"POST /e/v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
-    + b"\r\nGET /e/v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
-    + b"POST /e/v1/files HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"POST /e/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+    + b"\r\nGET /e/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    + b"POST /e/v1/files HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     + b"4;x=y\r\n\r\n\r\n\r\n0\r\nX-T: 1\r\n\r\n"
 )
 _ASK = (
-    b'POST /e/v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 13\r\n\r\n{"model":"m"}'
+    b"POST /e/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 13\r\n\r\n"
+    b'{"model":"m"}'
 )
 _EVENTS = (
     b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":"\xc3\xa9"}}]}\r\n\r\n',

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 TARGET: Final = b"/up/v1/models"
-HIDDEN: Final = b"GET /up/v1/hidden HTTP/1.1\r\nHost: x\r\n\r\n"
+HIDDEN: Final = b"GET /up/v1/hidden HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Malformed:
         return self.reached + self.more
 
 
-def get(line: bytes = b"GET " + TARGET + b" HTTP/1.1", *headers: bytes, host: bytes | None = b"Host: x") -> bytes:
+def get(
+    line: bytes = b"GET " + TARGET + b" HTTP/1.1", *headers: bytes, host: bytes | None = b"Host: localhost"
+) -> bytes:
     lines = [line, *([host] if host is not None else []), *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
@@ -137,7 +139,7 @@ LENGTHS: Final = [
 
 # Between the lines
 SYNTAX: Final = [
-    _refused("bare LF at the ends", b"GET /up/v1/models HTTP/1.1\nHost: x\n\n"),
+    _refused("bare LF at the ends", b"GET /up/v1/models HTTP/1.1\nHost: localhost\n\n"),
     _refused("bare LF at one end", get(_LINE, b"A: 1\nB: 2")),
     _refused("bare CR in a value", get(_LINE, b"A: 1\rB: 2")),
     *(
@@ -152,7 +154,7 @@ SYNTAX: Final = [
     _refused("an umlaut in a name", get(_LINE, b"\xc3\xa4: 1")),
     _refused("no name", get(_LINE, b": 1")),
     _refused("no colon", get(_LINE, b"Accept")),
-    _refused("a space before the first name", get(_LINE, host=b" Host: x")),
+    _refused("a space before the first name", get(_LINE, host=b" Host: localhost")),
     _refused("a folded value", get(_LINE, b"A: 1\r\n 2")),
     _refused("a value folded by a tab", get(_LINE, b"A: 1\r\n\t2")),
     _refused("a name with an underscore", get(_LINE, b"X_A: 1")),
@@ -170,10 +172,10 @@ SYNTAX: Final = [
     ),
     _refused("a byte order mark", b"\xef\xbb\xbf" + get()),
     _refused("a space before the method", b" " + get()),
-    _refused("a header before the request line", b"Host: x\r\n" + get()),
+    _refused("a header before the request line", b"Host: localhost\r\n" + get()),
     _refused("128 headers and Host", get(_LINE, *(b"A%d: 1" % n for n in range(128)))),
-    _refused("a head that ends in bare LF", b"GET /up/v1/models HTTP/1.1\r\nHost: x\r\n\n"),
-    _refused("a head that ends in CR and more", b"GET /up/v1/models HTTP/1.1\r\nHost: x\r\n\rX"),
+    _refused("a head that ends in bare LF", b"GET /up/v1/models HTTP/1.1\r\nHost: localhost\r\n\n"),
+    _refused("a head that ends in CR and more", b"GET /up/v1/models HTTP/1.1\r\nHost: localhost\r\n\rX"),
     _refused("the key of an old web socket", get(_LINE, b"Sec-WebSocket-Key1: x")),
     _refused("no Host", get(_LINE, host=None)),
     _refused("two Hosts", get(_LINE, b"Host: y")),

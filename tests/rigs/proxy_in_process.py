@@ -9,6 +9,7 @@ from typing import Any
 
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
+from dyno_proxy.server.access import Access
 from dyno_proxy.server.connection import MeasuredServer
 from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import ClientKeys
@@ -41,7 +42,7 @@ async def proxy_in_process(
     endpoint: Endpoint, spans: Path, keys: ClientKeys | None = None
 ) -> AsyncIterator[ProxyInProcess]:
     telemetry = Telemetry(spans, Metrics("test"), "test")
-    handler = Handler({endpoint.name: endpoint}, telemetry, LoopLag(asyncio.get_running_loop()), Pages(), keys)
+    handler = Handler({endpoint.name: endpoint}, telemetry, LoopLag(asyncio.get_running_loop()), Pages(), Access(keys))
     server = MeasuredServer(handler, handler.refused)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:

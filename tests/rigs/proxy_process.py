@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,12 +82,20 @@ def configure(folder: Path, endpoints: Mapping[str, str], proxy: str = "") -> No
 
 @asynccontextmanager
 async def proxy_process(
-    folder: Path, endpoints: Mapping[str, str], *flags: str, proxy: str = "", **environment: str
+    folder: Path,
+    endpoints: Mapping[str, str],
+    *flags: str,
+    proxy: str = "",
+    before: Sequence[str] = (),
+    **environment: str,
 ) -> AsyncIterator[ProxyProcess]:
-    """The proxy runs until the block ends. Its configuration is `folder`/dyno.toml, as `configure` writes it."""
+    """The proxy runs until the block ends. Its configuration is `folder`/dyno.toml, as `configure` writes it.
+
+    `before`: words of a program that starts the proxy's command.
+    """
     configure(folder, endpoints, proxy)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "dyno", "proxy", "--config", "dyno.toml", *flags),
+        *(*before, sys.executable, "-m", "dyno", "proxy", "--config", "dyno.toml", *flags),
         cwd=folder,
         env={**os.environ, **environment},
         stdout=PIPE,

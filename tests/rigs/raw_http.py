@@ -53,7 +53,7 @@ def dechunk(body: bytes) -> list[bytes]:
 
 
 def request_bytes(method: str, target: str, *headers: tuple[str, str], body: bytes = b"", close: bool = True) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", "Host: test", *(f"{name}: {value}" for name, value in headers)]
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in headers)]
     if body:
         lines.append(f"Content-Length: {len(body)}")
     if close:

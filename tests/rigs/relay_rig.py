@@ -59,7 +59,7 @@ async def rig(serve: Serve, spans: Path) -> AsyncIterator[Rig]:
 async def in_front_of(url: str, spans: Path) -> AsyncIterator[Rig]:
     telemetry = Telemetry(spans, Metrics("test"), "test")
     lag = LoopLag(asyncio.get_running_loop())
-    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, Pages(), None)
+    handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, Pages())
     server = MeasuredServer(handler, handler.refused)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:

@@ -119,14 +119,14 @@ KINDS: Final = (
 # fmt: on
 
 _BROKEN: Final = (
-    b"GET /up/v1/models HTTP/9.9\r\nHost: p\r\n\r\n",
+    b"GET /up/v1/models HTTP/9.9\r\nHost: [::1]\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    b"POST /up/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: -1\r\n\r\n",
-    b"POST /up/v1/files HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"GET /up/v1/models HTTP/1.1\r\nHost: p\r\nBad Name: x\r\n\r\n",
-    b"GET /up/v1/models HTTP/1.1\r\nHost: p\r\nX: a\x00b\r\n\r\n",
-    b"GET /up/v1/models HTTP/1.1\r\nHost: p\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+    b"POST /up/v1/files HTTP/1.1\r\nHost: [::1]\r\nContent-Length: -1\r\n\r\n",
+    b"POST /up/v1/files HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET /up/v1/models HTTP/1.1\r\nHost: [::1]\r\nBad Name: x\r\n\r\n",
+    b"GET /up/v1/models HTTP/1.1\r\nHost: [::1]\r\nX: a\x00b\r\n\r\n",
+    b"GET /up/v1/models HTTP/1.1\r\nHost: [::1]\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
 )
 
 
@@ -140,7 +140,7 @@ def request_of(kind: Kind, draw: random.Random) -> bytes:
     body = draw.randbytes(1000) * (kind.body_bytes // 1000) if kind.body_bytes else json.dumps(asked).encode()
     lines = [
         f"POST {kind.path} HTTP/1.1",
-        "Host: soak",
+        "Host: [::1]",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         f"x-behaviour: {kind.behaviour}",

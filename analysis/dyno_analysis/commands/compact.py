@@ -5,6 +5,7 @@ import sys
 
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import private_from_now_on
 
 EPILOG = """\
 examples:
@@ -36,11 +37,17 @@ def main(argv: list[str]) -> int:
         "--background", action="store_true", help="run with the lowest priority, and print only problems"
     )
     arguments = parser.parse_args(argv)
+    private_from_now_on()
     try:
         return _compact(arguments)
     except InputError as error:
         print(f"dyno compact: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        # The disk itself: it is away (ESTALE), broken (EIO), closed.
+        where = error.filename or arguments.spans
+        print(f"dyno compact: '{where}': {error.strerror or error}; the rest wasn't done", file=sys.stderr)
+        return 1
 
 
 def _compact(arguments: argparse.Namespace) -> int:
@@ -51,10 +58,12 @@ def _compact(arguments: argparse.Namespace) -> int:
 
     from dyno_analysis.compaction.compaction import Compaction, alone, expire_all
     from dyno_analysis.compaction.retention import parse_keep
+    from dyno_analysis.file_modes import access_in
     from dyno_analysis.spans.folder import collected_folder
 
     keep = parse_keep(arguments.keep) if arguments.keep else None
     folder = Path(arguments.spans).absolute()
+    access_in(folder)  # a wrong group is said at once, and not for each file
     now = datetime.now(UTC)
     if arguments.background:
         os.nice(19)
@@ -75,7 +84,7 @@ def _compact(arguments: argparse.Namespace) -> int:
         for each, sayer in ((folder, say), (collected, say_of_collected)):
             if each == collected and not each.is_dir():
                 continue
-            if locks.enter_context(alone(each)):
+            if locks.enter_context(alone(each, dry=arguments.dry_run)):
                 compactions.append(Compaction(each, now, sayer, complain, dry=arguments.dry_run))
             else:
                 sayer("another 'dyno compact' or 'dyno import' is working in this folder; nothing was done")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import private_from_now_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> int:
         "--endpoint", metavar="NAME", help="the endpoint's name, for files (spans, results) that don't name it"
     )
     arguments = parser.parse_args(argv)
+    private_from_now_on()
     try:
         return _import(arguments)
     except InputError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dyno_analysis.arguments import DEFAULT_SPANS, ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import private_from_now_on
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,6 +66,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     arguments = parser.parse_args(argv)
+    private_from_now_on()
     try:
         return _report(arguments) if arguments.store is None else _report_of_store(arguments)
     except InputError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.controls import visible
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import private_from_now_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--format", choices=FORMATS, default="table", help="format of the rows (default: table)")
     parser.add_argument("--output", metavar="FILE", help="write to FILE instead of to standard output")
     arguments = parser.parse_args(argv)
+    private_from_now_on()
     try:
         return _run(arguments)
     except InputError as error:

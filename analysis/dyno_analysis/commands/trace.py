@@ -10,6 +10,7 @@ from typing import Any
 
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import private_from_now_on
 
 EPILOG = """\
 examples:
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
     spans_argument(parser)
     parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
     arguments = parser.parse_args(argv)
+    private_from_now_on()
     try:
         return _run(arguments)
     except InputError as error:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Final
 import duckdb
 
 from dyno_analysis.errors import InputError
+from dyno_analysis.folder_lock import held
 from dyno_analysis.spans import file_names
 from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.readable import unreadable
@@ -30,6 +32,9 @@ STALE_S: Final = 3600.0
 # emptied, so that a scan which reaches it later finds no rows. After REMOVED_S it is removed.
 GRACE_S: Final = 600.0
 REMOVED_S: Final = 86_400.0
+
+# How long a writer that may live has to see that its journal is sealed.
+_UNSURE_S: Final = 3.0
 
 _LEFT: Final = re.compile(r"\..+\.(tmp|checked|spill)")
 
@@ -56,12 +61,12 @@ class Compaction:
         """Turn finished journals into Parquet."""
         counting, _ = self._files()
         for journal in [file for file in counting if file.last is None]:
-            if not self._finished(journal, counting):
-                continue
-            self._say(f"{journal.name}: becomes Parquet")
-            if self._dry:
-                continue
             with self._contained(journal.name):
+                if not self._finished(journal, counting):
+                    continue
+                self._say(f"{journal.name}: becomes Parquet")
+                if self._dry:
+                    continue
                 done = convert.convert(self._folder, journal)
                 if done.rejected:
                     numbers = ", ".join(map(str, done.rejected[:5])) + (" …" if len(done.rejected) > 5 else "")
@@ -110,20 +115,26 @@ class Compaction:
         if self._dry:
             return
         counting, covered = self._files()
-        ages_s = {file: self._age_s(file.name) for file in (*counting, *covered) if file.last is not None}
+        ages_s: dict[SpanFile, float] = {}
+        for file in (*counting, *covered):
+            if file.last is not None:
+                with self._contained(file.name):
+                    ages_s[file] = self._age_s(file.name)
         for file in covered:
             # The age of the first file that replaced this one: since then no reader has listed this one.
-            age_s = max(age_s for other, age_s in ages_s.items() if other.covers(file))
+            age_s = max((age_s for other, age_s in ages_s.items() if other.covers(file)), default=0.0)
             if age_s > GRACE_S:
                 with self._contained(file.name):
                     self._retire(file, age_s)
         for file in self._readable([each for each in counting if each.last is not None]):
             hides = any(file.covers(other) for other in covered)
-            if self._age_s(file.name) > REMOVED_S and not hides and not self._row_counts([file.name])[file.name]:
-                (self._folder / file.name).unlink()
+            with self._contained(file.name):
+                if self._age_s(file.name) > REMOVED_S and not hides and not self._row_counts([file.name])[file.name]:
+                    (self._folder / file.name).unlink()
         for path in self._folder.iterdir():
-            if _LEFT.fullmatch(path.name) and self._age_s(path.name) > STALE_S:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with self._contained(path.name):
+                if _LEFT.fullmatch(path.name) and self._age_s(path.name) > STALE_S:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _retire(self, file: SpanFile, age_s: float) -> None:
         path = self._folder / file.name
@@ -131,7 +142,7 @@ class Compaction:
             path.unlink()
         elif file.last is None:
             if path.stat().st_size:
-                path.chmod(0o644)
+                path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IWUSR)  # it was sealed
                 os.truncate(path, 0)
         elif self._row_counts([file.name])[file.name]:
             convert.empty_parquet(path)
@@ -139,11 +150,16 @@ class Compaction:
     def _finished(self, journal: SpanFile, counting: Sequence[SpanFile]) -> bool:
         if file_names.finished(journal, counting):
             return True
-        if _locked(self._folder / journal.name):
+        locked = _locked(self._folder / journal.name)
+        if locked:
             return False
         process = file_names.process(journal.writer)
         here = process is not None and process.host == re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname())
         if here and process is not None and not _lives(process.pid):
+            if locked is None and not self._dry:
+                # It may live in another container that has our host's name, and a lock would have told. The seal tells
+                # it to go on in another journal, and it has a while to see that.
+                convert.seal(self._folder / journal.name, _UNSURE_S)
             return True
         # The writer is on another machine, or a process with its number lives here. That may be another process:
         # in a container, the first one always has number 1.
@@ -180,12 +196,20 @@ class Compaction:
 
     @contextmanager
     def _contained(self, name: str) -> Iterator[None]:
-        """An error with this file is reported as a problem, and the other files are still done."""
+        """An error with this file is reported as a problem, and the other files are still done.
+
+        It is no problem if another compaction was faster, as it may be where the file system has no locks.
+        """
         try:
             yield
+        except convert.ReplacedError as error:
+            self._say(str(error))
         except (convert.FutureError, convert.GrownError) as error:
             self._problem(str(error))
         except (OSError, duckdb.Error) as error:
+            if not os.path.lexists(self._folder / name):
+                self._say(f"{name}: is gone; another 'dyno compact' has removed it")
+                return
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
             self._problem(f"'{self._folder / name}' stays as it is: {reason}")
 
@@ -202,30 +226,30 @@ def expire_all(compactions: Sequence[Compaction], keep: Keep, now: datetime) -> 
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[bool]:
-    """Lock the folder until the block ends; gives False if another compaction or import has the lock.
+def alone(folder: Path, *, dry: bool = False) -> Iterator[bool]:
+    """Hold the folder until the block ends; gives False if another compaction or import holds it.
 
-    Proxies and readers don't use this lock. InputError if the folder doesn't exist or can't be read.
+    With `dry` nothing is written, so nothing is held. Proxies and readers don't ask for this. InputError if the folder
+    doesn't exist or can't be read.
     """
     try:
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        with os.scandir(folder):
+            pass
     except FileNotFoundError as error:
         raise InputError(f"the spans folder '{folder}' doesn't exist; name one with --spans DIR") from error
     except OSError as error:
         raise InputError(f"the spans folder '{folder}' can't be read: {error.strerror}") from error
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if dry:
         yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(opened)
+        return
+    with held(folder, wait=False) as hold:
+        yield hold is not None
 
 
-def _locked(journal: Path) -> bool:
-    """Whether the journal's writer lives and holds its lock.
+def _locked(journal: Path) -> bool | None:
+    """Whether the journal's writer lives and holds its lock; None if the file system has no locks.
 
-    This works across containers, and across machines if the file system's locks do. False if there are no locks.
+    This works across containers, and across machines if the file system's locks do.
     """
     try:
         opened = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
@@ -236,7 +260,7 @@ def _locked(journal: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return None
     finally:
         os.close(opened)
     return False

@@ -19,7 +19,8 @@ from typing import Final
 import duckdb
 
 from dyno_analysis.atomic_file import OURS, replacing, replacing_path
-from dyno_analysis.spans.file_names import SpanFile
+from dyno_analysis.file_modes import OWN_FOLDER, PRIVATE, Access, access_like
+from dyno_analysis.spans.file_names import SpanFile, sort_out
 from dyno_analysis.spans.folder import stored_sql
 from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
 from dyno_analysis.spans.sql_text import quoted
@@ -49,6 +50,10 @@ class GrownError(Exception):
     """The journal's writer lives after all: it appended to it during the conversion. The message is one line."""
 
 
+class ReplacedError(Exception):
+    """Another compaction has replaced a file meanwhile, and its rows count there. The message is one line."""
+
+
 class FutureError(Exception):
     """The file was written by a later version of Dyno. The message is one line for the user."""
 
@@ -56,7 +61,7 @@ class FutureError(Exception):
 def convert(folder: Path, journal: SpanFile) -> Converted:
     """Turn one journal into Parquet.
 
-    Raises GrownError, FutureError, OSError or duckdb.Error if that isn't possible; nothing is lost then.
+    Raises GrownError, ReplacedError, FutureError, OSError or duckdb.Error if that isn't possible; nothing is lost then.
     """
     *_, last = steps(folder, journal)
     return last
@@ -68,6 +73,7 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
     seal(path)
     yield (done := Converted())
     checked = folder / f".{journal.name}.{OURS}.checked"
+    PRIVATE.create(checked)
     try:
         last, size_bytes = _check(path, checked, done)
         yield done
@@ -81,7 +87,8 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
             yield done
             return
         target = folder / SpanFile(journal.writer, journal.first, last).name
-        for _ in _written(target, stored_sql([checked]), lambda: _check_size(path, size_bytes)):
+        access = access_like(path)
+        for _ in _written(target, access, stored_sql([checked]), lambda: _check_size(path, size_bytes)):
             yield done
         done.path = target
         yield done
@@ -90,32 +97,51 @@ def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
 
 
 def merge(folder: Path, files: Sequence[SpanFile]) -> Path:
-    """Join neighbouring Parquet files of one writer into one; returns its path."""
+    """Join neighbouring Parquet files of one writer into one; returns its path. Raises as `convert` does."""
     last = max(file.last or 0 for file in files)
     target = folder / SpanFile(files[0].writer, files[0].first, last).name
-    for _ in _written(target, stored_sql([folder / file.name for file in files])):
+    paths = [folder / file.name for file in files]
+    for _ in _written(target, access_like(*paths), stored_sql(paths), lambda: _check_counting(folder, files)):
         pass
     return target
 
 
 def empty_parquet(path: Path) -> None:
     """Replace the file by a Parquet span file without rows."""
-    for _ in _written(path, stored_sql([]) + " WHERE false"):
+    for _ in _written(path, access_like(path), stored_sql([]) + " WHERE false"):
         pass
 
 
-def seal(path: Path) -> None:
-    """Tell the writer to begin another journal, by removing write permission: it checks that before each batch."""
+def seal(path: Path, rest_s: float = _SEALED_S) -> None:
+    """Tell the writer to begin another journal, by removing write permission: it checks that before each batch.
+
+    A batch that is on its way has `rest_s` to come.
+    """
     found = path.stat()
     if found.st_mode & stat.S_IWUSR:
         path.chmod(stat.S_IMODE(found.st_mode) & ~0o222)
         if time.time() - found.st_mtime < _WARM_S:
-            time.sleep(_SEALED_S)
+            time.sleep(rest_s)
+
+
+def _check_counting(folder: Path, files: Sequence[SpanFile]) -> None:
+    """Raise ReplacedError if one of the files no longer counts. Then it may have been emptied before it was read."""
+    of_writer = f"{files[0].writer}-"
+    counting, _ = sort_out(path.name for path in folder.iterdir() if path.name.startswith(of_writer))
+    for file in files:
+        if file not in counting:
+            raise ReplacedError(f"{file.name}: another 'dyno compact' has replaced it")
 
 
 def _check_size(path: Path, size_bytes: int) -> None:
-    """Raise GrownError if the journal has grown since it was read: a batch was on its way when it was sealed."""
-    if path.stat().st_size != size_bytes:
+    """Raise GrownError if the journal has grown since it was read: a batch was on its way when it was sealed.
+
+    Raise ReplacedError if it was emptied: another compaction had converted it long ago.
+    """
+    found_bytes = path.stat().st_size
+    if found_bytes < size_bytes:
+        raise ReplacedError(f"{path.name}: another 'dyno compact' has replaced it")
+    if found_bytes > size_bytes:
         raise GrownError(f"'{path}' is still being written to; a later run will convert it")
 
 
@@ -159,24 +185,25 @@ def whole_row(line: bytes) -> "dict[str, int] | None":
 def _set_aside(path: Path, done: Converted) -> None:
     """Write the rejected lines to a file beside the journal, for a person to look at."""
     wanted = set(done.rejected)
-    with path.open("rb") as lines, replacing(path.with_suffix(".rejected")) as kept:
+    with path.open("rb") as lines, replacing(path.with_suffix(".rejected"), access_like(path)) as kept:
         kept.writelines(line for number, line in enumerate(lines, start=1) if number in wanted)
 
 
-def _written(target: Path, query: str, ready: Callable[[], None] = lambda: None) -> Iterator[None]:
+def _written(target: Path, access: Access, query: str, ready: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Write the query's rows to `target`, in two steps: the temporary file, then the rename.
 
     `ready` is called just before the rename, and prevents it by raising.
     """
     spill = target.with_name(f".{target.name}.{OURS}.spill")
-    with replacing_path(target) as temporary:
+    with replacing_path(target, access) as temporary:
         try:
+            spill.mkdir(OWN_FOLDER)
             with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)}) as writer:
                 writer.execute("SET enable_progress_bar = false")
                 writer.execute("SET TimeZone = 'UTC'")
                 writer.execute(
                     f"COPY ({query} ORDER BY started_at, endpoint) TO {quoted(str(temporary))} "
-                    f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_OF_A_GROUP}, "
+                    f"(FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_OF_A_GROUP}, "
                     f"KV_METADATA {{{PARQUET_SCHEMA_KEY}: '{SCHEMA_VERSION}'}})"
                 )
         finally:

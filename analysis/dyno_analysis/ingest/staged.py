@@ -7,13 +7,12 @@ between two renames, importing again completes it. Memory doesn't grow with the 
 spills to disk.
 """
 
-import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +20,10 @@ from typing import Any, Final
 
 import duckdb
 
-from dyno_analysis.atomic_file import replacing
+from dyno_analysis.atomic_file import replacing, sync_folder
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import access_in
+from dyno_analysis.folder_lock import held
 from dyno_analysis.spans.folder import connect, execute
 from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
 
@@ -57,26 +58,26 @@ class StagedSpans:
         self._writer = f"import_{secrets.token_hex(8)}"
         self._count = 0
         self._parts: list[Path] = []
+        self._stack = ExitStack()
 
     def __enter__(self) -> "StagedSpans":
         try:
-            self._spans.mkdir(parents=True, exist_ok=True)
-            self._folder = os.open(self._spans, os.O_RDONLY | os.O_DIRECTORY)
-            # A file system without locks raises here; then we don't wait for other imports.
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._folder, fcntl.LOCK_EX)
-                for left in self._spans.glob(".import-*"):
-                    shutil.rmtree(left, ignore_errors=True)  # an import that was killed has left it
+            self._access = access_in(self._spans)
+            self._access.make_folder(self._spans)
+            self._hold = self._stack.enter_context(held(self._spans, wait=True))
+            for left in self._spans.glob(".import-*"):
+                shutil.rmtree(left, ignore_errors=True)  # an import that was killed has left it
             self._staging = Path(tempfile.mkdtemp(prefix=".import-", dir=self._spans))
+            self._stack.callback(shutil.rmtree, self._staging, ignore_errors=True)
         except OSError as error:
+            self._stack.close()
             raise unwritable(self._spans, error) from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._staging, ignore_errors=True)
-        os.close(self._folder)
+        self._stack.close()
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the rows to the staging folder, numbered in their order."""
@@ -85,6 +86,7 @@ class StagedSpans:
             line = next(lines, None)
             while line is not None:
                 path = self._staging / f"{self._writer}-{self._count:012d}.jsonl"
+                self._access.create(path)
                 with path.open("wb") as file:
                     size = 0
                     while line is not None and (not size or size + len(line) <= JOURNAL_BYTES):
@@ -93,6 +95,7 @@ class StagedSpans:
                         line = next(lines, None)
                     file.flush()
                     os.fsync(file.fileno())
+                self._access.settle(path)
                 self._parts.append(path)
         except OSError as error:
             raise unwritable(self._spans, error) from error
@@ -117,10 +120,12 @@ class StagedSpans:
 
     def let_in(self) -> None:
         """Move the staged journals into the folder."""
+        if self._hold is not None and not self._hold.kept():
+            raise InputError(f"another import has taken '{self._spans}' over, as this one didn't go on; import again")
         try:
             for part in self._parts:
                 part.replace(self._spans / part.name)
-            os.fsync(self._folder)
+            sync_folder(self._spans)
         except OSError as error:
             raise unwritable(self._spans, error) from error
         self._parts = []

@@ -1,7 +1,6 @@
 """Writes what was imported into a spans folder: first a run's folder, then its rows, each whole or not at all."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import duckdb
 import orjson
 
+from dyno_analysis.file_modes import Access, access_in
 from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_analysis.spans.sql_text import as_glob, quoted
 
@@ -28,7 +28,7 @@ def store(ingested: Ingested, spans: Path) -> str | None:
             return None
         try:
             # Only its rows make a run count. If the import is killed before they are in, the next one writes all again.
-            _write_run(ingested, runs, run_id)
+            _write_run(ingested, runs, run_id, access_in(spans))
         except OSError as error:
             raise unwritable(spans, error) from error
         staged.let_in()
@@ -52,15 +52,17 @@ def _run_id(ingested: Ingested, runs: Path) -> str:
     return run_id
 
 
-def _write_run(ingested: Ingested, runs: Path, run_id: str) -> None:
-    runs.mkdir(parents=True, exist_ok=True)
+def _write_run(ingested: Ingested, runs: Path, run_id: str, access: Access) -> None:
+    access.make_folder(runs)
     building = Path(tempfile.mkdtemp(prefix=f".{run_id}.", dir=runs))
     try:
-        building.chmod(0o777 & ~_umask())
         record = {**ingested.record, "run_id": run_id}
         (building / "run.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_parquet(building / "prompts.parquet", PROMPT_COLUMNS, ingested.prompts)
         _write_parquet(building / "answers.parquet", ANSWER_COLUMNS, ingested.answers)
+        for path in building.iterdir():
+            access.settle(path)
+        access.settle_folder(building)
         shutil.rmtree(runs / run_id, ignore_errors=True)
         building.rename(runs / run_id)
     finally:
@@ -86,9 +88,3 @@ def _write_parquet(path: Path, columns: Sequence[tuple[str, str]], rows: Iterabl
     with duckdb.connect() as connection:
         connection.execute(f"COPY (FROM {source}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd)")
     lines.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 
 from dyno_analysis.atomic_file import replacing
+from dyno_analysis.file_modes import access_in
 
 from .formats.cerebras_training import Run
 from .staged import unwritable
@@ -16,12 +17,13 @@ def store_training(runs: Sequence[Run], spans: Path) -> int:
     folder = spans / "training"
     stored = 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        access = access_in(spans)
+        access.make_folder(folder)
         for run in runs:
             path = folder / f"{run['training_id']}.jsonl"
             if _says_as_much(path, run):
                 continue
-            with replacing(path) as file:
+            with replacing(path, access) as file:
                 file.write(orjson.dumps(run) + b"\n")
             stored += 1
     except OSError as error:

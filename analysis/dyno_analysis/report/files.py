@@ -9,6 +9,7 @@ import duckdb
 from dyno_analysis import times
 from dyno_analysis.atomic_file import replacing
 from dyno_analysis.errors import InputError
+from dyno_analysis.file_modes import access_in
 from dyno_analysis.query.fetch import fetch
 from dyno_analysis.query.row_types import ResultRow
 
@@ -32,7 +33,7 @@ def write_report(
         folder / name: json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        access_in(folder).make_folder(folder)
         for path, text in contents.items():
             with replacing(path) as file:
                 file.write(text.encode("utf-8"))

@@ -1,9 +1,12 @@
 """Makes a DuckDB connection with the view `spans` over a spans folder. Nothing here writes to the folder."""
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -29,7 +32,7 @@ def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBP
             # The wheel has all that we need, so no query may make DuckDB fetch an extension.
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"dyno-duckdb-{os.getpid()}"),
+            "temp_directory": _spill_folder(),
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
@@ -38,6 +41,14 @@ def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBP
     connection.execute(sql_text("duckdb", "engines"))
     execute(connection, spans_sql(span_files(folder) if files is None else files))
     return connection
+
+
+@cache
+def _spill_folder() -> str:
+    """A folder of this process for what doesn't fit into memory; rows are in it, so it is the user's alone."""
+    folder = tempfile.mkdtemp(prefix="dyno-duckdb-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:

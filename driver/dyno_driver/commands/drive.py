@@ -67,12 +67,14 @@ def main(argv: list[str]) -> int:
 
 def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
+    from dyno_driver.file_modes import access_in
     from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.run import summary
     from dyno_driver.stopping import StoppedError
 
     options = run_options(parsed)
     try:
+        access_in(parsed.spans)  # a wrong group is said before the first request
         prompt_set = load_prompts(options.prompts, options.count)
         result = asyncio.run(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
     except WrongUseError as error:

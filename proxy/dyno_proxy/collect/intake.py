@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dyno_proxy.file_modes import PRIVATE, Access
 from dyno_proxy.telemetry.journal import JournalExporter, check_folder
 
 from .otlp import BadMessageError, Received, plain_body, read_message, received_spans
@@ -67,14 +68,15 @@ class Intake:
         dropped: Callable[[str, int], None],
         filled: Callable[[], None],
         queue_bytes: int = QUEUE_BYTES,
+        access: Access = PRIVATE,
     ) -> None:
         """Make the folders and start the thread. Raises SetupError where a folder can't be written."""
         self._counted = counted
         self._journals: dict[bool, JournalExporter] = {}  # True: of requests; False: of other spans
         for is_request, place in ((True, folder), (False, folder / COLLECTED)):
-            check_folder(place)
+            check_folder(place, access)
             self._journals[is_request] = JournalExporter(
-                place, written=lambda _count: None, dropped=dropped, filled=filled
+                place, written=lambda _count: None, dropped=dropped, filled=filled, access=access, patience_s=None
             )
         self._loop = asyncio.get_running_loop()
         self._queue_bytes = queue_bytes
@@ -107,10 +109,15 @@ class Intake:
         return taken
 
     def close(self) -> None:
-        """Write what waits, and end the thread. Not to be called on the event loop, which the thread still needs."""
+        """Write what waits, and end the thread. Not to be called on the event loop, which the thread still needs.
+
+        It waits for no slow disk: a sender that has no answer yet is told to send its spans again.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()
+        for journal in self._journals.values():
+            journal.hurry()
         self._thread.join()
 
     # The thread

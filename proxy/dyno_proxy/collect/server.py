@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 
 from dyno_proxy.config.schema import SpansConfig
 from dyno_proxy.errors import RefusedError
+from dyno_proxy.file_modes import access_of
 from dyno_proxy.process.sockets import BACKLOG
 from dyno_proxy.server.keys import ClientKeys
 from dyno_proxy.telemetry.compaction import Conversion
@@ -55,6 +56,7 @@ class Collector:
             dropped=self._figures.dropped,
             filled=self._conversion.start,
             queue_bytes=queue_bytes,
+            access=access_of(config.group),
         )
         self._figures.queue_bytes.set_function(lambda: self._intake.waiting_bytes)
         application = web.Application(middlewares=[self._contained])

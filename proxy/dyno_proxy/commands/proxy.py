@@ -47,7 +47,12 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--collector-listen", metavar="HOST:PORT", help="also run a collector, which takes OTLP there")
     parser.add_argument(
-        "--keys-file", metavar="FILE", help="client keys, one a line; needed where others can reach the address"
+        "--keys-file",
+        metavar="FILE",
+        help="client keys, `KEY` or `NAME KEY` a line; needed where others can reach the address",
+    )
+    parser.add_argument(
+        "--log-requests", action="store_const", const="true", help="print a line for each request that has ended"
     )
     parser.add_argument("--workers", metavar="N", help="processes that share the port (1)")
     parser.add_argument(
@@ -70,7 +75,7 @@ def main(argv: list[str]) -> int:
     path = arguments.config or (default if default.exists() else None)
     flags = {
         key: str(value)
-        for key in ("listen", "spans", "metrics_listen", "keys_file", "workers", "drain_s")
+        for key in ("listen", "spans", "metrics_listen", "keys_file", "workers", "drain_s", "log_requests")
         if (value := getattr(arguments, key)) is not None
     }
     if arguments.collector_listen is not None:

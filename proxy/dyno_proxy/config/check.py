@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from dyno_proxy.file_modes import access_of
+
 from .address import is_loopback, split_address
-from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, TimeoutsConfig
+from .schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, SpansConfig, TimeoutsConfig
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,]+|null|\*")
+_HOST: Final = re.compile(r"[^\s/,@]+")
 _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
 # The two forms that `dyno compact --keep` takes. A contract test compares them.
 KEEP: Final = re.compile(r"[1-9]\d*(h|d|MB|GB|TB)")
@@ -54,6 +58,16 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
         raise ConfigError(f"{key}.client_key_file needs endpoints.{name}.client_cert_file")
     if endpoint.mirror is not None:
         _check_mirror(f"{key}.mirror", name, endpoint.mirror, others)
+
+
+def check_not_own(where: str, name: str, endpoint: EndpointConfig, listen: str) -> None:
+    """Raises ConfigError where the endpoint is the proxy's own address `listen`: a request would go round for ever."""
+    parts = urlsplit(endpoint.url)
+    host, port = split_address(listen)
+    to_host, to_port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    same = to_host == host or (is_loopback(to_host) and (is_loopback(host) or host in ("0.0.0.0", "::")))  # noqa: S104
+    if to_port == port and same:
+        raise ConfigError(f"{where}: endpoints.{name}.url is the proxy's own address; write the endpoint's")
 
 
 def _check_origin(key: str, origin: str, url: SplitResult) -> None:
@@ -109,10 +123,34 @@ def check_proxy(where: str, proxy: ProxyConfig) -> None:
             raise ConfigError(f"{where}: proxy.{key} must be more than 0 seconds")
     if not proxy.drain_s >= 0:
         raise ConfigError(f"{where}: proxy.drain_s must be 0 seconds or more")
+    _check_visitors(where, proxy)
     if not is_loopback(split_address(proxy.listen)[0]) and proxy.keys_file is None:
         raise ConfigError(
             f"{where}: proxy.listen: {proxy.listen} is reachable by others; set proxy.keys_file, a file of client keys"
         )
+
+
+def _check_visitors(where: str, proxy: ProxyConfig) -> None:
+    for host in proxy.hosts:
+        if not _HOST.fullmatch(host):
+            raise ConfigError(f"{where}: proxy.hosts: '{host}' must be a name as in Host, such as dyno.example")
+    for origin in proxy.cors_origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ConfigError(f"{where}: proxy.cors_origins: '{origin}' must be an origin, such as https://app.example")
+    if "*" in proxy.cors_origins and proxy.keys_file is None:
+        raise ConfigError(
+            f"{where}: proxy.cors_origins: '*' opens the proxy to every web page; name the origins, or set keys_file"
+        )
+
+
+def check_spans(where: str, spans: SpansConfig) -> None:
+    """Raises ConfigError. `where`: the file, for messages."""
+    if spans.keep is not None and not KEEP.fullmatch(spans.keep):
+        raise ConfigError(f"{where}: spans.keep: '{spans.keep}' must be an age or a size, such as 30d or 10GB")
+    try:
+        access_of(spans.group)
+    except ValueError as error:
+        raise ConfigError(f"{where}: spans.group: {error}") from error
 
 
 def check_collector(where: str, config: Config) -> None:

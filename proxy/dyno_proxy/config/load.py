@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .check import KEEP, check_collector, check_endpoint, check_proxy
+from .check import check_collector, check_endpoint, check_not_own, check_proxy, check_spans
 from .schema import (
     CollectorConfig,
     Config,
@@ -29,6 +29,7 @@ _IN_TOML: Final = {
     "int": "a whole number",
     "str": "a text",
     "bool": "true or false",
+    "array": "a list",
     "object": "a table",
 }
 _NESTED: Final[dict[str, type[msgspec.Struct]]] = {  # the tables inside an endpoint's
@@ -42,6 +43,14 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "spans": SpansConfig,
     "collector": CollectorConfig,
 }
+
+
+_LISTS: Final = frozenset(
+    (section, field.name)
+    for section, struct in _SECTIONS.items()
+    for field in msgspec.structs.fields(struct)
+    if field.type == tuple[str, ...]
+)
 
 
 def load_config(
@@ -83,14 +92,14 @@ def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_explain(str(error), tree)}") from error
-    for name, endpoint in config.endpoints.items():
-        check_endpoint(where, name, endpoint, config.endpoints)
+    check_proxy(where, config.proxy)
     if need_endpoints and not config.endpoints:
         raise ConfigError(f"{where}: no endpoint; add a section [endpoints.NAME] with its url")
-    check_proxy(where, config.proxy)
+    for name, endpoint in config.endpoints.items():
+        check_endpoint(where, name, endpoint, config.endpoints)
+        check_not_own(where, name, endpoint, config.proxy.listen)
     check_collector(where, config)
-    if config.spans.keep is not None and not KEEP.fullmatch(config.spans.keep):
-        raise ConfigError(f"{where}: spans.keep: '{config.spans.keep}' must be an age or a size, such as 30d or 10GB")
+    check_spans(where, config.spans)
     return config
 
 
@@ -113,7 +122,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str,
             if variable not in known:
                 raise ConfigError(f"{variable}: no such key{_nearest(variable, known)}")
             section, key = known[variable]
-            _table(tree, section)[key] = value
+            _table(tree, section)[key] = _listed(value) if (section, key) in _LISTS else value
             origins[f"{section}.{key}"] = variable
         elif variable.startswith(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_"):
             rest = variable.removeprefix(f"{_ENVIRONMENT_PREFIX}ENDPOINTS_")
@@ -129,6 +138,11 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str,
             table[key] = value
             origins[".".join(("endpoints", name, *suffixes[suffix]))] = variable
     return origins
+
+
+def _listed(text: str) -> list[str]:
+    """A list in a variable, between commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _endpoint_suffixes() -> dict[str, tuple[str, ...]]:

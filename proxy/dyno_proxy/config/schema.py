@@ -75,7 +75,11 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     spans: str = "spans"
     metrics_listen: str | None = None
     keys_file: str | None = None
+    hosts: tuple[str, ...] = ()  # names in `Host` that a listener on loopback accepts beside those of loopback
+    cors_origins: tuple[str, ...] = ()  # whose web pages may ask; `*` for all, where keys are configured
+    allow_other_users: bool = False  # on loopback, without keys: of this machine, also where an endpoint has a token
     workers: int = 1
+    log_requests: bool = False  # a line for each request that has ended
     drain_s: float = 30.0  # how long running requests may still take after SIGTERM
     max_requests: int = 4096  # requests that may run at once; further ones get 503 with Retry-After
     max_head_bytes: int = 65_536  # of a request
@@ -85,10 +89,11 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class SpansConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """`[spans]`: what happens to span files as they grow old."""
+    """`[spans]`: who may read span files, and what happens to them as they grow old."""
 
     compact: bool = True  # `dyno compact` turns full journals into Parquet
     keep: str | None = None  # an age or a size; spans beyond it are deleted, the oldest first
+    group: str | None = None  # may read what is written; None: only the proxy's own user may
 
 
 class CollectorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

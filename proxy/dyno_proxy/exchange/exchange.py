@@ -65,6 +65,7 @@ class Exchange(Kept):
     reader: Reader | None = None  # how to read this API; None: nobody knows how
     hides_reasoning: bool = False  # the configuration says that reasoning is neither shown nor counted
 
+    client: str | None = None  # the name of the key that the client showed
     retries: int | None = None
     resent: bool | None = None
     usage_asked: bool | None = None
@@ -145,7 +146,11 @@ class Exchange(Kept):
         self._held.append((read_ns, written_ns, body))
         self._held_bytes += len(body) + _READ_BYTES
         if not self._recognised:
-            self._recognise(self.reader, end=self._held_bytes > _DIGEST_BYTES)
+            # JSON, as it mostly is: quickly told.
+            if self.response_bytes == len(body) and body.startswith(b"{") and not self._codings:
+                self._recognised = True
+            else:
+                self._recognise(self.reader, end=self._held_bytes > _DIGEST_BYTES)
         if self._held_bytes > _DIGEST_BYTES:
             self._held_enough(len(body) + _READ_BYTES)
 
@@ -194,8 +199,6 @@ class Exchange(Kept):
         self.request_unread = why
         self.request_body, self._asked = [], ()
         self._asked_skim = self._looking = self._scanner = self.chunk_offsets_us = None
-
-    # What takes long
 
     @property
     def behind(self) -> bool:
@@ -318,8 +321,6 @@ class Exchange(Kept):
         self._catch_up()
         self._decompressor = self._body_skim = None
 
-    # What is quick
-
     def _begin_stream(self, reader: Reader) -> None:
         self._scanner = SseScanner(skim=reader.skim_event)
         self.chunk_offsets_us = array("q")
@@ -354,9 +355,8 @@ class Exchange(Kept):
             return
         if not self._recognised and self._held:
             self._recognise(self.reader, end=True)
-        if self.behind:  # it is only now known to be compressed and short
-            while self.look():
-                pass
+        while self.behind:  # it is only now known to be compressed and short
+            self.look()
         if self.streamed:
             self._digest(self.reader, end=True)
         elif self.unread is None:

@@ -24,6 +24,7 @@ class Record(msgspec.Struct, gc=False):
     tracestate: str | None
     started_at_unix_us: int
 
+    client: str | None  # the name of its key
     endpoint: str | None  # None where no endpoint could be named (rejected)
     provider: str | None
     server_address: str | None

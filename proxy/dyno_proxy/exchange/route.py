@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from dyno_proxy.readers import APIS, Api, Reader
+from dyno_proxy.readers import APIS, Reader
 
 API: Final = "api"
 DOUBLED: Final = "doubled"
@@ -40,22 +40,8 @@ class Route(NamedTuple):
     rest: str  # after /v1, or after the endpoint where it is BESIDE; with its leading slash, without the query
     query: str  # with its question mark
     kind: str = API
-
-    @property
-    def operation(self) -> str | None:
-        """The GenAI conventions' operation; None for a path that is none of the known APIs'."""
-        api = self._api
-        return None if api is None else api.operation
-
-    @property
-    def reader(self) -> Reader | None:
-        """How to read what this API answers; None for a path that is none of the known APIs'."""
-        api = self._api
-        return None if api is None else api.reader
-
-    @property
-    def _api(self) -> Api | None:
-        return APIS.get("/" + self.rest.strip("/")) if self.kind in (API, DOUBLED) else None
+    operation: str | None = None  # the GenAI conventions' operation; None for a path that is none of the known APIs'
+    reader: Reader | None = None  # how to read what this API answers
 
 
 def route(target: str) -> Route | None:
@@ -79,7 +65,11 @@ def _route(target: str) -> Route | None:
     if rest is None:
         return Route(endpoint, path, query, BESIDE)
     again = _after_version(rest)
-    return Route(endpoint, rest, query, API) if again is None else Route(endpoint, again, query, DOUBLED)
+    kind, rest = (API, rest) if again is None else (DOUBLED, again)
+    api = APIS.get("/" + rest.strip("/"))
+    if api is None:
+        return Route(endpoint, rest, query, kind)
+    return Route(endpoint, rest, query, kind, api.operation, api.reader)
 
 
 def _after_version(path: str) -> str | None:

@@ -1,6 +1,7 @@
 """The heads of requests and responses: removes the headers that a proxy must remove, and refuses unsafe heads. Pure."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
@@ -123,6 +124,13 @@ def response_head(
     if close:
         lines.append(b"Connection: close")
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def with_replaced(headers: list[tuple[bytes, bytes]], replaced: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """The headers with these in the place of those of the same name. Another `Vary` is added beside the others."""
+    names = {name.lower().encode() for name in replaced} - {b"vary"}
+    ours = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in replaced.items()]
+    return [header for header in headers if header[0].lower() not in names] + ours
 
 
 def check_response_head(head: bytes) -> None:

@@ -7,13 +7,13 @@ connection. It doesn't matter where TCP split the bytes: any split of a response
 facts, and a head that is refused whole is also refused in pieces.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import httptools
 
 from .chunked import ChunkedEnd
-from .heads import HOP_BY_HOP, HeadError, check_response_head, response_head
+from .heads import HOP_BY_HOP, HeadError, check_response_head, response_head, with_replaced
 
 MAX_HEAD_BYTES: Final = 64 * 1024  # also of chunk extensions in a row, and of all trailers
 MAX_INTERIM: Final = 1000  # 1xx responses before the one that counts
@@ -55,18 +55,38 @@ class Response:
 
     __slots__ = (
         *("_bare_bytes", "_chunked", "_chunked_end", "_filter", "_has_hop_by_hop", "_head", "_headers", "_http10"),
-        *("_interim", "_keep_alive", "_parser", "_reason", "_remaining", "_surplus", "_take_head", "_to_head"),
+        *(
+            "_interim",
+            "_keep_alive",
+            "_parser",
+            "_reason",
+            "_remaining",
+            "_replaced",
+            "_surplus",
+            "_take_head",
+            "_to_head",
+        ),
         *("client_close", "complete", "in_body", "parts", "unframed"),
     )
 
-    def begin(self, take_head: TakeHead, *, to_head: bool, http10: bool, close: bool) -> None:
+    def begin(
+        self,
+        take_head: TakeHead,
+        *,
+        to_head: bool,
+        http10: bool,
+        close: bool,
+        replaced: Mapping[str, str] | None = None,
+    ) -> None:
         """Prepare for the response to a request that is about to be written.
 
         `take_head` is called once, with the status and the headers of the response's final head. It may return a filter
         for the body. `to_head`: the request's method is HEAD. `http10`: the client doesn't know chunked framing.
-        `close`: the client's connection ends with this response.
+        `close`: the client's connection ends with this response. `replaced`: headers that take the place of the
+        upstream's own of these names, but for `Vary`, of which there may be several.
         """
         self._take_head = take_head
+        self._replaced = replaced
         self._to_head = to_head
         self._http10 = http10
         self.client_close = close or http10  # the client's connection has to end with this response
@@ -105,7 +125,7 @@ class Response:
         while not self.in_body:
             seen = len(self._head)
             self._head += data
-            end = self._head.find(_HEAD_END, max(0, seen - 3))
+            end = self._head.find(_HEAD_END, seen - 3 if seen > 3 else 0)
             if (end if end >= 0 else len(self._head) - 3) > MAX_HEAD_BYTES:  # the last 3 may belong to the head's end
                 raise HeadError(f"the response's head is longer than {MAX_HEAD_BYTES} bytes")
             if end < 0:
@@ -192,8 +212,10 @@ class Response:
         if not (chunked or sized or self.complete):
             self.client_close = True
         self.unframed = self.client_close and not sized and not chunked
+        if self._replaced is not None:
+            self._headers = with_replaced(self._headers, self._replaced)
         if (
-            not (self._has_hop_by_hop or self.client_close or filtered)
+            not (self._has_hop_by_hop or self.client_close or filtered or self._replaced)
             and self._reason
             and head.startswith(b"HTTP/1.1 ")
             and not (b"\r\n " in head or b"\r\n\t" in head)  # folded lines

@@ -107,6 +107,9 @@ class Families:
             "Since the oldest request ended whose span isn't on disk yet; 0 without one.",
             "livemax",
         )
+        self.other_models = counter(
+            "dyno_other_model_requests", "Requests whose model has no series of its own: their label says `other`."
+        )
         self.build_info = gauge("dyno_build_info", "Always 1; the label says the version.", "max", "version")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

@@ -9,7 +9,7 @@ An unknown value is an empty label, which Prometheus treats as no label.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import sub
 from typing import Final
 
@@ -24,7 +24,10 @@ from .scrape import CollectedRegistry, Unhurried, unhurried
 from .series import EndpointNumbers, Figures, Series, in_us
 from .tallies import Counted, Mark, Tally
 
-MODELS_LIMIT: Final = 100  # distinct values of the label `model`; further ones become OTHER
+# How many triples of endpoint, model and operation have series of their own, beside those of configured models; in
+# further ones the model becomes OTHER. Each triple has up to 350 lines, most of them buckets.
+SERIES_LIMIT: Final = 100
+_LEAST_SERIES: Final = 25  # of one worker, however many share SERIES_LIMIT
 OTHER: Final = "other"
 _MODEL_CHARACTERS: Final = 128
 
@@ -42,10 +45,11 @@ class Metrics:
     def __init__(
         self,
         version: str,
-        endpoints: Iterable[str] = (),
-        models: Iterable[str] = (),
+        endpoints: Mapping[str, str | None] | None = None,
         shared: Shared | None = None,
+        workers: int = 1,
     ) -> None:
+        """`endpoints`: each one's name and configured model. `workers`: how many share their figures."""
         self.registry: CollectorRegistry = CollectedRegistry(self._collected)
         self._families = Families(self.registry, shared)
         self._families.build_info.labels(version).set(1)
@@ -56,22 +60,25 @@ class Metrics:
         self._publishing = threading.Lock()
         # Nearly always free, since only a long stream's figures come from another thread.
         self._observing = threading.Lock()
-        self._models: set[str] = set()
+        self._configured: set[tuple[str, str]] = set()  # endpoints and their models
+        self._series_left = max(SERIES_LIMIT // workers, _LEAST_SERIES)
         self._endpoints: dict[str, EndpointNumbers] = {}
         self._series: dict[tuple[str | None, str | None, str | None], Series] = {}
+        self._overflowed = 0  # requests whose model became OTHER
         self._mirrored: dict[tuple[str, str], int] = {}
         self._counters = Counted()
         self._gc_pauses = Tally(in_us(GC_BOUNDS_S), 1e6)
         self._loop_lag_us: Callable[[], int] = lambda: 0
         self._journal_lag_s: Callable[[], float] = lambda: 0.0
-        self.expect(endpoints, models)
+        self.expect(endpoints or {})
 
-    def expect(self, endpoints: Iterable[str], models: Iterable[str]) -> None:
-        """`endpoints` are shown from now on, with zeros at first. `models`, the configured ones, never become OTHER."""
+    def expect(self, endpoints: Mapping[str, str | None]) -> None:
+        """Endpoints and their configured models: they are shown from now on, with zeros, and never become OTHER."""
         with self._lock:
-            self._models.update(filter(_is_label, models))
-            for endpoint in endpoints:
+            for endpoint, model in endpoints.items():
                 self._endpoint(endpoint)
+                if model is not None and _is_label(model):
+                    self._configured.add((endpoint, model))
 
     def started(self, endpoint: str | None) -> None:
         """A request has come in for this endpoint; None where it names no known one."""
@@ -85,6 +92,8 @@ class Metrics:
         """A request is over. Its outcome counts at once, so that started = active + the sum of outcomes."""
         series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
         outcomes, outcome = series.outcomes, record.outcome
+        if series.is_other:
+            self._overflowed += 1
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
         numbers = series.endpoint
         numbers.request_bytes += record.request_bytes
@@ -173,6 +182,7 @@ class Metrics:
         families.loop_lag.set(self._loop_lag_us() / 1e6)
         families.journal_lag.set(self._journal_lag_s())
         self._gc_pauses.publish(families.gc_pause, ())
+        self._counters.publish(families.other_models, (), self._overflowed)
         for key, count in self._mirrored.copy().items():
             self._counters.publish(families.mirrored, key, count)
         # Outcomes are read first, then starts: so the difference is never less than the requests that run.
@@ -186,22 +196,23 @@ class Metrics:
     def _series_of(self, record: Record) -> Series:
         """The record's series: a new one, or that of OTHER.
 
-        Clients write models' names. So the label is bounded in number and length, and a name gets a value of its own
-        only after an endpoint answered it with success. A name that a client made up gets a 404.
+        Clients write models' names. So they are bounded in number and length, and a name gets series of its own only
+        after an endpoint answered it with success. A name that a client made up mostly gets a 404.
         """
         model = record.model
         earned = record.status is not None and 200 <= record.status < 300
         with self._lock:
-            if model and model not in self._models:
-                if earned and len(self._models) < MODELS_LIMIT and _is_label(model):
-                    self._models.add(model)
+            key = (record.endpoint, model, record.operation)
+            if model and key not in self._series and (record.endpoint, model) not in self._configured:
+                if earned and self._series_left and _is_label(model):
+                    self._series_left -= 1
                 else:
                     model = OTHER
-            key = (record.endpoint, model, record.operation)
+                    key = (record.endpoint, model, record.operation)
             series = self._series.get(key)
             if series is None:
                 labels = (record.endpoint or "", model or "", record.operation or "")
-                series = self._series[key] = Series(self._endpoint(labels[0]), labels)
+                series = self._series[key] = Series(self._endpoint(labels[0]), labels, is_other=model == OTHER)
             return series
 
     def _endpoint(self, name: str) -> EndpointNumbers:

@@ -66,10 +66,15 @@ class Series:
     The event loop writes `outcomes`; whoever calls `Metrics.observe` writes the rest.
     """
 
-    __slots__ = ("_counters", "_labels", "_published", "durations", "endpoint", "figures", "observed", "outcomes")
+    __slots__ = (
+        *("_counters", "_labels", "_published"),
+        *("durations", "endpoint", "figures", "is_other", "observed", "outcomes"),
+    )
 
-    def __init__(self, endpoint: EndpointNumbers, labels: tuple[str, str, str]) -> None:
+    def __init__(self, endpoint: EndpointNumbers, labels: tuple[str, str, str], *, is_other: bool) -> None:
+        """`is_other`: it stands for many models that have no series of their own."""
         self.endpoint = endpoint
+        self.is_other = is_other
         self.outcomes: dict[str, int] = {}
         self.observed = 0  # records that went into `durations` and `figures`
         self.durations: dict[str, Tally] = {}

@@ -101,7 +101,7 @@ class Counted:
     def publish(self, family: Counter, labels: tuple[str, ...], count: int) -> None:
         """Add what is new. The first call makes the series, so that it begins with 0. One thread at a time."""
         key = (family, labels)
-        child, published = self._children.get(key) or (family.labels(*labels), 0)
+        child, published = self._children.get(key) or (family.labels(*labels) if labels else family, 0)
         if count > published:
             child.inc(count - published)
         self._children[key] = (child, count)

@@ -58,6 +58,8 @@ class _CollectorProcess:
         self._environment = plain_environment() | {"DYNO_SPANS_COMPACT": str(config.spans.compact).lower()}
         if config.spans.keep is not None:
             self._environment["DYNO_SPANS_KEEP"] = config.spans.keep
+        if config.spans.group is not None:
+            self._environment["DYNO_SPANS_GROUP"] = config.spans.group
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None

@@ -3,9 +3,9 @@
 import asyncio
 import gc
 import logging
-import resource
 import socket
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,23 +14,32 @@ import msgspec
 
 from dyno_proxy.config.address import is_loopback, split_address
 from dyno_proxy.config.schema import Config, ConfigError, EndpointConfig
+from dyno_proxy.file_modes import access_of
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.metrics.multiprocess import Shared
+from dyno_proxy.server.access import Access, guarded
 from dyno_proxy.server.connection import MeasuredProtocol, MeasuredServer
 from dyno_proxy.server.handler import Handler
 from dyno_proxy.server.keys import client_keys
 from dyno_proxy.server.pages import METRICS, Pages, process_pages
+from dyno_proxy.server.peer_user import can_tell
 from dyno_proxy.telemetry.compaction import Conversion
+from dyno_proxy.telemetry.endpoint_watch import EndpointWatch
+from dyno_proxy.telemetry.request_log import RequestLog
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
 
-from .sockets import BACKLOG
+from .descriptors import SURPLUS, allow_many, in_use, shares
+from .listening import Listening
 
 # What a running proxy can't change: its sockets, its folder, its number of processes, and what its server was made
 # with.
-NEEDS_RESTART: Final = ("listen", "metrics_listen", "spans", "workers", "max_head_bytes", "head_timeout_s")
+NEEDS_RESTART: Final = (
+    *("listen", "metrics_listen", "spans", "workers", "max_head_bytes", "head_timeout_s"),
+    "log_requests",
+)
 
 # The first number is how many more objects are made than freed before the young ones are collected. Three times 500
 # streams that begin together meet 320 pauses with Python's 700, the longest over 10 ms. With 10,000 they meet 19, all
@@ -64,9 +73,18 @@ class Proxy:
         keys = client_keys(config.proxy.keys_file)
         self._config = config
         self._endpoints = {name: Endpoint(name, each) for name, each in config.endpoints.items()}
-        self._metrics = Metrics(version, self._endpoints, _models(config), shared)
+        self._metrics = Metrics(version, _models(config), shared, config.proxy.workers)
         self._conversion = Conversion(Path(config.proxy.spans), config.spans)
-        self._telemetry = Telemetry(Path(config.proxy.spans), self._metrics, version, filled=self._conversion.start)
+        self._request_log = RequestLog() if config.proxy.log_requests else None
+        told = [EndpointWatch().see, *(() if self._request_log is None else (self._request_log.add,))]
+        self._telemetry = Telemetry(
+            Path(config.proxy.spans),
+            self._metrics,
+            version,
+            filled=self._conversion.start,
+            told=told,
+            access=access_of(config.spans.group),
+        )
         self._metrics.follow_journal_lag(self._telemetry.lag_s)
         self._lag = LoopLag(asyncio.get_running_loop(), each_time=None if shared is None else self._metrics.publish)
         self._metrics.follow_loop_lag(self._lag.worst_us)
@@ -75,34 +93,36 @@ class Proxy:
         pages = process_pages(
             lambda: self._handler.finish_ended(), self._metrics.render, lambda: self._endpoints.values(), version
         )
-        # On an address beyond loopback the clients' listener has no /metrics: it has a listener of its own.
-        public = not is_loopback(split_address(config.proxy.listen)[0])
-        clients_pages = {path: page for path, page in pages.items() if not (public and path == METRICS)}
+        # Where /metrics has a listener of its own, or clients come from elsewhere, their listener has none.
+        hidden = config.proxy.metrics_listen is not None or not is_loopback(split_address(config.proxy.listen)[0])
+        clients_pages = {path: page for path, page in pages.items() if not (hidden and path == METRICS)}
+        access = Access.of(config.proxy, config.proxy.listen, keys)
+        _check_users(access, self._endpoints)
         self._handler = Handler(
             self._endpoints,
             self._telemetry,
             self._lag,
             Pages(clients_pages),
-            keys,
+            access,
             config.proxy,
             self._gc_pauses,
             self._metrics.mirrored,
         )
-        self._own = Handler({}, self._telemetry, self._lag, Pages(pages), None, config.proxy, self._gc_pauses)
+        own_access = Access.of(config.proxy, config.proxy.metrics_listen or config.proxy.listen, None)
+        self._own = Handler({}, self._telemetry, self._lag, Pages(pages), own_access, config.proxy, self._gc_pauses)
         self._servers = [MeasuredServer(each, each.refused, config.proxy) for each in (self._handler, self._own)]
-        self._open: list[dict[int, list[asyncio.Server]]] = [{}, {}]  # for each server: by slot
+        self._listening = [Listening(server) for server in self._servers]
+        self._max_descriptors = 0
 
     async def listen(self, sockets: list[socket.socket], metrics_sockets: list[socket.socket], slot: int = 0) -> None:
         """Accept connections on a slot's listening sockets, which stay the caller's."""
-        loop = asyncio.get_running_loop()
-        for server, bound, listeners in zip(self._servers, (sockets, metrics_sockets), self._open, strict=True):
-            listeners[slot] = [await loop.create_server(server, sock=each.dup(), backlog=BACKLOG) for each in bound]
+        for listening, bound in zip(self._listening, (sockets, metrics_sockets), strict=True):
+            await listening.open(slot, bound)
 
     def release(self, slot: int) -> None:
         """Accept no more connections on this slot's sockets. Accepted ones stay."""
-        for listeners in self._open:
-            for each in listeners.pop(slot, []):
-                each.close()
+        for listening in self._listening:
+            listening.close(slot)
 
     def begin(self) -> None:
         """Everything is made: begin to serve, and to measure the process itself."""
@@ -112,7 +132,8 @@ class Proxy:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         sys.setswitchinterval(_SWITCH_S)
-        _allow_many_sockets()
+        self._max_descriptors = allow_many()
+        self._prepare_endpoints()
         self._prefetch_tokens()
         self._gc_pauses.start()
         self._conversion.start_if_worth()
@@ -127,8 +148,13 @@ class Proxy:
         waiting = [f"proxy.{key}" for key, value in fixed.items() if getattr(config.proxy, key) != value]
         if config.collector != self._config.collector:
             waiting.append("collector.listen")
+        if config.spans.group != self._config.spans.group:
+            waiting.append("spans.group")
         config = msgspec.structs.replace(
-            config, proxy=msgspec.structs.replace(config.proxy, **fixed), collector=self._config.collector
+            config,
+            proxy=msgspec.structs.replace(config.proxy, **fixed),
+            spans=msgspec.structs.replace(config.spans, group=self._config.spans.group),
+            collector=self._config.collector,
         )
         if not is_loopback(split_address(running.listen)[0]) and config.proxy.keys_file is None:
             raise ConfigError(
@@ -145,14 +171,17 @@ class Proxy:
         made = await asyncio.to_thread(
             lambda: {name: Endpoint(name, each) for name, each in config.endpoints.items() if name not in kept}
         )
+        access = Access.of(config.proxy, running.listen, keys)
+        _check_users(access, kept | made)
         replaced = [endpoint for name, endpoint in self._endpoints.items() if name not in kept]
         self._config = config
         self._conversion.config = config.spans
         self._endpoints = {name: kept.get(name) or made[name] for name in config.endpoints}
-        self._metrics.expect(self._endpoints, _models(config))
-        self._handler.replace(self._endpoints, keys, config.proxy)
+        self._metrics.expect(_models(config))
+        self._handler.replace(self._endpoints, access, config.proxy)
         for server in self._servers:
             server.limits = config.proxy
+        self._prepare_endpoints()
         self._prefetch_tokens()
         for endpoint in replaced:
             endpoint.pool.close()  # connections in use serve their exchange to its end
@@ -164,8 +193,8 @@ class Proxy:
         Running requests are cut off after `drain_s`, or as soon as `at_once` is set. Returns False where requests were
         cut off, or spans couldn't be written in time.
         """
-        clients, own = self._open
-        _close(clients)
+        clients, own = self._listening
+        clients.close_all()
         # The listener for metrics stays open meanwhile. It says that we aren't ready, and shows the last figures.
         await self._own.drain(0.0)
         draining = asyncio.create_task(self._handler.drain(self._config.proxy.drain_s))
@@ -180,7 +209,7 @@ class Proxy:
         if cut:
             _LOG.warning("running requests that are cut off: %d", cut)
             await self._cut()
-        _close(own)
+        own.close_all()
         for server in self._servers:
             await server.shutdown(_SHUTDOWN_S)
         for endpoint in self._endpoints.values():
@@ -191,6 +220,8 @@ class Proxy:
         self._gc_pauses.stop()
         written = await asyncio.to_thread(self._telemetry.close)
         self._metrics.publish()
+        if self._request_log is not None:
+            self._request_log.close()
         return written and not cut
 
     async def _cut(self) -> None:
@@ -203,31 +234,35 @@ class Proxy:
         await server.shutdown(_SHUTDOWN_S)  # cancels the requests that have no upstream connection yet
         await self._handler.drain(_SHUTDOWN_S)
 
+    def _prepare_endpoints(self) -> None:
+        """Tell them and the clients' server how many connections there may be, and which addresses are our own."""
+        mirrors = [each.mirror for each in self._config.endpoints.values() if each.mirror is not None]
+        copies = sum(mirror.max_requests for mirror in mirrors)
+        clients, idle = shares(self._max_descriptors, in_use(), len(self._endpoints), copies)
+        self._servers[0].max_connections, self._servers[0].surplus_connections = clients, SURPLUS
+        for endpoint in self._endpoints.values():
+            endpoint.pool.max_idle = idle
+            endpoint.pool.leads_back = self._listening[0].is_reached_by
+
     def _prefetch_tokens(self) -> None:
         for endpoint in self._endpoints.values():
             if endpoint.token is not None:
                 endpoint.token.prefetch()
 
 
-def _allow_many_sockets() -> None:
-    """Raise the limit on open files to the hard one: each stream takes two files, and the soft limit is often 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError) as error:  # macOS reports a hard limit that it doesn't grant
-        _LOG.debug("the limit of %d open files stays: %s", soft, error)
+def _check_users(access: Access, endpoints: Mapping[str, Endpoint]) -> None:
+    """Raises ConfigError where other users must be kept out, and this system doesn't tell who a client is."""
+    if access.own_user_alone and guarded(endpoints) and not can_tell():
+        raise ConfigError(
+            "proxy.keys_file is missing: endpoints have credentials, and this system doesn't tell whose program is a "
+            "client; set it, or proxy.allow_other_users where this machine has no other users"
+        )
 
 
-def _models(config: Config) -> list[str]:
-    return [endpoint.model for endpoint in config.endpoints.values() if endpoint.model is not None]
+def _models(config: Config) -> dict[str, str | None]:
+    return {name: endpoint.model for name, endpoint in config.endpoints.items()}
 
 
 def _has_files(config: EndpointConfig) -> bool:
     """Whether it has TLS files, which may have changed although their names haven't."""
     return any((config.ca_file, config.client_cert_file, config.client_key_file))
-
-
-def _close(listeners: dict[int, list[asyncio.Server]]) -> None:
-    for slot in list(listeners):
-        for each in listeners.pop(slot):
-            each.close()

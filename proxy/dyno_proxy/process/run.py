@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dyno_proxy.config.schema import Config
 
 from .reload import reload_on
-from .sockets import bind, url_of
+from .sockets import bind, served_lines, url_of
 
 if TYPE_CHECKING:
     from .signals import Signals
@@ -60,7 +60,7 @@ async def _serve(
     for each in (*sockets, *metrics_sockets):
         each.close()
     proxy.begin()
-    print(f"dyno proxy: listening on {url}, spans in {config.proxy.spans}", flush=True)
+    print("\n".join(served_lines(url, config)), flush=True)
 
     async def take(config: Config) -> list[str]:
         return (await proxy.reload(config)).waiting

@@ -5,7 +5,7 @@ import socket
 from typing import Any
 
 from dyno_proxy.config.address import split_address
-from dyno_proxy.config.schema import ConfigError
+from dyno_proxy.config.schema import Config, ConfigError
 
 BACKLOG = 1024  # connections that may wait to be accepted
 
@@ -45,6 +45,14 @@ def url_of(bound: socket.socket) -> str:
     """The URL that reaches a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def served_lines(url: str, config: Config) -> list[str]:
+    """What the operator is told at the start: where it listens, and each endpoint's base URL."""
+    return [
+        f"dyno proxy: listening on {url}, spans in {config.proxy.spans}",
+        *(f"dyno proxy: {url}/{name}/v1 goes to {each.url}" for name, each in config.endpoints.items()),
+    ]
 
 
 def _listening(family: int, place: Any, *, shared: bool = False) -> socket.socket:

@@ -29,7 +29,7 @@ from .collector_process import collecting
 from .messages import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .reload import reload_on
 from .signals import Signals
-from .sockets import bind, url_of
+from .sockets import bind, served_lines, url_of
 
 _GRACE_S: Final = 15.0  # after the drain, to write spans; then a worker is killed
 
@@ -115,8 +115,7 @@ class _Workers:
                 starting.result()
             else:
                 print(f"dyno proxy: {len(slots)} workers", flush=True)
-                url = url_of(self._sockets[0][0])
-                print(f"dyno proxy: listening on {url}, spans in {self._config.proxy.spans}", flush=True)
+                print("\n".join(served_lines(url_of(self._sockets[0][0]), self._config)), flush=True)
                 reloading = asyncio.create_task(reload_on(self._signals.reload, load, self._reload))
                 await stopping
                 reloading.cancel()

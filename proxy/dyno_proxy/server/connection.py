@@ -5,11 +5,12 @@ stays aiohttp's.
 """
 
 import asyncio
+import logging
 import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
@@ -25,9 +26,16 @@ from dyno_proxy.http.request_reads import RequestReads
 from dyno_proxy.outcomes import OtherName, Refusal
 from dyno_proxy.upstream.relay import UpstreamConnection
 
-from .answers import error_response, raw_error
+from .answers import raw_error
 
 Refused = Callable[[int, Refusal | OtherName, int, int], None]
+
+# How long what a client still sends is read and dropped, once it has its answer: a connection that is closed over
+# unread bytes is reset, and the client may lose the answer (RFC 9112, 9.6). nginx takes as long.
+LINGER_S: Final = 30.0
+_LOG_AGAIN_S: Final = 60.0
+
+_LOG: Final = logging.getLogger("dyno.proxy")
 
 
 class _MalformedBodyError(web.RequestPayloadError, TimeoutError):
@@ -41,8 +49,8 @@ class MeasuredProtocol(RequestHandler):
     """
 
     __slots__ = (
-        *("_body", "_head_begun", "_head_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
-        *("head_too_long", "last_read_ns", "receiving", "upstream"),
+        *("_body", "_head_begun", "_head_timer", "_linger_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
+        *("head_too_long", "last_read_ns", "page_headers", "peer_is_trusted", "receiving", "surplus", "upstream"),
     )
 
     def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
@@ -54,8 +62,12 @@ class MeasuredProtocol(RequestHandler):
         self._head_begun = (0, 0)  # the stamp of a head that isn't whole yet
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
         self.last_read_ns = 0
         self.head_too_long = False  # of the request whose stamp was taken last
+        self.page_headers: dict[str, str] | None = None  # that let the asking web page read the answer
+        self.peer_is_trusted: bool | None = None  # None until somebody asks who is at the other end
+        self.surplus = False  # it came when there were as many connections as can be served
         self.upstream: UpstreamConnection | None = None
         self.receiving: StreamReader | None = None  # the body that is being read
 
@@ -71,7 +83,7 @@ class MeasuredProtocol(RequestHandler):
             super().resume_reading(resume_parser)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        for timer in (self._head_timer, self._stalled_timer):
+        for timer in (self._head_timer, self._stalled_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -129,10 +141,25 @@ class MeasuredProtocol(RequestHandler):
         elif self._reads.behind(data):
             self._begin_head(now_ns)
 
+    @property
+    def rests(self) -> bool:
+        """Whether it has served a request and waits for another one, of which no byte has come."""
+        return self._request_count > 0 and not self._answering() and not self._reads.begun_bytes
+
     def take_stamp(self) -> tuple[int, int]:
         """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""
         received_ns, started_at_unix_us, self.head_too_long = self._stamps.popleft()
         return received_ns, started_at_unix_us
+
+    def end_with(self, answer: bytes = b"") -> web.StreamResponse:
+        """Write the connection's last answer, if it isn't written yet; close once the client has closed its side."""
+        self._force_close = True  # aiohttp parses no more, and leaves the closing to us
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(answer)
+            transport.write_eof()
+            self._linger_timer = self._loop.call_later(LINGER_S, transport.close)
+        return CLOSE
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -160,15 +187,11 @@ class MeasuredProtocol(RequestHandler):
             return super().handle_error(request, status, exc, message)
         if isinstance(exc, RefusedError):
             self._measured.refused(exc.status, exc.code, *self.take_stamp())
-            refusal = error_response(exc.status, exc.code, str(exc))
-            refusal.force_close()
-            return refusal
+            return self.end_with(raw_error(exc.status, exc.code, str(exc)))
         if isinstance(exc, LineTooLong):
             status = 431
         self._measured.refused(status, OtherName(type(exc).__name__), *self.take_stamp())
-        response = web.Response(status=status, text=f"{status}: the request is malformed\n")
-        response.force_close()
-        return response
+        return self.end_with(raw_error(status, OtherName(type(exc).__name__), "the request is malformed"))
 
     def _strict(self, message: RawRequestMessage, *, through: bool) -> RawRequestMessage | _ErrInfo:
         """What aiohttp takes more lightly than RFC 9112 does. `through`: the read ends with this message's end.
@@ -180,6 +203,9 @@ class MeasuredProtocol(RequestHandler):
         """
         if message.method == "CONNECT":
             return self._refusal("the proxy makes no tunnels")
+        codings = [value.lower() for name, value in message.raw_headers if name.lower() == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or message.version < HttpVersion11):
+            return self._refusal("a transfer coding other than chunked, or one in HTTP/1.0")
         if not message.chunked:
             if self._upgraded:  # a web socket that nobody here opens: what comes next is a request
                 self._upgraded = False
@@ -189,9 +215,6 @@ class MeasuredProtocol(RequestHandler):
                 return message
             self._reads.end()
             return message._replace(should_close=True)
-        codings = [value.lower() for name, value in message.raw_headers if name.lower() == b"transfer-encoding"]
-        if codings != [b"chunked"] or message.version < HttpVersion11:
-            return self._refusal("a transfer coding other than chunked, or one in HTTP/1.0")
         self._reads.end()
         return message._replace(should_close=True)
 
@@ -250,9 +273,8 @@ class MeasuredProtocol(RequestHandler):
         if self._answering():
             self.close()  # after the answers to those before it
             return
-        if self.transport is not None:
-            self.transport.write(raw_error(refusal.status, code, message))
-        self.force_close()
+        self.end_with(raw_error(refusal.status, code, message))
+        self.close()
 
     def _answering(self) -> bool:
         return self._request_in_progress or bool(self._messages)
@@ -320,9 +342,49 @@ class MeasuredServer(Server):
         )
         self.refused = refused
         self.limits = limits or ProxyConfig()
+        self.max_connections = sys.maxsize  # as many as the limit on open files lets serve
+        self.surplus_connections = 0  # beyond these; they are told that there are too many
+        self.accept: Callable[[bool], None] = lambda _accept: None  # whether more connections are to be accepted
+        self._open = 0
+        self._full = False
+        self._logged_s = -_LOG_AGAIN_S
 
     def __call__(self) -> RequestHandler:
         return MeasuredProtocol(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Called by aiohttp, as is connection_lost, once a connection."""
+        super().connection_made(handler, transport)
+        self._open += 1
+        if self._open > self.max_connections:
+            self._make_room(handler)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._open -= 1
+        if self._full and self._open <= self.max_connections:
+            self._full = False
+            self.accept(True)
+
+    def _make_room(self, newest: RequestHandler) -> None:
+        for connection in self.connections:  # the oldest first
+            if isinstance(connection, MeasuredProtocol) and connection.rests:
+                connection.close()
+                break
+        else:
+            if isinstance(newest, MeasuredProtocol):
+                newest.surplus = True
+            now_s = time.monotonic()
+            if now_s - self._logged_s >= _LOG_AGAIN_S:
+                self._logged_s = now_s
+                _LOG.warning(
+                    "%d connections are all that the limit on open files (ulimit -n) lets serve; further requests "
+                    "get 503",
+                    self.max_connections,
+                )
+        if not self._full and self._open >= self.max_connections + self.surplus_connections:
+            self._full = True
+            self.accept(False)
 
 
 class Relayed(web.StreamResponse):

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from multidict import istr
 
 from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.errors import RefusedError, UpstreamError, in_words
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.kept import SHORT_BYTES
-from dyno_proxy.exchange.route import BESIDE, CLIMBS, DOUBLED, Route, route
+from dyno_proxy.exchange.route import API, BESIDE, CLIMBS, Route, route
 from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
 from dyno_proxy.http.heads import HeadError, request_head
 from dyno_proxy.metrics.gc_pauses import GcPauses
@@ -25,11 +26,12 @@ from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.relay import UpstreamConnection
 from dyno_proxy.upstream.retries import attempt
 
-from .answers import error_response
+from .access import Access, guarded
+from .answers import error_response, raw_error
 from .bracket import Bracket, Requests
 from .connection import CLOSE, KEEP, MeasuredProtocol
+from .cors import is_preflight, preflight_answer
 from .deferred import EndedRequests
-from .keys import ClientKeys
 from .mirror import Mirror
 from .pages import Pages
 from .upload import Upload
@@ -37,6 +39,9 @@ from .upload import Upload
 _LOG = logging.getLogger("dyno.proxy")
 
 _VERSIONS = (HttpVersion11, HttpVersion10)
+# An istr is found faster than a str, whose lower case would be made each time.
+_TRACEPARENT = istr("traceparent")
+_BAGGAGE = istr("baggage")
 
 _IDS = random.Random()  # noqa: S311 - ids need to be unique, not unguessable; the system seeds it
 
@@ -50,7 +55,7 @@ class Handler:
         telemetry: Telemetry,
         lag: LoopLag,
         pages: Pages,
-        keys: ClientKeys | None,
+        access: Access | None = None,
         limits: ProxyConfig | None = None,
         gc_pauses: GcPauses | None = None,
         mirrored: Callable[[str, str], None] = lambda _endpoint, _result: None,
@@ -60,13 +65,14 @@ class Handler:
         self._ended = EndedRequests(telemetry.record)
         self._requests = Requests(telemetry.started, self._ended, lag, gc_pauses)
         self._mirror = Mirror(Requests(telemetry.started, self._ended, lag, gc_pauses), mirrored)
-        self.replace(endpoints, keys, limits or ProxyConfig())
+        self.replace(endpoints, access or Access(), limits or ProxyConfig())
 
-    def replace(self, endpoints: dict[str, Endpoint], keys: ClientKeys | None, limits: ProxyConfig) -> None:
+    def replace(self, endpoints: dict[str, Endpoint], access: Access, limits: ProxyConfig) -> None:
         """Take another configuration for requests from now on. Running ones keep theirs."""
         self._endpoints = endpoints
-        self._keys = keys
+        self._access = access
         self._limits = limits
+        self._guarded = guarded(endpoints) if access.own_user_alone else frozenset()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         protocol = cast(MeasuredProtocol, request.protocol)  # the only kind that MeasuredServer makes
@@ -74,9 +80,14 @@ class Handler:
         target = request.raw_path
         # A target of another form may hold a user's name and a password.
         path = target.partition("?")[0] if target.startswith("/") else ""
+        access = self._access
+        if access.cors is not None:
+            protocol.page_headers = access.cors.headers_for(request.headers)
+            if protocol.page_headers is not None and is_preflight(request):
+                return preflight_answer(request, protocol.page_headers)
         page = self._pages.by_path.get(path)
         if page is not None:
-            return await self._pages.answer(page, path, request, self._keys)
+            return _readable(protocol, await self._pages.answer(page, path, request, access))
 
         exchange = Exchange(received_ns, started_at_unix_us, request.method, path)
         where = route(target)
@@ -88,7 +99,7 @@ class Handler:
         except RefusedError as refusal:
             return _refused(request, protocol, refusal)
         except UpstreamError as error:
-            return _unanswered(error.ending, f"endpoint '{exchange.endpoint}': {error}")
+            return _readable(protocol, _unanswered(error.ending, f"endpoint '{exchange.endpoint}': {error}"))
         except Exception:
             # Bytes of the response were written. aiohttp must not see the exception: it would write a 500 behind them.
             if protocol.upstream is None or not protocol.upstream.head_written:
@@ -97,7 +108,7 @@ class Handler:
             protocol.upstream.reset_client()
             return CLOSE
         finally:
-            protocol.upstream = protocol.receiving = None
+            protocol.upstream = protocol.receiving = protocol.page_headers = None
 
     async def drain(self, limit_s: float) -> None:
         """Refuse new requests from now on, and wait until the running ones are through, `limit_s` at most."""
@@ -135,9 +146,9 @@ class Handler:
         named: Endpoint | None,
         where: Route | None,
     ) -> web.StreamResponse:
-        where, endpoint = self._admit(request, protocol, where, named)
+        where, endpoint = self._admit(request, protocol, exchange, where, named)
         authorization = None if endpoint.token is None else await endpoint.token.authorization()
-        chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
+        chunked = "chunked" in request.headers.get(hdrs.TRANSFER_ENCODING, "").lower()
         upload = Upload(
             request,
             protocol,
@@ -163,22 +174,28 @@ class Handler:
         )
         if endpoint.token is not None and authorization is not None and exchange.status == 401:
             endpoint.token.expire(authorization)
-        return _ending(exchange, connection)
+        return _ending(request, exchange, connection, protocol)
 
     def _admit(
-        self, request: web.BaseRequest, protocol: MeasuredProtocol, where: Route | None, endpoint: Endpoint | None
+        self,
+        request: web.BaseRequest,
+        protocol: MeasuredProtocol,
+        exchange: Exchange,
+        where: Route | None,
+        endpoint: Endpoint | None,
     ) -> tuple[Route, Endpoint]:
         """Where the request goes. Raises RefusedError where it may not pass, or leads to no endpoint."""
         if self._pages.draining:
             raise RefusedError("draining", "the proxy is shutting down")
+        if protocol.surplus:
+            raise RefusedError("too_many_connections", "the proxy has as many connections as it may; try again")
         if self._requests.active > self._limits.max_requests:
             raise RefusedError("too_many_requests", "the proxy has as many requests as it may; try again")
         if request.version not in _VERSIONS:
             raise RefusedError("http_version", "the proxy speaks HTTP/1.0 and HTTP/1.1")
         if protocol.head_too_long:
             raise RefusedError("head_too_long", "the request's head is too long")
-        if self._keys is not None:
-            self._keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
+        exchange.client = self._access.check(request.headers)
         if where is None:
             raise RefusedError("unknown_path", "no such path; requests go to /{endpoint}/v1/…")
         if where.kind == CLIMBS:
@@ -186,6 +203,8 @@ class Handler:
         if endpoint is None:
             known = ", ".join(self._endpoints)
             raise RefusedError("unknown_endpoint", f"no endpoint '{where.endpoint}'; configured endpoints: {known}")
+        if endpoint.name in self._guarded:
+            self._access.check_user(protocol)
         return where, endpoint
 
     def _head(
@@ -199,15 +218,16 @@ class Handler:
         authorization: bytes | None,
     ) -> bytes:
         """The request's head for the endpoint. Raises RefusedError for one that can't be sent on."""
+        prefix = endpoint.target_prefix if where.kind == API else _prefix(endpoint, where)
         try:
             return request_head(
                 request.method,
-                (_prefix(endpoint, where) + where.rest or "/") + where.query,
+                (prefix + where.rest or "/") + where.query,
                 endpoint.host_header,
                 request.raw_headers,
                 authorization=authorization,
-                forward_authorization=self._keys
-                is None,  # with client keys, the client's Authorization is for this proxy alone
+                # With client keys, the client's Authorization is for this proxy alone.
+                forward_authorization=self._access.keys is None,
                 traceparent=_traceparent(exchange) if endpoint.propagate else None,
                 chunked=chunked,
                 proxy_authorization=endpoint.proxy_authorization,
@@ -218,7 +238,10 @@ class Handler:
 
 
 def _prefix(endpoint: Endpoint, where: Route) -> str:
-    """What stands before the route's rest at the endpoint. Raises RefusedError where it leads nowhere."""
+    """What stands before the route's rest at the endpoint, where that isn't its url.
+
+    Raises RefusedError where the route leads nowhere.
+    """
     if where.kind == BESIDE:
         if endpoint.origin_prefix is None:
             name = endpoint.name
@@ -227,7 +250,7 @@ def _prefix(endpoint: Endpoint, where: Route) -> str:
             )
         return endpoint.origin_prefix
     # A url at the server's root has no /v1 of its own, and its client adds one.
-    return f"{endpoint.target_prefix}/v1" if where.kind == DOUBLED and not endpoint.path else endpoint.target_prefix
+    return endpoint.target_prefix if endpoint.path else f"{endpoint.target_prefix}/v1"
 
 
 def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: RefusedError) -> web.StreamResponse:
@@ -235,29 +258,41 @@ def _refused(request: web.BaseRequest, protocol: MeasuredProtocol, refusal: Refu
     if protocol.upstream is not None and protocol.upstream.head_written:
         protocol.upstream.reset_client()
         return CLOSE
-    response = error_response(refusal.status, refusal.code, str(refusal))
-    if refusal.status == 503:
-        response.headers["Retry-After"] = "1"
     # A head that two servers may read differently ends the connection: they may differ on what follows, too.
     if refusal.status == 503 or refusal.code == "malformed_head" or not request.content.is_eof():
-        response.force_close()
-    return response
+        headers = dict(protocol.page_headers or {})
+        if refusal.status == 503:
+            headers["Retry-After"] = "1"
+        return protocol.end_with(raw_error(refusal.status, refusal.code, str(refusal), headers))
+    return _readable(protocol, error_response(refusal.status, refusal.code, str(refusal)))
 
 
-def _ending(exchange: Exchange, connection: UpstreamConnection) -> web.StreamResponse:
+def _ending(
+    request: web.BaseRequest, exchange: Exchange, connection: UpstreamConnection, protocol: MeasuredProtocol
+) -> web.StreamResponse:
     """What aiohttp gets once the exchange is over: a response that is written already, or an error of ours."""
     if connection.head_written:
         if exchange.broken is not None and connection.unframed:
             connection.reset_client()
-        return CLOSE if connection.client_close or exchange.broken is not None else KEEP
+        if not (connection.client_close or exchange.broken is not None):
+            return KEEP
+        # Where the client still sends, closing at once would reset the connection under the answer.
+        return CLOSE if request.content.is_eof() else protocol.end_with()
     ending = exchange.broken or ("truncated", "no_response")
-    return _unanswered(ending, f"endpoint '{exchange.endpoint}': {in_words(ending)}")
+    return _readable(protocol, _unanswered(ending, f"endpoint '{exchange.endpoint}': {in_words(ending)}"))
 
 
 def _unanswered(ending: Ending, message: str) -> web.Response:
     """What the client gets where the endpoint gave no answer."""
     outcome, error_type = ending
     return error_response(504 if outcome == "upstream_timeout" else 502, error_type or outcome, message)
+
+
+def _readable(protocol: MeasuredProtocol, response: web.StreamResponse) -> web.StreamResponse:
+    """An answer of ours, with the headers that let a web page read it, if it may."""
+    if protocol.page_headers is not None and isinstance(response, web.Response):
+        response.headers.update(protocol.page_headers)
+    return response
 
 
 async def _ask_for_usage(upload: Upload) -> None:
@@ -272,16 +307,15 @@ async def _ask_for_usage(upload: Upload) -> None:
 def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint | None, where: Route | None) -> None:
     """Note the trace that the request belongs to, its tags and its endpoint."""
     headers = request.headers
-    traceparents = headers.getall("traceparent", ())
-    parent = read_traceparent(traceparents[0]) if len(traceparents) == 1 else None  # of two, neither can be trusted
-    if parent is not None:
+    parent = read_traceparent(headers.get(_TRACEPARENT))
+    if parent is not None and len(headers.getall(_TRACEPARENT)) == 1:  # of two, neither can be trusted
         exchange.trace_id, exchange.parent_span_id, exchange.sampled = parent
         exchange.tracestate = ",".join(headers.getall("tracestate", ())) or None
     else:
         exchange.trace_id = _IDS.getrandbits(128)
     exchange.span_id = _IDS.getrandbits(64)
-    if "baggage" in headers:
-        exchange.baggage = read_baggage(headers.getall("baggage"))
+    if _BAGGAGE in headers:
+        exchange.baggage = read_baggage(headers.getall(_BAGGAGE))
     if where is not None:
         exchange.operation = where.operation
         exchange.reader = where.reader

@@ -26,38 +26,44 @@ def client_keys(file: str | None) -> "ClientKeys | None":
 
 
 class ClientKeys:
-    """The keys of a file, one a line. A line that begins with `#` is a comment. Only digests of the keys are kept."""
+    """The keys of a file, one a line: `KEY` or `NAME KEY`. A line that begins with `#` is a comment.
+
+    Only digests of the keys are kept.
+    """
 
     def __init__(self, file: Path) -> None:
         """Raises OSError, or ValueError where the file holds no key, or a line that can't be one."""
         # Digests have one length, so the time of a comparison tells nothing about a key's length.
         self._salt = secrets.token_bytes(32)
-        self._digests: list[bytes] = []
+        self._digests: list[tuple[bytes, str | None]] = []  # of each key, with its name
         for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
-            key = line.strip()
-            if not key or key.startswith(b"#"):
+            *names, key = line.split() or [b""]
+            if not key or line.lstrip().startswith(b"#"):
                 continue
-            if not _KEY.fullmatch(key):
-                raise ValueError(f"line {number}: a key must be visible ASCII characters without a space")
-            self._digests.append(self._digest(key))
+            if len(names) > 1 or not all(map(_KEY.fullmatch, (*names, key))):
+                raise ValueError(f"line {number}: it must be KEY or NAME KEY, each of visible ASCII characters")
+            self._digests.append((self._digest(key), names[0].decode() if names else None))
         if not self._digests:
             raise ValueError("it holds no key")
 
-    def check(self, authorization: str | None, api_key: str | None = None) -> None:
+    def check(self, authorization: str | None, api_key: str | None = None) -> str | None:
         """Raises RefusedError unless Authorization is `Bearer KEY` or X-Api-Key, which Anthropic's SDK sends, is `KEY`.
 
-        Every key is compared, in constant time.
+        Returns the key's name, if it has one. Every key is compared, in constant time.
         """
         scheme, _, bearer = (authorization or "").partition(" ")
-        known = scheme.lower() == "bearer" and self._is_known(bearer)
-        if not known and not (api_key is not None and self._is_known(api_key)):
+        shown = (bearer if scheme.lower() == "bearer" else None, api_key)
+        found = [name for each in shown if each is not None for name in self._names(each)]
+        if not found:
             asked = "this proxy asks for a client key: Authorization: Bearer KEY, or X-Api-Key: KEY"
             raise RefusedError("invalid_client_key", asked)
+        return found[0]
 
-    def _is_known(self, shown: str) -> bool:
+    def _names(self, shown: str) -> list[str | None]:
+        """The names of the keys that are equal to it: none or one, unless the file holds a key twice."""
         digest = self._digest(shown.strip().encode("utf-8", "surrogateescape"))
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches)
+        matches = [(hmac.compare_digest(digest, known), name) for known, name in self._digests]
+        return [name for equal, name in matches if equal]
 
     def _digest(self, key: bytes) -> bytes:
         return hashlib.blake2b(key, key=self._salt, digest_size=32).digest()

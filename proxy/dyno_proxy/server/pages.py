@@ -9,8 +9,8 @@ from aiohttp import web
 from dyno_proxy.errors import RefusedError
 from dyno_proxy.upstream.endpoint import Endpoint
 
+from .access import Access
 from .answers import error_response
-from .keys import ClientKeys
 
 METRICS: Final = "/metrics"
 _ASKING_FOR_KEY: Final = ("/endpoints",)  # where the proxy has client keys
@@ -25,15 +25,12 @@ class Pages:
         self.draining = False
         self.by_path = {"/readyz": self._ready, **(pages or {})}
 
-    async def answer(
-        self, page: Page, path: str, request: web.BaseRequest, keys: ClientKeys | None
-    ) -> web.StreamResponse:
-        """The page's answer. `keys`: the client keys that the listener asks for; None where it asks for none."""
-        if keys is not None and path in _ASKING_FOR_KEY:
-            try:
-                keys.check(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
-            except RefusedError as refusal:
-                return error_response(refusal.status, refusal.code, str(refusal))
+    async def answer(self, page: Page, path: str, request: web.BaseRequest, access: Access) -> web.StreamResponse:
+        """The page's answer, by the listener's rules."""
+        try:
+            access.check_page(request.headers, asks_for_key=path in _ASKING_FOR_KEY)
+        except RefusedError as refusal:
+            return error_response(refusal.status, refusal.code, str(refusal))
         return await page(request)
 
     async def _ready(self, _request: web.BaseRequest) -> web.Response:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from dyno_proxy.config.schema import TimeoutsConfig
 from dyno_proxy.errors import RefusedError
@@ -48,7 +48,7 @@ class Upload:
         self._idle_s = idle_s
         self._http10 = request.version < HttpVersion11
         self._close = not request.keep_alive
-        self._expects = request.headers.get("Expect", "").lower() == "100-continue"
+        self._expects = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
         length = request.content_length
         if max_bytes is not None and length is not None and length > max_bytes:
             raise self._too_long()
@@ -85,7 +85,8 @@ class Upload:
         if client is None or transport is None:
             raise asyncio.CancelledError  # the client left while we connected
         exchange = self.exchange
-        connection.begin(exchange, client, http10=self._http10, close=self._close)
+        page_headers = self._protocol.page_headers
+        connection.begin(exchange, client, http10=self._http10, close=self._close, replaced=page_headers)
         self._protocol.upstream = connection
         if self._protocol.writing_paused:
             connection.pause_upstream()

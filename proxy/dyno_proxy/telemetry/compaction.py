@@ -54,7 +54,10 @@ class Conversion:
         threading.Thread(target=self._run, name="dyno-conversion", daemon=True).start()
 
     def start_if_worth(self) -> None:
-        """Start a conversion if earlier proxies left many journals."""
+        """Start a conversion if earlier proxies left many journals. A thread looks, as a file server may be slow."""
+        threading.Thread(target=self._start_if_worth, name="dyno-conversion", daemon=True).start()
+
+    def _start_if_worth(self) -> None:
         try:
             sizes = [each.stat().st_size for each in os.scandir(self._folder) if _JOURNAL.fullmatch(each.name)]
         except OSError as error:
@@ -76,6 +79,9 @@ class Conversion:
         command = [sys.executable, "-m", "dyno", "compact", "--background", "--spans", str(self._folder)]
         if self.config.keep is not None:
             command += ["--keep", self.config.keep]
+        environment = plain_environment()
+        if self.config.group is not None:
+            environment["DYNO_SPANS_GROUP"] = self.config.group
         try:
             done = subprocess.run(  # noqa: S603  # the command is ours
                 command,
@@ -83,7 +89,7 @@ class Conversion:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                env=plain_environment(),
+                env=environment,
                 start_new_session=True,  # Ctrl-C is for the proxy
                 timeout=_TIME_LIMIT_S,
                 check=False,

@@ -3,8 +3,9 @@
     spans/WRITER-FIRST.jsonl        WRITER: host, pid, start; FIRST: the first line's sequence number, 12 digits
 
 A line is `{…,"crc32":N}`: N is zlib.crc32 of the line's bytes before `,"crc32":`. One process writes a file, with one
-`write` a batch and then fdatasync, so a kill or a power cut tears at most the last batch's tail. A writer never uses a
-sequence number twice. What can't be written is counted and given up: the next batch tries a new file.
+`write` a batch and then fdatasync, so a kill or a power cut tears at most the last batch's tail. A disk that is slow to
+sync gets the next batches meanwhile (journal_file.py). A writer never uses a sequence number twice. What can't be
+written is counted and given up: the next batch tries a new file.
 `dyno compact` turns a full journal into Parquet (compaction.py starts it). A writer holds a lock on its file (flock).
 The lock ends when the process ends, however that happens, and processes in other containers see it too. Some file
 systems have no locks. There, `dyno compact` leaves a journal that may be another machine's alone for an hour, and makes
@@ -12,14 +13,12 @@ it read-only before converting it. The writer looks before each batch: where its
 written for long, it goes on in a new one.
 """
 
-import fcntl
 import itertools
 import logging
 import os
 import re
 import secrets
 import socket
-import stat
 import tempfile
 import threading
 import time
@@ -36,16 +35,21 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.file_modes import PRIVATE, Access
 
+from .journal_file import JournalFile, Syncing
 from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, scope, span_row
 
 JOURNAL_BYTES: Final = 19_000_000  # then a new file begins, so that little memory is needed to convert one to Parquet
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
 
-# Half of the hour after which `dyno compact` on another machine may take the writer for dead.
-_RESTED_S: Final = 1800.0
 # Files without a row. A person's own DuckDB (docs/spans.md) reads both kinds of files, and fails where one is missing.
 _SEEDS: Final = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
+
+# A sync takes some ms. Where it takes longer, spans are written meanwhile, and a power cut may lose the newest.
+_PATIENCE_S: Final = 1.0
+_END_PATIENCE_S: Final = 2.0  # when the journal is closed
+_LOOK_S: Final = 0.2  # how often who waits for any sync looks whether it may
 
 _KEPT_ITEMS: Final = 64  # so many items of a list or the map are kept in a row that is too long for a line
 
@@ -56,32 +60,33 @@ NOT_STORABLE: Final = "not_storable"
 _NOT_STORABLE: Final = (TypeError, ValueError, AttributeError, OverflowError)
 
 _log = logging.getLogger(__name__)
-_sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 class SetupError(Exception):
     """Telemetry can't begin as configured. The message is one line for the user."""
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, access: Access = PRIVATE) -> None:
     """Make the spans folder if it isn't there, and try to write in it. Raises SetupError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        access.make_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
+            access.settle(file.fileno())
             file.write(b"\n")
         for name in _SEEDS:
-            _plant(folder / name)
+            _plant(folder / name, access)
     except OSError as error:
         reason = "is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
         raise SetupError(f"spans folder '{folder}' can't be written: {reason}; name another with --spans") from error
 
 
-def _plant(seed: Path) -> None:
+def _plant(seed: Path, access: Access) -> None:
     if not seed.exists():
         content = resources.files("dyno_proxy").joinpath(f"seed{seed.suffix}").read_bytes()
         # A process id isn't enough: several containers may share the folder, each with a process 1.
         planted = seed.with_name(f".{seed.name}.{os.getpid()}_{secrets.token_hex(4)}.tmp")
-        planted.write_bytes(content)
+        with os.fdopen(access.create(planted), "wb") as file:
+            file.write(content)
         planted.replace(seed)
 
 
@@ -132,21 +137,35 @@ class JournalExporter(SpanExporter):
         dropped: Callable[[str, int], None],
         journal_bytes: int = JOURNAL_BYTES,
         filled: Callable[[], None] | None = None,
+        access: Access = PRIVATE,
+        patience_s: float | None = _PATIENCE_S,
     ) -> None:
-        """`filled()` is called when a journal is full and another one has begun."""
+        """`filled()` is called when a journal is full and another one has begun.
+
+        `patience_s`: how long a write waits for the disk to sync; None: as long as it takes.
+        """
         self._filled = filled
         self._folder = folder
+        self._access = access
         self._written = written
         self._dropped = dropped
         self._journal_bytes = journal_bytes
         self._writer = writer_name(socket.gethostname(), os.getpid(), datetime.now(UTC))
         self._lock = threading.Lock()
         self._seqs = itertools.count(1)
-        self._journal: _Journal | None = None
+        self._syncing = Syncing()
+        self._patience_s = patience_s
+        self._hurried = threading.Event()
+        self._slow = False  # the last sync took too long, so nobody waits for the next ones
+        self._journal: JournalFile | None = None
+        self._closing: list[JournalFile] = []  # earlier ones that are still being synced
         self._failing = 0  # spans lost since writing last worked
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write the spans. They are on disk when this returns SUCCESS. One that can't be stored costs no other."""
+        """Write the spans. They are on disk when this returns SUCCESS, unless that takes longer than `patience_s`.
+
+        A span that can't be stored costs no other.
+        """
         with self._lock:
             stored = True
             batch = bytearray()
@@ -189,57 +208,131 @@ class JournalExporter(SpanExporter):
             return None
 
     def write(self, lines: bytes | bytearray, first_seq: int, count: int) -> bool:
-        """Write `count` lines, in the order of their numbers from `first_seq` on. Returns whether they are on disk."""
+        """Write `count` lines, in the order of their numbers from `first_seq` on. Returns whether they are on disk.
+
+        Where the disk takes longer than `patience_s`, it returns True, and they are counted later. After `hurry` it
+        returns False, if they aren't on disk yet.
+        """
         with self._lock:
             return self._append(lines, first_seq, count)
+
+    def settle(self) -> None:
+        """Count the spans that a slow disk has synced since, or hasn't."""
+        with self._lock:
+            self._settle_all()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # nothing is held back
         return True
 
+    def hurry(self) -> None:
+        """From now on wait for no sync, as the process is about to end. Any thread may call."""
+        self._hurried.set()
+
     def shutdown(self) -> None:
-        """Close the journal."""
+        """Close the journal. A slow disk is waited for, but not for long: the system goes on without this process."""
         with self._lock:
             self._finish()
+            end_s = time.monotonic() + _END_PATIENCE_S
+            while self._closing and self._closing[0].wait(max(0.0, end_s - time.monotonic())):
+                self._settle_all()
+            for journal in self._closing:
+                _log.warning("'%s' isn't synced yet, as the disk is slow; its spans are written", journal.path)
+                self._written(journal.pending)
+            self._closing = []
+            self._syncing.end()
 
     def _refuse(self, error: Exception) -> None:
         _log.warning("a span can't be stored: %s", error)
         self._dropped(NOT_STORABLE, 1)
 
     def _append(self, lines: bytes | bytearray, first_seq: int, count: int) -> bool:
+        self._settle_all()
         try:
             journal = self._with_room(len(lines), first_seq)
-            journal.append(lines)
+            journal.append(lines, count)
         except OSError as error:
+            # After a failed write nobody knows what a file holds beyond its last good batch: a new one begins.
+            if self._journal is not None:
+                self._journal.cut()
+                self._finish()
             self._fail(error, count)
             return False
-        if self._failing:
-            _log.warning("spans are written again, to '%s'; %d were lost meanwhile", journal.path, self._failing)
-            self._failing = 0
-        self._written(count)
+        while journal.pending:
+            if not self._wait(journal):
+                return self._patience_s is not None  # who wants spans on disk is told that they may not be
+            if not self._settle(journal):
+                return False
         return True
 
-    def _with_room(self, size_bytes: int, first_seq: int) -> "_Journal":
+    def _with_room(self, size_bytes: int, first_seq: int) -> JournalFile:
         journal = self._journal
         full = journal is not None and journal.size_bytes + size_bytes > self._journal_bytes
         if journal is not None and not full and journal.is_ours():
             return journal
         self._finish()
-        self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
-        self._journal = _Journal(self._folder / f"{self._writer}-{first_seq:012}.jsonl")
+        self._access.make_folder(self._folder)  # somebody may have removed it
+        path = self._folder / f"{self._writer}-{first_seq:012}.jsonl"
+        self._journal = JournalFile(path, self._access, self._syncing)
         if full and self._filled is not None:
             self._filled()
         return self._journal
 
     def _finish(self) -> None:
+        journal, self._journal = self._journal, None
+        if journal is not None and journal.pending:
+            self._closing.append(journal)
+        elif journal is not None:
+            journal.close()
+
+    def _settle_all(self) -> None:
+        for journal in self._closing[:]:
+            if self._settle(journal) and not journal.pending:
+                self._closing.remove(journal)
+                journal.close()
         if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+            self._settle(self._journal)
+        self._slow = self._slow and bool(self._closing or (self._journal is not None and self._journal.pending))
+
+    def _settle(self, journal: JournalFile) -> bool:
+        """Count what is on disk. False where the journal's last spans are lost: then it is closed."""
+        try:
+            synced = journal.synced()
+        except OSError as error:
+            # After a failed sync, too, nobody knows what the file holds.
+            lost = journal.take_back()
+            journal.close()
+            if journal is self._journal:
+                self._journal = None
+            else:
+                self._closing.remove(journal)
+            self._fail(error, lost)
+            return False
+        if synced and self._failing:
+            _log.warning("spans are written again, to '%s'; %d were lost meanwhile", journal.path, self._failing)
+            self._failing = 0
+        if synced:
+            self._written(synced)
+        return True
+
+    def _wait(self, journal: JournalFile) -> bool:
+        """Wait for the disk as long as is allowed; False if it takes longer."""
+        if self._patience_s is None:
+            while not (ended := journal.wait(_LOOK_S)) and not self._hurried.is_set():
+                pass
+            return ended
+        if journal.wait(0.0 if self._slow else self._patience_s):
+            return True
+        if not self._slow:
+            _log.warning(
+                "the disk takes more than %g s to sync '%s'; spans are written all the same, but a power cut would "
+                "lose the newest",
+                self._patience_s,
+                journal.path,
+            )
+        self._slow = True
+        return False
 
     def _fail(self, error: OSError, count: int) -> None:
-        # After a failed write or sync nobody knows what a file holds beyond its last good batch: a new one begins.
-        if self._journal is not None:
-            self._journal.take_back()
-            self._journal = None
         if not self._failing:
             _log.error(
                 "spans can't be written to '%s': %s. Traffic goes on; they are lost, and counted in "
@@ -249,73 +342,6 @@ class JournalExporter(SpanExporter):
             )
         self._failing += count
         self._dropped(DISK, count)
-
-
-class _Journal:
-    """One file, open for appending. OSErrors pass to the caller, who then takes the failed batch back."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size_bytes = 0  # of whole batches
-        # O_EXCL: a file has one writer, whatever happens.
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        # By the monotonic clock, since the wall clock jumps, and a file server's times come from another clock.
-        self._rests_since_s = time.monotonic()
-        _lock(self._fd, path)
-        _sync_folder(path.parent)
-
-    def append(self, batch: bytes | bytearray) -> None:
-        rest = memoryview(batch)
-        while rest:  # one write is enough, unless the disk takes only a part: then the next write says why
-            rest = rest[os.write(self._fd, rest) :]
-        _sync(self._fd)
-        self.size_bytes += len(batch)
-        self._rests_since_s = time.monotonic()
-
-    def is_ours(self) -> bool:
-        """Whether the file still has a name, and nobody can have taken it over: it isn't sealed, and is in use."""
-        found = os.fstat(self._fd)
-        rested_s = time.monotonic() - self._rests_since_s
-        return found.st_nlink > 0 and bool(found.st_mode & stat.S_IWUSR) and rested_s < _RESTED_S
-
-    def take_back(self) -> None:
-        """Cut off what a failed append left, and close. A file without a whole batch is removed."""
-        try:
-            if self.size_bytes == 0:
-                self.path.unlink(missing_ok=True)
-            else:
-                os.ftruncate(self._fd, self.size_bytes)
-        except OSError as error:
-            # The torn tail stays, and nothing comes after it: readers skip it by its checksum.
-            _log.warning("'%s' keeps a torn last line: %s", self.path, error.strerror or error)
-        self.close()
-
-    def close(self) -> None:
-        try:
-            os.close(self._fd)
-        except OSError as error:
-            _log.warning("'%s' closed with an error: %s", self.path, error.strerror or error)
-
-
-def _lock(fd: int, path: Path) -> None:
-    """Lock the file until the descriptor is closed."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        _log.debug("'%s' can't be locked: %s", path, error)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name outlive a power cut."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        # Some file systems know no sync of a folder; the file itself is synced.
-        _log.debug("'%s' can't be synced: %s", folder, error)
 
 
 def _mended(value: object) -> object:

@@ -233,9 +233,9 @@ def _is_plain(record: Record) -> bool:
     texts = "".join(filter(None, _TEXTS(record) + record.finish_reasons))
     if len(texts) > TEXT_CHARACTERS or not texts.isascii():
         return False
-    for number in _INTEGERS(record):
-        if number is not None and not _is_int64(number):
-            return False
+    numbers = [number for number in _INTEGERS(record) if number is not None]
+    if numbers and not (_is_int64(min(numbers)) and _is_int64(max(numbers))):
+        return False
     for name, tag in record.baggage.items():
         if isinstance(tag, str) and (len(tag) > TEXT_CHARACTERS or not tag.isascii()):
             return False

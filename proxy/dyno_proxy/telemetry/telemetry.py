@@ -27,6 +27,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.file_modes import PRIVATE, Access
 from dyno_proxy.metrics.metrics import Metrics
 
 from .journal import JournalExporter, check_folder
@@ -63,16 +64,19 @@ class Telemetry:
         *,
         queue_records: int = QUEUE_RECORDS,
         filled: Callable[[], None] | None = None,
+        told: Sequence[Callable[[Record], None]] = (),
+        access: Access = PRIVATE,
     ) -> None:
         """Makes the folder, starts the thread. Raises SetupError for a folder or an OTLP setting that can't be used.
 
-        `filled()` hears, in the thread, that a journal is full.
+        `filled()` hears, in the thread, that a journal is full. Each of `told` hears of each record, on the loop.
         """
-        check_folder(spans_dir)
+        check_folder(spans_dir, access)
+        self._told = told
         self._otlp = Otlp(os.environ, metrics.spans_dropped) if otlp_wanted(os.environ) else None
         self._metrics = metrics
         self._journal = JournalExporter(
-            spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped, filled=filled
+            spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped, filled=filled, access=access
         )
         self._resource = _resource(version)
         self._scope = scope(version)
@@ -101,6 +105,8 @@ class Telemetry:
         lost = 1
         try:
             self._metrics.finished(record)
+            for tell in self._told:
+                tell(record)
             if self._stopping:
                 self._metrics.spans_dropped(CLOSED, 1)
             elif self._queue.full:
@@ -180,6 +186,7 @@ class Telemetry:
                 self._write(segment)
             finally:
                 self._queue.finished(segment)
+        self._journal.settle()
         self._queue.rest()
         with self._emptied:
             self._emptied.notify_all()

@@ -38,6 +38,9 @@ class Endpoint:
         self.proxy_authorization = proxy.authorization if proxy is not None and absolute else None
         self.pool = Pool(self.host, self.port, tls=tls, proxy=proxy, connect_s=config.timeouts.connect_s)
         self.token = _token(name, config)
+        # What the proxy shows of its own: whoever reaches the endpoint through it, reaches it as the proxy's user.
+        shown = (self.token, config.client_cert_file, proxy and proxy.authorization)
+        self.holds_credential = any(each is not None for each in shown)
 
     def public(self) -> dict[str, Any]:
         """What `GET /endpoints` says of it. Nothing of that is secret."""

@@ -3,9 +3,10 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final
 
-from dyno_proxy.errors import ProxyUnreachableError, connect_ending, in_words
+from dyno_proxy.errors import ProxyUnreachableError, RefusedError, connect_ending, in_words
 
 from .dial import Resolve, dial, look_up
 from .relay import UpstreamConnection
@@ -43,6 +44,8 @@ class Pool:
         self._idle: list[UpstreamConnection] = []  # the longest idle first
         self._ageing: asyncio.TimerHandle | None = None
         self._closed = False
+        self.max_idle = MAX_IDLE
+        self.leads_back: Callable[[socket.socket], bool] = lambda _connected: False  # whether it leads to this proxy
 
     def resting(self) -> UpstreamConnection | None:
         """An idle connection that is still open, or None."""
@@ -58,11 +61,16 @@ class Pool:
         return None
 
     async def connect(self) -> UpstreamConnection:
-        """A new connection. Raises OSError, ssl.SSLError or TimeoutError, whose outcomes errors.py names."""
+        """A new connection. Raises OSError, ssl.SSLError or TimeoutError, whose outcomes errors.py names.
+
+        Raises RefusedError where it would lead back to this proxy.
+        """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_s):
             connected, begun_s = await self._dial()
             try:
+                if self.leads_back(connected):
+                    raise RefusedError("proxy_itself", "the endpoint's address is this proxy's own")
                 if self._proxy is not None and self._tls is not None:
                     await open_tunnel(connected, self._host, self._port, self._proxy)
                 round_trip_s = loop.time() - begun_s
@@ -82,9 +90,9 @@ class Pool:
     def put_back(self, connection: UpstreamConnection) -> None:
         """Keep the connection for another request, or close it if it isn't reusable or this pool is full or closed."""
         connection.release()
-        if len(self._idle) >= MAX_IDLE:
+        if len(self._idle) >= self.max_idle:
             self._idle = [other for other in self._idle if not other.closed]
-        if self._closed or connection.closed or not connection.reusable or len(self._idle) >= MAX_IDLE:
+        if self._closed or connection.closed or not connection.reusable or len(self._idle) >= self.max_idle:
             connection.abort()
             return
         self._idle.append(connection)

@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Mapping
 from typing import Final, cast
 
 from dyno_proxy.exchange.exchange import Exchange
@@ -48,10 +49,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange's life
 
-    def begin(self, exchange: Exchange, client: asyncio.Transport, *, http10: bool, close: bool) -> None:
+    def begin(
+        self,
+        exchange: Exchange,
+        client: asyncio.Transport,
+        *,
+        http10: bool,
+        close: bool,
+        replaced: Mapping[str, str] | None = None,
+    ) -> None:
         """Take on an exchange, before its request is written.
 
-        `http10`: the client speaks HTTP/1.0. `close`: the client's connection ends with this exchange.
+        `http10`: the client speaks HTTP/1.0. `close`: the client's connection ends with this exchange. `replaced`:
+        headers that take the place of the response's own.
         """
         self._exchange = exchange
         exchange.upstream = self
@@ -62,7 +72,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.paused_ns: int | None = None  # since when nothing has been read from the upstream, by our own will
         self.head_written = False
         self.reusable = False
-        self._response.begin(self._take_head, to_head=exchange.method == "HEAD", http10=http10, close=close)
+        self._response.begin(
+            self._take_head, to_head=exchange.method == "HEAD", http10=http10, close=close, replaced=replaced
+        )
         if self.closed:  # the endpoint closed it after it was taken from the pool
             self._end(exchange, ("upstream_unreachable", "connection_closed"))
 
