@@ -156,17 +156,9 @@ def test_figures_from_before_a_stream_became_unreadable_stay() -> None:
 
 
 def test_a_body_that_is_too_long_to_keep() -> None:
-    """Nothing is kept of an unstreamed answer of 20 MiB, and the row says so.
-
-    Many small reads reach the limit sooner.
-    """
+    """Nothing is kept of an unstreamed answer of 20 MiB, and the row says so."""
     record = answered(200, [(60, bytes(1 << 20))] * 20, kind=JSON)
     assert (record.unread, record.outcome, record.response_bytes) == ("too_long", "ok", 20 << 20)
-    exchange = started()
-    exchange.head(START, 200, [(b"Content-Type", JSON)])
-    for _ in range(200_000):
-        exchange.read(START, START, b"x")
-    assert exchange.unread == "too_long"
 
 
 def test_a_path_without_a_reader() -> None:
@@ -361,7 +353,7 @@ def test_each_value_lands_in_its_field() -> None:
     exchange.end_ns = START + 99 * MS
     handed_over: dict[str, object] = {}
     for number, name in enumerate(AS_EXCHANGE):
-        if name not in ("method", "status", "streamed", "unread"):  # they decide how the rest is read
+        if name not in ("method", "status", "streamed", "unread", "request_unread"):  # they decide how the rest is read
             handed_over[name] = f"value {number}"
             setattr(exchange, name, handed_over[name])
     handed_over |= {"method": "POST", "status": 200, "streamed": True}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dyno_proxy.config.schema import TimeoutsConfig, TokenConfig
+from dyno_proxy.exchange.budget import ALL
 from rigs.mirror_rig import (
     ANSWER,
     CHAT,
@@ -64,6 +65,36 @@ async def test_what_a_copy_is_on_the_wire(tmp_path: Path) -> None:
             "baggage: dyno.prompt.id=q%201%2C%C3%A9,dyno.repeat=2,dyno.warmup=true",
             f"Content-Length: {len(COPY)}",
         ]
+
+
+LONG = {
+    "sound": (b'{"messages":["' + b"x" * 3_000_000 + b'"],"model":"small" ,"stream":true}', "sent"),
+    "no model": (b'{"messages":["' + b"x" * 3_000_000 + b'"],"stream":true}', "not_json"),
+    "cut off": (b'{"model":"small","messages":["' + b"x" * 3_000_000, "not_json"),
+    "too complex": (b'{"model":"small"' + b',"k":1' * 500_000 + b"}", "not_json"),
+}
+
+
+@pytest.mark.parametrize("ask_usage", [False, True])
+@pytest.mark.parametrize("name", LONG)
+async def test_a_copy_of_a_long_request(tmp_path: Path, name: str, ask_usage: bool) -> None:
+    """A long request is copied with the other model's name as a short one is, unless it takes too long to read."""
+    body, result = LONG[name]
+    async with (
+        upstream_of(answering(ANSWER)) as upstream,
+        mirroring(upstream.url, tmp_path, {"ask_usage": ask_usage}) as rig,
+    ):
+        used_bytes = ALL.used_bytes
+        original = rig.offer(body)
+        assert await rig.ended(1) == [("a", result)]
+        expected = body.replace(b"small", b"large")
+        if ask_usage:
+            expected = expected.replace(b'"stream":true', b'"stream":true,"stream_options":{"include_usage":true}')
+        assert [sent for _, sent in upstream.requests] == ([expected] if result == "sent" else [])
+        rows = await rig.rows()
+        assert [row["model"] for row in rows] == (["large"] if result == "sent" else [])
+        assert ALL.used_bytes == used_bytes + original._kept_bytes
+        original.release()
 
 
 async def test_a_copy_has_its_endpoints_own_credentials_and_trace(

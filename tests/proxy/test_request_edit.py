@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyno_proxy.readers import skim_request
 from dyno_proxy.rewrite.request_body import MAX_BRACKETS, MAX_MEMBERS, asking_usage, with_model
 
 MODELS: list[tuple[bytes, bytes]] = [
@@ -264,3 +265,37 @@ def best_s(call: Callable[[], object], times: int) -> float:
         call()
         taken_s.append(time.thread_time() - begin_s)
     return min(taken_s)
+
+
+def known_of(body: bytes) -> list[tuple[str, int, int]]:
+    """The members that matter, as skimming finds them in a long body."""
+    skim = skim_request()
+    skim.feed(body)
+    return skim.members if skim.whole else []
+
+
+@pytest.mark.parametrize(("body", "changed"), MODELS)
+def test_a_model_whose_place_is_known(body: bytes, changed: bytes) -> None:
+    """A long body that was skimmed gets the same new model as a short one, and keeps its other bytes."""
+    assert with_model(body, "new", known_of(body)) == changed
+
+
+PLACES: list[tuple[bytes, bytes | None]] = [
+    (b'{"stream":true,"n":1}', b'{"stream":true,"stream_options":{"include_usage":true},"n":1}'),
+    (b'{"n":1, "stream" : true }', b'{"n":1, "stream" : true,"stream_options":{"include_usage":true} }'),
+    (b'{"stream":true,"stream_options":null}', b'{"stream":true,"stream_options":{"include_usage":true}}'),
+    (b'{"stream_options":{ },"stream":true}', b'{"stream_options":{"include_usage":true },"stream":true}'),
+    (b'{"stream":true,"stream_options":{"include_usage":true}}', None),
+    (b'{"stream":true,"stream_options":{"x":"' + b"y" * 40_000 + b'"}}', None),
+    (b'{"stream":false}', None),
+    (b'{"stream":true', None),
+    (b"[]", None),
+]
+
+
+@pytest.mark.parametrize(("body", "changed"), PLACES)
+def test_asking_where_the_places_are_known(body: bytes, changed: bytes | None) -> None:
+    """A long body that was skimmed asks for its usage in a place where it may, or isn't changed."""
+    assert asking_usage(body, known_of(body)) == changed
+    if changed is not None:
+        assert json.loads(changed)["stream_options"] == {"include_usage": True}

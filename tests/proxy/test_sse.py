@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dyno_proxy.http.sse import MAX_EVENT_BYTES, SseScanner
+from dyno_proxy.http.sse import LONG_EVENT_BYTES, MAX_EVENT_BYTES, SseScanner, is_stream
 
 CASES = [
     # (bytes, the events' data)
@@ -102,3 +102,61 @@ def test_an_endless_event_is_dropped_and_counted() -> None:
         assert scanner.feed(piece) == []
     assert scanner.oversized == 1
     assert scanner.feed(b"\n\ndata: next\n\n") == [b"next"]
+
+
+class Joined:
+    """Skims nothing: it joins the data, in a mark of its own."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, piece: bytes) -> None:
+        self._data += piece
+
+    def finish(self) -> bytes | None:
+        return None if b"given up" in self._data else b"<" + self._data + b">"
+
+
+FILLING = b"z" * LONG_EVENT_BYTES
+LONG_CASES = [
+    # (bytes, the events' data, how many were dropped)
+    (b"data: " + FILLING + b"\n\ndata: b\n\n", [b"<" + FILLING + b">", b"b"], 0),
+    (b"data:" + FILLING + b"\r\rdata: b\r\r", [b"<" + FILLING + b">", b"b"], 0),
+    (b"event: e\ndata: a\nid: 5\ndata:" + FILLING + b"\n\n", [b"<a\n" + FILLING + b">"], 0),
+    (b"data\ndata:\ndata: " + FILLING + b"\ndata", [b"<\n\n" + FILLING + b"\n>"], 0),
+    (b": " + FILLING + b"\ndatabase: x\n\ndata: b\n\n", [b"b"], 0),
+    (b"data: a\n\ndata: given up" + FILLING + b"\n\ndata: b\n\n", [b"a", b"b"], 1),
+    (b"data: a\n\ndata: " + FILLING * 9 + b"\n\ndata: b\n\n", [b"a", b"b"], 1),
+    (b"data: " + FILLING[7:] + b"\n\n", [FILLING[7:]], 0),
+]
+
+
+@pytest.mark.parametrize(("stream", "events", "dropped"), LONG_CASES)
+def test_long_events_are_skimmed(stream: bytes, events: list[bytes], dropped: int) -> None:
+    """A long event's data is handed on as it comes, from all its lines, wherever the network cuts it."""
+    for step in (len(stream), 4096, 1000, 7, 1):
+        scanner = SseScanner(6 * LONG_EVENT_BYTES, Joined)
+        found = [e for at in range(0, len(stream), step) for e in scanner.feed(stream[at : at + step])]
+        assert (found + scanner.finish(), scanner.oversized) == (events, dropped)
+
+
+@given(
+    st.lists(st.one_of(lines, st.just(b"data: " + FILLING), st.just(b"id: " + FILLING))),
+    st.lists(st.integers(0, 30_000)),
+)
+def test_any_split_skims_the_same_events(stream: list[bytes], cuts: list[int]) -> None:
+    """The places where the network cuts the bytes don't change which events are long, nor their data."""
+    text = b"\n".join(stream)
+    edges = [0, *sorted(cut for cut in cuts if cut <= len(text)), len(text)]
+    results = []
+    for pieces in ([text], [text[a:b] for a, b in pairwise(edges)]):
+        scanner = SseScanner(skim=Joined)
+        results.append([e for piece in pieces for e in scanner.feed(piece)] + scanner.finish())
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("begun", [b"\n" * 5000, b"\r\n" * 5000])
+def test_line_ends_alone_begin_no_stream(begun: bytes) -> None:
+    """Nobody waits for the beginning of a body that is nothing but line ends."""
+    assert is_stream(begun[:100], end=False) is None
+    assert is_stream(begun, end=False) is False

@@ -124,6 +124,7 @@ class Rig:
         original.trace_id, original.span_id = 0xABC, 0xDEF
         original.operation, original.reader = "chat", APIS[rest].reader if rest in APIS else None
         original.baggage = baggage or {}
+        original.take_request(body)
         self.mirror.offer(original, self.a, self.b, headers, rest, body)
         return original
 
@@ -133,7 +134,7 @@ class Rig:
         return self.results
 
     async def rows(self) -> list[dict[str, Any]]:
-        self.ended_requests.finish()
+        self.ended_requests.finish_all()
         await asyncio.to_thread(self.telemetry.flush)
         return stored(self.spans)
 
@@ -155,6 +156,6 @@ async def mirroring(
         yield Rig(mirror, ended, a, b, telemetry, spans, results)
     finally:
         await mirror.close()
-        ended.finish()
+        ended.finish_all()
         b.pool.close()
         await asyncio.to_thread(telemetry.close)

@@ -2,16 +2,17 @@
 
       received ── body_received ── connected ── sent ── headers ── reads … ── end
 The relay sets each stamp, and hands over the bytes of every network read: `read()` only appends them to a list.
-After the last byte, and at every 4 KiB of a stream, `_digest()` decompresses these copies, cuts them into SSE events,
-and lets the API's reader say what each event was. `finish()` decides on the outcome and makes the Record.
+After the last byte, and at every 4 KiB of a stream, `_digest()` cuts these copies into SSE events, and lets the API's
+reader say what each event was. What takes long is done in stretches instead, by `look()`: a large read, a long body,
+anything compressed. `finish()` decides on the outcome and makes the Record.
 """
 
 from array import array
-from collections.abc import Callable, MutableSequence
+from collections.abc import Iterator, MutableSequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, content_codings
+from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, beginning, content_codings
 from dyno_proxy.http.sse import SseScanner, is_stream
 from dyno_proxy.outcomes import Ending
 from dyno_proxy.readers import (
@@ -22,19 +23,21 @@ from dyno_proxy.readers import (
     REASONING,
     Content,
     Reader,
-    RequestBody,
-    read_request,
+    Skim,
     read_retry_after,
     seconds_said,
+    skim_refusal,
 )
 
 from .cadence import chunk_cadence
+from .kept import NO_MEMORY, SHORT_BYTES, STRETCH_BYTES, TOO_COMPLEX, Kept
 from .outcome import exchange_outcome
-from .record import AS_CONTENT, AS_EXCHANGE, STAMPED, Record
+from .record import Record, handed_over
 
-KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # of a request's body: a longer one isn't read for its parameters
 KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer: a longer one isn't read for its usage
 _DIGEST_BYTES: Final = 4 * 1024  # a stream is decoded in such pieces, so that its end doesn't hold up the event loop
+_FAR_BEHIND_BYTES: Final = 64 * 1024  # of a stream: then no more of it is read for a while
+_FAR_BEHIND_IN_BODY_BYTES: Final = 1024 * 1024
 _READ_BYTES: Final = 100  # memory that a kept read takes beside its bytes, so that a thousand tiny reads count as well
 
 # A compressed stream may grow this far: LLMs' SSE events shrink to a twentieth, rarely more.
@@ -45,13 +48,9 @@ NO_READER: Final = "no_reader"
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Exchange:
+class Exchange(Kept):
     """One request. The relay writes the stamps (monotonic ns), the handler the rest."""
 
-    received_ns: int
-    started_at_unix_us: int
-    method: str
-    path: str
     trace_id: int = 0
     span_id: int = 0
     parent_span_id: int | None = None
@@ -63,7 +62,6 @@ class Exchange:
     provider: str | None = None
     server_address: str | None = None
     server_port: int | None = None
-    operation: str | None = None
     reader: Reader | None = None  # how to read this API; None: nobody knows how
     hides_reasoning: bool = False  # the configuration says that reasoning is neither shown nor counted
 
@@ -75,8 +73,6 @@ class Exchange:
     mirror_trace_id: str | None = None
     mirror_span_id: str | None = None
 
-    request_body: list[bytes] = field(default_factory=list)
-    request_bytes: int = 0
     body_received_ns: int | None = None
     connected_ns: int | None = None
     connection_reused: bool | None = None
@@ -100,6 +96,13 @@ class Exchange:
     chunk_offsets_us: MutableSequence[int] | None = None
     last_write_lag_ns: int | None = None
     unread: str | None = None  # why the response isn't looked into
+
+    _looked_into: bool = False  # the response is
+    _plain: tuple[bytes, ...] = ()  # an unstreamed body, undone of its codings, while it is short
+    _plain_bytes: int = 0
+    _body_skim: Skim | None = None  # takes a long one
+    _holding_back: bool = False
+    _behind_bytes: int = 0  # of the budget: the reads that `look()` hasn't begun with
     _recognised: bool = True  # whether it is known if the response is a stream
     _token_write_lag_ns: int | None = None
     _held: list[tuple[int, int, bytes]] = field(default_factory=list)  # (read, written, bytes), not looked at yet
@@ -115,6 +118,8 @@ class Exchange:
         """The upstream's response head."""
         self.headers_ns = now_ns
         self.status = status
+        if not self.request_needed:
+            self.forget_request()
         self.streamed = False
         for name, value in headers:
             lowered = name.lower()
@@ -126,15 +131,17 @@ class Exchange:
                 self.simulated = value == b"dyno-simulate"
             elif lowered == b"retry-after":
                 self.retry_after_s = seconds_said(value.decode("latin-1"))
-        if self.streamed and self.reader is not None:
-            self._begin_stream()
+        if self.reader is not None:
+            if self.streamed:
+                self._begin_stream(self.reader)
+            self._looked_into = self.streamed or status < 400 or status in _ASKING_TO_WAIT
         self._recognised = self.streamed or status != 200  # else the body's first bytes decide whether it is a stream
 
     def read(self, read_ns: int, written_ns: int, body: bytes) -> None:
         """Take the part of the body that one network read brought. It is kept, and looked into later."""
         self.response_bytes += len(body)
         self.last_write_lag_ns = written_ns - read_ns
-        if self.reader is None or self.unread is not None:
+        if not self._looked_into or self.reader is None:
             return
         self._held.append((read_ns, written_ns, body))
         self._held_bytes += len(body) + _READ_BYTES
@@ -143,21 +150,20 @@ class Exchange:
             if self.response_bytes == len(body) and body.startswith(b"{") and not self._codings:
                 self._recognised = True
             else:
-                self._recognise(end=False)
+                self._recognise(self.reader, end=self._held_bytes > _DIGEST_BYTES)
         if self._held_bytes > _DIGEST_BYTES:
-            if self.streamed:
-                self._digest(self.reader)
-            elif self._held_bytes > KEPT_BODY_BYTES:
-                self._held.clear()
-                self.unread = TOO_LONG
+            self._held_enough(len(body) + _READ_BYTES)
 
     def finish(self, now_ns: int, loop_lag_us: int, gc_pause_us: int | None = None) -> Record:
         """End the exchange, at the body's last read or else now. `broken` says what cut it short."""
         end_ns = self.end_ns or now_ns
+        while self.look():
+            pass
         self._read_rest()
         if self.done_ns is None and self.complete:
             self.done_ns = end_ns
         outcome, error_type = self._outcome()
+        parameters = self._request().parameters()
         content = self._content
         chunk_offsets_us = tuple(self.chunk_offsets_us) if self.chunk_offsets_us is not None else ()
         usage_source: str | None = None
@@ -168,8 +174,8 @@ class Exchange:
             usage_source, output_tokens = "chunks", len(chunk_offsets_us)
         # By position, in Record's order: 70 keywords would cost 3 µs more. test_exchange.py checks the order.
         values: tuple[Any, ...] = (
-            *_handed_over(self, content),
-            *self._request().parameters(),
+            *handed_over(self, content),
+            *parameters,
             (end_ns - self.received_ns) // 1000,
             outcome,
             error_type,
@@ -189,27 +195,149 @@ class Exchange:
 
     def give_up(self, why: str) -> None:
         """Drop what isn't read yet: `finish()` failed on it, and works without. `why` becomes `unread`."""
-        self.unread = why
-        self._held, self.request_body = [], []
-        self._scanner = self._decompressor = self.chunk_offsets_us = None
+        self._stop(why)
+        self.request_unread = why
+        self.request_body, self._asked = [], ()
+        self._asked_skim = self._looking = self._scanner = self.chunk_offsets_us = None
 
-    def _begin_stream(self) -> None:
-        self._scanner = SseScanner()
+    @property
+    def behind(self) -> bool:
+        """Whether `look()` has something to do before `finish()` is quick. Asked when the exchange has ended."""
+        if self._codings and self._held and not self._reads_behind:
+            self._reads_behind = True
+            self._look_soon()
+        return self._looking is not None
+
+    def _held_enough(self, new_bytes: int) -> None:
+        """So much is held that it can't wait for the end. `new_bytes`: the last read's part of it."""
+        if not self._reads_behind:
+            if self.streamed:
+                if self.reader is not None and self._is_quick():
+                    self._digest(self.reader)
+                    return
+            elif self._held_bytes <= SHORT_BYTES and self._body_skim is None:
+                return
+            new_bytes = self._held_bytes
+            self._reads_behind = True
+        if self._behind_bytes > KEPT_BODY_BYTES or (not self.streamed and self.response_bytes > KEPT_BODY_BYTES):
+            self._stop(TOO_LONG)
+        elif not self.keep(new_bytes):
+            self._stop(NO_MEMORY)
+        else:
+            self._behind_bytes += new_bytes
+            if self._behind_bytes > (_FAR_BEHIND_BYTES if self.streamed else _FAR_BEHIND_IN_BODY_BYTES):
+                self._hold_back()
+            self._look_soon()
+
+    def _is_quick(self) -> bool:
+        """Whether the reads held of a stream can be looked into at once."""
+        if self._codings or self._held_bytes > SHORT_BYTES:
+            return False
+        # An event that is no JSON takes 4 µs, and eight bytes.
+        return self._held_bytes <= 2 * _DIGEST_BYTES or sum([read[2].count(b"data") for read in self._held]) <= 400
+
+    def _look_into_reads(self) -> Iterator[None]:
+        held, self._held, self._held_bytes = self._held, [], 0
+        counted_bytes, self._behind_bytes = self._behind_bytes, 0
+        for read in held:
+            for plain in self._undone(read[2]) if self._looked_into else ():
+                at = 0
+                while at < len(plain) and self._looked_into:
+                    end = self._end_of_stretch(plain, at)
+                    if not self.streamed:
+                        yield from self._take_body(plain[at:end])
+                    elif self._scanner is not None and self.reader is not None:
+                        self._read_events(self._scanner.feed(plain[at:end]), self.reader, read)
+                    at = end
+                    yield
+        if held:
+            self._last_read = held[-1]
+        self._uncount(counted_bytes)
+        self._reads_behind = bool(self._held)
+        self._catch_up()
+
+    def _hold_back(self) -> None:
+        """The response comes faster than it can be looked into."""
+        if self.upstream is not None and not self._holding_back:
+            self._holding_back = True
+            self.upstream.hold_back()
+
+    def _catch_up(self) -> None:
+        if self.upstream is not None and self._holding_back:
+            self._holding_back = False
+            self.upstream.go_on()
+
+    def _end_of_stretch(self, plain: bytes, at: int) -> int:
+        """Where a stretch ends that begins at `at`: if possible, where an SSE event ends, too."""
+        end = at + STRETCH_BYTES
+        if not self.streamed or end >= len(plain):
+            return min(end, len(plain))
+        return plain.rfind(b"\n\n", at, end) + 2 if plain.find(b"\n\n", at, end) >= 0 else end
+
+    def _undone(self, body: bytes) -> Iterator[bytes]:
+        """Our copy of the body without its codings, in pieces.
+
+        If that fails, the content stays unknown; the client isn't affected.
+        """
+        if not self._codings:
+            yield body
+            return
+        try:
+            if self._decompressor is None:
+                if self.streamed:
+                    self._decompressor = Decompressor(self._codings, _PLAIN_STREAM_BYTES, _PLAIN_STREAM_RATIO)
+                else:
+                    self._decompressor = Decompressor(self._codings, KEPT_BODY_BYTES)
+            for piece in self._decompressor.pieces(body):
+                yield piece
+                if not self._looked_into:
+                    return
+        except UndecodableError as error:
+            self._stop(error.why)
+
+    def _take_body(self, piece: bytes) -> Iterator[None]:
+        """Take a piece of an unstreamed body: keep it while the body is short, and skim it afterwards."""
+        pieces: tuple[bytes, ...] = (piece,)
+        if self._body_skim is None:
+            self._plain += pieces
+            self._plain_bytes += len(piece)
+            if self._plain_bytes <= SHORT_BYTES:
+                return
+            refused = self.status in _ASKING_TO_WAIT
+            self._body_skim = skim_refusal() if refused or self.reader is None else self.reader.skim_body()
+            pieces, self._plain = self._plain, ()
+        for each in pieces:
+            self._body_skim.feed(each)
+            yield
+
+    def _stop(self, why: str) -> None:
+        """Look no further into the response."""
+        self.unread = why
+        self._looked_into = self._reads_behind = False
+        self._held, self._plain = [], ()
+        self._held_bytes = 0
+        self._uncount(self._behind_bytes)
+        self._behind_bytes = 0
+        self._catch_up()
+        self._decompressor = self._body_skim = None
+
+    def _begin_stream(self, reader: Reader) -> None:
+        self._scanner = SseScanner(skim=reader.skim_event)
         self.chunk_offsets_us = array("q")
 
-    def _recognise(self, *, end: bool) -> None:
+    def _recognise(self, reader: Reader, *, end: bool) -> None:
         """Find out whether the body is a stream of SSE events, whatever its Content-Type says.
 
         vLLM's own proxy for separate prefill and decode sends `application/json`, for example.
 
-        `end`: no more bytes come.
+        `end`: no more bytes decide it.
         """
         begun = b"".join([read[2] for read in self._held])
         if self._codings:
             try:
-                begun = Decompressor(self._codings, _PLAIN_STREAM_BYTES, _PLAIN_STREAM_RATIO).feed(begun)
+                begun = beginning(self._codings, begun)
             except UndecodableError:
-                self._recognised = True  # as `_plain` will say
+                self._recognised = True  # as `_undone` will say
                 return
         streamed = is_stream(begun, end=end)
         if streamed is None:
@@ -217,18 +345,21 @@ class Exchange:
         self._recognised = True
         if streamed:
             self.streamed = True
-            self._begin_stream()
+            self._begin_stream(reader)
 
     def _read_rest(self) -> None:
         """Look into what is still held of the response."""
-        if not self._recognised and self._held:
-            self._recognise(end=True)
         if self.reader is None:
             if self.response_bytes:
                 self.unread = NO_READER
-        elif self.streamed:
+            return
+        if not self._recognised and self._held:
+            self._recognise(self.reader, end=True)
+        while self.behind:  # it is only now known to be compressed and short
+            self.look()
+        if self.streamed:
             self._digest(self.reader, end=True)
-        elif self._held:
+        elif self.unread is None:
             self._digest_body(self.reader)
 
     def _digest(self, reader: Reader, *, end: bool = False) -> None:
@@ -238,8 +369,7 @@ class Exchange:
         if scanner is None:
             return
         for read in held:
-            body = self._plain(read[2]) if self._codings else read[2]
-            self._read_events(scanner.feed(body), reader, read)
+            self._read_events(scanner.feed(read[2]), reader, read)
         if held:
             self._last_read = held[-1]
         if end and self.unread is None:
@@ -268,36 +398,24 @@ class Exchange:
             self.done_ns = read_ns
 
     def _digest_body(self, reader: Reader) -> None:
-        if self.status is not None and self.status >= 400 and self.status not in _ASKING_TO_WAIT:
-            return
-        if self._codings:
-            body = b"".join([self._plain(read[2]) for read in self._held])
+        if self._body_skim is not None:
+            for read in self._held:
+                self._body_skim.feed(read[2])
+            skimmed = self._body_skim.finish()
+            if skimmed is None:
+                self._stop(TOO_COMPLEX)
+                return
+            body = skimmed
+        elif self._plain or self._held:
+            body = b"".join((*self._plain, *[read[2] for read in self._held]))
         else:
-            body = b"".join([read[2] for read in self._held])
-        self._held.clear()
-        if self.unread is not None:
             return
+        self._held, self._plain = [], ()
         if self.status in _ASKING_TO_WAIT:
             if self.retry_after_s is None:
                 self.retry_after_s = read_retry_after(body)
         else:
             reader.body(body, self._content)
-
-    def _plain(self, body: bytes) -> bytes:
-        """Our copy of the body, decompressed. If that fails, the content stays unknown; the client isn't affected."""
-        if self.unread is not None:
-            return b""
-        try:
-            if self._decompressor is None:
-                if self.streamed:
-                    self._decompressor = Decompressor(self._codings, _PLAIN_STREAM_BYTES, _PLAIN_STREAM_RATIO)
-                else:
-                    self._decompressor = Decompressor(self._codings, KEPT_BODY_BYTES)
-            return self._decompressor.feed(body)
-        except UndecodableError as error:
-            self.unread = error.why
-            self._decompressor = None
-            return b""
 
     def _outcome(self) -> Ending:
         return exchange_outcome(
@@ -315,10 +433,6 @@ class Exchange:
         oversized = 0 if self._scanner is None else self._scanner.oversized
         return self._content.unreadable_events + oversized or None
 
-    def _request(self) -> RequestBody:
-        whole = self.operation is not None and self.request_bytes <= KEPT_REQUEST_BYTES
-        return read_request(b"".join(self.request_body)) if whole else RequestBody()
-
     def _overhead_us(self, write_lag_ns: int | None) -> int | None:
         """What the proxy added: (sent - the later of body_received and connected) + (a read's write - the read).
 
@@ -334,23 +448,3 @@ class Exchange:
 
 
 _ASKING_TO_WAIT: Final = (429, 503)
-
-
-def _handing_over() -> Callable[[Exchange, Content], tuple[Any, ...]]:
-    """The function that takes Record's first three sections from an exchange and its content.
-
-    It is written out from Record's names, as dataclasses write their __init__: attrgetter would take 1.5 µs longer.
-    """
-    stamps = [f"exchange.{name.removesuffix('_us')}_ns" for name in STAMPED]
-    values = [
-        *(f"exchange.{name}" for name in AS_EXCHANGE),
-        *(f"content.{name}" for name in AS_CONTENT),
-        *(f"None if {stamp} is None else ({stamp} - exchange.received_ns) // 1000" for stamp in stamps),
-    ]
-    written: Callable[[Exchange, Content], tuple[Any, ...]] = eval(  # noqa: S307  # of names in our own source
-        f"lambda exchange, content: ({', '.join(values)})"
-    )
-    return written
-
-
-_handed_over: Final = _handing_over()

@@ -6,7 +6,7 @@ response may expand a millionfold. So each coding's output is bounded before it 
 
 import sys
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 # Why a response can't be looked into
@@ -16,6 +16,8 @@ TOO_LONG: Final = "too_long"  # it would be longer than allowed once decompresse
 MAX_MEMBERS: Final = 10_000  # gzip's members or zstd's frames. Each takes some µs, and only 20 bytes of input
 MAX_CODINGS: Final = 3  # one upon another
 _ZSTD_WINDOW_LOG: Final = 23  # 8 MiB, the most that RFC 9659 lets a server ask of a client
+PIECE_BYTES: Final = 64 * 1024  # of output at a time
+_BEGINNING_BYTES: Final = 1024  # compressed, they show what a body is
 _SLICE_BYTES: Final = 16 * 1024  # zlib copies the rest of its input at the end of a member; of a slice that is little
 
 
@@ -50,21 +52,42 @@ class Decompressor:
         self._left = [*[_SLICE_BYTES] * inner, base_bytes]
         self._ratios = [*[2] * inner, ratio]
 
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """The plain bytes that the data completes, PIECE_BYTES or little more at a time. Some pieces are empty.
+
+        Whoever takes them may do something else in between, since none takes long. Raises UndecodableError.
+        """
+        for level, ratio in enumerate(self._ratios):
+            self._left[level] += ratio * len(data)
+        return self._undo(0, data) if self._decoders else iter((data,))
+
     def feed(self, data: bytes) -> bytes:
-        """The plain bytes that the data completes. Raises UndecodableError."""
-        received_bytes = len(data)
-        for level, decoder in enumerate(self._decoders):
-            self._left[level] += self._ratios[level] * received_bytes
-            data = decoder.decode(data, self._left[level])
-            self._left[level] -= len(data)
+        """All the plain bytes that the data completes. Raises UndecodableError."""
+        return b"".join(self.pieces(data))
+
+    def _undo(self, level: int, data: bytes) -> Iterator[bytes]:
+        innermost = level == len(self._decoders) - 1
+        for piece in self._decoders[level].pieces(data):
+            self._left[level] -= len(piece)
             if self._left[level] < 0:
                 raise UndecodableError(TOO_LONG)
-        return data
+            if innermost:
+                yield piece
+            else:
+                yield from self._undo(level + 1, piece)
+
+
+def beginning(codings: Iterable[bytes], body: bytes) -> bytes:
+    """The first plain bytes of a compressed body; none where too little has come. Raises UndecodableError."""
+    for piece in Decompressor(codings, 16 * PIECE_BYTES).pieces(body[:_BEGINNING_BYTES]):
+        if piece:
+            return piece
+    return b""
 
 
 class _Decoder(Protocol):
-    def decode(self, data: bytes, max_bytes: int) -> bytes:
-        """The output of the data, cut off a little beyond `max_bytes`. Raises UndecodableError."""
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """The output of the data, as Decompressor's `pieces`. Raises UndecodableError."""
         ...
 
 
@@ -80,6 +103,22 @@ class _Stream(Protocol):
     def unused_data(self) -> bytes: ...
 
 
+def _outputs(stream: _Stream, data: bytes, error: type[Exception]) -> Iterator[bytes]:
+    """What the stream makes of the data, up to its own end."""
+    rest: bytes | None = data
+    while rest is not None and not stream.eof:
+        try:
+            plain = stream.decompress(rest, PIECE_BYTES)
+        except error as fault:
+            raise UndecodableError(ENCODING) from fault
+        yield plain
+        tail: bytes | None = getattr(stream, "unconsumed_tail", None)
+        if tail is None:  # zstd's keeps the rest itself
+            rest = None if stream.eof or stream.needs_input else b""  # type: ignore[attr-defined]  # zlib's has none
+        else:
+            rest = tail if tail or len(plain) >= PIECE_BYTES else None
+
+
 class _Members:
     """gzip's members or zstd's frames, one after another. Bytes behind them that begin no other one are padding."""
 
@@ -91,11 +130,10 @@ class _Members:
         self._member: _Stream | None = None
         self._over = False
 
-    def decode(self, data: bytes, max_bytes: int) -> bytes:
-        plain = bytearray()
+    def pieces(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), _SLICE_BYTES):
             piece = data[start : start + _SLICE_BYTES]
-            while piece and not self._over and len(plain) <= max_bytes:
+            while piece and not self._over:
                 if self._member is None:
                     self._over = self._count > 0 and piece[0] not in self._first_bytes
                     self._count += 1
@@ -104,14 +142,10 @@ class _Members:
                     if self._count > MAX_MEMBERS:
                         raise UndecodableError(ENCODING)
                     self._member = self._begin()
-                try:
-                    plain += self._member.decompress(piece, max_bytes + 1 - len(plain))
-                except self._error as error:
-                    raise UndecodableError(ENCODING) from error
+                yield from _outputs(self._member, piece, self._error)
                 piece = self._member.unused_data
                 if self._member.eof:
                     self._member = None
-        return bytes(plain)
 
 
 def _gzip() -> _Decoder:
@@ -135,20 +169,16 @@ class _Deflate:
         self._start = b""
         self._stream: _Stream | None = None
 
-    def decode(self, data: bytes, max_bytes: int) -> bytes:
+    def pieces(self, data: bytes) -> Iterator[bytes]:
         if self._stream is None:
             data = self._start + data
             if len(data) < 2:
                 self._start = data
-                return b""
+                return
             framed = data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0
             self._stream = zlib.decompressobj(zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
-        if self._stream.eof:
-            return b""
-        try:
-            return self._stream.decompress(data, max_bytes + 1)
-        except zlib.error as error:
-            raise UndecodableError(ENCODING) from error
+        for start in range(0, len(data), _SLICE_BYTES):
+            yield from _outputs(self._stream, data[start : start + _SLICE_BYTES], zlib.error)
 
 
 class _Brotli:
@@ -158,12 +188,18 @@ class _Brotli:
         self._stream = brotli.Decompressor()
         self._error: type[Exception] = brotli.error
 
-    def decode(self, data: bytes, max_bytes: int) -> bytes:
-        try:
-            plain: bytes = self._stream.process(data, output_buffer_limit=max_bytes + 1) if data else b""
-        except self._error as error:
-            raise UndecodableError(ENCODING) from error
-        return plain
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _SLICE_BYTES):
+            rest = data[start : start + _SLICE_BYTES]
+            try:
+                plain: bytes = self._stream.process(rest, output_buffer_limit=PIECE_BYTES)
+                yield plain
+                # A full piece means that there may be more, although all input is taken.
+                while len(plain) >= PIECE_BYTES or not self._stream.can_accept_more_data():
+                    plain = self._stream.process(b"", output_buffer_limit=PIECE_BYTES)
+                    yield plain
+            except self._error as error:
+                raise UndecodableError(ENCODING) from error
 
 
 _ZSTD_FIRST_BYTES: Final = b"\x28" + bytes(range(0x50, 0x60))  # of a frame, and of the kinds that are to be skipped

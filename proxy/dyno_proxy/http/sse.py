@@ -4,9 +4,12 @@ The format is that of WHATWG HTML, section 9.2. Lines end in LF, CR or CRLF. An 
 lines of one event are joined by LF. Lines that begin with a colon are comments.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
+LONG_EVENT_BYTES: Final = 8 * 1024  # an event of more is skimmed, if somebody does that
+_UNDECIDED_BYTES: Final = 1024  # as many line ends before a body's beginning leave open what it is
 _BOM: Final = b"\xef\xbb\xbf"
 _BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
@@ -16,37 +19,53 @@ def is_stream(begun: bytes, *, end: bool) -> bool | None:
 
     `end`: the body has no more bytes. JSON never begins with an SSE field or comment.
     """
+    received_bytes = len(begun)
     begun = begun.removeprefix(_BOM).lstrip(b"\r\n")
     if begun.startswith(_BEGINNINGS):
         return True
-    if end or not any(each.startswith(begun) for each in (*_BEGINNINGS, _BOM)):
+    if end or received_bytes > _UNDECIDED_BYTES or not any(each.startswith(begun) for each in (*_BEGINNINGS, _BOM)):
         return False
     return None
 
 
+class Skimming(Protocol):
+    """Takes a long event's data piece by piece, and keeps what matters in it."""
+
+    def feed(self, piece: bytes) -> None:
+        """Take the data's next bytes."""
+        ...
+
+    def finish(self) -> bytes | None:
+        """What remains of the data, which has ended; None where it was given up."""
+        ...
+
+
 class SseScanner:
-    """Cuts a stream into SSE events. Any split of the same bytes gives the same events."""
+    """Cuts a stream into SSE events. Any split of the same bytes gives the same events.
+
+    `skim` makes what takes a long event's data. In the place of that stands then what it keeps of it. Without `skim`
+    events are kept whole.
+    """
 
     __slots__ = (
-        "_at_start",
-        "_between",
-        "_dropping",
-        "_max_event_bytes",
-        "_newline",
-        "_pending",
-        "_skip_lf",
-        "oversized",
+        *("_at_start", "_between", "_dropping", "_long", "_long_bytes", "_max_event_bytes", "_newline", "_pending"),
+        *("_skim", "_skip_lf", "_whole_bytes", "oversized"),
     )
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, skim: Callable[[], Skimming] | None = None) -> None:
         self._max_event_bytes = max_event_bytes
+        self._skim = skim
+        # What has no more bytes can't hold a longer event than is kept whole.
+        self._whole_bytes = max_event_bytes if skim is None else min(max_event_bytes, LONG_EVENT_BYTES)
+        self._long: _LongEvent | None = None  # an unfinished event that is being skimmed
+        self._long_bytes = 0  # of it so far
         self._pending = bytearray()  # an unfinished event's bytes, never rescanned
         self._dropping = False  # the pending event is too long: the rest of it is dropped
         self._newline = False  # the bytes so far end in a line end, which is held back: it may be half of an empty line
         self._skip_lf = False  # the last byte was a CR: an LF that follows belongs to it
         self._at_start = True
         self._between = False  # nothing of an event is pending, not even half a line end
-        self.oversized = 0  # how many events were too long, and dropped
+        self.oversized = 0  # how many events were too long, or given up when they were skimmed
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data` of each SSE event that these bytes complete; events without data are left out."""
@@ -58,7 +77,9 @@ class SseScanner:
             and len(data) <= self._max_event_bytes
         ):
             events = data[6:-2].split(b"\n\ndata: ")
-            if data.count(b"\n") == 2 * len(events):
+            if data.count(b"\n") == 2 * len(events) and (
+                len(data) <= self._whole_bytes or max(map(len, events)) + 6 <= self._whole_bytes
+            ):
                 return events
         if self._at_start:
             data = self._strip_bom(data)
@@ -77,7 +98,10 @@ class SseScanner:
         rest = blocks.pop()
         events = []
         for block in blocks:
-            if self._pending or self._dropping or len(block) > self._max_event_bytes:
+            if self._pending or self._dropping or self._long is not None or len(block) > self._whole_bytes:
+                if self._is_long(block):
+                    events += self._end_long(block)
+                    continue
                 block = self._take_pending(block)
             if block.startswith(b"data: ") and b"\n" not in block:
                 events.append(block[6:])
@@ -90,11 +114,15 @@ class SseScanner:
                 self._newline = True
                 rest = rest[:-1]
             self._hold(rest)
-        self._between = not (self._pending or self._newline or self._skip_lf or self._dropping or self._at_start)
+        self._between = not (
+            self._pending or self._newline or self._skip_lf or self._dropping or self._at_start or self._long
+        )
         return events
 
     def finish(self) -> list[bytes]:
         """The body has ended; returns the last event if its empty line is missing, as some servers leave it out."""
+        if self._long is not None:
+            return self._end_long(b"")
         payload = _data_of(self._take_pending(b""))
         return [] if payload is None else [payload]
 
@@ -110,11 +138,46 @@ class SseScanner:
     def _hold(self, piece: bytes) -> None:
         if self._dropping:
             return
+        if self._is_long(piece):
+            self._go_on_with_long(piece)
+            return
         self._pending += piece
         if len(self._pending) > self._max_event_bytes:
             self._pending.clear()
             self._dropping = True
             self.oversized += 1
+
+    def _is_long(self, piece: bytes) -> bool:
+        """Whether the event that goes on with this piece is one to be skimmed."""
+        if self._long is not None:
+            return True
+        return self._skim is not None and not self._dropping and len(self._pending) + len(piece) > LONG_EVENT_BYTES
+
+    def _go_on_with_long(self, piece: bytes) -> None:
+        if self._long is None and self._skim is not None:
+            self._long = _LongEvent(self._skim())
+            self._long_bytes = 0
+            piece = bytes(self._pending) + piece
+            self._pending.clear()
+        self._long_bytes += len(piece)
+        if self._long is not None and self._long_bytes <= self._max_event_bytes:
+            self._long.feed(piece)
+        else:
+            self._long = None
+            self._dropping = True
+            self.oversized += 1
+
+    def _end_long(self, end: bytes) -> list[bytes]:
+        """The data of the event that was skimmed, and whose last bytes are `end`; none where it was given up."""
+        self._go_on_with_long(end)
+        if self._long is None:  # it has become too long
+            self._dropping = False
+            return []
+        found, self._long = self._long.finish(), None
+        if found is None:
+            self.oversized += 1
+            return []
+        return found
 
     def _take_pending(self, end: bytes) -> bytes:
         """The whole pending event, whose last bytes are `end`; empty where the event is too long."""
@@ -125,6 +188,56 @@ class SseScanner:
             self._dropping = False
             return b""
         return whole
+
+
+class _LongEvent:
+    """The lines (LF only) of one event, as they come. Hands the data in them on, and keeps nothing itself."""
+
+    def __init__(self, skim: Skimming) -> None:
+        self._skim = skim
+        self._line = b""  # the beginning of a line whose field isn't known yet
+        self._in_data: bool | None = None  # whether the line is of the data; None: not known yet
+        self._has_data = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take the event's next bytes."""
+        first, *others = piece.split(b"\n")
+        self._go_on(first)
+        for part in others:
+            self._end_line()
+            self._go_on(part)
+
+    def finish(self) -> list[bytes] | None:
+        """The event has ended. Returns what remains of its data, if it has any; None where it was given up."""
+        self._end_line()
+        if not self._has_data:
+            return []
+        data = self._skim.finish()
+        return None if data is None else [data]
+
+    def _go_on(self, part: bytes) -> None:
+        if self._in_data:
+            self._skim.feed(part)
+        elif self._in_data is None:
+            self._line += part
+            if len(self._line) > len(b"data:"):  # the space behind it can be told, too
+                self._begin_line()
+
+    def _begin_line(self) -> None:
+        line, self._line = self._line, b""
+        field, colon, value = line.partition(b":") if line.startswith(b"data:") else (line, b"", b"")
+        self._in_data = field == b"data"
+        if self._in_data:
+            if self._has_data:
+                self._skim.feed(b"\n")
+            self._has_data = True
+            if colon:
+                self._skim.feed(value.removeprefix(b" "))
+
+    def _end_line(self) -> None:
+        if self._in_data is None:
+            self._begin_line()
+        self._in_data = None
 
 
 def _data_of(block: bytes) -> bytes | None:

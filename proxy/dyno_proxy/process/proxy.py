@@ -204,7 +204,7 @@ class Proxy:
             task.cancel()
         # Nobody waits for copies, and they don't count as requests that were cut off.
         await self._handler.close_mirror()
-        self._handler.finish_ended()
+        self._handler.finish_ended(all_of_them=True)
         cut = self._metrics.active()
         if cut:
             _LOG.warning("running requests that are cut off: %d", cut)
@@ -215,7 +215,7 @@ class Proxy:
         for endpoint in self._endpoints.values():
             endpoint.pool.close()
         for handler in (self._handler, self._own):
-            handler.finish_ended()
+            handler.finish_ended(all_of_them=True)
         self._lag.stop()
         self._gc_pauses.stop()
         written = await asyncio.to_thread(self._telemetry.close)

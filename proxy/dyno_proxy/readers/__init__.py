@@ -5,8 +5,9 @@ A reader takes bytes, fills a `Content`, and returns flags.
 
 from .apis import APIS, Api, may_ask_usage
 from .content import ANSWER, DONE, EVENT, OUTPUT, REASONING, Content, Reader
-from .request import RequestBody, read_request
-from .retry_after import read_retry_after, seconds_said
+from .request import RequestBody, read_request, skim_request
+from .retry_after import read_retry_after, seconds_said, skim_refusal
+from .skim import Skim
 
 __all__ = [
     "ANSWER",
@@ -19,8 +20,11 @@ __all__ = [
     "Content",
     "Reader",
     "RequestBody",
+    "Skim",
     "may_ask_usage",
     "read_request",
     "read_retry_after",
     "seconds_said",
+    "skim_refusal",
+    "skim_request",
 ]

@@ -14,15 +14,13 @@ class Api(NamedTuple):
     may_ask_usage: bool = False  # its streams take `stream_options.include_usage`; the other APIs refuse it
 
 
-_CHAT: Final = Reader(chat.read_event, chat.read_body)
-
 # By the path after /v1
 APIS: Final = {
-    "/chat/completions": Api("chat", _CHAT, may_ask_usage=True),
-    "/completions": Api("text_completion", _CHAT, may_ask_usage=True),
-    "/responses": Api("chat", Reader(responses.read_event, responses.read_body)),
-    "/messages": Api("chat", Reader(messages.read_event, messages.read_body)),
-    "/embeddings": Api("embeddings", Reader(embeddings.read_event, embeddings.read_body)),
+    "/chat/completions": Api("chat", chat.READER, may_ask_usage=True),
+    "/completions": Api("text_completion", chat.READER, may_ask_usage=True),
+    "/responses": Api("chat", responses.READER),
+    "/messages": Api("chat", messages.READER),
+    "/embeddings": Api("embeddings", embeddings.READER),
 }
 
 

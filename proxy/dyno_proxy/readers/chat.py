@@ -21,10 +21,12 @@ from .content import (
     REASONING,
     TOOL_CALL_BYTES,
     Content,
+    Reader,
     decoded,
     read_strange_body,
     read_stranger,
     said,
+    skimming,
     utf8_bytes,
 )
 
@@ -138,6 +140,8 @@ class _Chunk(msgspec.Struct, gc=False):
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
+
+READER: Final = Reader(read_event, read_body, skimming(_Chunk), skimming(_Chunk))
 
 
 def _read_chunk(chunk: _Chunk, content: Content) -> int:

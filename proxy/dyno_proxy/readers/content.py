@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from dyno_proxy.outcomes import StreamError
+
+from .skim import Skim, length_told, wanted
 
 # What one SSE event was, as a sum of these
 EVENT: Final = 1  # it belongs to the output, if only by naming a role or opening an item
@@ -98,6 +101,9 @@ class Reader(NamedTuple):
 
     event: Callable[[bytes, Content], int]  # returns what the event was, as a sum of EVENT, REASONING, ANSWER, DONE
     body: Callable[[bytes, Content], None]
+    # A long one is skimmed first.
+    skim_event: Callable[[], Skim]
+    skim_body: Callable[[], Skim]
 
 
 _T = TypeVar("_T")
@@ -147,9 +153,12 @@ def read_strange_body(body: bytes, content: Content) -> None:
 
 
 def utf8_bytes(text: object) -> int:
-    """A text's length in bytes of UTF-8. For anything else that an API puts in a text's place, an upper bound."""
+    """A text's length in bytes of UTF-8. For anything else that stands in a text's place, an upper bound."""
     if isinstance(text, str):
         return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    length = length_told(text)
+    if length is not None:
+        return length
     return len(msgspec.json.encode(text)) if text else 0
 
 
@@ -164,6 +173,11 @@ class _Error(msgspec.Struct, gc=False):
     message: Any = None
     code: Any = msgspec.UNSET
     choices: Any = None
+
+
+def skimming(*structs: type[msgspec.Struct]) -> Callable[[], Skim]:
+    """Makes a Skim for a text that is decoded as these types, or else as an error."""
+    return partial(Skim, wanted(*structs, _Error))
 
 
 _ERROR: Final = msgspec.json.Decoder(_Error)

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from .content import Content, decoded, read_strange_body, read_stranger
+from .content import Content, Reader, decoded, read_strange_body, read_stranger, skimming
 
 
 def read_event(data: bytes, content: Content) -> int:
@@ -37,3 +37,5 @@ class _Answer(msgspec.Struct, gc=False):
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
+
+READER: Final = Reader(read_event, read_body, skimming(), skimming(_Answer))

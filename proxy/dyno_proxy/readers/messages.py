@@ -20,9 +20,11 @@ from .content import (
     REASONING,
     TOOL_CALL_BYTES,
     Content,
+    Reader,
     decoded,
     read_strange_body,
     read_stranger,
+    skimming,
     utf8_bytes,
 )
 
@@ -130,6 +132,8 @@ class _Event(msgspec.Struct, gc=False):
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
+
+READER: Final = Reader(read_event, read_body, skimming(_Event), skimming(_Message))
 
 
 def _read_head(message: _Message, content: Content) -> None:

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
+from .skim import Skim, wanted
+
 
 class RequestBody(msgspec.Struct, gc=False):
     """The parameters in a request's body. A field is None where the body lacks it.
@@ -41,6 +43,11 @@ def read_request(body: bytes) -> RequestBody:
         return RequestBody()
 
 
+def skim_request() -> Skim:
+    """Skims a long request for its parameters."""
+    return Skim(_WANTED)
+
+
 def _integer(*values: object) -> int | None:
     """The first integer of the values; a bool isn't one."""
     for value in values:
@@ -54,3 +61,12 @@ def _float(value: object) -> float | None:
 
 
 _REQUEST: Final = msgspec.json.Decoder(RequestBody)
+
+
+class _Rewritten(RequestBody, gc=False):
+    """Beside the parameters, what the proxy itself may change in a request."""
+
+    stream_options: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_WANTED: Final = wanted(_Rewritten)

@@ -24,10 +24,12 @@ from .content import (
     RESPONSE_FAILED,
     TOOL_CALL_BYTES,
     Content,
+    Reader,
     decoded,
     read_strange_body,
     read_stranger,
     said,
+    skimming,
     utf8_bytes,
 )
 
@@ -153,6 +155,8 @@ class _Event(msgspec.Struct, gc=False):
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _RESPONSE: Final = msgspec.json.Decoder(_Response)
+
+READER: Final = Reader(read_event, read_body, skimming(_Event), skimming(_Response))
 
 
 def _read_response(response: _Head, content: Content) -> None:

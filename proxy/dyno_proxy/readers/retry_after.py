@@ -5,6 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
+from .skim import Skim, wanted
+
 _WAIT: Final = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(|ms|s|sec|seconds?|m|min|minutes?|h|hours?)\s*", re.ASCII)
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -28,8 +30,14 @@ def read_retry_after(body: bytes) -> float | None:
         return None
 
 
+def skim_refusal() -> Skim:
+    """Skims a long refusal."""
+    return Skim(_WANTED)
+
+
 class _Refusal(msgspec.Struct, gc=False):
     retry_after: Any = None
 
 
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
+_WANTED: Final = wanted(_Refusal)

@@ -2,15 +2,18 @@
 
 msgspec reads the body first, in C. It finds whether the body is JSON, and how long each value of the top level is. So
 the walk over the top level need not check the grammar, jumps over the values, and mistakes nothing nested for a key.
+
+For a long body that takes too long at one go. Its members that matter are known to the caller, who has skimmed it.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
 
 MAX_MEMBERS: Final = 1_000  # of an object that is walked over: 3 ms
+MAX_OPTIONS_BYTES: Final = 32 * 1024  # of `stream_options`; sound ones have a hundred
 MAX_BRACKETS: Final = 10_000  # in a value that must be walked through because its key stands twice: a few ms
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
@@ -19,13 +22,16 @@ _SCALAR: Final = re.compile(rb"[^ \t\n\r,}]++")  # a number, true, false, null
 _TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"\[\]{}]*+)*+', re.DOTALL)
 
 
-def with_model(body: bytes, model: str) -> bytes | None:
+Known = Iterable[tuple[str, int, int]]  # members: the key, and where the value begins and ends in the body
+
+
+def with_model(body: bytes, model: str, known: Known | None = None) -> bytes | None:
     """The body asking for `model`; None where it isn't a JSON object with a text as its `model`.
 
     Where the key stands twice, both get the new value: which one counts differs between parsers.
     """
     try:
-        found = [member for member in _members(body) if member.key == "model"]
+        found = [member for member in _members(body, known) if member.key == "model"]
     except _UnreadableError:
         return None
     if not found or not all(body.startswith(b'"', member.start) for member in found):
@@ -39,14 +45,14 @@ def with_model(body: bytes, model: str) -> bytes | None:
     return b"".join((*parts, body[at:]))
 
 
-def asking_usage(body: bytes) -> bytes | None:
+def asking_usage(body: bytes, known: Known | None = None) -> bytes | None:
     """The body of a stream with `stream_options.include_usage`; None where there is nothing to change.
 
     That is: it isn't a JSON object, doesn't ask for a stream, asks for usage already, or has `stream_options` that we
     don't understand. Where a key stands twice, the last counts, as with nearly every parser.
     """
     try:
-        members = {member.key: member for member in _members(body)}
+        members = {member.key: member for member in _members(body, known)}
         stream, options = members.get("stream"), members.get("stream_options")
         if stream is None or stream.of(body) != b"true":
             return None
@@ -63,7 +69,7 @@ def _asking(options: bytes) -> bytes | None:
     """The value of `stream_options` that asks; None where it asks already or is of a kind that nobody documents."""
     if options == b"null":
         return b'{"include_usage":true}'
-    if not options.startswith(b"{"):
+    if not options.startswith(b"{") or len(options) > MAX_OPTIONS_BYTES:
         return None
     members = {member.key: member for member in _members(options)}
     asked = members.get("include_usage")
@@ -90,8 +96,11 @@ class _Member(NamedTuple):
         return body[self.start : self.end]
 
 
-def _members(body: bytes) -> Iterator[_Member]:
+def _members(body: bytes, known: Known | None = None) -> Iterator[_Member]:
     """The members of the JSON object that `body` is, in their order. Raises _UnreadableError."""
+    if known is not None:
+        yield from (_Member(*each) for each in known)
+        return
     try:
         values = _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -66,6 +66,7 @@ class Bracket:
     def __enter__(self) -> None:
         requests = self._requests
         self._gc_before_ns = requests.gc_pauses.total_ns
+        self._exchange.look_later = requests.ended.look_later
         requests.started(self._exchange)
         requests.active += 1
 

@@ -12,6 +12,7 @@ from multidict import istr
 from dyno_proxy.config.schema import ProxyConfig
 from dyno_proxy.errors import RefusedError, UpstreamError, in_words
 from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.exchange.kept import SHORT_BYTES
 from dyno_proxy.exchange.route import API, BESIDE, CLIMBS, Route, route
 from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
 from dyno_proxy.http.heads import HeadError, request_head
@@ -114,9 +115,12 @@ class Handler:
         self._pages.draining = True
         await self._requests.wait_idle(limit_s)
 
-    def finish_ended(self) -> None:
-        """Record at once what has ended."""
-        self._ended.finish()
+    def finish_ended(self, *, all_of_them: bool = False) -> None:
+        """Record at once what has ended. `all_of_them`: also what takes long to read."""
+        if all_of_them:
+            self._ended.finish_all()
+        else:
+            self._ended.finish()
 
     def cut(self) -> None:
         """Requests that are cancelled from now on are cut off by us, not left by their clients."""
@@ -294,8 +298,8 @@ def _readable(protocol: MeasuredProtocol, response: web.StreamResponse) -> web.S
 async def _ask_for_usage(upload: Upload) -> None:
     """Ask the endpoint for the stream's usage, if the client didn't."""
     await upload.wait_whole()
-    asking = asking_usage(upload.body) if upload.replayable else None
-    if asking is not None:
+    asking = asking_usage(upload.body, upload.exchange.request_members) if upload.replayable else None
+    if asking is not None and (len(asking) <= SHORT_BYTES or upload.exchange.keep(len(asking))):
         upload.replaced = asking
         upload.exchange.usage_asked = True
 

@@ -21,6 +21,7 @@ import msgspec
 
 from dyno_proxy.config.schema import TimeoutsConfig
 from dyno_proxy.errors import RefusedError, UpstreamError
+from dyno_proxy.exchange.budget import ALL
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.http.heads import RawHeaders, connection_options
 from dyno_proxy.readers import may_ask_usage
@@ -106,16 +107,18 @@ class Mirror:
         self, original: Exchange, name: str, other: Endpoint, headers: RawHeaders, rest: str, body: bytes
     ) -> None:
         result = FAILED
+        kept_bytes = 2 * len(body)  # the original's body, which may be long, and the copy's
+        if not ALL.take(kept_bytes):
+            self._mirrored(name, LIMIT)
+            return
         try:
-            edited = with_model(body, other.config.model or "")
+            edited, asked = await _edited(original, other, rest, body)
             if edited is None:
                 result = NOT_JSON
                 return
             exchange = self._exchange(original, other, rest)
-            if other.config.ask_usage and may_ask_usage(rest) and (asking := asking_usage(edited)) is not None:
-                edited, exchange.usage_asked = asking, True
-            exchange.request_body.append(edited)
-            exchange.request_bytes = len(edited)
+            exchange.usage_asked = asked
+            del body
             try:
                 await self._measured(exchange, other, headers, rest, edited)
             finally:
@@ -124,6 +127,7 @@ class Mirror:
         except Exception as error:  # noqa: BLE001  # a copy's fault ends with the copy
             self._log(f"{name}: {type(error).__name__}", f"a copy of a request to '{name}' failed", error)
         finally:
+            ALL.give_back(kept_bytes)
             self._mirrored(name, result)
 
     def _exchange(self, original: Exchange, other: Endpoint, rest: str) -> Exchange:
@@ -146,8 +150,9 @@ class Mirror:
     async def _measured(self, exchange: Exchange, other: Endpoint, headers: RawHeaders, rest: str, body: bytes) -> None:
         try:
             with Bracket(self._requests, exchange):
+                exchange.take_request(body)
                 authorization = None if other.token is None else await other.token.authorization()
-                await _send(exchange, _request(exchange, other, headers, rest, body, authorization), other)
+                await _send(exchange, _head(exchange, other, headers, rest, len(body), authorization), body, other)
                 if other.token is not None and authorization is not None and exchange.status == 401:
                     other.token.expire(authorization)
         except RefusedError as refusal:
@@ -163,6 +168,23 @@ class Mirror:
             _LOG.warning("mirror: %s", message, exc_info=error)
 
 
+async def _edited(original: Exchange, other: Endpoint, rest: str, body: bytes) -> tuple[bytes | None, bool | None]:
+    """The copy's body, and True if it asks for usage by our doing; None where it can't be made."""
+    while not original.request_read:  # noqa: ASYNC110  # it takes some turns of the loop
+        await asyncio.sleep(0)
+    known = original.request_members
+    asking = asking_usage(body, known) if other.config.ask_usage and may_ask_usage(rest) else None
+    if asking is None:
+        return with_model(body, other.config.model or "", known), None
+    if known is not None:
+        options_at = max((start for key, start, _ in known if key == "stream_options"), default=len(body))
+        longer = len(asking) - len(body)
+        known = [(key, start + longer * (start > options_at), end + longer * (start > options_at))
+                 for key, start, end in known]  # fmt: skip
+    edited = with_model(asking, other.config.model or "", known)
+    return edited, None if edited is None else True
+
+
 class _Nowhere(asyncio.Transport):
     """Stands where the relay writes to a client. What is written is dropped, and writing never has to wait."""
 
@@ -176,20 +198,20 @@ class _Nowhere(asyncio.Transport):
         pass
 
 
-async def _send(exchange: Exchange, request: bytes, other: Endpoint) -> None:
+async def _send(exchange: Exchange, head: bytes, body: bytes, other: Endpoint) -> None:
     """Send it once, and wait for the end of the response. Raises UpstreamError where no connection could be had."""
     timeouts = msgspec.structs.replace(other.config.timeouts, total_s=other.config.timeouts.total_s or COPY_LIMIT_S)
-    send = partial(_send_on, exchange=exchange, request=request, timeouts=timeouts)
+    send = partial(_send_on, exchange=exchange, request=(head, body), timeouts=timeouts)
     await attempt(other, exchange, send, replayable=lambda: True, retries=0)
 
 
 async def _send_on(
-    connection: UpstreamConnection, exchange: Exchange, request: bytes, timeouts: TimeoutsConfig
+    connection: UpstreamConnection, exchange: Exchange, request: tuple[bytes, bytes], timeouts: TimeoutsConfig
 ) -> None:
     connection.begin(exchange, _Nowhere(), http10=False, close=False)
     exchange.sent_ns = time.monotonic_ns()
     if connection.transport is not None and not connection.transport.is_closing():  # else the exchange ends at once
-        connection.transport.write(request)
+        connection.transport.writelines(request)
     limits = TimeLimits(timeouts, connection, exchange)
     try:
         await connection.ended
@@ -197,10 +219,10 @@ async def _send_on(
         limits.stop()
 
 
-def _request(
-    exchange: Exchange, other: Endpoint, headers: RawHeaders, rest: str, body: bytes, authorization: bytes | None
+def _head(
+    exchange: Exchange, other: Endpoint, headers: RawHeaders, rest: str, body_bytes: int, authorization: bytes | None
 ) -> bytes:
-    """The copy's bytes: its endpoint's own credentials, our tags, and the headers of the client that may pass."""
+    """The copy's head: its endpoint's own credentials, our tags, and the headers of the client that may pass."""
     passed_on = _PASSED_ON - connection_options(headers)
     target = f"{other.target_prefix}{rest}".encode("utf-8", "surrogateescape")
     lines = [b"%b %b HTTP/1.1" % (exchange.method.encode(), target), b"Host: " + other.host_header]
@@ -211,8 +233,8 @@ def _request(
         lines.append(b"Proxy-Authorization: " + other.proxy_authorization)
     if other.propagate:
         lines.append(b"traceparent: 00-%032x-%016x-01" % (exchange.trace_id, exchange.span_id))
-    lines += [b"baggage: " + _baggage(exchange), b"Content-Length: %d" % len(body)]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+    lines += [b"baggage: " + _baggage(exchange), b"Content-Length: %d" % body_bytes]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def _baggage(exchange: Exchange) -> bytes:

@@ -1,4 +1,7 @@
-"""The request's way to the upstream: its body is read from the client, kept for the span, and written on."""
+"""The request's way to the upstream: its body is read from the client, kept as far as it is needed, and written on.
+
+No more of it is read than the upstream takes, and than `exchange` has looked into.
+"""
 
 import asyncio
 import time
@@ -9,13 +12,15 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from dyno_proxy.config.schema import TimeoutsConfig
 from dyno_proxy.errors import RefusedError
-from dyno_proxy.exchange.exchange import KEPT_REQUEST_BYTES, Exchange
+from dyno_proxy.exchange.exchange import Exchange
+from dyno_proxy.exchange.kept import SHORT_BYTES
 from dyno_proxy.upstream.relay import UpstreamConnection
 from dyno_proxy.upstream.time_limits import TimeLimits, has_limits
 
 from .connection import MeasuredProtocol
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PIECE_BYTES: Final = 64 * 1024  # that are read, and written, at once: the upstream may not take more
 
 
 class Upload:
@@ -34,7 +39,8 @@ class Upload:
         self.exchange = exchange
         self.sent: Callable[[bytes], None] | None = None  # called with the whole body, once the request is written
         self.replaced: bytes | None = None  # what goes to the upstream in the body's place
-        self._beyond = b""  # the piece that went beyond what is kept, read before the request was sent
+        self._unsent: list[bytes] | None = None  # what came before the request was sent, where it isn't kept
+        self._began = False  # it was sent, if only once
         self._content = request.content
         self._protocol = protocol
         self._chunked = chunked
@@ -50,7 +56,7 @@ class Upload:
     @property
     def replayable(self) -> bool:
         """Whether the whole body is kept, so that it can be sent again."""
-        return self.exchange.body_received_ns is not None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES
+        return self.exchange.body_received_ns is not None and self.exchange.request_kept
 
     @property
     def body(self) -> bytes:
@@ -67,10 +73,11 @@ class Upload:
         """Wait for the body, as far as it is kept. A request that is changed before it is sent needs it."""
         self._ask_for_body()
         self._protocol.receiving = self._content
-        while self.exchange.body_received_ns is None and self.exchange.request_bytes <= KEPT_REQUEST_BYTES:
-            piece = await self._next_piece(None)
-            if piece and self.exchange.request_bytes > KEPT_REQUEST_BYTES:
-                self._beyond = piece
+        while self.exchange.body_received_ns is None and self.exchange.request_kept:
+            await self._next_piece(None)
+            await self._looked_into()
+        while not self.exchange.request_read:  # noqa: ASYNC110  # it takes some turns of the loop
+            await asyncio.sleep(0)
 
     async def send(self, connection: UpstreamConnection, head: bytes, timeouts: TimeoutsConfig) -> None:
         """Write the request, and wait until its response has ended, or a time limit has ended it."""
@@ -84,31 +91,85 @@ class Upload:
         if self._protocol.writing_paused:
             connection.pause_upstream()
 
-        if self.replaced is not None:
-            first = self.replaced
-        else:
-            first = b"".join([self._framed(piece) for piece in (*exchange.request_body, self._beyond)])
-            if exchange.body_received_ns is not None:
-                first += self._end()
-            else:
-                self._ask_for_body()
+        pieces, self._unsent, self._began = self._pieces(), None, True
+        if exchange.body_received_ns is None:
+            self._ask_for_body()
+        short = sum(map(len, pieces)) <= _PIECE_BYTES
+        first = b"" if not short else self._written(pieces)
         # Stamped before the call: on loopback the kernel may run the receiver first and return a millisecond later.
         exchange.sent_ns = time.monotonic_ns()
         _write(transport, head + first)
         limits = TimeLimits(timeouts, connection, exchange) if has_limits(timeouts) else None
         try:
-            if exchange.body_received_ns is None:
-                await self._stream(connection, transport)
+            whole = short or await self._send_long(connection, transport, pieces)
+            del pieces
+            if whole and exchange.body_received_ns is None:
+                whole = await self._stream(connection, transport)
             if self.sent is not None and self.replayable:
                 sent, self.sent = self.sent, None  # once, even if the request is sent again
                 sent(self.body)
+            if exchange.request_bytes > SHORT_BYTES:
+                self._forget()
             await connection.ended
         finally:
             if limits is not None:
                 limits.stop()
-        if exchange.body_received_ns is None:
+        if not whole:
             # The endpoint answered before it had the whole request. It would take the next one for the rest of it.
             connection.reusable = False
+
+    def _pieces(self) -> list[bytes]:
+        """What is there of the body when the request is sent."""
+        if self.replaced is not None:
+            return [self.replaced]
+        return self.exchange.request_body if self._unsent is None else self._unsent
+
+    def _written(self, pieces: list[bytes], *, end: bool = True) -> bytes:
+        """The pieces as they are written, and the end of the body where there is no more of it."""
+        if self.replaced is not None:
+            return b"".join(pieces)  # it has a length
+        ending = self._end() if end and self.exchange.body_received_ns is not None else b""
+        return b"".join((*map(self._framed, pieces), ending))
+
+    async def _send_long(
+        self, connection: UpstreamConnection, transport: asyncio.Transport, pieces: list[bytes]
+    ) -> bool:
+        """Send pieces that are there already, as the upstream takes them. Returns False if the response ends first."""
+        for piece in pieces:
+            for at in range(0, len(piece), _PIECE_BYTES):
+                if connection.ended.done():
+                    return False
+                _write(transport, self._written([piece[at : at + _PIECE_BYTES]], end=False))
+                await self._drain(connection)
+        _write(transport, self._written([]))
+        return True
+
+    def _forget(self) -> None:
+        """The request is sent. Keep its body only while it may have to be sent again."""
+        exchange = self.exchange
+        exchange.request_needed = False
+        resendable = exchange.connection_reused or exchange.retries is not None
+        if not resendable or exchange.status is not None:
+            exchange.forget_request()
+
+    async def _drain(self, connection: UpstreamConnection) -> None:
+        """Wait until the upstream has room for more. Meanwhile the client isn't read either."""
+        if not connection.held_up:
+            return
+        if self._content.is_eof():  # what comes next is another request
+            await connection.drain()
+            return
+        self._protocol.pause_reading()
+        try:
+            await connection.drain()
+        finally:
+            if self._protocol.transport is not None:
+                self._protocol.resume_reading()
+
+    async def _looked_into(self) -> None:
+        """Wait until most of what came of the body has been looked into."""
+        while self.exchange.request_behind:  # noqa: ASYNC110  # it takes a turn of the loop or two
+            await asyncio.sleep(0)
 
     def _ask_for_body(self) -> None:
         client = self._protocol.transport
@@ -116,23 +177,42 @@ class Upload:
             self._expects = False
             client.write(_CONTINUE)
 
-    async def _stream(self, connection: UpstreamConnection, transport: asyncio.Transport) -> None:
-        """Send the rest of the body as it comes. Ends early if the response does."""
+    async def _stream(self, connection: UpstreamConnection, transport: asyncio.Transport) -> bool:
+        """Send the rest of the body as it comes. Returns False if the response ends first."""
         self._protocol.receiving = self._content
         while not connection.ended.done():
             piece = await self._next_piece(connection.ended)
             if piece is None:
-                return
+                return False
             if piece:
                 _write(transport, self._framed(piece))
-                await connection.drain()
+                await self._drain(connection)
+                await self._looked_into()
             if self.exchange.body_received_ns is not None:
                 _write(transport, self._end())
-                return
+                return True
+        return False
 
     async def _next_piece(self, ended: asyncio.Future[None] | None) -> bytes | None:
         """The next bytes of the body, b"" where its end came alone; None where the response ended first."""
-        reading = asyncio.ensure_future(self._content.readany())
+        try:
+            if self._content.total_bytes > self.exchange.request_bytes:
+                piece: bytes | None = self._content.read_nowait(_PIECE_BYTES)
+            else:
+                piece = await self._wait_piece(ended)
+        except web.RequestPayloadError as error:
+            raise RefusedError("malformed_body", "the request's body is malformed") from error
+        except ConnectionError as error:
+            raise asyncio.CancelledError from error  # the client left; its cancellation is on the way too
+        if piece is None:
+            return None
+        self._take(piece)
+        if self._content.at_eof():
+            self.exchange.body_received_ns = self._protocol.last_read_ns
+        return piece
+
+    async def _wait_piece(self, ended: asyncio.Future[None] | None) -> bytes | None:
+        reading = asyncio.ensure_future(self._content.read(_PIECE_BYTES))
         waiting = (reading,) if ended is None else (reading, ended)
         try:
             await asyncio.wait(waiting, timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED)
@@ -146,24 +226,18 @@ class Upload:
             if ended is not None and ended.done():
                 return None
             raise RefusedError("client_idle", "the request's body didn't come in time")
-        try:
-            piece = self._take(reading.result())
-        except web.RequestPayloadError as error:
-            raise RefusedError("malformed_body", "the request's body is malformed") from error
-        except ConnectionError as error:
-            raise asyncio.CancelledError from error  # the client left; its cancellation is on the way too
-        if self._content.at_eof():
-            self.exchange.body_received_ns = self._protocol.last_read_ns
-        return piece
+        return reading.result()
 
-    def _take(self, piece: bytes) -> bytes:
+    def _take(self, piece: bytes) -> None:
         exchange = self.exchange
-        exchange.request_bytes += len(piece)
-        if self._max_bytes is not None and exchange.request_bytes > self._max_bytes:
+        if self._max_bytes is not None and exchange.request_bytes + len(piece) > self._max_bytes:
+            exchange.request_bytes += len(piece)
             raise self._too_long()
-        if piece and exchange.request_bytes <= KEPT_REQUEST_BYTES:
-            exchange.request_body.append(piece)
-        return piece
+        if piece:
+            body = exchange.request_body
+            exchange.take_request(piece)
+            if not exchange.request_kept and not self._began:
+                self._unsent = body
 
     def _too_long(self) -> RefusedError:
         return RefusedError("body_too_long", f"the request's body is longer than {self._max_bytes} bytes")

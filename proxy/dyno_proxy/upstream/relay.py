@@ -37,6 +37,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self.round_trip_s = 0.0  # to the endpoint, by how long connecting took
         self.last_read_ns = 0
+        self._client_slow = self._exchange_behind = False  # why no more is read from the upstream for now
         self._ended_in_order = False  # with TLS a FIN alone may be anybody's on the way, who would cut the body short
         self._drained: asyncio.Future[None] | None = None  # set while the upstream reads our request too slowly
         self._exchange: Exchange | None = None
@@ -59,11 +60,12 @@ class UpstreamConnection(asyncio.Protocol):
         headers that take the place of the response's own.
         """
         self._exchange = exchange
+        exchange.upstream = self
         self._client = client
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.responded = False  # whether a byte of the response came: then the request can't be replayed
         self.last_read_ns = 0
-        self.paused_ns: int | None = None  # since when the client has been reading too slowly
+        self.paused_ns: int | None = None  # since when nothing has been read from the upstream, by our own will
         self.head_written = False
         self.reusable = False
         self._response.begin(
@@ -85,6 +87,7 @@ class UpstreamConnection(asyncio.Protocol):
     def release(self) -> None:
         """The exchange is over. Bytes that come from now on belong to no request."""
         self._exchange = None
+        self._exchange_behind = False
         self.idle_since_s = self._loop.time()
         self.resume_upstream()  # the last write may have paused it, for a client that has its answer by now
 
@@ -195,15 +198,35 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_upstream(self) -> None:
         """Stop reading from the upstream: the client reads too slowly."""
+        self._client_slow = True
+        self._pause()
+
+    def resume_upstream(self) -> None:
+        """Read from the upstream again."""
+        self._client_slow = False
+        self._resume()
+
+    def hold_back(self) -> None:
+        """Stop reading from the upstream: the exchange can't look into so much so fast."""
+        self._exchange_behind = True
+        self._pause()
+
+    def go_on(self) -> None:
+        """The exchange has caught up."""
+        self._exchange_behind = False
+        self._resume()
+
+    def _pause(self) -> None:
         if self.transport is not None and not self.closed:
             self.transport.pause_reading()
             self.paused_ns = time.monotonic_ns()
 
-    def resume_upstream(self) -> None:
-        """Read from the upstream again."""
+    def _resume(self) -> None:
+        if self._client_slow or self._exchange_behind:
+            return
         if self.paused_ns is not None:
             self.paused_ns = None
-            self.last_read_ns = time.monotonic_ns()  # the client caused the upstream's silence so far
+            self.last_read_ns = time.monotonic_ns()  # the upstream's silence so far was our doing
         if self.transport is not None and not self.closed:
             self.transport.resume_reading()
 
@@ -221,6 +244,11 @@ class UpstreamConnection(asyncio.Protocol):
         if socket_of_client is not None:
             socket_of_client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._client.abort()
+
+    @property
+    def held_up(self) -> bool:
+        """Whether the upstream has no room for more of the request."""
+        return self._drained is not None and not self._drained.done()
 
     async def drain(self) -> None:
         """Wait until the upstream has room for more of the request.
