@@ -18,6 +18,7 @@ Outcome = Literal[
     "stream_error",
     "client_cancelled",
     "rejected",
+    "lost",
 ]
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
@@ -38,6 +39,7 @@ TimedOut = Literal["connect_timeout", "first_byte_timeout", "idle_timeout", "tot
 Truncated = Literal[
     ConnectionLost, "json_broken_off", "no_finish_reason", "no_response", "proxy_shutdown", "upstream_protocol_error"
 ]
+Lost = Literal["proxy_died"]
 StreamError = Literal["error_event", "gateway_error_text", "not_the_api", "response_failed"]
 Refusal = Literal[
     "malformed_head",
@@ -72,6 +74,7 @@ Ending = (
     | tuple[Literal["stream_error"], StreamError]
     | tuple[Literal["client_cancelled"], Literal["client_cancelled"]]
     | tuple[Literal["rejected"], Refusal | CutOff | OtherName]
+    | tuple[Literal["lost"], Lost]
 )
 
 
@@ -94,8 +97,9 @@ MEANINGS: Final[Mapping[Outcome, str]] = {
     "stream_error": "an error inside a 200",
     "client_cancelled": "the client left",
     "rejected": "the proxy refused it",
+    "lost": "the proxy's process was killed while the request ran; it is counted afterwards",
 }
-ERROR_TYPES: Final[Mapping[Unreachable | TimedOut | Truncated | StreamError, str]] = {
+ERROR_TYPES: Final[Mapping[Unreachable | TimedOut | Truncated | StreamError | Lost, str]] = {
     "connect_failed": "the connection failed for a reason that has no name of its own here",
     "connection_closed": "the endpoint closed the connection",
     "connection_refused": "nothing listens at the endpoint's address",
@@ -120,6 +124,7 @@ ERROR_TYPES: Final[Mapping[Unreachable | TimedOut | Truncated | StreamError, str
     "gateway_error_text": "ALCF's gateway gives an error as the answer's text",
     "not_the_api": "nothing in the body is of its API",
     "response_failed": "the response's own status is `failed`",
+    "proxy_died": "the process ended without an orderly end: it was killed, or crashed",
 }
 REFUSALS: Final[Mapping[Refusal, Refused]] = {
     "malformed_head": Refused(

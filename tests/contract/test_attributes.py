@@ -110,11 +110,11 @@ def test_a_record_has_its_fields_types_from_where_they_come() -> None:
         assert exchange[name.removesuffix("_us") + "_ns"] == record[name], name
 
 
-def test_outcomes_are_these_ten() -> None:
+def test_outcomes_are_these_eleven() -> None:
     """Reports, dashboards and stored spans use these names."""
     assert (
         *("ok", "http_error", "rate_limited", "auth", "upstream_unreachable", "upstream_timeout", "truncated"),
-        *("stream_error", "client_cancelled", "rejected"),
+        *("stream_error", "client_cancelled", "rejected", "lost"),
     ) == OUTCOMES
 
 

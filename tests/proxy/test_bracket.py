@@ -41,7 +41,7 @@ class Rig:
         self.gc_pauses = GcPauses()
         self.ended = EndedRequests(self.records.append)
         lag = LoopLag(asyncio.get_running_loop())
-        self.requests = Requests(self.started.append, self.ended, lag, self.gc_pauses)
+        self.requests = Requests(lambda begun: self.started.append(begun.endpoint), self.ended, lag, self.gc_pauses)
 
     def now(self) -> list[Record]:
         self.ended.finish()

@@ -75,7 +75,7 @@ def test_every_request_has_a_row_whatever_its_flag(rig: Callable[..., TelemetryR
 def test_counters_are_right_at_once(rig: Callable[..., TelemetryRig]) -> None:
     """The counters that must be right at once don't wait for the thread."""
     each = rig()
-    each.telemetry.started("metis")
+    each.telemetry.started(record())
     assert each.value("dyno_active_requests", endpoint="metis") == 1
     each.telemetry.record(record())
     assert each.value("dyno_active_requests", endpoint="metis") == 0
@@ -118,12 +118,29 @@ def test_a_full_queue_drops_and_counts(rig: Callable[..., TelemetryRig]) -> None
 
 
 def test_chunk_times_count_against_the_queue(rig: Callable[..., TelemetryRig]) -> None:
-    """A few endless streams can't fill the memory either. A single one is always taken."""
+    """A few endless streams can't fill the memory either: a row loses its chunk times, and stays. A single one is
+    always taken whole."""
     each, chunks = rig(), QUEUE_BYTES // 40
     each.put(*(record(span_id=number, chunk_offsets_us=(5,) * chunks) for number in (1, 2)))
     assert each.telemetry.close(WAIT_S)
-    assert each.dropped("queue_full") == 1
-    assert [row["chunk_count"] for row in stored(each.folder)] == [chunks]
+    assert each.dropped("queue_full") == 0
+    assert [row["chunk_count"] for row in stored(each.folder)] == [chunks, chunks]
+    assert [len(row.get("chunk_offsets_us", ())) for row in stored(each.folder)] == [chunks, 0]
+
+
+def test_streams_that_end_at_once_all_have_their_rows(rig: Callable[..., TelemetryRig]) -> None:
+    """300 streams of 46,000 chunks that are cancelled at once leave 300 rows. Those for which the queue has no room
+    have no chunk times, but the chunks' number."""
+    each = rig()
+    offsets_us = tuple(range(46_000))
+    cancelled = {"outcome": "client_cancelled", "error_type": "client_cancelled", "chunk_offsets_us": offsets_us}
+    each.put(*(record(span_id=number, **cancelled) for number in range(1, 301)))
+    assert each.telemetry.close(WAIT_S)
+    rows = stored(each.folder)
+    assert [int(row["span_id"], 16) for row in rows] == list(range(1, 301))
+    assert {row["chunk_count"] for row in rows} == {46_000}
+    assert {len(row.get("chunk_offsets_us", ())) for row in rows} == {0, 46_000}
+    assert each.telemetry.lost == 0
 
 
 def test_after_the_end_records_are_counted_drops(rig: Callable[..., TelemetryRig]) -> None:

@@ -24,7 +24,7 @@ class TelemetryRig:
 
     def put(self, *sources: Record) -> None:
         for source in sources:
-            self.telemetry.started(source.endpoint)
+            self.telemetry.started(source)
             self.telemetry.record(source)
 
     def value(self, name: str, **labels: str) -> float:

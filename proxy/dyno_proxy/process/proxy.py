@@ -191,7 +191,7 @@ class Proxy:
         """Refuse new requests, let the running ones finish, then write the spans to disk.
 
         Running requests are cut off after `drain_s`, or as soon as `at_once` is set. Returns False where requests were
-        cut off, or spans couldn't be written in time.
+        cut off, or spans were lost.
         """
         clients, own = self._listening
         clients.close_all()
@@ -222,7 +222,10 @@ class Proxy:
         self._metrics.publish()
         if self._request_log is not None:
             self._request_log.close()
-        return written and not cut
+        lost = self._telemetry.lost
+        if lost:
+            _LOG.error("spans that were lost since the start: %d; dyno_spans_dropped_total says why", lost)
+        return written and not cut and not lost
 
     async def _cut(self) -> None:
         """Cut off running requests, and wait until each has its outcome."""

@@ -23,9 +23,11 @@ from typing import Final
 
 from dyno_proxy.config.schema import Config, ConfigError
 from dyno_proxy.metrics.multiprocess import Shared
+from dyno_proxy.metrics.settle import Totals, published
 
 from .backoff import Backoff
 from .collector_process import collecting
+from .killed import Dead, count_killed
 from .messages import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .reload import reload_on
 from .signals import Signals
@@ -71,6 +73,7 @@ class _Worker:
     link: Link
     config: Config
     started_s: float
+    before: Totals  # the figures of the slot when the process began
 
     def __str__(self) -> str:
         return f"worker {self.slot + 1} (process {self.process.pid})"
@@ -137,10 +140,12 @@ class _Workers:
         backoff = Backoff()
         while True:
             code = await worker.process.wait()
-            self._gone(worker)
+            await self._gone(worker, code)
+            # One that was killed with nothing to do has lost nothing.
             if self._signals.stop.is_set():
                 self._in_order &= code == 0
                 return
+            self._in_order &= code <= 0
             _LOG.error("%s ended %s; it is started again", worker, _how(code))
             again = await self._start_again(slot, backoff, asyncio.get_running_loop().time() - worker.started_s)
             if again is None:
@@ -181,7 +186,8 @@ class _Workers:
             own_end.close()
             raise _StartError(f"the process of worker {slot + 1} can't be started: {error.strerror}") from error
         link = await Link.over(own_end)
-        worker = _Worker(slot, process, link, self._config, asyncio.get_running_loop().time())
+        before = published(Shared(self._figures, slot))
+        worker = _Worker(slot, process, link, self._config, asyncio.get_running_loop().time(), before)
         self._alive.add(worker)
         link.tell(Serve(worker.config, slot, str(self._figures), descriptors, metrics_descriptors))
         if self._signals.stop.is_set():
@@ -189,7 +195,7 @@ class _Workers:
         answer = await link.answer()
         if not isinstance(answer, Ready):
             code = await process.wait()
-            self._gone(worker)
+            await self._gone(worker, code)
             if isinstance(answer, Refused):
                 raise ConfigError(answer.why)
             raise _StartError(f"{worker} ended {_how(code)} before it served")
@@ -209,8 +215,8 @@ class _Workers:
             if slot not in self._accepting:
                 self._hand_over(slot)
 
-    def _gone(self, worker: _Worker) -> None:
-        """Note that a worker has ended, and hand the slots that it served to others."""
+    async def _gone(self, worker: _Worker, code: int) -> None:
+        """Note that a worker has ended, hand the slots that it served to others, and count what it had open."""
         worker.link.close()
         self._alive.discard(worker)
         if self._ready.get(worker.slot) is worker:
@@ -219,6 +225,15 @@ class _Workers:
         for slot in [slot for slot, accepting in self._accepting.items() if accepting is worker]:
             del self._accepting[slot]
             self._hand_over(slot)
+        shared = Shared(self._figures, worker.slot)
+        shared.forget_live()
+        dead = Dead(str(worker), worker.process.pid, code, Path(self._config.proxy.spans), shared, worker.before)
+        try:
+            lost = await asyncio.to_thread(count_killed, dead)
+        except Exception:  # noqa: BLE001  # whatever failed, another worker must come
+            _LOG.exception("what %s had open can't be counted", worker)
+            lost = True
+        self._in_order &= not lost
 
     def _hand_over(self, slot: int) -> None:
         """Have another worker accept the slot's connections until the slot has its own again."""

@@ -31,10 +31,10 @@ class Client(Protocol):
 
 
 class Requests:
-    """The requests of one kind. `started` hears of each one's endpoint at its begin, `ended` of each one at its end."""
+    """The requests of one kind. `started` hears of each one at its begin, `ended` at its end."""
 
     def __init__(
-        self, started: Callable[[str | None], None], ended: EndedRequests, lag: LoopLag, gc_pauses: GcPauses
+        self, started: Callable[[Exchange], None], ended: EndedRequests, lag: LoopLag, gc_pauses: GcPauses
     ) -> None:
         self.active = 0
         self.cutting = False  # what is cancelled from now on is cancelled by us
@@ -66,7 +66,7 @@ class Bracket:
     def __enter__(self) -> None:
         requests = self._requests
         self._gc_before_ns = requests.gc_pauses.total_ns
-        requests.started(self._exchange.endpoint)
+        requests.started(self._exchange)
         requests.active += 1
 
     def __exit__(

@@ -27,6 +27,7 @@ from dyno_proxy.outcomes import OtherName, Refusal
 from dyno_proxy.upstream.relay import UpstreamConnection
 
 from .answers import raw_error
+from .departure import Departure
 
 Refused = Callable[[int, Refusal | OtherName, int, int], None]
 
@@ -49,7 +50,8 @@ class MeasuredProtocol(RequestHandler):
     """
 
     __slots__ = (
-        *("_body", "_head_begun", "_head_timer", "_linger_timer", "_measured", "_reads", "_stalled_timer", "_stamps"),
+        *("_body", "_departure", "_head_begun", "_head_timer", "_linger_timer", "_measured", "_reads"),
+        *("_stalled_timer", "_stamps"),
         *("head_too_long", "last_read_ns", "page_headers", "peer_is_trusted", "receiving", "surplus", "upstream"),
     )
 
@@ -63,6 +65,7 @@ class MeasuredProtocol(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
+        self._departure: Departure | None = None
         self.last_read_ns = 0
         self.head_too_long = False  # of the request whose stamp was taken last
         self.page_headers: dict[str, str] | None = None  # that let the asking web page read the answer
@@ -82,7 +85,23 @@ class MeasuredProtocol(RequestHandler):
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
+    def pause_reading(self) -> None:
+        super().pause_reading()
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._departure is None and self.transport is not None:
+            self._departure = Departure(self._loop, self.transport, self._is_unread)
+        if self._departure is not None:
+            self._departure.watch()
+
+    def _is_unread(self) -> bool:
+        return self._reading_paused or self._buffer_paused
+
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._departure is not None:
+            self._departure.stop()
+            self._departure = None
         for timer in (self._head_timer, self._stalled_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
@@ -138,6 +157,7 @@ class MeasuredProtocol(RequestHandler):
         # With its queue full, the parser stops behind a message.
         if not self._body.is_eof() or len(self._messages) >= self._max_msg_queue_size:
             self._reads.hold(data)
+            self._watch()
         elif self._reads.behind(data):
             self._begin_head(now_ns)
 
@@ -229,6 +249,7 @@ class MeasuredProtocol(RequestHandler):
         reads = self._reads
         if len(self._messages) >= self._max_msg_queue_size:
             reads.hold(data)
+            self._watch()
             return
         if reads.head_goes_on(data):
             self._begin_head(now_ns)

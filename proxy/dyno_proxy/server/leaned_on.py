@@ -55,6 +55,11 @@ LEANED_ON: Final = (
     LeanedOn(
         "base_protocol:BaseProtocol.resume_reading", "called after each piece of a body; ours does less", _SLOW_READER
     ),
+    LeanedOn(
+        "base_protocol:BaseProtocol.pause_reading",
+        "called where nobody reads from the client",
+        _SLOW_READER,
+    ),
     # Names beside it
     LeanedOn("web_protocol:_ErrInfo", "stands in a message's place where the parser refused it", _REFUSED),
     LeanedOn("http_parser:RawRequestMessage._replace", "marks a request as its connection's last", _TRAILER),

@@ -7,6 +7,7 @@ owner. A question takes some 10 µs. Other systems, and containers that have no 
 import os
 import socket
 import struct
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,20 @@ def peer_uid(local: Any, peer: Any) -> int | None:
     if state == _LISTEN or not inode or (uid == _overflow_uid() and not _knows_all_users()):
         return None
     return int(uid)
+
+
+def is_abandoned(local: Any, peer: Any) -> bool:
+    """Whether the socket at `peer` is on this machine, and no program has it open any more; False if nobody tells.
+
+    The kernel keeps such a socket until all that was written to it is delivered.
+    """
+    try:
+        if not (ip_address(peer[0].partition("%")[0]).is_loopback or peer[0] == local[0]):
+            return False
+        told = _ask(local, peer)
+    except (OSError, ValueError):
+        return False
+    return told is not None and told[1] != _LISTEN and not told[-1]
 
 
 def can_tell() -> bool:

@@ -39,6 +39,7 @@ from dyno_proxy.file_modes import PRIVATE, Access
 
 from .journal_file import JournalFile, Syncing
 from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, scope, span_row
+from .spare import SpareDescriptor
 
 JOURNAL_BYTES: Final = 19_000_000  # then a new file begins, so that little memory is needed to convert one to Parquet
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
@@ -107,14 +108,17 @@ def journal_line(row: dict[str, object]) -> bytes:
     return _with_checksum(body)
 
 
-def record_line(record: Record, seq: int) -> bytes:
-    """The line of the record's span. Raises what `journal_line` does."""
-    body = record_row_json(record, seq)
+def record_line(record: Record, seq: int, *, chunk_times: bool = True) -> bytes:
+    """The line of the record's span, also without the times of its chunks. Raises what `journal_line` does."""
+    body = record_row_json(record, seq, chunk_times=chunk_times)
     if body is not None and len(body) <= LINE_BYTES:
         return _with_checksum(body)
     # A row holds neither resource nor scope, so any will do.
     span = record_span(record, resource=Resource.get_empty(), scope=scope(""), sampled=False)
-    return journal_line(span_row(span, seq))
+    row = span_row(span, seq)
+    if not chunk_times:
+        row.pop("chunk_offsets_us", None)
+    return journal_line(row)
 
 
 def _with_checksum(body: bytes) -> bytes:
@@ -159,6 +163,7 @@ class JournalExporter(SpanExporter):
         self._slow = False  # the last sync took too long, so nobody waits for the next ones
         self._journal: JournalFile | None = None
         self._closing: list[JournalFile] = []  # earlier ones that are still being synced
+        self._spare = SpareDescriptor()  # connections may have taken all others
         self._failing = 0  # spans lost since writing last worked
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -191,10 +196,10 @@ class JournalExporter(SpanExporter):
         """A sequence number that no other line of this writer has."""
         return next(self._seqs)
 
-    def line(self, record: Record, seq: int) -> bytes | None:
+    def line(self, record: Record, seq: int, *, chunk_times: bool = True) -> bytes | None:
         """The line of the record's span, for `write`. None where it can't be stored: then it is counted as dropped."""
         try:
-            return record_line(record, seq)
+            return record_line(record, seq, chunk_times=chunk_times)
         except _NOT_STORABLE as error:
             self._refuse(error)
             return None
@@ -240,6 +245,12 @@ class JournalExporter(SpanExporter):
                 self._written(journal.pending)
             self._closing = []
             self._syncing.end()
+            self._spare.close()
+
+    @property
+    def writer(self) -> str:
+        """The writer's part of its files' names."""
+        return self._writer
 
     def _refuse(self, error: Exception) -> None:
         _log.warning("a span can't be stored: %s", error)
@@ -272,7 +283,7 @@ class JournalExporter(SpanExporter):
         self._finish()
         self._access.make_folder(self._folder)  # somebody may have removed it
         path = self._folder / f"{self._writer}-{first_seq:012}.jsonl"
-        self._journal = JournalFile(path, self._access, self._syncing)
+        self._journal = self._spare.opening(lambda: JournalFile(path, self._access, self._syncing))
         if full and self._filled is not None:
             self._filled()
         return self._journal

@@ -12,6 +12,7 @@ from typing import Final
 from dyno_proxy.exchange.record import Record
 
 SEGMENT_BYTES: Final = 4_000_000  # lines of about this size go into one write
+KEPT_SHARE: Final = 4  # this part of the bytes is for lines alone; records with many chunk times may take the others
 CHUNK_BYTES: Final = 40  # memory that a chunk's time takes in a record that isn't a line yet
 
 
@@ -36,7 +37,9 @@ class SpanQueue:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()  # held only to append a line or to swap the list
         self._segments: list[Segment] = []
-        self._bytes = 0
+        self._max_chunk_bytes = max_bytes - max_bytes // KEPT_SHARE
+        self._bytes = 0  # of lines
+        self._chunk_bytes = 0  # of records whose lines are still to be made
         # Each count has one writer: one thread writes `put`, the other `done`.
         self.put = self.done = 0
         # When the oldest line in the queue was put there, and the oldest of those that are being written: monotonic ns.
@@ -46,7 +49,13 @@ class SpanQueue:
     @property
     def full(self) -> bool:
         """Whether no more is taken. An empty queue takes any line, however long it is."""
-        return self.put - self.done >= self._max_records or self._bytes >= self._max_bytes
+        for_lines = self._max_bytes - min(self._chunk_bytes, self._max_chunk_bytes)
+        return self.put - self.done >= self._max_records or self._bytes >= for_lines
+
+    def has_room_for(self, chunks: int) -> bool:
+        """Whether a record with so many chunk times may wait. An empty queue takes any."""
+        size_bytes = self._bytes + self._chunk_bytes
+        return not size_bytes or size_bytes + chunks * CHUNK_BYTES <= self._max_chunk_bytes
 
     def add(self, seq: int, line: bytes, record: Record | None) -> None:
         """A span's line; `record`, where the thread needs that too."""
@@ -65,7 +74,7 @@ class SpanQueue:
         """A span whose line is still to be made."""
         with self._lock:
             self._begin(Segment(seq, record)).count = 1
-            self._bytes += len(record.chunk_offsets_us) * CHUNK_BYTES
+            self._chunk_bytes += len(record.chunk_offsets_us) * CHUNK_BYTES
             self.put += 1
 
     def take(self) -> Sequence[Segment]:
@@ -73,7 +82,7 @@ class SpanQueue:
         with self._lock:
             segments, self._segments = self._segments, []
             self._taken_since_ns, self._since_ns = self._since_ns, None
-            self._bytes = 0
+            self._bytes = self._chunk_bytes = 0
         return segments
 
     def finished(self, segment: Segment) -> None:

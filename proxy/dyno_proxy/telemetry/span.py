@@ -196,11 +196,17 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     return row
 
 
-def record_row_json(record: Record, seq: int) -> bytes | None:
-    """The row of the record's span as JSON, made directly: every request pays for it. None where it needs mending."""
+def record_row_json(record: Record, seq: int, *, chunk_times: bool = True) -> bytes | None:
+    """The row of the record's span as JSON, made directly: every request pays for it. None where it needs mending.
+
+    Without `chunk_times` it has the chunks' number alone.
+    """
     if not _is_plain(record):
         return None
-    return _JSON.encode(_record_row(record, span_name(record), seq))
+    row = _record_row(record, span_name(record), seq)
+    if not chunk_times:
+        row.chunk_offsets_us = None
+    return _JSON.encode(row)
 
 
 def attribute_text(value: object) -> str:

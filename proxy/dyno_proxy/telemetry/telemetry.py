@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+import msgspec
+
 # These imports take 45 ms of the proxy's start, beside aiohttp's 300. In the thread they would take as long, and slow
 # down the first requests. The OTLP exporters (350 to 500 ms) are imported there all the same, where one is configured.
 from opentelemetry.context import Context
@@ -31,6 +33,8 @@ from dyno_proxy.file_modes import PRIVATE, Access
 from dyno_proxy.metrics.metrics import Metrics
 
 from .journal import JournalExporter, check_folder
+from .left_behind import take_all
+from .open_requests import Begun, Kept
 from .otlp import Otlp, otlp_wanted
 from .queue import Segment, SpanQueue
 from .span import parent_context, record_span, scope, span_name
@@ -48,6 +52,7 @@ _LOG_AGAIN_S: Final = 60.0
 QUEUE_FULL: Final = "queue_full"
 CLOSED: Final = "closed"
 INTERNAL_ERROR: Final = "internal_error"
+KILLED: Final = "killed"  # recorded by a process that was killed before they were on disk
 
 
 _log = logging.getLogger(__name__)
@@ -76,27 +81,37 @@ class Telemetry:
         self._otlp = Otlp(os.environ, metrics.spans_dropped) if otlp_wanted(os.environ) else None
         self._metrics = metrics
         self._journal = JournalExporter(
-            spans_dir, written=metrics.spans_written, dropped=metrics.spans_dropped, filled=filled, access=access
+            spans_dir,
+            written=self._count_written,
+            dropped=self._count_dropped,
+            filled=filled,
+            access=access,
         )
+        self.lost = 0  # spans that have no row, in this process's time
+        self._losing = threading.Lock()
+        self._kept = Kept(spans_dir, self._journal.writer)
+        self._requests = self._kept.requests
         self._resource = _resource(version)
         self._scope = scope(version)
         # Reading OTEL_TRACES_SAMPLER is the SDK's business; of its provider we need no more, since it builds no span.
         self._sampler = TracerProvider(resource=self._resource, shutdown_on_exit=False).sampler
 
         self._queue = SpanQueue(queue_records, QUEUE_BYTES)
-        self._on_loop = _Contained(metrics.spans_dropped)
-        self._in_thread = _Contained(metrics.spans_dropped)
-        self._around_thread = _Contained(metrics.spans_dropped)
+        self._on_loop = _Contained(self._count_dropped)
+        self._in_thread = _Contained(self._count_dropped)
+        self._around_thread = _Contained(self._count_dropped)
         self._wake = threading.Event()
         self._emptied = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="dyno-telemetry", daemon=True)
+        self._count_left(spans_dir)
         self._thread.start()
 
-    def started(self, endpoint: str | None) -> None:
-        """A request has come in, for this endpoint; None where it names none."""
+    def started(self, request: Begun) -> None:
+        """A request has come in."""
         try:
-            self._metrics.started(endpoint)
+            self._requests.started(request)
+            self._metrics.started(request.endpoint)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach traffic
             self._on_loop.catch(error, 0)
 
@@ -104,19 +119,23 @@ class Telemetry:
         """A request is over: count its figures, and queue its line or count it as dropped. Takes some 10 µs."""
         lost = 1
         try:
+            self._requests.ended(record)
             self._metrics.finished(record)
             for tell in self._told:
                 tell(record)
             if self._stopping:
-                self._metrics.spans_dropped(CLOSED, 1)
+                self._count_dropped(CLOSED, 1)
             elif self._queue.full:
-                self._metrics.spans_dropped(QUEUE_FULL, 1)
+                self._count_dropped(QUEUE_FULL, 1)
             else:
-                seq = self._journal.next_seq()
-                if len(record.chunk_offsets_us) > LONG_CHUNKS:
+                seq, chunks = self._journal.next_seq(), len(record.chunk_offsets_us)
+                has_room = not chunks or self._queue.has_room_for(chunks)
+                if chunks > LONG_CHUNKS and has_room:
                     self._queue.add_late(seq, record)
                     return
-                line = self._journal.line(record, seq)
+                line = self._journal.line(record, seq, chunk_times=has_room)
+                if not has_room:  # its row has no chunk times, and the histograms don't get them either
+                    record = msgspec.structs.replace(record, chunk_offsets_us=())
                 if line is not None:
                     self._queue.add(seq, line, None if self._otlp is None else record)
             lost = 0  # the span is safe or counted, whatever becomes of its figures
@@ -154,10 +173,33 @@ class Telemetry:
         if not ended:
             _log.error("%d spans could not be written within %g s", left, timeout_s)
         elif left:
-            self._metrics.spans_dropped(CLOSED, left)  # recorded after the thread's last look
+            self._count_dropped(CLOSED, left)  # recorded after the thread's last look
+        if ended:
+            self._kept.remove()
         if self._otlp is not None and not self._otlp.close(deadline_s - time.monotonic()):
             return False
         return ended
+
+    def _count_written(self, count: int) -> None:
+        self._metrics.spans_written(count)
+        self._requests.written(count)
+
+    def _count_dropped(self, reason: str, count: int) -> None:
+        with self._losing:
+            self.lost += count
+            self._requests.lost(self.lost)
+        self._metrics.spans_dropped(reason, count)
+
+    def _count_left(self, spans_dir: Path) -> None:
+        """Count what proxies before this one had open when they were killed, as if it had begun and ended now."""
+        for left in take_all(spans_dir):
+            for record in left.lost:
+                self.started(record)
+                self.record(record)
+            if left.unwritten:
+                self._metrics.spans_dropped(KILLED, left.unwritten)
+            if left.lost or left.unwritten:
+                _log.warning("%s", left.in_words(f"process {left.pid} was killed"))
 
     # The thread
 
@@ -172,6 +214,7 @@ class Telemetry:
             begun_s = time.monotonic()
             with self._around_thread.losing(0):
                 self._empty_queue()
+                self._kept.save()
             # From one beginning to the next: what comes while a batch is written waits no longer than the others.
             rest_s = max(_LEAST_REST_S, PERIOD_S - (time.monotonic() - begun_s))
         with self._around_thread.losing(0):
@@ -196,7 +239,9 @@ class Telemetry:
         data = segment.data if line is None else line
         if data:
             with self._in_thread.losing(segment.count):
+                self._requests.writing(segment.first_seq)
                 self._journal.write(data, segment.first_seq, segment.count)
+                self._requests.writing(0)
         if self._otlp is not None:
             with self._in_thread.losing(0):
                 self._send(segment.records if segment.late is None else [segment.late], self._otlp)

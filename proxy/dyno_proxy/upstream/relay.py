@@ -9,7 +9,6 @@ task wakes up per chunk, and the handler awaits one future, `ended`.
 
 import asyncio
 import logging
-import select
 import socket
 import ssl
 import struct
@@ -24,9 +23,6 @@ from dyno_proxy.rewrite.usage_chunk import UsageChunkFilter
 
 # SO_LINGER on, with 0 s: closing the socket drops what isn't sent yet, and sends a reset.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-
-_LOOK_AFTER_CLIENT_S: Final = 0.1
-_LEAVING: Final = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)  # only Linux has POLLRDHUP
 
 _LOG: Final = logging.getLogger("dyno.proxy")
 
@@ -229,20 +225,7 @@ class UpstreamConnection(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the upstream has room for more of the request.
 
-        Meanwhile nobody reads from the client, so nobody would notice that it has left. This does: it aborts the
-        client's transport, and the server then cancels the request.
+        If the client leaves meanwhile, the server cancels the request.
         """
-        while self._drained is not None and not self._drained.done():
-            await asyncio.wait((self._drained,), timeout=_LOOK_AFTER_CLIENT_S)
-            if not self._client.is_closing() and _has_left(self._client):
-                self._client.abort()
-
-
-def _has_left(client: asyncio.Transport) -> bool:
-    """Whether the client closed or reset its connection, even if bytes that it sent before are still unread."""
-    socket_of_client = client.get_extra_info("socket")
-    if socket_of_client is None:
-        return True
-    poll = select.poll()
-    poll.register(socket_of_client.fileno(), _LEAVING)
-    return bool(poll.poll(0))
+        if self._drained is not None and not self._drained.done():
+            await asyncio.wait((self._drained,))
