@@ -65,6 +65,7 @@ def test_comparison(folder: Path) -> None:
         "ok": 4,
         "cancelled": 1,
         "rejected": 1,
+        "lost": 0,
         "warmups": 1,
         "cut_by_length": 1,
         "streamed": 0,

@@ -15,6 +15,7 @@ class EndpointRow:
     ok: int
     cancelled: int
     rejected: int
+    lost: int
     warmups: int
     cut_by_length: int
     streamed: int
@@ -33,7 +34,7 @@ class EndpointRow:
     @property
     def counted(self) -> int:
         """The requests that the success rate counts: all but those that the client or the proxy itself ended."""
-        return self.requests - self.cancelled - self.rejected
+        return self.requests - self.cancelled - self.rejected - self.lost
 
     @property
     def failed(self) -> int:

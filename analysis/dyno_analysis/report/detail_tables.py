@@ -25,7 +25,7 @@ def failure_table(comparison: Comparison) -> Table | None:
         for row in comparison.failures
     ]
     columns = ["endpoint", "outcome", "error type", "status", "requests", "share"]
-    notes = ["client_cancelled and rejected aren't failures of the endpoint: the success rate leaves them out."]
+    notes = ["client_cancelled, rejected and lost aren't failures of the endpoint: the success rate leaves them out."]
     return Table(titled("Requests that were not ok", comparison), columns, "lllrrr", table, notes)
 
 

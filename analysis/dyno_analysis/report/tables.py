@@ -293,6 +293,7 @@ def _left_out(figures: Sequence[EndpointRow]) -> list[str]:
         ("warm-ups", {row.endpoint: row.warmups for row in figures}),
         ("requests that the client cancelled", {row.endpoint: row.cancelled for row in figures}),
         ("requests that the proxy rejected", {row.endpoint: row.rejected for row in figures}),
+        ("requests that the proxy lost when it was killed", {row.endpoint: row.lost for row in figures}),
     ):
         if any(counts.values()):
             each = ", ".join(f"{n} of {name}" for name, n in counts.items())

@@ -26,6 +26,7 @@ SELECT
     count(*) FILTER (WHERE is_ok) AS ok,
     count(*) FILTER (WHERE is_counted AND outcome = 'client_cancelled') AS cancelled,
     count(*) FILTER (WHERE is_counted AND outcome = 'rejected') AS rejected,
+    count(*) FILTER (WHERE is_counted AND outcome = 'lost') AS lost,
     count(*) FILTER (WHERE warmup) AS warmups,
     count(*) FILTER (WHERE is_ok AND finish_reason = 'length') AS cut_by_length,
     count(*) FILTER (WHERE is_ok AND streamed) AS streamed,

@@ -1,6 +1,6 @@
 -- A row is one mirror: an endpoint whose requests were sent again to another one, and how both sides ended. Warm-ups
 -- are left out. An endpoint is NULL if that side isn't among these spans. `requests` counts the endpoint's requests
--- without the copies that it got and those that the proxy rejected.
+-- without the copies that it got and those that the proxy rejected or lost.
 -- Needs the view `traffic`: all spans that the report is about.
 WITH marked AS MATERIALIZED (
     SELECT
@@ -16,7 +16,7 @@ asked AS (
     SELECT endpoint, count(*) - coalesce(any_value(copies), 0) AS requests
     FROM traffic
     LEFT JOIN (SELECT endpoint, count(*) AS copies FROM marked WHERE mirror = 'copy' GROUP BY endpoint) USING (endpoint)
-    WHERE NOT warmup AND endpoint IS NOT NULL AND outcome <> 'rejected'
+    WHERE NOT warmup AND endpoint IS NOT NULL AND outcome NOT IN ('rejected', 'lost')
     GROUP BY endpoint
 ),
 sides AS (

@@ -32,6 +32,7 @@ OUTCOMES = (
     "stream_error",
     "client_cancelled",
     "rejected",
+    "lost",
 )
 EVENTS = (
     "body_received",
