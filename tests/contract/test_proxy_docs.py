@@ -101,7 +101,7 @@ def test_why_spans_are_dropped_and_copies_not_sent() -> None:
     """The page lists all values of the labels `reason` and `result`."""
     (reasons,) = [line for line in section("Metrics").splitlines() if line.startswith("`reason` is")]
     assert set(named(reasons)[1:]) == {
-        *(telemetry.QUEUE_FULL, telemetry.CLOSED, telemetry.INTERNAL_ERROR),
+        *(telemetry.QUEUE_FULL, telemetry.CLOSED, telemetry.INTERNAL_ERROR, telemetry.KILLED),
         *(OTLP_QUEUE_FULL, OTLP_FAILED, DISK, NOT_STORABLE),
     }
     results = section("Mirror").partition("what became of those that were chosen:")[2]

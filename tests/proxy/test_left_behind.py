@@ -90,10 +90,13 @@ def test_what_was_written_is_not_missing(tmp_path: Path) -> None:
     for number in range(1, 11):
         requests.started(begun(number))
         requests.ended(begun(number))
+    requests.writing(1, 4)
+    requests.writing(5, 1)
     requests.written(4)
     requests.lost(1)
+    requests.given_up(1)
     assert read(bytes(memory)).unwritten == 5
-    requests.writing(6)
+    requests.writing(6, 5)
     (tmp_path / f"{WRITER}-000000000001.jsonl").write_bytes(
         b"".join(b'{"v":1,"seq":%d,"crc32":1}\n' % seq for seq in range(1, 9)) + b'{"v":1,"seq":9,"cr'
     )

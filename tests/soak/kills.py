@@ -3,14 +3,15 @@
     python -m soak.kills              100 kills
     python -m soak.kills --kills 5    a try
 
-Exit code 1 where a row is unreadable or there twice, or where one was lost whose answer had ended more than 250 ms
-before the kill.
+Exit code 1 where a row is unreadable or there twice, where one was lost whose answer had ended more than 250 ms before
+the kill, or where more are lost than the next proxy has counted.
 """
 
 import argparse
 import asyncio
 import json
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -45,6 +46,9 @@ class Kills:
     lost_after_s: list[float] = field(default_factory=list)  # a lost row's: from its answer's end to the kill
     answered: int = 0
     rows: int = 0
+    lost_rows: int = 0  # of requests that a killed proxy had open: the next one writes them
+    nameless: int = 0  # of these, rows with ids of their own
+    counted: int = 0  # answers that the next proxy has counted as having no row
     twice: int = 0
     unknown: int = 0  # rows of requests that nobody sent
     unreadable: int = 0  # whole lines whose checksum doesn't hold
@@ -55,13 +59,18 @@ class Kills:
         return sum(each > longer_than_s for each in self.lost_after_s)
 
     def holds(self, on_disk_s: float = ON_DISK_S) -> bool:
-        return not (self.twice or self.unknown or self.unreadable or self.lost(on_disk_s))
+        # A proxy has open what its clients wait for, and up to 8 answers that it hasn't looked into yet.
+        uncounted = len(self.lost_after_s) > self.counted + self.nameless
+        uncounted |= self.lost_rows > self.kills * (CLIENTS + 8)
+        return not (self.twice or self.unknown or self.unreadable or self.lost(on_disk_s) or uncounted)
 
     def report(self) -> str:
         lines = (
             ("kills", self.kills),
             ("answers that ended before", self.answered),
             ("rows in the spans folder", self.rows),
+            ("rows of requests that a kill cut off", self.lost_rows),
+            ("answers counted as having no row", self.counted),
             (f"lost, ended within {ON_DISK_S * 1e3:.0f} ms of the kill", len(self.lost_after_s) - self.lost(ON_DISK_S)),
             ("lost, ended earlier", self.lost(ON_DISK_S)),
             ("the longest that a lost one had ended, ms", round(max(self.lost_after_s, default=0.0) * 1e3)),
@@ -95,6 +104,7 @@ async def kill_often(folder: Path, kills: int, seed: int = 0) -> Kills:
     async with soak_upstream() as url, aiohttp.ClientSession() as session:
         for life in range(kills):
             async with proxy_process(folder, {"up": url}) as proxy:
+                found.counted += await _killed(session, proxy)
                 clients = [
                     asyncio.create_task(_ask(session, proxy, draw, sent, answered_s, life)) for _ in range(CLIENTS)
                 ]
@@ -104,17 +114,22 @@ async def kill_often(folder: Path, kills: int, seed: int = 0) -> Kills:
                 await proxy.exit_code()
                 await asyncio.gather(*clients)
             found.kills += 1
+        async with proxy_process(folder, {"up": url}) as proxy:  # counts what the last one left
+            found.counted += await _killed(session, proxy)
     # What the client read after the kill had left the proxy before it, nobody knows when: it isn't held against it.
     ended = {trace: killed_s[life] - at_s for trace, (at_s, life) in answered_s.items() if at_s <= killed_s[life]}
     found.answered = len(ended)
     spans = folder / "spans"
     await asyncio.to_thread(_wait_for_compaction, spans)
     _count_lines(spans, found)
-    traces = _traces(spans)
-    counted = Counter(traces)
-    found.rows = len(traces)
-    found.twice = len(traces) - len(counted)
-    found.unknown = len(counted.keys() - sent)
+    outcomes = _outcomes(spans)
+    counted = Counter(trace for trace, _ in outcomes)
+    found.rows = len(outcomes)
+    found.lost_rows = sum(outcome == "lost" for _, outcome in outcomes)
+    found.twice = len(outcomes) - len(counted)
+    # A lost one that had just begun has a trace id of its own.
+    found.nameless = sum(trace not in sent for trace, outcome in outcomes if outcome == "lost")
+    found.unknown = sum(trace not in sent for trace, outcome in outcomes if outcome != "lost")
     found.lost_after_s = [age_s for trace, age_s in ended.items() if trace not in counted]
     return found
 
@@ -173,9 +188,16 @@ def _count_lines(spans: Path, found: Kills) -> None:
                     found.unreadable += 1
 
 
-def _traces(spans: Path) -> list[str]:
+def _outcomes(spans: Path) -> list[tuple[str, str]]:
     with span_folder.connect(spans) as connection:
-        return [trace for (trace,) in connection.execute("SELECT trace_id FROM spans").fetchall()]
+        return connection.execute("SELECT trace_id, outcome FROM spans").fetchall()
+
+
+async def _killed(session: aiohttp.ClientSession, proxy: ProxyProcess) -> int:
+    """How many answers of the proxy before have no row, as this one has counted at its start."""
+    async with session.get(f"{proxy.url}/metrics") as response:
+        found = re.search(r'dyno_spans_dropped_total\{reason="killed"\} (\S+)', await response.text())
+    return 0 if found is None else int(float(found[1]))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dyno_proxy.file_modes import Access
 from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.metrics.settle import Settled, Totals, settle
 
@@ -18,6 +19,7 @@ class Dead(NamedTuple):
     pid: int
     code: int  # how it ended
     spans: Path
+    access: Access  # who may read new files there
     shared: Shared  # its slot, in which no process lives
     before: Totals  # the slot's figures when it began
 
@@ -43,6 +45,7 @@ def count_killed(dead: Dead) -> bool:
     if left.lost:
         journal = JournalExporter(
             dead.spans,
+            access=dead.access,
             written=lambda count: counts.update(written=count),
             dropped=lambda _reason, count: counts.update(dropped=count),
         )

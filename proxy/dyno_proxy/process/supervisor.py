@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from dyno_proxy.config.schema import Config, ConfigError
+from dyno_proxy.file_modes import access_of
 from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.metrics.settle import Totals, published
 
@@ -227,7 +228,8 @@ class _Workers:
             self._hand_over(slot)
         shared = Shared(self._figures, worker.slot)
         shared.forget_live()
-        dead = Dead(str(worker), worker.process.pid, code, Path(self._config.proxy.spans), shared, worker.before)
+        spans, access = Path(self._config.proxy.spans), access_of(self._config.spans.group)
+        dead = Dead(str(worker), worker.process.pid, code, spans, access, shared, worker.before)
         try:
             lost = await asyncio.to_thread(count_killed, dead)
         except Exception:  # noqa: BLE001  # whatever failed, another worker must come

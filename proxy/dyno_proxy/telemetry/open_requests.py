@@ -20,6 +20,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -79,6 +80,7 @@ class OpenRequests:
         self._new: dict[int, Begun] = {}  # by span id: began since the thread's last look
         self._slots: dict[int, int] = {}  # by span id: of those that were open then
         self._free = list(range(MAX_SLOTS - 1, -1, -1))
+        self._unsettled: deque[tuple[int, int]] = deque()  # batches that aren't on disk yet: (first seq, spans)
         self._naming = threading.Lock()  # both threads may have a new name
 
     def started(self, request: Begun) -> None:
@@ -102,13 +104,24 @@ class OpenRequests:
         """So many spans were dropped so far."""
         self._numbers[DROPPED] = spans
 
-    def written(self, count: int) -> None:
-        """So many more spans are on disk."""
-        self._numbers[WRITTEN] += count
+    def writing(self, first_seq: int, count: int) -> None:
+        """So many lines are about to be written; `first_seq` is the first one's sequence number."""
+        self._unsettled.append((first_seq, count))
+        self._note_unsettled()
 
-    def writing(self, first_seq: int) -> None:
-        """Lines from this sequence number on are being written; 0: none are."""
-        self._numbers[WRITING_SEQ] = first_seq
+    def written(self, count: int) -> None:
+        """So many more spans, those that have been written for longest, are on disk."""
+        self._numbers[WRITTEN] += count
+        self.given_up(count)
+
+    def given_up(self, count: int) -> None:
+        """The same of spans that the disk didn't take, which are counted by `lost`."""
+        while self._unsettled and count > 0:
+            first_seq, waiting = self._unsettled.popleft()
+            if waiting > count:
+                self._unsettled.appendleft((first_seq, waiting - count))
+            count -= waiting
+        self._note_unsettled()
 
     def note(self, now_us: int) -> None:
         """Give each request that is still open a slot, and say that the process lives. `now_us`: Unix µs."""
@@ -132,6 +145,9 @@ class OpenRequests:
             (COUNTS_AT, memory[COUNTS_AT : COUNTS_AT + counts]),
             (0, memory[: NAMES_AT + numbers[NAMES_BYTES]]),
         ]
+
+    def _note_unsettled(self) -> None:
+        self._numbers[WRITING_SEQ] = self._unsettled[0][0] if self._unsettled else 0
 
     def _leave(self, span_id: int) -> None:
         slot = self._slots.pop(span_id, None)

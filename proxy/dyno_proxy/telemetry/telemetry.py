@@ -32,7 +32,7 @@ from dyno_proxy.exchange.record import Record
 from dyno_proxy.file_modes import PRIVATE, Access
 from dyno_proxy.metrics.metrics import Metrics
 
-from .journal import JournalExporter, check_folder
+from .journal import DISK, JournalExporter, check_folder
 from .left_behind import take_all
 from .open_requests import Begun, Kept
 from .otlp import Otlp, otlp_wanted
@@ -188,6 +188,8 @@ class Telemetry:
         with self._losing:
             self.lost += count
             self._requests.lost(self.lost)
+        if reason == DISK:
+            self._requests.given_up(count)
         self._metrics.spans_dropped(reason, count)
 
     def _count_left(self, spans_dir: Path) -> None:
@@ -239,9 +241,8 @@ class Telemetry:
         data = segment.data if line is None else line
         if data:
             with self._in_thread.losing(segment.count):
-                self._requests.writing(segment.first_seq)
+                self._requests.writing(segment.first_seq, segment.count)
                 self._journal.write(data, segment.first_seq, segment.count)
-                self._requests.writing(0)
         if self._otlp is not None:
             with self._in_thread.losing(0):
                 self._send(segment.records if segment.late is None else [segment.late], self._otlp)
