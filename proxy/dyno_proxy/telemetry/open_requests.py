@@ -203,14 +203,21 @@ class Kept:
         self._copied_s = 0.0
         self.requests = OpenRequests(self._in_memory())
         _forget_old(self._memory_path.parent)
-        self._copy = self._begin_copy()
+        self._copy = self._begin_copy()  # only to be read, until there is something to write
+        self._writable = False
 
     def save(self) -> None:
         """Bring the copy up to date. In telemetry's thread, five times a second."""
         now_s = time.monotonic()
         self.requests.note(time.time_ns() // 1000)
         used = self.requests.used()
-        if self._copy is None or (_same(used, self._copied) and now_s - self._copied_s < _COPY_AGAIN_S):
+        if not self._writable:
+            self._writable = bool(used[1][1]) and self._open_copy()
+        if (
+            not self._writable
+            or self._copy is None
+            or (_same(used, self._copied) and now_s - self._copied_s < _COPY_AGAIN_S)
+        ):
             return
         try:
             for place, content in used:
@@ -247,7 +254,7 @@ class Kept:
         # Under another name until it is locked: without a lock it would be taken for a dead process's.
         begun = self._path.with_name(f"{self._path.name}.tmp")
         try:
-            descriptor = _locked(begun)
+            descriptor = _locked(begun, os.O_RDONLY)
             self._held.append(descriptor)
             begun.replace(self._path)
         except OSError as error:
@@ -256,6 +263,22 @@ class Kept:
             )
             return None
         return descriptor
+
+    def _open_copy(self) -> bool:
+        """Open the copy for writing. A proxy without a request leaves its disk free to be remounted read-only."""
+        if self._copy is None:
+            return False
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            _log.debug("'%s' can't be opened: %s", self._path, error)
+            return False
+        self._held.remove(self._copy)
+        os.close(self._copy)  # with its lock, which would stand in the way of the new one
+        self._copy = descriptor
+        self._held.append(descriptor)
+        _lock(descriptor, self._path)
+        return True
 
 
 def memory_path(writer: str) -> Path:
@@ -275,14 +298,18 @@ def _memory_folder() -> Path:
     return folder if ours else Path("/nonexistent")
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, mode: int = os.O_RDWR) -> int:
     """A new file of this user's, locked until its descriptor is closed. Returns the descriptor."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(path, mode | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    _lock(descriptor, path)
+    return descriptor
+
+
+def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         _log.debug("'%s' can't be locked: %s", path, error)
-    return descriptor
 
 
 def _forget_old(folder: Path) -> None:
