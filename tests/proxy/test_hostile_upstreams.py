@@ -154,7 +154,11 @@ async def seen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[s
         started = proxy.started()
         rows = await proxy.rows(started)
         assert len(rows) == started == proxy.total("dyno_requests_total")
-        assert {row["outcome"] for row in rows if row["path"] in ("/e/v1/good", "/e/v1/neighbour")} == {"ok"}
+        good = [row for row in rows if row["path"] in ("/e/v1/good", "/e/v1/neighbour")]
+        # A hostile endpoint may close an idle connection late, so that nobody knows whether it had the next request.
+        crossed = [row for row in good if row["outcome"] != "ok"]
+        assert len(crossed) <= len(good) // 50
+        assert {(row["error_type"], row["connection_reused"]) for row in crossed} <= {("connection_closed", True)}
         for name, each in seen.items():
             (each.row,) = [row for row in rows if row["path"] == f"/e/v1/x/{quote(name)}"]
         yield seen
