@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from dyno_proxy.telemetry.endpoint_watch import EndpointWatch
@@ -64,23 +65,42 @@ def test_a_reader_that_takes_nothing() -> None:
     assert shown + left_out == 30_000
 
 
-async def test_an_endpoint_goes_and_comes_back(tmp_path: Path) -> None:
-    """One line when it is down, however many requests fail, and one when it is back."""
+@pytest.mark.parametrize("workers", ["1", "3"])
+async def test_an_endpoint_goes_and_comes_back(tmp_path: Path, workers: str) -> None:
+    """One line when it is down, however many requests and workers see it, and totals at the end."""
     port = refusing_port()
     async with upstream() as other:
         endpoints = {"e": f"http://127.0.0.1:{port}/v1", "other": f"http://127.0.0.1:{other.port}/v1"}
-        async with proxy_process(tmp_path, endpoints) as proxy, aiohttp.ClientSession() as session:
+        one_each = aiohttp.TCPConnector(force_close=True)  # so that each worker gets some
+        async with (
+            proxy_process(tmp_path, endpoints, "--workers", workers) as proxy,
+            aiohttp.ClientSession(connector=one_each) as session,
+        ):
 
             async def ask(name: str) -> int:
                 async with session.get(f"{proxy.url}/{name}/v1/models") as response:
                     return response.status
 
-            assert [await ask("e") for _ in range(5)] == [502] * 5
+            assert [await ask("e") for _ in range(20)] == [502] * 20
             assert await ask("other") == 200
             line = await proxy.said("is down")
             assert line.endswith(f"endpoint 'e' is down: connection refused (127.0.0.1:{port})")
-            await until(lambda: len(proxy.rows()) >= 6, "six rows")
+            await until(lambda: len(proxy.rows()) >= 21, "21 rows")
             assert len([line for line in proxy.lines if "is down" in line or "is back" in line]) == 1
+        requests = "21 requests (20 upstream_unreachable, 1 ok)"
+        assert proxy.lines[-1] == f"dyno proxy: ended after {requests}; 21 spans written, 0 lost"
+
+
+def test_workers_say_it_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whichever worker sees it first says that an endpoint is down, or back; and it may go down again."""
+    refused = record(status=None, headers_us=None, outcome="upstream_unreachable", error_type="connection_refused")
+    workers = [EndpointWatch(tmp_path) for _ in range(3)]
+    for turn in range(2):
+        for worker in workers:
+            worker.see(msgspec.structs.replace(refused, started_at_unix_us=turn * 1_000_000))
+        for worker in workers:
+            worker.see(record(started_at_unix_us=turn * 1_000_000 + 500_000, headers_us=1))
+    assert [message.split()[3] for message in caplog.messages] == ["down:", "back,"] * 2
 
 
 def test_down_and_back(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,7 @@ from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.metrics.multiprocess import Shared
+from dyno_proxy.metrics.totals import totals_line
 from dyno_proxy.server.access import Access, guarded
 from dyno_proxy.server.connection import MeasuredProtocol, MeasuredServer
 from dyno_proxy.server.handler import Handler
@@ -76,7 +77,8 @@ class Proxy:
         self._metrics = Metrics(version, _models(config), shared, config.proxy.workers)
         self._conversion = Conversion(Path(config.proxy.spans), config.spans)
         self._request_log = RequestLog() if config.proxy.log_requests else None
-        told = [EndpointWatch().see, *(() if self._request_log is None else (self._request_log.add,))]
+        watch = EndpointWatch(None if shared is None else shared.folder)
+        told = [watch.see, *(() if self._request_log is None else (self._request_log.add,))]
         self._telemetry = Telemetry(
             Path(config.proxy.spans),
             self._metrics,
@@ -226,6 +228,10 @@ class Proxy:
         if lost:
             _LOG.error("spans that were lost since the start: %d; dyno_spans_dropped_total says why", lost)
         return written and not cut and not lost
+
+    def totals_line(self) -> str:
+        """What this process did, in a line for its operator."""
+        return totals_line(self._metrics.registry.collect())
 
     async def _cut(self) -> None:
         """Cut off running requests, and wait until each has its outcome."""

@@ -68,4 +68,6 @@ async def _serve(
     reloading = asyncio.create_task(reload_on(signals.reload, load, take))
     await signals.stop.wait()
     reloading.cancel()
-    return 0 if await proxy.stop(signals.at_once) else 1
+    in_order = await proxy.stop(signals.at_once)
+    print(proxy.totals_line(), flush=True)
+    return 0 if in_order else 1

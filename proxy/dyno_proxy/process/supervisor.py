@@ -23,8 +23,9 @@ from typing import Final
 
 from dyno_proxy.config.schema import Config, ConfigError
 from dyno_proxy.file_modes import access_of
-from dyno_proxy.metrics.multiprocess import Shared
+from dyno_proxy.metrics.multiprocess import Shared, shared_registry
 from dyno_proxy.metrics.settle import Totals, published
+from dyno_proxy.metrics.totals import totals_line
 
 from .backoff import Backoff
 from .collector_process import collecting
@@ -126,6 +127,7 @@ class _Workers:
         finally:
             self._signals.stop.set()
             await self._end(keepers)
+        print(totals_line(shared_registry(Shared(self._figures, 0)).collect()), flush=True)
         return 0 if self._in_order else 1
 
     async def _keep(self, slot: int, served: "asyncio.Future[None]") -> None:
