@@ -444,7 +444,7 @@ class Exchange(Kept):
             return None
         ready_ns = max(self.connected_ns, self.body_received_ns or 0)
         # A body may be sent on before its last byte has come. Then the proxy waits for the client: no overhead.
-        return (max(0, self.sent_ns - ready_ns) + write_lag_ns) // 1000
+        return ((self.sent_ns - ready_ns if self.sent_ns > ready_ns else 0) + write_lag_ns) // 1000
 
 
 _ASKING_TO_WAIT: Final = (429, 503)

@@ -77,14 +77,13 @@ class Proxy:
         self._metrics = Metrics(version, _models(config), shared, config.proxy.workers)
         self._conversion = Conversion(Path(config.proxy.spans), config.spans)
         self._request_log = RequestLog() if config.proxy.log_requests else None
-        watch = EndpointWatch(None if shared is None else shared.folder)
-        told = [watch.see, *(() if self._request_log is None else (self._request_log.add,))]
         self._telemetry = Telemetry(
             Path(config.proxy.spans),
             self._metrics,
             version,
             filled=self._conversion.start,
-            told=told,
+            watch=EndpointWatch(None if shared is None else shared.folder),
+            request_log=self._request_log,
             access=access_of(config.spans.group),
         )
         self._metrics.follow_journal_lag(self._telemetry.lag_s)

@@ -86,8 +86,9 @@ class Content:
             return False
         if self.reasoning_withheld or (configured and self.output_bytes > 0 and not self.reasoning_seen):
             return True
-        silent_tokens = SILENT_TOKENS * max(1, len(self.choices))
-        return self.output_tokens is not None and self.output_tokens > self.output_bytes + silent_tokens
+        if self.output_tokens is None or self.output_tokens <= self.output_bytes:
+            return False
+        return self.output_tokens > self.output_bytes + SILENT_TOKENS * max(1, len(self.choices))
 
     def refuse(self, error_type: StreamError) -> None:
         """Note an error, by its error.type. Only the first one counts."""

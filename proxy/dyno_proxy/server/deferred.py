@@ -14,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.kept import Kept
@@ -28,11 +28,9 @@ STRETCH_NS: Final = 1_500_000  # and at most one `look()` more, 2 ms
 _LOG: Final = logging.getLogger("dyno.proxy")
 
 
-class _Ended(NamedTuple):
-    exchange: Exchange
-    now_ns: int
-    loop_lag_us: int
-    gc_pause_us: int
+# What `Exchange.finish` needs: when it ended (monotonic ns), the loop's lag and the collections' pause (µs). A tuple: a
+# NamedTuple takes 0.5 µs more to make.
+_Ended = tuple[Exchange, int, int, int]
 
 
 class EndedRequests:
@@ -47,7 +45,7 @@ class EndedRequests:
 
     def add(self, exchange: Exchange, loop_lag_us: int, gc_pause_us: int) -> None:
         """The exchange ends now. Never raises: aiohttp would write a 500 behind the response that the client has."""
-        ended = _Ended(exchange, time.monotonic_ns(), loop_lag_us, gc_pause_us)
+        ended = (exchange, time.monotonic_ns(), loop_lag_us, gc_pause_us)
         if exchange.behind:
             self._late[exchange] = ended
             return
@@ -107,7 +105,7 @@ class EndedRequests:
         except Exception:  # noqa: BLE001  # the others must have their rows, and aiohttp must not see this
             _LOG.exception("a request has no row")
         finally:
-            ended.exchange.release()
+            ended[0].release()
 
 
 def _finished(exchange: Exchange, now_ns: int, loop_lag_us: int, gc_pause_us: int) -> Record:

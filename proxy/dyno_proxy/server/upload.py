@@ -92,10 +92,14 @@ class Upload:
             connection.pause_upstream()
 
         pieces, self._unsent, self._began = self._pieces(), None, True
-        if exchange.body_received_ns is None:
+        whole_ns = exchange.body_received_ns
+        if whole_ns is None:
             self._ask_for_body()
-        short = sum(map(len, pieces)) <= _PIECE_BYTES
-        first = b"" if not short else self._written(pieces)
+        short = exchange.request_bytes <= _PIECE_BYTES or sum(map(len, pieces)) <= _PIECE_BYTES
+        if short and len(pieces) == 1 and whole_ns is not None and not self._chunked:
+            first = pieces[0]  # as it mostly is
+        else:
+            first = self._written(pieces) if short else b""
         # Stamped before the call: on loopback the kernel may run the receiver first and return a millisecond later.
         exchange.sent_ns = time.monotonic_ns()
         _write(transport, head + first)

@@ -22,6 +22,7 @@ class EndpointWatch:
         self._shared = shared
         self._down: dict[str, int] = {}  # since when, in Unix µs
         self._unsure: dict[str, int] = {}  # failures since the endpoint last answered
+        self.troubled = False  # whether an endpoint is down, or perhaps so; otherwise an answer says nothing new
 
     def see(self, record: Record) -> None:
         """A request has ended."""
@@ -29,10 +30,11 @@ class EndpointWatch:
         if endpoint is None:
             return
         if record.headers_us is not None:
-            if self._down or self._unsure:
+            if self.troubled:
                 self._answered(endpoint, record.started_at_unix_us + record.headers_us)
         elif record.outcome == "upstream_unreachable" or record.error_type == "connect_timeout":
             self._failed(endpoint, record)
+        self.troubled = bool(self._down or self._unsure)
 
     def _failed(self, endpoint: str, record: Record) -> None:
         if self._is_said(endpoint):

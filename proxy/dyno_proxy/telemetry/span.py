@@ -269,11 +269,12 @@ def _record_row(record: Record, name: str, seq: int) -> Any:
         row.chunk_offsets_us = None
     for tag, value in record.baggage.items():
         setattr(row, _BAGGAGE_COLUMNS[tag], value)
-    rest: dict[str, str] = {}
-    for other, unsure in zip(_OTHER_NAMES, _OTHER_VALUES(record), strict=True):
-        if unsure is not None:
-            kind = type(unsure)  # a plain record's integers are short
-            rest[other] = str(unsure) if kind is str or kind is int else attribute_text(unsure)
+    rest = {
+        # A plain record's integers are short.
+        other: value if type(value) is str else str(value) if type(value) is int else attribute_text(value)
+        for other, value in zip(_OTHER_NAMES, _OTHER_VALUES(record), strict=True)
+        if value is not None
+    }
     if rest:
         row.attributes = rest
     return row

@@ -32,11 +32,13 @@ from dyno_proxy.exchange.record import Record
 from dyno_proxy.file_modes import PRIVATE, Access
 from dyno_proxy.metrics.metrics import Metrics
 
+from .endpoint_watch import EndpointWatch
 from .journal import DISK, JournalExporter, check_folder
 from .left_behind import take_all
 from .open_requests import Begun, Kept
 from .otlp import Otlp, otlp_wanted
 from .queue import Segment, SpanQueue
+from .request_log import RequestLog
 from .span import parent_context, record_span, scope, span_name
 
 QUEUE_RECORDS: Final = 20_000
@@ -69,15 +71,18 @@ class Telemetry:
         *,
         queue_records: int = QUEUE_RECORDS,
         filled: Callable[[], None] | None = None,
-        told: Sequence[Callable[[Record], None]] = (),
+        watch: EndpointWatch | None = None,
+        request_log: RequestLog | None = None,
         access: Access = PRIVATE,
     ) -> None:
         """Makes the folder, starts the thread. Raises SetupError for a folder or an OTLP setting that can't be used.
 
-        `filled()` hears, in the thread, that a journal is full. Each of `told` hears of each record, on the loop.
+        `filled()` hears, in the thread, that a journal is full. `watch` and `request_log` hear of
+        requests that have ended, on the loop.
         """
         check_folder(spans_dir, access)
-        self._told = told
+        self._watch = watch or EndpointWatch()
+        self._request_log = request_log
         self._otlp = Otlp(os.environ, metrics.spans_dropped) if otlp_wanted(os.environ) else None
         self._metrics = metrics
         self._journal = JournalExporter(
@@ -121,8 +126,10 @@ class Telemetry:
         try:
             self._requests.ended(record)
             self._metrics.finished(record)
-            for tell in self._told:
-                tell(record)
+            if record.headers_us is None or self._watch.troubled:
+                self._watch.see(record)
+            if self._request_log is not None:
+                self._request_log.add(record)
             if self._stopping:
                 self._count_dropped(CLOSED, 1)
             elif self._queue.full:
