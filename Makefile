@@ -42,8 +42,8 @@ QUICK := tests/contract \
 check: lint
 	$(BIN)/pytest -q $(QUICK)
 
-# Two tests or more at once, on as many cores; JOBS=1 is one after another.
-JOBS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 8))")
+# Several tests at once, since most of a test is waiting; JOBS=1 is one after another.
+JOBS ?= $(shell $(PYTHON) -c "import os; print(min(2 * (os.cpu_count() or 1), 8))")
 test: $(DEV)
 	$(BIN)/pytest --ignore=tests/real -n $(JOBS) --dist worksteal
 

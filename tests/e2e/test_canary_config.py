@@ -36,7 +36,7 @@ from rigs.canaries import Canaries
         'url = "http://h/v1"\ntoken.command = "no-such-program --key {}"',
         'url = "http://h/v1"\ntoken.file = "two_lines"',
         'url = "http://h/v1"\ntoken.env = "CANARY_TWO_LINES"',
-        'url = "http://h/v1"\n[proxy]\nkeys_file = "two_words"',
+        'url = "http://h/v1"\n[proxy]\nkeys_file = "three_words"',
         'url = "http://h/v1"\npower_w = "{}"',
         'url = "http://h/v1"\nretries = "{}"',
     ],
@@ -46,7 +46,7 @@ def test_a_refused_configuration_is_not_repeated(tmp_path: Path, config: str) ->
     secret = Canaries().plant("the configuration")
     (tmp_path / "dyno.toml").write_text(f"[endpoints.e]\n{config.replace('{}', secret)}\n", encoding="utf-8")
     (tmp_path / "two_lines").write_text(f"{secret}\n{secret}\n", encoding="utf-8")
-    (tmp_path / "two_words").write_text(f"{secret} {secret}\n", encoding="utf-8")
+    (tmp_path / "three_words").write_text(f"{secret} {secret} {secret}\n", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "dyno", "proxy", "--listen", "127.0.0.1:0"],
         cwd=tmp_path,

@@ -37,6 +37,8 @@ REFUSED = {  # what docs/transparency.md says that the proxy refuses → (a requ
     "a header name with an underscore": (ASK + b"x_a: 1\r\n\r\n", 400),
     "a method that llhttp doesn't know": (ASK.replace(b"GET", b"FROB") + b"\r\n", 400),
     "more than 128 headers": (ASK + b"X: 1\r\n" * 130 + b"\r\n", 400),
+    "bytes beyond ASCII in the target: they must be percent-encoded (RFC 3986, 2.1)":
+        (ASK.replace(b"/x", "/ä".encode()) + b"\r\n", 400),
     "a path with dot segments": (ASK.replace(b"/x", b"/../x") + b"\r\n", 404),
     "an absolute-form target": (ASK.replace(b"/up", b"http://elsewhere/up") + b"\r\n", 404),
     "a folded header": (ASK + b"X: 1\r\n 2\r\n\r\n", 400),

@@ -61,7 +61,7 @@ def test_wrong_use_is_one_line(tmp_path: Path) -> None:
     line = refused(tmp_path, f'{ENDPOINT}token.env = "GIVEN"\n', GIVEN="Bearer t0ken")
     assert "GIVEN must be a bare token" in line
     assert "t0ken" not in line
-    (tmp_path / "keys").write_text("a key\n", encoding="utf-8")
+    (tmp_path / "keys").write_text("not a key\n", encoding="utf-8")
     assert "proxy.keys_file: keys: line 1" in refused(tmp_path, ENDPOINT, "--keys-file", "keys")
     https = '[endpoints.e]\nurl = "https://h.test/v1"\n'
     assert "endpoints.e.ca_file: nowhere: it can't be read" in refused(tmp_path, f'{https}ca_file = "nowhere"\n')

@@ -118,7 +118,7 @@ def generated(draw: random.Random) -> Generated:
         lines.append(b"Expect: 100-continue")
     if closes:
         lines.append(b"Connection: close")
-    lines.append(b"Host: " + draw.choice([b"proxy", b"127.0.0.1:1"]))
+    lines.append(b"Host: " + draw.choice([b"localhost", b"127.0.0.1:1"]))
     draw.shuffle(lines)
     target = BEHIND + path + draw.choice(QUERIES)
     line = f"{method} {target} HTTP/1.{0 if old else 1}".encode()

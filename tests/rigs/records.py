@@ -102,6 +102,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **{name: _offsets for name in HINTS if name.endswith(("_us", "_bytes")) and name != "chunk_offsets_us"},
     **dict.fromkeys(("retries", "unreadable_events"), _offsets),
     **dict.fromkeys(("endpoint", "provider", "server_address"), st.sampled_from(["metis", "vllm"])),
+    "client": st.just("alice"),
     "usage_source": st.sampled_from(["server", "chunks"]),
     "cadence": st.just("gateway"),
     "unread": st.sampled_from(["no_reader", "encoding", "too_long", "too_complex", "no_memory"]),
