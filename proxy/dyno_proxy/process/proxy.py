@@ -109,8 +109,9 @@ class Proxy:
             self._gc_pauses,
             self._metrics.mirrored,
         )
-        own_access = Access.of(config.proxy, config.proxy.metrics_listen or config.proxy.listen, None)
-        self._own = Handler({}, self._telemetry, self._lag, Pages(pages), own_access, config.proxy, self._gc_pauses)
+        self._own = Handler(
+            {}, self._telemetry, self._lag, Pages(pages), _own_access(config), config.proxy, self._gc_pauses
+        )
         self._servers = [MeasuredServer(each, each.refused, config.proxy) for each in (self._handler, self._own)]
         self._listening = [Listening(server) for server in self._servers]
         self._max_descriptors = 0
@@ -180,6 +181,7 @@ class Proxy:
         self._endpoints = {name: kept.get(name) or made[name] for name in config.endpoints}
         self._metrics.expect(_models(config))
         self._handler.replace(self._endpoints, access, config.proxy)
+        self._own.replace({}, _own_access(config), config.proxy)
         for server in self._servers:
             server.limits = config.proxy
         self._prepare_endpoints()
@@ -256,6 +258,11 @@ class Proxy:
         for endpoint in self._endpoints.values():
             if endpoint.token is not None:
                 endpoint.token.prefetch()
+
+
+def _own_access(config: Config) -> Access:
+    """The rules of the listener for metrics: it asks for no key."""
+    return Access.of(config.proxy, config.proxy.metrics_listen or config.proxy.listen, None)
 
 
 def _check_users(access: Access, endpoints: Mapping[str, Endpoint]) -> None:
