@@ -95,12 +95,12 @@ def files(spans: Sequence[ReadableSpan], messages_of: int = 2) -> Iterator[tuple
     lines = b"".join(json_line(part) + b"\n" for part in parts)
     messages = framed(*map(protobuf, parts))
     yield "JSON lines", lines
-    yield "JSON lines, gzip", gzip.compress(lines)
+    yield "JSON lines, gzip", gzip.compress(lines, mtime=0)
     yield "JSON lines, zstd", zstd.compress(lines)
     yield "JSON lines, a zstd frame a message", b"".join(zstd.compress(json_line(part) + b"\n") for part in parts)
     yield "JSON, each message zstd", framed(*(zstd.compress(json_line(part)) for part in parts))
     yield "protobuf", messages
-    yield "protobuf, gzip", gzip.compress(messages)
+    yield "protobuf, gzip", gzip.compress(messages, mtime=0)
     yield "protobuf, zstd", zstd.compress(messages)
     yield "protobuf, each message zstd", framed(*(zstd.compress(protobuf(part)) for part in parts))
     yield "a document over many lines", json.dumps(json.loads(json_line(spans)), indent=1).encode()
@@ -218,7 +218,9 @@ def test_a_message_that_is_none(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\1\2", b"hello\n", b"PAR1\0\0", b"a,b\n1,2\n", gzip.compress(b"hello")])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\1\2", b"hello\n", b"PAR1\0\0", b"a,b\n1,2\n", gzip.compress(b"hello", mtime=0)]
+)
 def test_an_unknown_kind_is_one_line_that_names_the_kinds(tmp_path: Path, content: bytes) -> None:
     """Content decides, not the name; nothing of the other files is stored either."""
     good, path = tmp_path / "good.jsonl", tmp_path / "traces.jsonl"

@@ -34,7 +34,9 @@ async def test_200_means_on_disk(tmp_path: Path) -> None:
         assert (status, body, headers["Content-Type"]) == (200, b"", PROTOBUF)
         assert [row["span_id"] for row in stored(tmp_path)] == [f"{1:016x}", f"{2:016x}"]
         assert running.rows() == []
-        status, body, headers = await post(session, running.url, gzip.compress(message({})), Content_Encoding="gzip")
+        status, body, headers = await post(
+            session, running.url, gzip.compress(message({}), mtime=0), Content_Encoding="gzip"
+        )
         assert status == 200
         assert [row["name"] for row in running.rows()] == ["a span"]
         assert len(stored(tmp_path)) == 2
@@ -70,9 +72,15 @@ async def test_rejected_spans_are_a_partial_success(tmp_path: Path) -> None:
         (400, b"\xff", PROTOBUF, {}, "not an ExportTraceServiceRequest"),
         (400, b"{", JSON, {}, "not an ExportTraceServiceRequest"),
         (400, b"no gzip", JSON, {"Content_Encoding": "gzip"}, "isn't gzip"),
-        (400, gzip.compress(message({}))[:-1], PROTOBUF, {"Content_Encoding": "gzip"}, "cut off"),
+        (400, gzip.compress(message({}), mtime=0)[:-1], PROTOBUF, {"Content_Encoding": "gzip"}, "cut off"),
         (413, bytes(collect_server.MAX_BODY_BYTES + 1), PROTOBUF, {}, "send smaller batches"),
-        (413, gzip.compress(bytes(intake.PLAIN_BYTES + 1)), PROTOBUF, {"Content_Encoding": "gzip"}, "decompressed"),
+        (
+            413,
+            gzip.compress(bytes(intake.PLAIN_BYTES + 1), mtime=0),
+            PROTOBUF,
+            {"Content_Encoding": "gzip"},
+            "decompressed",
+        ),
         (415, b"x", "text/plain", {}, "Content-Type 'text/plain'"),
         (415, b"x", PROTOBUF, {"Content_Encoding": "zstd"}, "Content-Encoding 'zstd'"),
     ],

@@ -40,7 +40,7 @@ CODINGS: dict[bytes, Callable[[bytes], bytes]] = {
     b"gzip": gzip.compress,
     b"deflate": zlib.compress,
     b"br": brotli.compress,
-    b"gzip, br": lambda plain: bytes(brotli.compress(gzip.compress(plain))),
+    b"gzip, br": lambda plain: bytes(brotli.compress(gzip.compress(plain, mtime=0))),
 }
 
 

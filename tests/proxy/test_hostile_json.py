@@ -150,7 +150,7 @@ async def test_a_hostile_answer(tmp_path: Path, name: str, how: str) -> None:
     async with proxied(tmp_path) as (upstream, proxy):
         upstream.answer = body
         if how == "gzip":
-            upstream.headers, upstream.answer = b"Content-Encoding: gzip\r\n", gzip.compress(body, 1)
+            upstream.headers, upstream.answer = b"Content-Encoding: gzip\r\n", gzip.compress(body, 1, mtime=0)
         elif how == "event":
             upstream.content_type, upstream.answer = EVENTS, b"data: " + body + b"\n\n" + STOP
         memory = memory_of(proxy)

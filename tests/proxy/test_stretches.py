@@ -59,11 +59,11 @@ def hostile(size_bytes: int) -> bytes:
 
 BODIES: dict[str, tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]]] = {
     "a body": (JSON, hostile(MEGABYTE), ()),
-    "a compressed body": (JSON, gzip.compress(hostile(3 * MEGABYTE)), GZIP),
+    "a compressed body": (JSON, gzip.compress(hostile(3 * MEGABYTE), mtime=0), GZIP),
     "an SSE event": (EVENTS, b"data: " + hostile(MEGABYTE) + b"\n\n", ()),
     "many SSE events": (EVENTS, sse(*[delta("x")] * 20_000), ()),
     "tiny SSE events": (EVENTS, b"data:\n\n" * 100_000, ()),
-    "a compressed stream": (EVENTS, gzip.compress(sse(*[delta("x")] * 8_000)), GZIP),
+    "a compressed stream": (EVENTS, gzip.compress(sse(*[delta("x")] * 8_000), mtime=0), GZIP),
     "a refusal": (JSON, hostile(MEGABYTE), ()),
 }
 
@@ -103,9 +103,9 @@ STOP = {"message": {}, "finish_reason": "stop"}
 LONG_TEXT = "y" * 90_000
 CONTENTS: list[tuple[int, bytes, tuple[tuple[bytes, bytes], ...], bytes]] = [
     (200, JSON, (), json.dumps({"choices": [STOP | {"message": {"content": LONG_TEXT}}]}).encode()),
-    (200, JSON, GZIP, gzip.compress(json.dumps({"choices": [STOP], "x": LONG_TEXT}).encode())),
+    (200, JSON, GZIP, gzip.compress(json.dumps({"choices": [STOP], "x": LONG_TEXT}).encode(), mtime=0)),
     (200, EVENTS, (), sse(*[delta("x" * 300)] * 300, delta(LONG_TEXT), delta(None, "stop"), b"[DONE]")),
-    (200, EVENTS, GZIP, gzip.compress(sse(*[delta("x" * 300)] * 300, delta(None, "stop"), b"[DONE]"))),
+    (200, EVENTS, GZIP, gzip.compress(sse(*[delta("x" * 300)] * 300, delta(None, "stop"), b"[DONE]"), mtime=0)),
     (429, JSON, (), json.dumps({"x": LONG_TEXT, "retry_after": 3}).encode()),
     (200, JSON, (), b'{"choices":[{"message":{"content":"' + LONG_TEXT.encode()),
 ]

@@ -300,10 +300,10 @@ TRAPS: Final[dict[str, tuple[str, Script, dict[str, Any]]]] = {
     # Codings
     "gzip, a member a write": (
         CHAT,
-        packed(gzip.compress(PLAIN[:200]) + gzip.compress(PLAIN[200:]), "gzip"),
+        packed(gzip.compress(PLAIN[:200], mtime=0) + gzip.compress(PLAIN[200:], mtime=0), "gzip"),
         OK | {"output_tokens": 2},
     ),
-    "gzip in br": (CHAT, packed(brotli.compress(gzip.compress(PLAIN)), "gzip, br"), OK | {"output_tokens": 2}),
+    "gzip in br": (CHAT, packed(brotli.compress(gzip.compress(PLAIN, mtime=0)), "gzip, br"), OK | {"output_tokens": 2}),
     "a coding that nobody knows": (CHAT, packed(PLAIN, "lzma"), OK | {"attributes": {"dyno.unread": "encoding"}}),
     "a bomb": (
         CHAT,

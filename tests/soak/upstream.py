@@ -167,7 +167,7 @@ BEHAVIOURS: Final[dict[str, Behaviour]] = {
     "compressed_stream": _compressed_stream,
     "answer": _says(_sized("200 OK", _ANSWER)),
     "compressed_answer": _says(_sized("200 OK", gzip.compress(_ANSWER, mtime=0), "Content-Encoding: gzip")),
-    "bomb": _says(_sized("200 OK", gzip.compress(b" " * 50_000_000 + _ANSWER, 9), "Content-Encoding: gzip")),
+    "bomb": _says(_sized("200 OK", gzip.compress(b" " * 50_000_000 + _ANSWER, 9, mtime=0), "Content-Encoding: gzip")),
     "large": _large,
     "rate_limit": _says(_sized("429 Too Many Requests", b'{"error":{"message":"slow"}}', "Retry-After: 2")),
     "auth": _says(_sized("401 Unauthorized", b'{"error":{"message":"who?"}}')),
