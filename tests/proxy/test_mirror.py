@@ -250,7 +250,7 @@ async def test_an_endpoint_that_fails(
 
 
 async def test_an_endpoint_that_is_down_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Every copy has its row, and the log has one line for all of them."""
+    """Every copy has its row. The log has one line for all of them, and one for the endpoint."""
     async with mirroring("http://127.0.0.1:9/v1", tmp_path, max_requests=50) as rig:
         with caplog.at_level(logging.WARNING, "dyno.proxy"):
             for _ in range(20):
@@ -258,8 +258,9 @@ async def test_an_endpoint_that_is_down_is_logged_once(tmp_path: Path, caplog: p
             assert await rig.ended(20) == [("a", "failed")] * 20
         ends = [(row["outcome"], row["error_type"]) for row in await rig.rows()]
         assert ends == [("upstream_unreachable", "connection_refused")] * 20
-        assert [record.message for record in caplog.records] == [
-            "mirror: no copies to 'b': connection refused at 127.0.0.1:9"
+        assert sorted(record.message for record in caplog.records) == [
+            "endpoint 'b' is down: connection refused (127.0.0.1:9)",
+            "mirror: no copies to 'b': connection refused at 127.0.0.1:9",
         ]
 
 

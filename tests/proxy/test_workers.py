@@ -116,7 +116,7 @@ async def test_one_is_killed(tmp_path: Path) -> None:
         # Also what a worker counted in its last tenth of a second, which it had published nowhere.
         await until(partial(counted_all, session, proxy, answered), "the figures to hold every answer")
         assert await total(session, proxy.url, STARTED) <= answered + failed
-        assert await total(session, proxy.url, "dyno_requests_total") == await total(session, proxy.url, STARTED)
+        await until(partial(balanced, session, proxy), "each request to have its outcome")
         lost = await total(session, proxy.url, "dyno_spans_dropped_total")
         lost += sum(row["outcome"] == "lost" for row in proxy.rows())
         proxy.signal(signal.SIGTERM)
@@ -264,6 +264,12 @@ async def all_written(session: aiohttp.ClientSession, proxy: ProxyProcess, count
     """Whether that many spans are written and no request is running: then no figure changes any more."""
     written = await total(session, proxy.url, "dyno_spans_written_total")
     return written == count and await total(session, proxy.url, "dyno_active_requests") == 0
+
+
+async def balanced(session: aiohttp.ClientSession, proxy: ProxyProcess) -> bool:
+    """Whether as many requests have an outcome as were started. A worker publishes both every tenth of a second."""
+    started = await total(session, proxy.url, STARTED)
+    return started == await total(session, proxy.url, "dyno_requests_total")
 
 
 async def counted_all(session: aiohttp.ClientSession, proxy: ProxyProcess, answered: int) -> bool:
