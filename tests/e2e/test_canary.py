@@ -179,7 +179,8 @@ async def test_no_secret_leaves_the_proxy(tmp_path: Path, keys: bool, talkative:
     complaint = f"echo {canaries.plant('a failing command')}; echo {canaries.plant('its complaint')} >&2; exit 1"
     (tmp_path / "failing.sh").write_text(complaint, encoding="utf-8")
     environment = {
-        **{"CANARY_TOKEN": canaries.plant("token.env"), "DYNO_PROXY_HOSTS": "canary.test"},
+        "CANARY_TOKEN": canaries.plant("token.env"),
+        "DYNO_PROXY_HOSTS": "canary.test",
         "OTEL_EXPORTER_OTLP_HEADERS": f"x-api-key={canaries.plant('OTEL_EXPORTER_OTLP_HEADERS')}",
     }
     key = canaries.plant("keys_file") if keys else None
