@@ -36,6 +36,7 @@ TALKATIVE: Final = "import logging, sys; logging.basicConfig(level=logging.DEBUG
 ENDPOINTS: Final = """
 [proxy]
 max_body_bytes = 100000
+hosts = ["canary.test"]
 [endpoints.plain]
 url = "{upstream}"
 [endpoints.env]
@@ -180,7 +181,6 @@ async def test_no_secret_leaves_the_proxy(tmp_path: Path, keys: bool, talkative:
     (tmp_path / "failing.sh").write_text(complaint, encoding="utf-8")
     environment = {
         "CANARY_TOKEN": canaries.plant("token.env"),
-        "DYNO_PROXY_HOSTS": "canary.test",
         "OTEL_EXPORTER_OTLP_HEADERS": f"x-api-key={canaries.plant('OTEL_EXPORTER_OTLP_HEADERS')}",
     }
     key = canaries.plant("keys_file") if keys else None
