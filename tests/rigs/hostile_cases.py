@@ -233,8 +233,10 @@ BODILESS: Final = [
 
 CONNECTIONS: Final = [
     Hostile("an announced close that doesn't come", (OK + CLOSE + TWO,), OK + TWO),
-    Hostile("an announced rest, and a close", (OK + b"Connection: keep-alive\r\n" + TWO,), OK + TWO, end="closes"),
-    Hostile("an announced rest, and a reset", (OK + b"Connection: keep-alive\r\n" + TWO,), OK + TWO, end="resets"),
+    Hostile("an announced rest, and a close", (OK + b"Connection: keep-alive\r\n" + TWO,), OK + TWO, end="closes",
+            asks_later=True),
+    Hostile("an announced rest, and a reset", (OK + b"Connection: keep-alive\r\n" + TWO,), OK + TWO, end="resets",
+            asks_later=True),
     Hostile("an upgrade that is only offered", (OK + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + TWO,), OK + TWO,
             upstream_sound=True),
     Hostile("a head that names its own length hop-by-hop", (OK + b"Connection: content-length\r\n" + TWO,), OK + TWO,
