@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict
 
-from dyno_proxy.config.schema import ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, TokenConfig
+from dyno_proxy.config.schema import Config, ConfigError, EndpointConfig, MirrorConfig, ProxyConfig, TokenConfig
 from dyno_proxy.errors import RefusedError
-from dyno_proxy.process.proxy import _check_users
+from dyno_proxy.process.proxy import Proxy, _check_users
 from dyno_proxy.server.access import Access, guarded
 from dyno_proxy.server.peer_user import can_tell, peer_uid
 from dyno_proxy.server.web_pages import WebPages
@@ -132,6 +132,18 @@ def test_a_system_that_tells_nothing_demands_keys(monkeypatch: pytest.MonkeyPatc
         _check_users(Access(own_user_alone=True), made)
     _check_users(Access(own_user_alone=False), made)
     _check_users(Access(own_user_alone=True), {})
+
+
+async def test_a_refused_proxy_takes_nothing_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed proxy has left in the spans folder waits for one that serves."""
+    left = tmp_path / "spans" / ".open-h_1_20260101T000000000000Z"
+    left.parent.mkdir()
+    left.write_bytes(b"")
+    endpoint = EndpointConfig(url="http://h/v1", token=TokenConfig(command="true"))
+    monkeypatch.delattr(socket, "AF_NETLINK")
+    with pytest.raises(ConfigError, match="keys_file is missing"):
+        Proxy(Config(proxy=ProxyConfig(spans=str(left.parent)), endpoints={"e": endpoint}))
+    assert list(left.parent.iterdir()) == [left]
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a peer's user")

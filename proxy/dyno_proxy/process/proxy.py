@@ -74,6 +74,8 @@ class Proxy:
         keys = client_keys(config.proxy.keys_file)
         self._config = config
         self._endpoints = {name: Endpoint(name, each) for name, each in config.endpoints.items()}
+        access = Access.of(config.proxy, config.proxy.listen, keys)
+        _check_users(access, self._endpoints)  # before telemetry takes over what a killed proxy has left
         self._metrics = Metrics(version, _models(config), shared, config.proxy.workers)
         self._conversion = Conversion(Path(config.proxy.spans), config.spans)
         self._request_log = RequestLog() if config.proxy.log_requests else None
@@ -97,8 +99,6 @@ class Proxy:
         # Where /metrics has a listener of its own, or clients come from elsewhere, their listener has none.
         hidden = config.proxy.metrics_listen is not None or not is_loopback(split_address(config.proxy.listen)[0])
         clients_pages = {path: page for path, page in pages.items() if not (hidden and path == METRICS)}
-        access = Access.of(config.proxy, config.proxy.listen, keys)
-        _check_users(access, self._endpoints)
         self._handler = Handler(
             self._endpoints,
             self._telemetry,
