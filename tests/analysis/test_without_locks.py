@@ -17,6 +17,7 @@ from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.convert import ReplacedError
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
+from rigs import dyno_command
 from rigs.containers import container
 from rigs.imports import SAMPLES
 from rigs.preloaded import NO_LOCKS, without_locks
@@ -76,9 +77,7 @@ def ended(process: "subprocess.Popen[str]") -> None:
 
 
 def dyno(*arguments: str | Path, how: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "dyno", *map(str, arguments)]
-    environment = {**os.environ, **without_locks(how)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    return dyno_command.dyno(*arguments, environment=without_locks(how))
 
 
 def numbers(folder: Path) -> list[int]:

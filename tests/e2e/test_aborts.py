@@ -5,13 +5,11 @@ clients shows how long the proxy needs, and the limit for the middle one only sh
 """
 
 import asyncio
-import contextlib
-import socket
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -19,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from rigs.fd_limit import soft_limit_of_fds
+from rigs.network import blackhole
 from rigs.raw_http import post_json, request_bytes
 from rigs.running_proxy import RunningProxy, in_thread, running_proxy
 from rigs.until import LIMIT_S, until
@@ -197,24 +196,9 @@ async def first_event(reader: asyncio.StreamReader) -> bytes:
     return head_and_event[-len(EVENT) :]
 
 
-@contextmanager
-def deaf_port() -> Iterator[int]:
-    """A port whose queue is full. It answers no SYN, so an attempt to connect lasts until the time limit."""
-    with contextlib.ExitStack() as sockets:
-        listening = sockets.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        port: int = listening.getsockname()[1]
-        for _ in range(4):
-            filler = sockets.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        yield port
-
-
 async def test_leaving_while_the_proxy_connects(tmp_path: Path) -> None:
     """An attempt to connect ends when the client that wanted it leaves."""
-    with deaf_port() as port:
+    with blackhole() as port:
         await asyncio.sleep(0.1)
         fillers = connecting_to(port)
         took_s: list[float] = []

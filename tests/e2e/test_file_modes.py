@@ -15,6 +15,7 @@ import pytest
 from dyno_analysis import file_modes as of_analysis
 from dyno_driver import file_modes as of_driver
 from dyno_proxy import file_modes as of_proxy
+from rigs import dyno_command
 from rigs.collector_rig import message, post, running_collector
 from rigs.fake_upstream import fake_upstream
 from rigs.imports import SAMPLES
@@ -52,15 +53,7 @@ def open_umask() -> Iterator[None]:
 
 def dyno(folder: Path, *arguments: str | Path, code: int = 0, **environment: str) -> str:
     """Run a command in the folder. Returns what it printed on standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dyno", *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = dyno_command.dyno(*arguments, cwd=folder, environment=environment)
     assert done.returncode == code, done
     return done.stderr
 

@@ -1,7 +1,6 @@
 """The spans folder is on a file server that is slow, full, broken or away: requests don't notice, rows are counted."""
 
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from dyno_analysis.spans import folder as span_folder
 from rigs.collector_rig import message, post, running_collector
+from rigs.dyno_command import dyno
 from rigs.fake_upstream import fake_upstream
 from rigs.imports import SAMPLES
 from rigs.journal_rows import stored
@@ -158,21 +158,9 @@ async def test_a_full_disk_at_the_start(tmp_path: Path) -> None:
     """A proxy whose folder can't be written to doesn't start: one line that says why, and exit code 2."""
     (tmp_path / "dyno.toml").write_text('[endpoints.e]\nurl = "http://127.0.0.1:9/v1"\n')
     environment = failing("EDQUOT", "make", tmp_path / "spans", while_there=tmp_path)
-    done = run(tmp_path, environment, "proxy", "--config", "dyno.toml", "--listen", "127.0.0.1:0")
+    done = dyno("proxy", "--config", "dyno.toml", "--listen", "127.0.0.1:0", cwd=tmp_path, environment=environment)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"spans folder 'spans' can't be written: {_FULL}" in done.stderr
-
-
-def run(folder: Path, environment: dict[str, str], *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "dyno", *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -206,7 +194,7 @@ def test_commands_on_such_a_disk(tmp_path: Path, command: tuple[str | Path, ...]
         path = write(tmp_path / str(first), [span(span_id=f"{n:016x}", seq=n) for n in (first, first + 1)])
         spans.mkdir(exist_ok=True)
         path.rename(spans / f"import_00ff-{first:012d}.jsonl")
-    done = run(tmp_path, failing(error, calls, spans, while_there=tmp_path), *command)
+    done = dyno(*command, cwd=tmp_path, environment=failing(error, calls, spans, while_there=tmp_path))
     assert "Traceback" not in done.stderr
     if (calls, command[0], command[-1]) == ("sync", "sql", "--allow-writes"):
         return  # DuckDB's COPY doesn't sync
@@ -240,11 +228,11 @@ def test_commands_on_a_disk_that_cannot_be_read(
 ) -> None:
     """Lines of their own say why, without a traceback. Afterwards each row is there."""
     spans = tmp_path / "spans"
-    run(tmp_path, {}, "import", SAMPLES / "vllm_0.29_llm_request.json", SAMPLES / "guidellm_0.5.3.json")
-    run(tmp_path, {}, "compact")
+    dyno("import", SAMPLES / "vllm_0.29_llm_request.json", SAMPLES / "guidellm_0.5.3.json", cwd=tmp_path)
+    dyno("compact", cwd=tmp_path)
     with span_folder.connect(spans) as connection:
         before = connection.execute("SELECT count(*) FROM spans").fetchall()
-    done = run(tmp_path, failing(error, calls, spans, while_there=tmp_path), *command)
+    done = dyno(*command, cwd=tmp_path, environment=failing(error, calls, spans, while_there=tmp_path))
     assert "Traceback" not in done.stderr
     assert done.stderr
     assert all(line.startswith("dyno") for line in done.stderr.splitlines())

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from dyno_proxy.server.peer_user import is_abandoned
+from rigs.network import blackhole
 from rigs.proxy_process import ProxyProcess, proxy_process, total
 from rigs.until import until
 
@@ -43,21 +44,6 @@ async def deaf_upstream() -> AsyncIterator[str]:
         await asyncio.gather(taking, return_exceptions=True)
         for each in taken:
             each.close()
-
-
-@contextmanager
-def deaf_port() -> Iterator[str]:
-    """A port whose queue is full, so that connecting lasts until the time limit; yields its base URL."""
-    with ExitStack() as sockets:
-        listening = sockets.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        port: int = listening.getsockname()[1]
-        for _ in range(4):
-            filler = sockets.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        yield f"http://127.0.0.1:{port}/v1"
 
 
 async def upload(proxy: ProxyProcess, path: str) -> socket.socket:
@@ -101,7 +87,8 @@ async def test_the_endpoint_does_not_read(tmp_path: Path, path: str) -> None:
 
 async def test_the_proxy_connects(tmp_path: Path) -> None:
     """The attempt to connect ends too, long before its time limit."""
-    with deaf_port() as url:
+    with blackhole() as port:
+        url = f"http://127.0.0.1:{port}/v1"
         async with proxy_process(tmp_path, {"up": url}) as proxy:
             await leave_all(proxy, "/up/v1/files", 5)
 

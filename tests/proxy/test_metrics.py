@@ -21,7 +21,7 @@ from dyno_proxy.metrics.metrics import OTHER, SERIES_LIMIT, Metrics, tpot_s
 from dyno_proxy.metrics.multiprocess import Shared
 from dyno_proxy.metrics.tallies import Tally, TallyHistogram
 from rigs import records as records_module
-from rigs.records import record, records, unstreamed
+from rigs.records import record, records, seen, unstreamed
 
 CHAT: Final = {"endpoint": "metis", "model": "gpt-oss-120b", "operation": "chat"}
 OK: Final = CHAT | {"outcome": "ok"}
@@ -53,14 +53,6 @@ NAMES: Final = {
     "dyno_endpoint_simulated": {"endpoint"},
     "dyno_build_info": {"version"},
 }
-
-
-def seen(metrics: Metrics, *sources: Record) -> Metrics:
-    for source in sources:
-        metrics.started(source.endpoint)
-        metrics.finished(source)
-        metrics.observe(source)
-    return metrics
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:

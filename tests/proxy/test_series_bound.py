@@ -2,16 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.metrics import OTHER, SERIES_LIMIT, Metrics
-from rigs.records import record
-
-
-def seen(metrics: Metrics, *records: Record) -> None:
-    for each in records:
-        metrics.started(each.endpoint)
-        metrics.finished(each)
-        metrics.observe(each)
+from rigs.records import record, seen
 
 
 def counts(text: bytes) -> dict[tuple[str, str], float]:

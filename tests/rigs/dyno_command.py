@@ -1,15 +1,20 @@
 """Run `dyno` as a user does: as another process, with its two streams and its exit code."""
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 
 def dyno(
-    *arguments: str | Path, stdin: str | None = None, cwd: Path | None = None
+    *arguments: str | Path,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run one command to its end. Its input is `stdin`, or empty."""
+    """Run one command to its end. Its input is `stdin`, or empty. `environment`: variables beside our own."""
     return subprocess.run(
         [sys.executable, "-m", "dyno", *map(str, arguments)],
         input=stdin or "",
@@ -18,6 +23,7 @@ def dyno(
         timeout=120,
         check=False,
         cwd=cwd,
+        env={**os.environ, **(environment or {})},
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, get_args, get_type_hints
 from hypothesis import strategies as st
 
 from dyno_proxy.exchange.record import Record
+from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.outcomes import OUTCOMES
 
 RUN_ID = "20261123_215900_0a1b"
@@ -70,6 +71,15 @@ def unstreamed(**changes: Any) -> Record:
     """An answer in one piece: it has no events except its head and its end."""
     times = dict.fromkeys(("first_event_us", "first_token_us", "first_answer_us", "last_token_us"))
     return record(**{"streamed": False, "chunk_offsets_us": (), **times} | changes)
+
+
+def seen(metrics: Metrics, *sources: Record) -> Metrics:
+    """The metrics, which have seen these requests begin and end."""
+    for source in sources:
+        metrics.started(source.endpoint)
+        metrics.finished(source)
+        metrics.observe(source)
+    return metrics
 
 
 # Texts and numbers that the worst client or endpoint could send: any code point, lone surrogates, any size.

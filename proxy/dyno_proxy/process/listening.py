@@ -6,6 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from dyno_proxy.config.address import is_loopback
 from dyno_proxy.server.connection import MeasuredServer
 
 from .sockets import BACKLOG
@@ -40,7 +41,7 @@ class Listening:
     def is_reached_by(self, connected: socket.socket) -> bool:
         """Whether a connection that was made leads to these sockets."""
         peer, own = connected.getpeername(), connected.getsockname()
-        local = peer[0] == own[0] or ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback
+        local = peer[0] == own[0] or is_loopback(peer[0])
         for each in (each for sockets in self._sockets.values() for each in sockets):
             bound = each.getsockname()
             if bound[1] == peer[1] and (bound[0] == peer[0] or (local and _is_any(bound))):

@@ -54,16 +54,14 @@ class Access:
         """Raises RefusedError where nobody with such headers may ask. Returns the name of the client's key."""
         if self._web_pages is not None:
             self._web_pages.check(headers)
-        if self.keys is None:
-            return None
-        return self.keys.check(headers.get(hdrs.AUTHORIZATION), headers.get("X-Api-Key"))
+        return None if self.keys is None else _check_key(self.keys, headers)
 
     def check_page(self, headers: CIMultiDictProxy[str], *, asks_for_key: bool) -> None:
         """The same for one of the proxy's own pages, which change nothing."""
         if self._web_pages is not None:
             self._web_pages.check(headers, may_navigate=True)
         if self.keys is not None and asks_for_key:
-            self.keys.check(headers.get(hdrs.AUTHORIZATION), headers.get("X-Api-Key"))
+            _check_key(self.keys, headers)
 
     def check_user(self, client: MeasuredProtocol) -> None:
         """Raises RefusedError unless the proxy's own user or root is at the connection's other end."""
@@ -84,6 +82,10 @@ def guarded(endpoints: Mapping[str, Endpoint]) -> frozenset[str]:
     return frozenset(
         holding | {name for name, mirror in mirrors.items() if mirror is not None and mirror.to in holding}
     )
+
+
+def _check_key(keys: ClientKeys, headers: CIMultiDictProxy[str]) -> str | None:
+    return keys.check(headers.get(hdrs.AUTHORIZATION), headers.get("X-Api-Key"))
 
 
 def _is_trusted(client: MeasuredProtocol) -> bool:

@@ -7,9 +7,10 @@ owner. A question takes some 10 µs. Other systems, and containers that have no 
 import os
 import socket
 import struct
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
+
+from dyno_proxy.config.address import is_loopback
 
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
@@ -47,11 +48,11 @@ def is_abandoned(local: Any, peer: Any) -> bool:
 
     The kernel keeps such a socket until all that was written to it is delivered.
     """
+    if not (is_loopback(peer[0]) or peer[0] == local[0]):
+        return False
     try:
-        if not (ip_address(peer[0].partition("%")[0]).is_loopback or peer[0] == local[0]):
-            return False
         told = _ask(local, peer)
-    except (OSError, ValueError):
+    except OSError:
         return False
     return told is not None and told[1] != _LISTEN and not told[-1]
 

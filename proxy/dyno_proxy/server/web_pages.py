@@ -5,12 +5,12 @@ name then stands in `Host`. A page of another origin is known by `Origin` or, wh
 `Sec-Fetch-Site` (Fetch Metadata, W3C).
 """
 
-import ipaddress
 from collections.abc import Collection, Mapping
 from typing import Final
 
 from multidict import istr
 
+from dyno_proxy.config.address import is_loopback
 from dyno_proxy.errors import RefusedError
 
 ANY: Final = "*"
@@ -64,12 +64,7 @@ def allowed(origin: str, origins: Collection[str]) -> bool:
 def is_loopback_name(name: str) -> bool:
     """Whether the name of a host, without a port, always means this machine."""
     name = name.removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, 6.3
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return name.endswith(".localhost") or is_loopback(name.strip("[]"))  # RFC 6761, 6.3
 
 
 def _without_port(host: str) -> str:
