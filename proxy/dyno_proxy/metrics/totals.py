@@ -21,5 +21,9 @@ def totals_line(families: Iterable[Metric]) -> str:
         elif sample.name == "dyno_spans_dropped_total" and not sample.labels["reason"].startswith(_NOT_LOST):
             lost += count
     parts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common() if count)
-    requests = f"{outcomes.total():,} requests" + (f" ({parts})" if parts else "")
-    return f"dyno proxy: ended after {requests}; {written:,} spans written, {lost:,} lost"
+    requests = _number(outcomes.total(), "request") + (f" ({parts})" if parts else "")
+    return f"dyno proxy: ended after {requests}; {_number(written, 'span')} written, {lost:,} lost"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
