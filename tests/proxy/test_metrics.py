@@ -268,7 +268,7 @@ def test_each_scrape_adds_up() -> None:
     scrapes = 0
     try:
         until_s = time.monotonic() + 2.0
-        while time.monotonic() < until_s:
+        while time.monotonic() < until_s or scrapes <= 10:  # a busy machine takes longer
             sums: dict[str, float] = {}
             for family in metrics.registry.collect():
                 sums[family.name] = sum(sample.value for sample in family.samples)
