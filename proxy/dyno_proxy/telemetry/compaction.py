@@ -59,7 +59,8 @@ class Conversion:
 
     def _start_if_worth(self) -> None:
         try:
-            sizes = [each.stat().st_size for each in os.scandir(self._folder) if _JOURNAL.fullmatch(each.name)]
+            with os.scandir(self._folder) as listed:
+                sizes = [each.stat().st_size for each in listed if _JOURNAL.fullmatch(each.name)]
         except OSError as error:
             _log.debug("'%s' can't be listed: %s", self._folder, error)
             return

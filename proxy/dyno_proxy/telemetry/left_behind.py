@@ -88,7 +88,7 @@ def take_of(folder: Path, pid: int) -> LeftBehind | None:
 
 def _writers(folder: Path) -> list[str]:
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(PREFIX)]
+        names = [name for name in os.listdir(folder) if name.startswith(PREFIX)]
     except OSError as error:
         _log.debug("'%s' can't be listed: %s", folder, error)
         return []

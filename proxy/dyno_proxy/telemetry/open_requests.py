@@ -315,11 +315,16 @@ def _lock(descriptor: int, path: Path) -> None:
 def _forget_old(folder: Path) -> None:
     """Remove what nobody will count any more. A living process writes its memory five times a second."""
     try:
-        for entry in os.scandir(folder):
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime > _FORGOTTEN_S:
-                Path(entry).unlink()
+        names = os.listdir(folder)
     except OSError as error:
-        _log.debug("'%s' can't be cleared: %s", folder, error)
+        _log.debug("'%s' can't be listed: %s", folder, error)
+        return
+    for path in (folder / name for name in names):
+        try:
+            if time.time() - path.lstat().st_mtime > _FORGOTTEN_S:
+                path.unlink()
+        except OSError as error:  # its own process ended and removed it, most often
+            _log.debug("'%s' can't be cleared: %s", path, error)
 
 
 def _same(used: list[tuple[int, bytes]], copied: list[tuple[int, bytes]]) -> bool:
