@@ -24,7 +24,7 @@ define install
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
 endef
 
-.PHONY: demo demo-real test test-real otelcol bench bench-analysis soak lint format sql docs lock clean check full
+.PHONY: demo demo-real test test-real otelcol bench bench-analysis soak year lint format sql docs lock clean check full
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -48,7 +48,7 @@ test: $(DEV)
 	$(BIN)/pytest --ignore=tests/real -n $(JOBS) --dist worksteal
 
 # All tests, with every Python that Dyno supports and this machine has. A Python that is missing is named.
-full: lint otelcol test test-real
+full: lint otelcol test test-real year
 	@for python in python3.11 python3.12 python3.13; do \
 	    if command -v $$python >/dev/null; then \
 	        $(MAKE) test VENV=$(VENV)/$$python PYTHON=$$python || exit 1; \
@@ -79,6 +79,11 @@ KILLS ?= 100
 soak: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m soak.run --minutes $(MINUTES)
 	PYTHONPATH=tests $(BIN)/python -m soak.kills --kills $(KILLS)
+
+# A spans folder's year, simulated: ten proxies, skewed clocks, up- and downgrades, copies, retention. Some ten minutes.
+YEAR_ARGS ?=
+year: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m soak.year $(YEAR_ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

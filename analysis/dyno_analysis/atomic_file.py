@@ -45,6 +45,31 @@ def replacing_path(path: Path, access: Access | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+class Draft:
+    """A file that is being written under a temporary name. It gets its real one with `name`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name: str | None = None
+
+
+@contextmanager
+def drafted(folder: Path, access: Access) -> Iterator[Draft]:
+    """As `replacing_path`, for a file whose name depends on its content: the block sets `name`, or nothing is kept."""
+    draft = Draft(folder / f".{secrets.token_hex(4)}.{OURS}.tmp")
+    access.create(draft.path)
+    try:
+        yield draft
+        if draft.name is not None:
+            access.settle(draft.path)
+            with draft.path.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.path.replace(folder / draft.name)
+            sync_folder(folder)
+    finally:
+        draft.path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make new names in a folder outlive a power cut, where the file system can."""
     # Some can't sync a folder, and a folder may be closed to readers. The files themselves are synced.

@@ -13,7 +13,7 @@ import dyno_analysis
 from dyno_analysis.compaction.compaction import STALE_S, Compaction, expire_all
 from dyno_analysis.compaction.retention import Keep
 from dyno_analysis.ingest.otlp.genai import _OTHER_NAMES
-from dyno_analysis.spans.file_names import SEEDS
+from dyno_analysis.spans.file_names import SEEDS, parse
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_analysis.spans.views import list_files
 from rigs.collected_rows import TRACE, VLLM, collected, engine, request, sid, store
@@ -322,6 +322,12 @@ def test_compact_takes_the_collected_too(tmp_path: Path) -> None:
     assert ask(tmp_path, "SELECT count(*) FROM spans") == [(1,)]
 
 
+def writer(path: Path) -> str:
+    file = parse(path.name)
+    assert file is not None
+    return file.writer.removeprefix("import_")
+
+
 def test_a_size_is_that_of_both_folders(tmp_path: Path) -> None:
     """The oldest of either folder goes first, until all of them together are small enough."""
     now = datetime.now(UTC) + timedelta(seconds=STALE_S)
@@ -332,11 +338,11 @@ def test_a_size_is_that_of_both_folders(tmp_path: Path) -> None:
     compactions = [Compaction(folder, now, lambda _: None, problems.append, dry=False) for folder in folders]
     for compaction in compactions:
         compaction.convert()
-    sizes = {path.name[7]: path.stat().st_size for path in list_files(tmp_path).all()}
+    sizes = {writer(path): path.stat().st_size for path in list_files(tmp_path).all()}
     for kept, names in (("ab", ["a0", "b0"]), ("a", ["a0"])):
         expire_all(compactions, Keep(size_bytes=sum(sizes[name] for name in kept)), now)
         found = "SELECT trace_id, name FROM collected_spans UNION ALL SELECT trace_id, 'a0' FROM spans"
         assert sorted(name for _, name in ask(tmp_path, found)) == names
         # A file without rows doesn't count, however large it is.
-        sizes |= {path.name[7]: path.stat().st_size for path in list_files(tmp_path).all()}
+        sizes |= {writer(path): path.stat().st_size for path in list_files(tmp_path).all()}
     assert problems == []

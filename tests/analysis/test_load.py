@@ -11,7 +11,8 @@ import pytest
 from dyno_analysis.compaction.convert import convert
 from dyno_analysis.errors import InputError
 from dyno_analysis.spans import folder as span_folder
-from dyno_analysis.spans.file_names import SEEDS, parse
+from dyno_analysis.spans.counted import Counted, Source
+from dyno_analysis.spans.file_names import SEEDS, SpanFile, parse
 from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
@@ -202,7 +203,9 @@ def test_torn_tail_loses_the_torn_line_alone(tmp_path: Path) -> None:
         for cut in range(len(whole) + 1):
             path = tmp_path / f"writer-{cut:012}.jsonl"
             path.write_bytes(whole[:cut])
-            connection.execute(span_folder.spans_sql([path]))
+            file = parse(path.name)
+            assert file is not None
+            span_folder.define_spans(connection, [Source(Counted(path, file))])
             count = connection.execute("SELECT count(*) FROM spans").fetchall()[0][0]
             # The last line's newline adds nothing.
             assert count == (cut >= len(first) - 1) + (cut >= len(whole) - 1)
@@ -249,7 +252,7 @@ def test_pasteable_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert endpoints() == [("metis",), ("sophia",)]
     (spans / "w-000000000001.jsonl").write_bytes(line(span(endpoint="cerebras")))
     assert endpoints() == [("cerebras",), ("metis",), ("sophia",)]
-    assert sql_text("spans").count("'spans/") == 3
+    assert sql_text("spans").count("'spans/") == 4
 
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -271,7 +274,7 @@ def test_unreadable_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "node-000000000001.jsonl" in said
     with (
         pytest.raises(InputError, match=r"node-000000000001\.jsonl"),
-        span_folder.connect(tmp_path, [broken]) as connection,
+        span_folder.connect(tmp_path, [Source(Counted(broken, SpanFile("node", 1, None)))]) as connection,
     ):
         span_folder.execute(connection, "SELECT count(*) FROM spans")
 

@@ -8,7 +8,6 @@ import pytest
 
 from dyno_analysis.compaction import convert
 from dyno_analysis.spans import folder as span_folder
-from dyno_analysis.spans.file_names import parse
 from rigs.freeze_format import STORED, VERSION, read_rows
 
 VERSIONS = sorted(path.name for path in STORED.iterdir() if path.is_dir())
@@ -48,12 +47,10 @@ def test_a_versions_journals_become_parquet(version: str, tmp_path: Path) -> Non
     """By this version, beside the Parquet of then; and all of it becomes one file where it is one writer's."""
     folder = tmp_path / "spans"
     shutil.copytree(STORED / version, folder)
-    for path in span_folder.span_files(folder):
-        journal = parse(path.name)
-        assert journal is not None
-        if journal.last is None:
-            convert.convert(folder, journal)
+    for source in span_folder.sources(folder):
+        if source.counted.file.last is None:
+            convert.convert(folder, source.counted.file)
         else:
-            convert.merge(folder, [journal])
+            convert.merge(folder, [source])
     assert {path.suffix for path in span_folder.span_files(folder)} == {".parquet"}
     assert_same(folder, expected_rows(version))

@@ -15,6 +15,7 @@ import pytest
 from dyno_analysis import folder_lock
 from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.convert import ReplacedError
+from dyno_analysis.compaction.parquet import empty_replaced
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
 from rigs import dyno_command
@@ -252,11 +253,11 @@ def test_a_merge_that_rested(tmp_path: Path) -> None:
         assert file is not None
         convert.convert(tmp_path, file)
         journal.unlink()
-    listed = [file for path in sorted(tmp_path.iterdir()) if (file := parse(path.name))]
+    listed = span_folder.sources(tmp_path)
     assert len(listed) == 2
     convert.merge(tmp_path, listed)
-    for file in listed:
-        convert.empty_parquet(tmp_path / file.name)  # as ten minutes later
+    for source in listed:
+        empty_replaced(source.path)  # as ten minutes later
     with pytest.raises(ReplacedError):
         convert.merge(tmp_path, listed)
     assert numbers(tmp_path) == [1, 2, 3, 4]

@@ -11,7 +11,11 @@ from typing import Final, NamedTuple
 
 import duckdb
 
-from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY
+from dyno_analysis.compaction.parquet import contents_of
+from dyno_analysis.spans.file_names import SpanFile
+from dyno_analysis.spans.footer import HELD_KEY, VERSION_KEY
+from dyno_analysis.spans.held_rows import as_text, one_range
+from dyno_analysis.spans.readable import PARQUET_VERSION
 from dyno_proxy.telemetry.span import COLUMNS
 from rigs.journal_rows import DUCKDB_TYPES
 
@@ -46,7 +50,9 @@ _DRAWN: Final = """
             WHEN u7 < 0.018 THEN 'upstream_timeout' ELSE 'client_cancelled' END AS ends
     FROM normal
 """
-_STORED: Final = "FROM made SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us)"
+_STORED: Final = (
+    f"FROM made SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us), '{WRITER}' AS writer"
+)
 # The columns of a span file; those that aren't here are NULL.
 _COLUMNS: Final = {
     "v": "1",
@@ -123,11 +129,14 @@ def write(folder: Path, n: int, rows_of_a_file: int = COMPACTED, extras: Extras 
         connection.execute("SET enable_progress_bar = false")
         for first in range(0, n, rows_of_a_file):
             end = min(first + rows_of_a_file, n)
-            path = folder / f"{WRITER}-{first + 1:012d}-{end:012d}.parquet"
+            path = folder / "being_written"
             connection.execute(f"SELECT setseed({math.modf(first * 0.6180339887)[0]})")
             connection.execute(f"CREATE OR REPLACE TEMP VIEW made AS {rows_sql(first, end, extras)}")
-            metadata = f"KV_METADATA {{{PARQUET_SCHEMA_KEY}: '1'}}"
+            held = as_text(one_range(WRITER, first + 1, end))
+            metadata = f"KV_METADATA {{{VERSION_KEY}: '{PARQUET_VERSION}', {HELD_KEY}: '{held}'}}"
             connection.execute(f"COPY ({_STORED}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, {metadata})")
+            _, contents = contents_of(path)
+            path.rename(folder / SpanFile(WRITER, first + 1, end, contents).name)
 
 
 def rows_sql(first: int, end: int, extras: Extras = PLAIN) -> str:

@@ -104,8 +104,8 @@ def _constants(attributes: Sequence[Attribute]) -> list[str]:
 def _reading(spans_text: str) -> list[str]:
     """The part of spans.sql that reads the rows as they are stored, for the folder of collected spans."""
     start, end = spans_text.index("-- part: counting\n"), spans_text.index("-- part: derived\n")
-    if spans_text.count("'spans/", start, end) != 3:
-        raise ValueError("spans.sql doesn't name its folder three times")
+    if spans_text.count("'spans/", start, end) != 4:
+        raise ValueError("spans.sql doesn't name its folder four times")
     reading = spans_text[start:end].replace("'spans/", "'spans/collected/").splitlines()
     # The inner block is spans.sql's: here there is one around it.
     return [line for line in reading if not re.fullmatch(r" *-- (begin: .*|end)", line)]

@@ -37,6 +37,7 @@ ALLOWED: Final = {
         "array",
         "base64",
         "binascii",
+        "bisect",
         "collections",
         "contextlib",
         "dataclasses",

@@ -17,6 +17,7 @@ from dyno_analysis.compaction.convert import convert, whole_row
 from dyno_analysis.ingest import journal as imported
 from dyno_analysis.ingest import staged
 from dyno_analysis.spans import file_names, readable
+from dyno_analysis.spans.listing import list_folder
 from dyno_proxy.telemetry import compaction, journal, journal_file, span
 from rigs.records import record
 
@@ -71,6 +72,8 @@ def test_a_file_by_the_sql_that_a_person_pastes_has_the_same_name() -> None:
         assert len(found) == 3
         for each in found:
             for file in (
+                "20261124T215900Z_20261124T215901Z_00000000000000ff_w_1-000000000001-000000000009.parquet",
+                "20261124T215900Z_20261124T215901Z_00000000000000ff_merged_1f-000000000001-000000000009.parquet",
                 "w_1-000000000001.jsonl",
                 "w-000000000001-000000000009.parquet",
                 "w-000000000001.parquet",
@@ -89,9 +92,10 @@ def test_a_converted_journal_has_the_name_that_the_proxy_leaves_alone(tmp_path: 
     assert done.path is not None
     assert (done.rows, done.torn, done.rejected) == (3, False, [])
     parquet = file_names.parse(done.path.name)
-    assert parquet == file_names.SpanFile(file.writer, 1, 3)
-    assert parquet.covers(file)
-    assert file_names.SpanFile(file.writer, 1, 3).name == f"{path.stem}-000000000003.parquet"
+    assert parquet is not None
+    assert (parquet.writer, parquet.first, parquet.last) == (file.writer, 1, 3)
+    assert done.path.name.endswith(f"_{path.stem}-000000000003.parquet")
+    assert [counted.path for counted in list_folder(tmp_path).counting] == [done.path]
 
 
 def test_seeds_are_the_same_files(tmp_path: Path) -> None:
@@ -117,11 +121,11 @@ def test_a_lines_checksum_is_read_as_it_is_written(tmp_path: Path) -> None:
 
 
 def test_the_formats_version_is_one_number(tmp_path: Path) -> None:
-    """Lines, imported lines, Parquet files and the check for newer files use the same version number."""
+    """Lines and imported lines have one version number, Parquet files and their seed another; both are checked."""
     assert span.SCHEMA_VERSION == imported.SCHEMA_VERSION == readable.SCHEMA_VERSION
     (path,) = written(tmp_path, 1)
     assert (whole_row(path.read_bytes()) or {})["v"] == readable.SCHEMA_VERSION
-    key, version = readable.PARQUET_SCHEMA_KEY, str(readable.SCHEMA_VERSION)
+    key, version = readable.PARQUET_SCHEMA_KEY, str(readable.PARQUET_VERSION)
     seed = resources.files("dyno_proxy").joinpath("seed.parquet")
     file = file_names.parse(path.name)
     assert file is not None

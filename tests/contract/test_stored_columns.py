@@ -42,7 +42,7 @@ def test_a_new_attribute_needs_no_edit_by_hand(tmp_path: Path) -> None:
     (tmp_path / "w-000000000001.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     with duckdb.connect() as connection:
         connection.execute(
-            f"COPY (SELECT '2' AS span_id WHERE false) TO '{tmp_path}/w-000000000002-000000000002.parquet'"
+            f"COPY (SELECT 2 AS seq, '2' AS span_id WHERE false) TO '{tmp_path}/w-000000000002-000000000002.parquet'"
         )
         connection.execute(sql.replace("'spans/", f"'{tmp_path}/"))
         ((endpoint, attributes),) = connection.execute("SELECT endpoint, attributes FROM spans").fetchall()

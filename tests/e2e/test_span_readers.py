@@ -209,13 +209,13 @@ def test_a_proxy_keeps_as_long_as_it_was_told(tmp_path: Path) -> None:
 
 def _is_compacted(spans: Path, wanted: int) -> bool:
     """Whether only Parquet files count, with so many rows, and no process is at work."""
-    files = span_folder.span_files(spans)
+    files = span_folder.sources(spans)
     with span_folder.connect(spans, files) as connection:
         try:
             found = connection.execute("SELECT count(*) FROM spans").fetchall()
         except duckdb.Error:  # a file was emptied between its listing and its reading: somebody is at work
             return False
-    if found != [(wanted,)] or {path.suffix for path in files} != {".parquet"}:
+    if found != [(wanted,)] or {file.path.suffix for file in files} != {".parquet"}:
         return False
     with alone(spans) as nobody:
         return nobody

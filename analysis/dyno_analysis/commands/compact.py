@@ -13,8 +13,9 @@ examples:
   dyno compact --keep 30d --dry-run      what would be deleted, and what would be done with the rest
 
 Meanwhile proxies may write and anybody may read; nobody waits for it. A proxy starts this command by itself when a
-journal is full. Collected spans (DIR/collected) are compacted too. --keep holds for both folders; a size is that of
-all files together. A file that no longer counts is emptied after ten minutes and removed after a day, by a later run.
+journal is full. Collected spans (DIR/collected) are compacted too. --keep holds for both folders: an age for each
+request, by the time at which it started; a size for all files together, of which the newest stays. A file that no
+longer counts is emptied after ten minutes and removed after a day, by a later run.
 
 exit codes: 0 all was done, 1 something couldn't be done (it is named; the rest was done), 2 wrong use
 """
@@ -90,9 +91,9 @@ def _compact(arguments: argparse.Namespace) -> int:
                 sayer("another 'dyno compact' or 'dyno import' is working in this folder; nothing was done")
         for compaction in compactions:
             compaction.convert()
-            compaction.merge()
-        if keep is not None:
+        if keep is not None:  # before files are joined, so that old spans don't go into new files
             expire_all(compactions, keep, now)
         for compaction in compactions:
+            compaction.merge(keep)
             compaction.clean()
     return 1 if any(compaction.problems for compaction in compactions) else 0

@@ -81,22 +81,24 @@ def _report(arguments: argparse.Namespace) -> int:
     from dyno_analysis.report.compare import compare
     from dyno_analysis.report.files import write_report
     from dyno_analysis.runs.folder import check_known, known_runs, newest, read_run
-    from dyno_analysis.spans.folder import connect
+    from dyno_analysis.spans.folder import connect, sources
     from dyno_analysis.spans.selection import Selection, select
 
     spans = Path(arguments.spans)
     now = datetime.now(UTC)
     endpoints, since_us, until_us = _chosen(arguments, now)
-    with connect(spans) as connection:
-        runs = list(dict.fromkeys(arguments.runs))
-        by_mirror = arguments.paired_by == "mirror"
+    runs = list(dict.fromkeys(arguments.runs))
+    by_mirror = arguments.paired_by == "mirror"
+    in_range = Selection((), endpoints, since_us, until_us)
+    files = sources(spans, in_range.may_be_in)
+    with connect(spans, files) as connection:
         if runs or (since_us is None and until_us is None and not by_mirror):
             known = known_runs(connection, spans)
             check_known(runs, known, spans)
             if not runs and (last := newest(known)):
                 runs = [last]
         records = [record for run_id in runs if (record := read_run(spans, run_id))]
-        select(connection, Selection(runs, endpoints, since_us, until_us, by_mirror))
+        select(connection, Selection(runs, endpoints, since_us, until_us, by_mirror), files)
         order = endpoints or [name for record in records for name in record.endpoints]
         comparison = compare(connection, runs, records, order, arguments.margin, arguments.seed, arguments.paired_by)
         _check_found(comparison, endpoints, runs, spans)

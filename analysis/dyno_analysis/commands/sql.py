@@ -88,8 +88,9 @@ def _run(arguments: argparse.Namespace) -> int:
         text = _read(Path(text))
     if arguments.format in _BINARY and arguments.output is None and sys.stdout.isatty():
         raise InputError(f"--format {arguments.format} can't be shown on a terminal; use --output FILE, or a pipe")
-    files = list_files(spans)
-    with connect_views(spans, files, _chosen(arguments)) as connection:
+    chosen = _chosen(arguments)
+    files = list_files(spans, chosen, text)
+    with connect_views(spans, files, chosen) as connection:
         statement = Statement(connection, text, None if arguments.allow_writes else files.all())
         if arguments.output is None:
             _write(statement, arguments.format, sys.stdout.buffer)

@@ -3,10 +3,8 @@
 import fcntl
 import os
 import re
-import shutil
 import socket
-import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,26 +15,28 @@ import duckdb
 from dyno_analysis.errors import InputError
 from dyno_analysis.folder_lock import held
 from dyno_analysis.spans import file_names
+from dyno_analysis.spans.counted import Counted, Source
 from dyno_analysis.spans.file_names import SpanFile
-from dyno_analysis.spans.readable import unreadable
-from dyno_analysis.spans.sql_text import as_glob
+from dyno_analysis.spans.footer import EXPIRED, Footer
+from dyno_analysis.spans.held_rows import Held, one_range
+from dyno_analysis.spans.listing import Listing, list_folder
+from dyno_analysis.spans.readable import Problem, footer_of
 
-from . import convert
-from .retention import Keep, expired
+from . import convert, plan, retire
+from .parquet import empty_expired, rewrite, stored_rows
+from .retention import Keep, too_many
 
-ROWS_OF_A_FILE: Final = 1_000_000
 # If we can't find out whether a journal's writer lives, the journal counts as finished when it wasn't written to for
 # this long. The writer itself begins a new journal after half of this time.
 STALE_S: Final = 3600.0
-# A file that no longer counts may still be read by a reader that listed the folder before. After GRACE_S it is
-# emptied, so that a scan which reaches it later finds no rows. After REMOVED_S it is removed.
-GRACE_S: Final = 600.0
-REMOVED_S: Final = 86_400.0
+
+_TIMES: Final = """
+    SELECT filename, epoch_us(min(started_at)), epoch_us(max(started_at)), count(*)
+    FROM read_parquet(?, filename = true) GROUP BY filename
+"""
 
 # How long a writer that may live has to see that its journal is sealed.
 _UNSURE_S: Final = 3.0
-
-_LEFT: Final = re.compile(r"\..+\.(tmp|checked|spill)")
 
 
 class Compaction:
@@ -54,20 +54,25 @@ class Compaction:
         self._say = say
         self._complain = complain
         self._dry = dry
-        self._rows: dict[str, int] = {}
+        self._complained: set[Path] = set()
+        self._held: Mapping[SpanFile, Held] = {}
         self.problems = 0
 
     def convert(self) -> None:
         """Turn finished journals into Parquet."""
-        counting, _ = self._files()
-        for journal in [file for file in counting if file.last is None]:
+        listing = self._list()
+        latest = _latest(listing)
+        for counted in listing.counting:
+            journal = counted.file
+            if journal.last is not None:
+                continue
             with self._contained(journal.name):
-                if not self._finished(journal, counting):
+                if not self._finished(journal, latest.get(journal.writer, journal.first)):
                     continue
                 self._say(f"{journal.name}: becomes Parquet")
                 if self._dry:
                     continue
-                done = convert.convert(self._folder, journal)
+                done = convert.convert(self._folder, journal, counted.elsewhere)
                 if done.rejected:
                     numbers = ", ".join(map(str, done.rejected[:5])) + (" …" if len(done.rejected) > 5 else "")
                     self._problem(
@@ -75,80 +80,135 @@ class Compaction:
                         f"in '{Path(journal.name).with_suffix('.rejected')}'"
                     )
 
-    def merge(self) -> None:
-        """Join small Parquet files into large ones."""
-        counting, _ = self._files()
-        parquet = self._readable([file for file in counting if file.last is not None])
-        rows = self._row_counts([file.name for file in parquet])
-        # Unreadable files and journals stay in the list, since files on both sides of one must not be joined.
-        counted = [(file, rows.get(file.name, ROWS_OF_A_FILE + 1)) for file in counting]
-        for group in file_names.together(counted, ROWS_OF_A_FILE):
-            self._say(f"{len(group)} files from {group[0].name} on: become one")
-            if not self._dry:
-                with self._contained(group[0].name):
-                    convert.merge(self._folder, group)
+    def merge(self, keep: Keep | None = None) -> None:
+        """Join small Parquet files into large ones, but not into larger ones than suit what is kept."""
+        listing = self._list()
+        counting = {counted.file: counted for counted in listing.counting if counted.file.last is not None}
+        for counted in counting.values():
+            if counted.file.contents is None and _claims_more(counted.file, listing.held[counted.file]):
+                with self._contained(counted.file.name):
+                    self._join([counted])
+        candidates = [found for counted in counting.values() if (found := self._candidate(counted))]
+        for group in plan.groups(candidates, plan.limits(keep)):
+            with self._contained(group[0].file.name):
+                self._join([counting[each.file] for each in group])
 
     def expire(self, keep: Keep) -> None:
-        """Delete the spans of the files that `keep` says are too old, or too many."""
+        """Delete the spans that `keep` says are too old, or too many."""
         expire_all([self], keep, self._now)
 
-    def stored(self) -> list[tuple[str, datetime, int]]:
-        """The Parquet files with rows: name, when the newest span started, bytes."""
-        counting, _ = self._files()
-        parquet = self._readable([file for file in counting if file.last is not None])
-        self._rows = self._row_counts([file.name for file in parquet])
-        return [
-            (file.name, self._newest_at(file.name), (self._folder / file.name).stat().st_size)
-            for file in parquet
-            if self._rows[file.name]
+    def expire_before(self, before: datetime) -> None:
+        """Delete the spans that started before then, from all Parquet files."""
+        before_us = _us(before)
+        files = [
+            counted
+            for counted in self._list().counting
+            if counted.file.last is not None
+            and (counted.file.contents is None or counted.file.contents.may_start_before(before_us))
         ]
+        for counted, (start_us, end_us, rows) in self._times(files).items():
+            if start_us is not None and start_us < before_us:
+                with self._contained(counted.file.name):
+                    self._delete(counted, before_us, rows, whole=end_us is not None and end_us < before_us)
 
-    def empty(self, name: str) -> None:
-        """Delete the spans of one file that `stored` has returned."""
-        self._say(f"{name}: {self._rows[name]:,} spans go")
-        if not self._dry:
-            with self._contained(name):
-                convert.empty_parquet(self._folder / name)
+    def stored(self) -> list[tuple[Counted, datetime, int]]:
+        """The Parquet files with rows: the file, when the newest span started, bytes."""
+        found = []
+        for counted, (_, end_us, _) in self._times(
+            [c for c in self._list().counting if c.file.last is not None]
+        ).items():
+            if end_us is not None:
+                found.append((counted, datetime.fromtimestamp(end_us / 1e6, UTC), counted.path.stat().st_size))
+        return found
+
+    def delete_oldest(self, counted: Counted, share: float) -> None:
+        """Delete this share (0 to 1) of a file's spans, the oldest."""
+        with self._contained(counted.file.name), duckdb.connect() as connection:
+            quantile = f"quantile_disc(started_at, {min(share, 1.0):.6f})"
+            ((rows, before_us, end_us),) = connection.execute(
+                f"SELECT count(*), epoch_us({quantile}), epoch_us(max(started_at)) FROM read_parquet(?)",  # noqa: S608
+                [retire.glob(counted.path)],
+            ).fetchall()
+            whole = share > 0.95 or before_us == end_us
+            self._delete(counted, (end_us if whole else before_us) + 1, rows, whole=whole)
 
     def clean(self) -> None:
         """Empty the files that no longer count, and later remove them. Remove what a killed process has left."""
+        if not self._dry:
+            retire.retire(self._list(), self._now, self._contained, self._problem)
+
+    def _join(self, files: Sequence[Counted]) -> None:
+        sources = [
+            Source(counted, footer.columns) for counted in files if (footer := self._footer(counted.path)) is not None
+        ]
+        if len(sources) < len(files):
+            return
+        self._say(f"{len(sources)} files from {sources[0].path.name} on: become one")
         if self._dry:
             return
-        counting, covered = self._files()
-        ages_s: dict[SpanFile, float] = {}
-        for file in (*counting, *covered):
-            if file.last is not None:
-                with self._contained(file.name):
-                    ages_s[file] = self._age_s(file.name)
-        for file in covered:
-            # The age of the first file that replaced this one: since then no reader has listed this one.
-            age_s = max((age_s for other, age_s in ages_s.items() if other.covers(file)), default=0.0)
-            if age_s > GRACE_S:
-                with self._contained(file.name):
-                    self._retire(file, age_s)
-        for file in self._readable([each for each in counting if each.last is not None]):
-            hides = any(file.covers(other) for other in covered)
-            with self._contained(file.name):
-                if self._age_s(file.name) > REMOVED_S and not hides and not self._row_counts([file.name])[file.name]:
-                    (self._folder / file.name).unlink()
-        for path in self._folder.iterdir():
-            with self._contained(path.name):
-                if _LEFT.fullmatch(path.name) and self._age_s(path.name) > STALE_S:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        convert.merge(self._folder, sources)
 
-    def _retire(self, file: SpanFile, age_s: float) -> None:
-        path = self._folder / file.name
-        if age_s > REMOVED_S:
-            path.unlink()
-        elif file.last is None:
-            if path.stat().st_size:
-                path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IWUSR)  # it was sealed
-                os.truncate(path, 0)
-        elif self._row_counts([file.name])[file.name]:
-            convert.empty_parquet(path)
+    def _delete(self, counted: Counted, before_us: int, rows: int, *, whole: bool) -> None:
+        """Delete a file's spans that started before then."""
+        if whole:
+            self._say(f"{counted.file.name}: {rows:,} spans go")
+            if not self._dry:
+                empty_expired(counted.path, self._held[counted.file], before_us)
+            return
+        footer = self._footer(counted.path)
+        if footer is None:
+            return
+        before, query = stored_rows([Source(Counted(counted.path, counted.file), footer.columns)])
+        if self._dry:
+            self._say(f"{counted.file.name}: some of its {rows:,} spans go")
+            return
+        kept = f"FROM ({query}) WHERE started_at >= make_timestamptz({before_us})"
+        left = rewrite(counted.path, self._held[counted.file], (before, kept), before_us)
+        self._say(f"{counted.file.name}: {rows - left:,} of {rows:,} spans go")
 
-    def _finished(self, journal: SpanFile, counting: Sequence[SpanFile]) -> bool:
-        if file_names.finished(journal, counting):
+    def _candidate(self, counted: Counted) -> plan.Candidate | None:
+        """A file for plan.py. Files of format 1 don't say when their rows started; their writer and age do, nearly."""
+        file = counted.file
+        footer = self._footer(counted.path)
+        if file.last is None or footer is None or footer.rowless:
+            return None
+        try:
+            found = counted.path.stat()
+        except OSError:
+            return None  # another compaction has removed it
+        if file.contents is not None:
+            start_s, end_s = float(file.contents.start_s), float(file.contents.end_s)
+        else:
+            process = file_names.process(file.writer)
+            end_s = found.st_mtime
+            start_s = end_s if process is None else min(end_s, process.started_at.timestamp())
+        return plan.Candidate(file, file.last - file.first + 1, found.st_size, start_s, end_s)
+
+    def _times(self, files: Sequence[Counted]) -> Mapping[Counted, tuple[int | None, int | None, int]]:
+        """When each file's first and last span started (Unix µs), and how many it has. Broken files are left out."""
+        readable = {}
+        for counted in files:
+            footer = self._footer(counted.path)
+            if footer is not None and footer.rowless != EXPIRED:
+                readable[str(counted.path)] = counted
+        if not readable:
+            return {}
+        with duckdb.connect() as connection:
+            try:
+                found = connection.execute(
+                    _TIMES, [[retire.glob(counted.path) for counted in readable.values()]]
+                ).fetchall()
+            except duckdb.Error:
+                # One of them is broken: look at each.
+                found = []
+                for counted in readable.values():
+                    with self._contained(counted.file.name):
+                        found += connection.execute(_TIMES, [[retire.glob(counted.path)]]).fetchall()
+        return {readable[path]: (start_us, end_us, rows) for path, start_us, end_us, rows in found}
+
+    def _finished(self, journal: SpanFile, latest: int) -> bool:
+        """Whether the journal can't grow any more. `latest` is the last row of its writer that any file begins with."""
+        if file_names.is_import(journal.writer) or latest > journal.first:
             return True
         locked = _locked(self._folder / journal.name)
         if locked:
@@ -165,31 +225,27 @@ class Compaction:
         # in a container, the first one always has number 1.
         return self._age_s(journal.name) > STALE_S
 
-    def _files(self) -> tuple[list[SpanFile], list[SpanFile]]:
-        return file_names.sort_out(path.name for path in self._folder.iterdir())
+    def _list(self) -> Listing:
+        listing = list_folder(self._folder)
+        self._held = listing.held
+        for path, problem in listing.problems.items():
+            if path.suffix == ".parquet" and file_names.parse(path.name) is not None:
+                self._left_alone(path, problem)
+        return listing
 
-    def _readable(self, files: Sequence[SpanFile]) -> list[SpanFile]:
-        problems = unreadable([self._folder / file.name for file in files])
-        for path, problem in problems.items():
+    def _footer(self, path: Path) -> Footer | None:
+        """What the Parquet file says of itself; None, and a complaint, if it can't be read."""
+        footer = footer_of(path)
+        if isinstance(footer, Problem):
+            if not footer.gone:
+                self._left_alone(self._folder / path.name, footer.text)
+            return None
+        return footer
+
+    def _left_alone(self, path: Path, problem: str) -> None:
+        if path not in self._complained:
+            self._complained.add(path)
             self._problem(f"'{path}' is left alone: it {problem}")
-        return [file for file in files if self._folder / file.name not in problems]
-
-    def _row_counts(self, names: Sequence[str]) -> dict[str, int]:
-        if not names:
-            return {}
-        with duckdb.connect() as connection:
-            found = connection.execute(
-                "SELECT file_name, num_rows FROM parquet_file_metadata(?)",
-                [[as_glob(str(self._folder / name)) for name in names]],
-            ).fetchall()
-        return {Path(path).name: rows for path, rows in found}
-
-    def _newest_at(self, name: str) -> datetime:
-        with duckdb.connect() as connection:
-            ((newest_us,),) = connection.execute(
-                "SELECT epoch_us(max(started_at)) FROM read_parquet(?)", [as_glob(str(self._folder / name))]
-            ).fetchall()
-        return datetime.fromtimestamp(newest_us / 1e6, UTC)
 
     def _age_s(self, name: str) -> float:
         return self._now.timestamp() - (self._folder / name).lstat().st_mtime
@@ -219,10 +275,33 @@ class Compaction:
 
 
 def expire_all(compactions: Sequence[Compaction], keep: Keep, now: datetime) -> None:
-    """Apply a limit to all folders together: a size is that of all files, and the oldest of all are emptied."""
-    stored = [((one, name), newest_at, size) for one in compactions for name, newest_at, size in one.stored()]
-    for one, name in expired(stored, keep, now):
-        one.empty(name)
+    """Apply a limit to all folders together: a size is that of all files, and the oldest of all are deleted."""
+    if keep.age is not None:
+        for one in compactions:
+            one.expire_before(now - keep.age)
+        return
+    stored = [((one, file), newest_at, size) for one in compactions for file, newest_at, size in one.stored()]
+    for (one, file), share in too_many(stored, keep.size_bytes or 0):
+        one.delete_oldest(file, share)
+
+
+def _latest(listing: Listing) -> dict[str, int]:
+    """For each writer, the last number with which a file of its begins, as far as that is known."""
+    latest: dict[str, int] = {}
+    for file, rows in listing.held.items():
+        for writer, ranges in rows.items():
+            number = file.first if file.last is None else ranges[-1][file.is_merged]
+            latest[writer] = max(latest.get(writer, 0), number)
+    return latest
+
+
+def _claims_more(file: SpanFile, held: Held) -> bool:
+    """Whether the name of a file of format 1 claims rows that it doesn't hold, as a pasted view would believe."""
+    return held != one_range(file.writer, file.first, file.last or 0)
+
+
+def _us(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)
 
 
 @contextmanager

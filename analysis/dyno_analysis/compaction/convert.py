@@ -1,43 +1,44 @@
 """Turns a finished journal into Parquet, and joins small Parquet files, while others write and read.
 
-    seal the journal ──▶ check each line ──▶ .NAME.PID.tmp ──sync, rename──▶ WRITER-FIRST-LAST.parquet
+    seal the journal ──▶ check each line ──▶ .XXXX.PID.tmp ──sync, rename──▶ the Parquet file (spans/file_names.py)
 
 If the process is killed between two steps, each row still counts exactly once: in the old file, or in the new one
-(spans/file_names.py).
+(spans/held_rows.py).
 """
 
 import json
-import shutil
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import duckdb
+from dyno_analysis.atomic_file import OURS, replacing
+from dyno_analysis.file_modes import PRIVATE, access_like
+from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, OWN_COLUMNS
+from dyno_analysis.spans.counted import Counted, Source
+from dyno_analysis.spans.file_names import SpanFile
+from dyno_analysis.spans.footer import Footer
+from dyno_analysis.spans.held_rows import NOTHING_HELD, Held, Range, one_range, together, without
+from dyno_analysis.spans.listing import list_folder
+from dyno_analysis.spans.readable import SCHEMA_VERSION, footer_of
 
-from dyno_analysis.atomic_file import OURS, replacing, replacing_path
-from dyno_analysis.file_modes import OWN_FOLDER, PRIVATE, Access, access_like
-from dyno_analysis.spans.file_names import SpanFile, sort_out
-from dyno_analysis.spans.folder import stored_sql
-from dyno_analysis.spans.readable import PARQUET_SCHEMA_KEY, SCHEMA_VERSION
-from dyno_analysis.spans.sql_text import quoted
+from .parquet import stored_rows, write_parquet
 
-# DuckDB's default. For each group of rows the file has every column's least and greatest value.
-_ROWS_OF_A_GROUP: Final = 122_880
-_MEMORY: Final = "1GB"
 # A batch may still be on its way into a journal that was written to within _WARM_S. It has come after _SEALED_S.
 _WARM_S: Final = 10.0
 _SEALED_S: Final = 0.5
+
+_KNOWN_COLUMNS: Final = {*(name for name, _ in OWN_COLUMNS), *(name for _, name, _ in ATTRIBUTE_COLUMNS), "crc32"}
 
 
 @dataclass
 class Converted:
     """What became of a journal: `rows` were kept, the lines with the numbers `rejected` were not.
 
-    `torn`: its last line was cut off. `path` is the Parquet file; None if the journal had no row.
+    `torn`: its last line was cut off. `path` is the Parquet file; None if the journal had no row of its own.
     """
 
     rows: int = 0
@@ -58,58 +59,64 @@ class FutureError(Exception):
     """The file was written by a later version of Dyno. The message is one line for the user."""
 
 
-def convert(folder: Path, journal: SpanFile) -> Converted:
-    """Turn one journal into Parquet.
+def convert(folder: Path, journal: SpanFile, elsewhere: Held = NOTHING_HELD) -> Converted:
+    """Turn one journal into Parquet, but for the rows that are `elsewhere` in the folder.
 
     Raises GrownError, ReplacedError, FutureError, OSError or duckdb.Error if that isn't possible; nothing is lost then.
     """
-    *_, last = steps(folder, journal)
+    *_, last = steps(folder, journal, elsewhere)
     return last
 
 
-def steps(folder: Path, journal: SpanFile) -> Iterator[Converted]:
+def steps(folder: Path, journal: SpanFile, elsewhere: Held = NOTHING_HELD) -> Iterator[Converted]:
     """As `convert`, step by step, for tests that stop between two steps."""
     path = folder / journal.name
+    # Before it is sealed: whoever can't read a journal whole leaves it as it is.
+    with path.open("rb") as lines:
+        check_version(path, next(lines, b""))
     seal(path)
     yield (done := Converted())
     checked = folder / f".{journal.name}.{OURS}.checked"
     PRIVATE.create(checked)
     try:
-        last, size_bytes = _check(path, checked, done)
+        last, size_bytes = _check(path, checked, elsewhere.get(journal.writer, ()), done)
         yield done
         if done.rejected:
             _set_aside(path, done)
             yield done
         if last is None:
             _check_size(path, size_bytes)
-            # The journal has no row, so it isn't needed.
-            path.unlink()
+            if not elsewhere:  # else it hides nothing, and goes when its readers have gone
+                path.unlink()
             yield done
             return
-        target = folder / SpanFile(journal.writer, journal.first, last).name
-        access = access_like(path)
-        for _ in _written(target, access, stored_sql([checked]), lambda: _check_size(path, size_bytes)):
+        held = without(one_range(journal.writer, journal.first, last), elsewhere)
+        source = Source(Counted(checked, journal))
+        for done.path in write_parquet(
+            folder,
+            held,
+            stored_rows([source], journal.writer),
+            access_like(path),
+            lambda: _check_size(path, size_bytes),
+        ):
             yield done
-        done.path = target
-        yield done
     finally:
         checked.unlink(missing_ok=True)
 
 
-def merge(folder: Path, files: Sequence[SpanFile]) -> Path:
-    """Join neighbouring Parquet files of one writer into one; returns its path. Raises as `convert` does."""
-    last = max(file.last or 0 for file in files)
-    target = folder / SpanFile(files[0].writer, files[0].first, last).name
-    paths = [folder / file.name for file in files]
-    for _ in _written(target, access_like(*paths), stored_sql(paths), lambda: _check_counting(folder, files)):
-        pass
-    return target
-
-
-def empty_parquet(path: Path) -> None:
-    """Replace the file by a Parquet span file without rows."""
-    for _ in _written(path, access_like(path), stored_sql([]) + " WHERE false"):
-        pass
+def merge(folder: Path, files: Sequence[Source]) -> Path:
+    """Join Parquet files into one; returns its path. Raises as `convert` does."""
+    held = together(_counting_rows(folder, files))
+    kept_from = [footer.kept_from_us for file in files if isinstance(footer := footer_of(file.path), Footer)]
+    *_, made = write_parquet(
+        folder,
+        held,
+        stored_rows(files),
+        access_like(*(file.path for file in files)),
+        lambda: _counting_rows(folder, files),
+        max((us for us in kept_from if us is not None), default=None),
+    )
+    return made
 
 
 def seal(path: Path, rest_s: float = _SEALED_S) -> None:
@@ -124,13 +131,52 @@ def seal(path: Path, rest_s: float = _SEALED_S) -> None:
             time.sleep(rest_s)
 
 
-def _check_counting(folder: Path, files: Sequence[SpanFile]) -> None:
-    """Raise ReplacedError if one of the files no longer counts. Then it may have been emptied before it was read."""
-    of_writer = f"{files[0].writer}-"
-    counting, _ = sort_out(path.name for path in folder.iterdir() if path.name.startswith(of_writer))
+def whole_row(line: bytes) -> "dict[str, Any] | None":
+    """A journal's line as a row; None if its checksum is wrong. A line that lacks only its newline is valid."""
+    body, found, found_sum = line.removesuffix(b"\n").rpartition(b',"crc32":')
+    if not found or not found_sum.endswith(b"}"):
+        return None
+    digits = found_sum[:-1]
+    if not digits.isdigit() or int(digits) != checksum(body):
+        return None
+    try:
+        row = json.loads(body + b"}")
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("seq"), int) else None
+
+
+def checksum(body: bytes) -> int:
+    """The checksum of a line's bytes before `,"crc32":`."""
+    return zlib.crc32(body)
+
+
+def check_version(path: Path, line: bytes) -> dict[str, Any] | None:
+    """A journal's line as a row, as `whole_row` does; FutureError if a later Dyno wrote it, as a part would be lost."""
+    row = whole_row(line)
+    if row is None:
+        return None
+    if row.get("v", 0) > SCHEMA_VERSION:
+        raise FutureError(f"'{path}' was written by a later Dyno (format {row['v']}); it stays as it is")
+    if unknown := next((name for name in row if name not in _KNOWN_COLUMNS), None):
+        raise FutureError(f"'{path}' was written by a later Dyno (it has the column '{unknown}'); it stays as it is")
+    return row
+
+
+def _counting_rows(folder: Path, files: Sequence[Source]) -> list[Held]:
+    """The rows of each file that count there.
+
+    Raises ReplacedError if one of the files no longer counts as it did: it may have been emptied before it was read.
+    """
+    writers = {file.counted.file.writer for file in files}
+    alone = len(writers) == 1 and not any(file.counted.file.is_merged for file in files)
+    only = writers.pop() if alone else None
+    listing = list_folder(folder, only)
+    counting = {counted.file: counted.elsewhere for counted in listing.counting}
     for file in files:
-        if file not in counting:
-            raise ReplacedError(f"{file.name}: another 'dyno compact' has replaced it")
+        if counting.get(file.counted.file) != file.counted.elsewhere:
+            raise ReplacedError(f"{file.path.name}: another 'dyno compact' has replaced it")
+    return [without(listing.held[file.counted.file], file.counted.elsewhere) for file in files]
 
 
 def _check_size(path: Path, size_bytes: int) -> None:
@@ -145,41 +191,26 @@ def _check_size(path: Path, size_bytes: int) -> None:
         raise GrownError(f"'{path}' is still being written to; a later run will convert it")
 
 
-def _check(path: Path, checked: Path, done: Converted) -> tuple[int | None, int]:
+def _check(path: Path, checked: Path, elsewhere: Sequence[Range], done: Converted) -> tuple[int | None, int]:
     """Copy the lines with a valid checksum. Returns the last sequence number (None without a line), and bytes read."""
     last: int | None = None
     size_bytes = 0
     with path.open("rb") as lines, checked.open("wb") as kept:
         for number, line in enumerate(lines, start=1):
             size_bytes += len(line)
-            row = whole_row(line)
+            row = check_version(path, line)
             if row is None:
                 if line.endswith(b"\n"):
                     done.rejected.append(number)
                 else:
                     done.torn = True
                 continue
-            if row.get("v", 0) > SCHEMA_VERSION:
-                raise FutureError(f"'{path}' was written by a later Dyno (format {row['v']}); it stays as it is")
+            if row.get("span_id") is None or any(first <= row["seq"] <= end for first, end in elsewhere):
+                continue
             last = max(last or 0, row["seq"])
             kept.write(line.removesuffix(b"\n") + b"\n")
             done.rows += 1
     return last, size_bytes
-
-
-def whole_row(line: bytes) -> "dict[str, int] | None":
-    """A journal's line as a row; None if its checksum is wrong. A line that lacks only its newline is valid."""
-    body, found, checksum = line.removesuffix(b"\n").rpartition(b',"crc32":')
-    if not found or not checksum.endswith(b"}"):
-        return None
-    digits = checksum[:-1]
-    if not digits.isdigit() or int(digits) != zlib.crc32(body):
-        return None
-    try:
-        row = json.loads(body + b"}")
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("seq"), int) else None
 
 
 def _set_aside(path: Path, done: Converted) -> None:
@@ -187,27 +218,3 @@ def _set_aside(path: Path, done: Converted) -> None:
     wanted = set(done.rejected)
     with path.open("rb") as lines, replacing(path.with_suffix(".rejected"), access_like(path)) as kept:
         kept.writelines(line for number, line in enumerate(lines, start=1) if number in wanted)
-
-
-def _written(target: Path, access: Access, query: str, ready: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Write the query's rows to `target`, in two steps: the temporary file, then the rename.
-
-    `ready` is called just before the rename, and prevents it by raising.
-    """
-    spill = target.with_name(f".{target.name}.{OURS}.spill")
-    with replacing_path(target, access) as temporary:
-        try:
-            spill.mkdir(OWN_FOLDER)
-            with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)}) as writer:
-                writer.execute("SET enable_progress_bar = false")
-                writer.execute("SET TimeZone = 'UTC'")
-                writer.execute(
-                    f"COPY ({query} ORDER BY started_at, endpoint) TO {quoted(str(temporary))} "
-                    f"(FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_OF_A_GROUP}, "
-                    f"KV_METADATA {{{PARQUET_SCHEMA_KEY}: '{SCHEMA_VERSION}'}})"
-                )
-        finally:
-            shutil.rmtree(spill, ignore_errors=True)
-        yield
-        ready()
-    yield

@@ -34,19 +34,19 @@ def parse_keep(text: str) -> Keep:
     return Keep(size_bytes=number * _SIZES_BYTES[unit])
 
 
-def expired(files: Sequence[tuple[File, datetime, int]], keep: Keep, now: datetime) -> list[File]:
-    """The files whose spans must be deleted, the oldest first.
+def too_many(files: Sequence[tuple[File, datetime, int]], size_bytes: int) -> list[tuple[File, float]]:
+    """What must go so that at most `size_bytes` stay: files, the oldest first, each with its share that goes (0 to 1].
 
-    `files` has for each file: any value that identifies it, when its newest request started, its bytes.
+    `files` has for each file: any value that identifies it, when its newest request started, its bytes. The newest file
+    stays whole, however large it is. Of a file that is more than a tenth of what is kept, no more goes than must.
     """
     oldest_first = sorted(files, key=lambda file: file[1])
-    if keep.age is not None:
-        return [name for name, newest_at, _ in oldest_first if newest_at < now - keep.age]
-    too_many_bytes = sum(size_bytes for _, _, size_bytes in files) - (keep.size_bytes or 0)
-    gone: list[File] = []
-    for name, _, size_bytes in oldest_first:
-        if too_many_bytes <= 0:
+    excess_bytes = sum(file[2] for file in files) - size_bytes
+    gone: list[tuple[File, float]] = []
+    for file, _, of_file_bytes in oldest_first[:-1]:
+        if excess_bytes <= 0:
             break
-        gone.append(name)
-        too_many_bytes -= size_bytes
+        share = excess_bytes / of_file_bytes if 10 * of_file_bytes > size_bytes else 1.0
+        gone.append((file, min(1.0, share)))
+        excess_bytes -= of_file_bytes
     return gone

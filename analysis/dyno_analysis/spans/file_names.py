@@ -1,45 +1,82 @@
-"""What span files' names say: who wrote a file, which files of a folder count, which can be joined. Pure.
+"""What span files' names say: who wrote a file, which rows it holds, from what time they are. Pure.
 
-    WRITER-FIRST.jsonl            a journal; FIRST is its first row's sequence number, 12 digits
-    WRITER-FIRST-LAST.parquet     the rows FIRST to LAST of that writer
+    WRITER-FIRST.jsonl                          a journal; FIRST is its first row's sequence number, 12 digits
+    START_END_MARKS_WRITER-FIRST-LAST.parquet   the rows FIRST to LAST of that writer; the requests in it started
+                                                between the two times (UTC, whole seconds)
+    START_END_MARKS_merged_ID-FIRST-LAST.parquet    rows of several writers, or not in one piece: LAST is how many, and
+                                                    the file itself lists the ranges that it holds (footer.py)
+    WRITER-FIRST-LAST.parquet                   the same without times, as Dyno wrote it before format 2
 
-A file counts unless a Parquet file of the same writer covers its range. So a conversion or a compaction takes effect by
-one rename, and the files that it replaces may stay as long as somebody reads them.
+MARKS is a Bloom filter of 64 bits over the endpoints and runs in the file. So a listing tells which files a question by
+time, endpoint or run needs; the others aren't opened.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import groupby
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Final
 
-_NAME = re.compile(r"(?P<writer>[A-Za-z0-9_]+)-(?P<first>\d{12})(?:-(?P<last>\d{12})\.parquet|\.jsonl)")
+_NAME = re.compile(
+    r"(?:(?P<start>\d{8}T\d{6})Z_(?P<end>\d{8}T\d{6})Z_(?P<marks>[0-9a-f]{16})_)?"
+    r"(?P<writer>[A-Za-z0-9_]+)-(?P<first>\d{12})(?:-(?P<last>\d{12})\.parquet|\.jsonl)"
+)
 # The proxy's telemetry/journal.py makes the writer's name of these parts.
 _PROCESS = re.compile(r"(?P<host>.+)_(?P<pid>\d+)_(?P<started>\d{8}T\d{6})\d{6}Z")
 # Files without rows. With them a user's own DuckDB, which needs a file of each kind, can read every folder.
 SEEDS = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
 _IMPORT = re.compile(r"import_[0-9a-f]+")
+_MERGED: Final = "merged_"
+
+_FORM: Final = "%Y%m%dT%H%M%S"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# The first and the last second that a name can have. They stand for all that is before and after, too.
+_FIRST_S: Final = int((datetime(1000, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds())
+_LAST_S: Final = int((datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _EPOCH).total_seconds())
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
+class Contents:
+    """What a name says of a file's rows: the Unix seconds between which they started, and the filter's bits."""
+
+    start_s: int
+    end_s: int
+    marks: int
+
+    def may_start_from(self, us: int) -> bool:
+        """Whether a request in the file may have started then (Unix µs) or later."""
+        return self.end_s >= _LAST_S or self.end_s * 1_000_000 >= us
+
+    def may_start_before(self, us: int) -> bool:
+        """Whether a request in the file may have started before then (Unix µs)."""
+        return self.start_s <= _FIRST_S or self.start_s * 1_000_000 < us
+
+    def may_hold(self, mark: int) -> bool:
+        """Whether the file may have rows with this `endpoint_mark` or `run_mark`."""
+        return self.marks & mark == mark
+
+
+@dataclass(frozen=True)
 class SpanFile:
     """A span file's name in its parts. `last` is None for a journal, since it may still grow."""
 
     writer: str
     first: int
     last: int | None
+    contents: Contents | None = None
 
     @property
     def name(self) -> str:
         """The file's name."""
         last = "" if self.last is None else f"-{self.last:012d}"
-        return f"{self.writer}-{self.first:012d}{last}{'.jsonl' if self.last is None else '.parquet'}"
+        prefix = "" if self.contents is None else _prefix(self.contents)
+        return f"{prefix}{self.writer}-{self.first:012d}{last}{'.jsonl' if self.last is None else '.parquet'}"
 
-    def covers(self, other: "SpanFile") -> bool:
-        """Whether this is a Parquet file that holds the other's rows, so that the other doesn't count."""
-        if self.last is None or self == other or self.writer != other.writer:
-            return False
-        return self.first <= other.first and self.last >= (other.first if other.last is None else other.last)
+    @property
+    def is_merged(self) -> bool:
+        """Whether only the file itself says which rows it holds."""
+        return self.last is not None and self.writer.startswith(_MERGED)
 
 
 @dataclass(frozen=True)
@@ -56,27 +93,45 @@ def parse(name: str) -> SpanFile | None:
     found = _NAME.fullmatch(name)
     if found is None or name in SEEDS:
         return None
-    return SpanFile(found["writer"], int(found["first"]), int(found["last"]) if found["last"] else None)
+    contents = None
+    if found["start"] is not None:
+        try:
+            contents = Contents(_seconds(found["start"]), _seconds(found["end"]), int(found["marks"], 16))
+        except ValueError:
+            return None
+        if found["last"] is None:
+            return None
+    return SpanFile(found["writer"], int(found["first"]), int(found["last"]) if found["last"] else None, contents)
 
 
-def sort_out(names: Iterable[str]) -> tuple[list[SpanFile], list[SpanFile]]:
-    """The span files that count, and those that another one covers, both in order of writer and number."""
-    counting: list[SpanFile] = []
-    covered: list[SpanFile] = []
-    files = sorted(filter(None, map(parse, names)), key=lambda file: (file.writer, file.first, -(file.last or 0)))
-    for _, of_writer in groupby(files, key=lambda file: file.writer):
-        reached = 0  # the last row that a Parquet file so far has
-        for file in of_writer:
-            (covered if reached >= (file.last or file.first) else counting).append(file)
-            reached = max(reached, file.last or 0)
-    return counting, covered
+def contents(start_us: int, end_us: int, endpoints: Iterable[str], runs: Iterable[str]) -> Contents:
+    """What the name says of rows that started between these times, of these endpoints and runs."""
+    marks = 0
+    for mark in (*map(endpoint_mark, endpoints), *map(run_mark, runs)):
+        marks |= mark
+    start_s, end_s = start_us // 1_000_000, -(-end_us // 1_000_000)
+    return Contents(max(_FIRST_S, min(start_s, _LAST_S)), max(_FIRST_S, min(end_s, _LAST_S)), marks)
 
 
-def finished(journal: SpanFile, counting: Sequence[SpanFile]) -> bool:
-    """Whether the journal can't grow any more: its writer has begun another file, or an import wrote it whole."""
-    if _IMPORT.fullmatch(journal.writer):
-        return True
-    return any(other.writer == journal.writer and other.first > journal.first for other in counting)
+def endpoint_mark(endpoint: str) -> int:
+    """The bits of an endpoint's name in the filter."""
+    return _mark(f"endpoint {endpoint}")
+
+
+def run_mark(run_id: str) -> int:
+    """The bits of a run's id in the filter."""
+    return _mark(f"run {run_id}")
+
+
+def merged(held: str, rows: int, contents: Contents) -> SpanFile:
+    """The name of a file that lists the ranges of its rows itself. `held` is that list."""
+    name = blake2b(f"{held} {contents}".encode(), digest_size=8).hexdigest()
+    return SpanFile(f"{_MERGED}{name}", 1, min(rows, 10**12 - 1), contents)
+
+
+def is_import(writer: str) -> bool:
+    """Whether `dyno import` wrote these files, each of them whole."""
+    return _IMPORT.fullmatch(writer) is not None
 
 
 def process(writer: str) -> Process | None:
@@ -84,27 +139,22 @@ def process(writer: str) -> Process | None:
     found = _PROCESS.fullmatch(writer)
     if found is None:
         return None
-    started_at = datetime.strptime(found["started"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    try:
+        started_at = datetime.strptime(found["started"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
     return Process(found["host"], int(found["pid"]), started_at)
 
 
-def together(counting: Sequence[tuple[SpanFile, int]], most_rows: int) -> list[list[SpanFile]]:
-    """Groups of Parquet files, each of which can be joined into one file of at most `most_rows` rows.
+def _mark(text: str) -> int:
+    one, other = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=2).digest()
+    return 1 << one % 64 | 1 << other % 64
 
-    `counting` has each file that counts, with its number of rows. Only neighbours of one writer are joined: otherwise
-    the new file would cover the files between them.
-    """
-    groups: list[list[SpanFile]] = []
-    rows_of_last = 0
-    before: SpanFile | None = None
-    for file, rows in sorted(counting, key=lambda pair: (pair[0].writer, pair[0].first)):
-        if file.last is not None:
-            fits = before is not None and before.last is not None and before.writer == file.writer
-            if fits and rows_of_last + rows <= most_rows:
-                groups[-1].append(file)
-                rows_of_last += rows
-            else:
-                groups.append([file])
-                rows_of_last = rows
-        before = file
-    return [group for group in groups if len(group) > 1]
+
+def _prefix(contents: Contents) -> str:
+    start, end = (f"{_EPOCH + timedelta(seconds=each_s):{_FORM}}Z" for each_s in (contents.start_s, contents.end_s))
+    return f"{start}_{end}_{contents.marks:016x}_"
+
+
+def _seconds(text: str) -> int:
+    return int((datetime.strptime(text, _FORM).replace(tzinfo=UTC) - _EPOCH).total_seconds())

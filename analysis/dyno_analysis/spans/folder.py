@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,15 +13,18 @@ import duckdb
 
 from dyno_analysis.errors import InputError
 
-from . import file_names as span_file_names
-from .readable import unreadable
+from .counted import Source
+from .file_names import SpanFile
+from .listing import list_folder
+from .readable import Problem, footer_of, is_emptied, unreadable
+from .reading import reading
 from .sql_text import as_glob, quoted, replaced, sql_part, sql_text
 
 # An empty file, which is read if a folder has no journal.
 NOTHING = Path(os.devnull)
 
 
-def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBPyConnection:
+def connect(folder: Path, files: Sequence[Source] | None = None) -> duckdb.DuckDBPyConnection:
     """An in-memory database with the view `spans` over the folder's files, or over `files` if they are given.
 
     Raises InputError if the folder doesn't exist or can't be read.
@@ -39,7 +42,7 @@ def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBP
     # DuckDB prints its progress bar to standard output, even if that is a pipe.
     connection.execute(f"SET enable_progress_bar = {str(sys.stdout.isatty()).lower()}")
     connection.execute(sql_text("duckdb", "engines"))
-    execute(connection, spans_sql(span_files(folder) if files is None else files))
+    define_spans(connection, sources(folder) if files is None else files)
     return connection
 
 
@@ -64,20 +67,36 @@ def span_files(folder: Path) -> list[Path]:
 
     A file that can't be read, or isn't named as ours are, is left out, and standard error says so.
     """
-    try:
-        names = [path.name for path in folder.resolve().iterdir()]
-    except FileNotFoundError as error:
-        raise InputError(f"the spans folder '{folder}' doesn't exist; name one with --spans DIR") from error
-    except OSError as error:
-        raise InputError(f"the spans folder '{folder}' can't be listed: {error.strerror}") from error
-    counting, covered = span_file_names.sort_out(names)
-    ours = {*span_file_names.SEEDS, *(file.name for file in (*counting, *covered))}
-    strangers = [name for name in names if name.endswith(".parquet") and name[0] != "." and name not in ours]
-    problems = {folder / name: "isn't named as Dyno's span files are; move it elsewhere" for name in strangers}
-    problems |= unreadable([folder / file.name for file in counting])
-    for path, problem in problems.items():
+    return [source.path for source in sources(folder)]
+
+
+def sources(folder: Path, wanted: Callable[[SpanFile], bool] = lambda _: True) -> list[Source]:
+    """The same, with what is needed to read them. Files that aren't wanted aren't opened.
+
+    InputError if the folder doesn't exist or can't be listed.
+    """
+    listing = list_folder(folder)
+    problems = dict(listing.problems)
+    found = []
+    for counted in listing.counting:
+        if not wanted(counted.file):
+            continue
+        # Messages name the folder as the user does, not by what its links lead to.
+        named = folder / counted.file.name
+        if counted.file.last is None:
+            if why := unreadable([counted.path]).get(counted.path):
+                problems[named] = why
+            elif not is_emptied(counted.path):
+                found.append(Source(counted))
+            continue
+        footer = footer_of(counted.path)
+        if isinstance(footer, Problem):
+            problems[named] = footer.text
+        else:
+            found.append(Source(counted, footer.columns))
+    for path, problem in sorted(problems.items()):
         print(f"dyno: '{path}' is left out: it {problem}", file=sys.stderr)
-    return [path for file in counting if (path := folder.resolve() / file.name) and folder / file.name not in problems]
+    return found
 
 
 def collected_folder(spans: Path) -> Path:
@@ -85,41 +104,31 @@ def collected_folder(spans: Path) -> Path:
     return spans / "collected"
 
 
-def collected_files(spans: Path) -> list[Path]:
-    """As `span_files`, for the collected spans; none if nothing was collected."""
+def collected_sources(spans: Path) -> list[Source]:
+    """As `sources`, for the collected spans; none if nothing was collected."""
     folder = collected_folder(spans)
-    return span_files(folder) if folder.is_dir() else []
+    return sources(folder) if folder.is_dir() else []
 
 
-def spans_sql(files: Sequence[Path], nothing: Path = NOTHING) -> str:
+def define_spans(connection: duckdb.DuckDBPyConnection, files: Sequence[Source], view: str = "spans") -> None:
+    """Create the view `spans`, or one of another name with the same columns, over these files."""
+    execute(connection, _over_files("spans", files, NOTHING, view))
+
+
+def spans_sql(files: Sequence[Source], nothing: Path = NOTHING) -> str:
     """spans.sql with explicit lists of files instead of the folder; `nothing` is an empty file."""
-    return _over_files("spans", files, nothing)
+    return _over_files("spans", files, nothing, "spans")
 
 
-def collected_sql(files: Sequence[Path], nothing: Path = NOTHING) -> str:
+def collected_sql(files: Sequence[Source], nothing: Path = NOTHING) -> str:
     """As `spans_sql`, for collected_spans.sql."""
-    return _over_files("collected_spans", files, nothing)
+    return _over_files("collected_spans", files, nothing, "collected_spans")
 
 
-def stored_sql(files: Sequence[Path]) -> str:
-    """A query for the files' rows as Parquet span files hold them."""
-    return f"{_stored(files, NOTHING)}\nSELECT * EXCLUDE (filename) FROM stored"
-
-
-def _over_files(view: str, files: Sequence[Path], nothing: Path) -> str:
-    return "".join([sql_part(view, "view"), _stored(files, nothing), sql_part(view, "derived")])
-
-
-def _stored(files: Sequence[Path], nothing: Path) -> str:
-    """`WITH … stored AS (…)`: these files' rows. Both views begin with it, since both kinds of files are read alike."""
-    parquet = [path for path in files if path.suffix == ".parquet"]
-    # Without a journal an empty file is read, so that the columns exist.
-    journals = [path for path in files if path not in parquet] or [nothing]
-    reading = "WITH " + replaced(sql_part("spans", "journal"), "'spans/*.jsonl'", _list(journals))
-    if not parquet:
-        return f"{reading}stored AS (FROM journal)\n"
-    reading += replaced(sql_part("spans", "parquet"), "'spans/*.parquet'", _list(parquet))
-    return f"{reading}stored AS (FROM journal UNION ALL BY NAME FROM parquet)\n"
+def _over_files(text: str, files: Sequence[Source], nothing: Path, view: str) -> str:
+    read = reading(files, nothing, f"dyno_{view}")
+    header = replaced(sql_part(text, "view"), f"VIEW {text} AS", f"VIEW {view} AS")
+    return "".join([read.lists, header, read.sql, sql_part(text, "derived")])
 
 
 def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writable: Path | None = None) -> None:
@@ -135,7 +144,3 @@ def lock_sql(readable: Sequence[Path], writable: Path | None = None) -> str:
     if writable is not None:
         allowed.add(str(writable.resolve()))
     return f"SET allowed_paths = [{', '.join(map(quoted, sorted(allowed)))}];\nSET enable_external_access = false;\n"
-
-
-def _list(paths: Sequence[Path]) -> str:
-    return f"[{', '.join(quoted(as_glob(str(path))) for path in paths)}]"

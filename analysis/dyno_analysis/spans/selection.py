@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-from .folder import execute
+from .counted import Source
+from .file_names import SpanFile, endpoint_mark, run_mark
+from .folder import define_spans, execute
 from .sql_text import quoted
 
 # So many requests, with all their attributes and chunk times, take some 300 MB of memory.
@@ -26,20 +28,39 @@ class Selection:
     until_us: int | None = None
     mirrored: bool = False
 
+    def may_be_in(self, file: SpanFile) -> bool:
+        """False if no selected request can be in the file, by its name. A journal's name doesn't say it."""
+        said = file.contents
+        if said is None:
+            return True
+        return (
+            (self.since_us is None or said.may_start_from(self.since_us))
+            and (self.until_us is None or said.may_start_before(self.until_us))
+            and (not self.endpoints or any(said.may_hold(endpoint_mark(name)) for name in self.endpoints))
+            and (not self.runs or any(said.may_hold(run_mark(run_id)) for run_id in self.runs))
+        )
 
-def select(connection: duckdb.DuckDBPyConnection, selection: Selection) -> None:
+
+def select(connection: duckdb.DuckDBPyConnection, selection: Selection, files: Sequence[Source] | None = None) -> None:
     """Redefine `spans` as the selected requests; `all_spans` has all of them.
 
+    With the folder's `files`, those in which no selected request can be aren't read.
     `traffic` has the selected requests before `mirrored` is applied. A run is read once and held in a table, unless it
     is larger than HELD_REQUESTS. All traffic may be larger than memory, so it stays a view.
     """
     connection.execute("ALTER VIEW spans RENAME TO all_spans")
+    source = "all_spans"
+    if files is not None:
+        chosen = [each for each in files if selection.may_be_in(each.counted.file)]
+        if len(chosen) < len(files):
+            source = "spans_of_chosen_files"
+            define_spans(connection, chosen, source)
     condition = _condition(selection)
     kind = "VIEW"
     if selection.runs:
-        (n,) = execute(connection, f"FROM all_spans SELECT count(*) WHERE {condition}").fetchall()[0]
+        (n,) = execute(connection, f"FROM {source} SELECT count(*) WHERE {condition}").fetchall()[0]
         kind = "TABLE" if n <= HELD_REQUESTS else "VIEW"
-    execute(connection, f"CREATE {kind} traffic AS FROM all_spans WHERE {condition}")
+    execute(connection, f"CREATE {kind} traffic AS FROM {source} WHERE {condition}")
     of_mirrors = " WHERE mirror IS NOT NULL" if selection.mirrored else ""
     execute(connection, f"CREATE VIEW spans AS FROM traffic{of_mirrors}")
 

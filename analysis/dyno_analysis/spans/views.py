@@ -10,34 +10,52 @@ from pathlib import Path
 
 import duckdb
 
-from .folder import NOTHING, collected_files, collected_sql, connect, execute, span_files, spans_sql
+from .counted import Source
+from .folder import NOTHING, collected_sources, collected_sql, connect, define_spans, execute, sources, spans_sql
 from .selection import Selection, conditions
 from .sql_text import replaced, sql_text
 from .training import define_training, training_files, training_sql
 
 _OVER_SPANS = ("chunks", "runs", "pairs", "minutes")
-# Creating a view opens every Parquet file. With this cache, all views together open each file once.
+# Whoever asks twice needn't wait twice until the footers of thousands of files are read.
 _CACHE = "SET parquet_metadata_cache = true;"
+# These read requests that weren't chosen, too.
+_BEYOND_CHOSEN = ("request_phases", "all_spans")
 # How request_phases.sql reads all requests of a trace, including those that a selection leaves out of `spans`.
 _EVERY_REQUEST = "FROM spans AS every"
 
 
 @dataclass(frozen=True)
 class Files:
-    """All files that the views read, of each kind. They are listed once."""
+    """All files that the views read, of each kind. They are listed once.
 
-    spans: Sequence[Path]
-    collected: Sequence[Path]
+    `spans` are those that may have chosen requests, and `every` are all with requests. `every` is the same as `spans`
+    where nothing was chosen, or where all requests of a trace aren't asked for.
+    """
+
+    spans: Sequence[Source]
+    every: Sequence[Source]
+    collected: Sequence[Source]
     training: Sequence[Path]
 
     def all(self) -> list[Path]:
-        """The files of all three kinds."""
-        return [*self.spans, *self.collected, *self.training]
+        """The files of all kinds."""
+        spans = self.spans if self.every is self.spans else {source.path: source for source in self.every}.values()
+        return [*(source.path for source in (*spans, *self.collected)), *self.training]
 
 
-def list_files(spans: Path) -> Files:
-    """The files of a spans folder. Raises InputError if the folder doesn't exist or can't be read."""
-    return Files(span_files(spans), collected_files(spans), training_files(spans))
+def list_files(spans: Path, chosen: Selection | None = None, statement: str | None = None) -> Files:
+    """The files of a spans folder. Raises InputError if the folder doesn't exist or can't be read.
+
+    A file in which no chosen request can be is opened only if the statement asks for other requests too.
+    """
+    limited = chosen is not None and bool(conditions(chosen))
+    if not limited or statement is None or any(view in statement.lower() for view in _BEYOND_CHOSEN):
+        every = sources(spans)
+        found = [source for source in every if chosen.may_be_in(source.counted.file)] if chosen else every
+    else:
+        every = found = sources(spans, chosen.may_be_in if chosen else lambda _: True)
+    return Files(found, every, collected_sources(spans), training_files(spans))
 
 
 def connect_views(spans: Path, files: Files, chosen: Selection | None = None) -> duckdb.DuckDBPyConnection:
@@ -46,11 +64,16 @@ def connect_views(spans: Path, files: Files, chosen: Selection | None = None) ->
     DuckDB applies the condition in its readers, so it reads no row of a Parquet file in which nothing can match.
     Collected spans have neither endpoint nor run, so `collected_spans` and `server_spans` aren't limited.
     """
-    connection = connect(spans, files.spans)
+    connection = connect(spans, files.every)
     connection.execute(_CACHE)
-    narrowed = _narrowed(chosen)
-    for statement in narrowed:
-        connection.execute(statement)
+    narrowed = [] if chosen is None else conditions(chosen)
+    if narrowed:
+        connection.execute("ALTER VIEW spans RENAME TO all_spans")
+        source = "all_spans"
+        if files.every is not files.spans and len(files.spans) < len(files.every):
+            source = "spans_of_chosen_files"
+            define_spans(connection, files.spans, source)
+        connection.execute(f"CREATE VIEW spans AS FROM {source} WHERE {' AND '.join(narrowed)}")
     for statement in _views():
         connection.execute(statement)
     for statement in collected_views(files.collected, "all_spans" if narrowed else "spans"):
@@ -66,7 +89,7 @@ def views_sql(files: Files, nothing: Path) -> str:
     return "\n".join(["SET TimeZone = 'UTC';", _CACHE, *statements])
 
 
-def collected_views(files: Sequence[Path], every_request: str = "spans", nothing: Path = NOTHING) -> list[str]:
+def collected_views(files: Sequence[Source], every_request: str = "spans", nothing: Path = NOTHING) -> list[str]:
     """The SQL of the views over collected spans; `every_request` names the view with all requests of a trace."""
     phases = replaced(sql_text("request_phases"), _EVERY_REQUEST, f"FROM {every_request} AS every")
     return [collected_sql(files, nothing), sql_text("server_spans"), phases, sql_text("trace", "macros")]
@@ -74,13 +97,3 @@ def collected_views(files: Sequence[Path], every_request: str = "spans", nothing
 
 def _views() -> list[str]:
     return [sql_text("figures", "macros"), *(sql_text(name) for name in _OVER_SPANS)]
-
-
-def _narrowed(chosen: Selection | None) -> list[str]:
-    parts = [] if chosen is None else conditions(chosen)
-    if not parts:
-        return []
-    return [
-        "ALTER VIEW spans RENAME TO all_spans",
-        f"CREATE VIEW spans AS FROM all_spans WHERE {' AND '.join(parts)}",
-    ]

@@ -1,10 +1,10 @@
 -- A row is one request. docs/spans.md says what each stored column means; here times become seconds. All else that was
 -- stored, such as the events and the response's id, is in the map `attributes` under its OpenTelemetry name.
--- In a DuckDB of your own: put your folder in place of 'spans' below, three times, and paste the whole file. You may
+-- In a DuckDB of your own: put your folder in place of 'spans' below, four times, and paste the whole file. You may
 -- query the view while a proxy writes and while journals become Parquet (docs/spans.md): the folder is listed once,
 -- before the files are read, and a journal that is converted meanwhile is still read as it was.
 -- `dyno` replaces the parts `counting` and `stored` with explicit lists of files. `ignore_errors` and
--- `span_id IS NOT NULL` drop the torn end of a journal whose writer was killed.
+-- `span_id IS NOT NULL` drop the torn end of a journal whose writer was killed, and what says that a file was emptied.
 
 -- part: view
 CREATE OR REPLACE VIEW spans AS
@@ -12,25 +12,49 @@ CREATE OR REPLACE VIEW spans AS
 WITH listed AS MATERIALIZED (
     SELECT
         file AS filename,
-        regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 1) AS writer,
-        TRY_CAST(regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 2) AS BIGINT) AS first,
-        TRY_CAST(regexp_extract(file, '([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 4) AS BIGINT) AS last
+        -- Files with the times of their rows in the name come before others that hold the same rows.
+        regexp_matches(file, '\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_[A-Za-z0-9_]+-\d{12}-') AS is_timed,
+        regexp_extract(file, '(?:\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_)?([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 1) AS writer,
+        TRY_CAST(regexp_extract(file, '(?:\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_)?([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 2) AS BIGINT) AS first,
+        TRY_CAST(regexp_extract(file, '(?:\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_)?([A-Za-z0-9_]+)-(\d{12})(-(\d{12})\.parquet|\.jsonl)$', 4) AS BIGINT) AS last
     FROM glob('spans/*')
 ),
--- A file counts unless a Parquet file of the same writer covers its range.
+-- The rows that a file holds: by its name, or, if it is merged from several writers' files, as it says itself.
+said AS MATERIALIZED (
+    SELECT file_name AS filename, unnest(string_split(decode(value), ',')) AS part
+    FROM parquet_kv_metadata('spans/*.parquet')
+    WHERE decode(key) = 'dyno_rows'
+),
+held AS MATERIALIZED (
+    SELECT filename, is_timed, last IS NULL AS is_journal, writer, first, coalesce(last, 1000000000000) AS last
+    FROM listed
+    WHERE first IS NOT NULL AND (last IS NULL OR NOT starts_with(writer, 'merged_'))
+    UNION ALL
+    SELECT
+        filename,
+        is_timed,
+        false,
+        regexp_extract(part, '(.+):(\d+)-(\d+)', 1),
+        CAST(regexp_extract(part, '(.+):(\d+)-(\d+)', 2) AS BIGINT),
+        CAST(regexp_extract(part, '(.+):(\d+)-(\d+)', 3) AS BIGINT)
+    FROM listed JOIN said USING (filename)
+    WHERE last IS NOT NULL AND starts_with(writer, 'merged_')
+),
+-- Of files that hold the same row, the largest Parquet file counts for it.
 counting AS MATERIALIZED (
-    FROM listed AS one
-    SELECT filename
-    WHERE
-        first IS NOT NULL
-        AND NOT EXISTS (
-            FROM listed AS other
-            WHERE
-                other.writer = one.writer
-                AND other.filename <> one.filename
-                AND other.first <= one.first
-                AND other.last >= coalesce(one.last, one.first)
-        )
+    FROM held
+    SELECT
+        filename,
+        (any_value(is_journal), -sum(last - first + 1), NOT any_value(is_timed), filename) AS rank
+    GROUP BY filename
+),
+elsewhere AS MATERIALIZED (
+    SELECT one.filename, one.writer, greatest(one.first, other.first) AS first, least(one.last, other.last) AS last
+    FROM held AS one
+    JOIN held AS other ON other.writer = one.writer AND other.first <= one.last AND other.last >= one.first
+    JOIN counting AS of_one ON of_one.filename = one.filename
+    JOIN counting AS of_other ON of_other.filename = other.filename
+    WHERE of_other.rank < of_one.rank AND NOT other.is_journal
 ),
 -- part: journal
 journal AS (
@@ -110,9 +134,27 @@ journal AS (
 parquet AS (FROM read_parquet('spans/*.parquet', filename = true, union_by_name = true)),
 -- part: stored
 stored AS (
-    SELECT journal.* FROM counting JOIN journal USING (filename)
+    SELECT journal.*
+    FROM counting
+    JOIN journal USING (filename)
+    WHERE
+        NOT EXISTS (
+            FROM elsewhere
+            WHERE elsewhere.filename = journal.filename AND journal.seq BETWEEN elsewhere.first AND elsewhere.last
+        )
     UNION ALL BY NAME
-    SELECT parquet.* FROM counting JOIN parquet USING (filename)
+    SELECT named.*
+    FROM counting
+    -- Files of Dyno's first format don't name the writer, since each is one writer's.
+    JOIN (SELECT CAST(NULL AS VARCHAR) AS writer WHERE false UNION ALL BY NAME FROM parquet) AS named USING (filename)
+    WHERE
+        NOT EXISTS (
+            FROM elsewhere
+            WHERE
+                elsewhere.filename = named.filename
+                AND elsewhere.writer = coalesce(named.writer, elsewhere.writer)
+                AND named.seq BETWEEN elsewhere.first AND elsewhere.last
+        )
 )
 -- part: derived
 SELECT

@@ -315,11 +315,11 @@ def _lock(descriptor: int, path: Path) -> None:
 def _forget_old(folder: Path) -> None:
     """Remove what nobody will count any more. A living process writes its memory five times a second."""
     try:
-        names = os.listdir(folder)
+        paths = list(folder.iterdir())
     except OSError as error:
         _log.debug("'%s' can't be listed: %s", folder, error)
         return
-    for path in (folder / name for name in names):
+    for path in paths:
         try:
             if time.time() - path.lstat().st_mtime > _FORGOTTEN_S:
                 path.unlink()
