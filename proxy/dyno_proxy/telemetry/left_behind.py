@@ -88,7 +88,7 @@ def take_of(folder: Path, pid: int) -> LeftBehind | None:
 
 def _writers(folder: Path) -> list[str]:
     try:
-        names = [name for name in os.listdir(folder) if name.startswith(PREFIX)]
+        names = [name for name in os.listdir(folder) if name.startswith(PREFIX)]  # noqa: PTH208  # names are wanted
     except OSError as error:
         _log.debug("'%s' can't be listed: %s", folder, error)
         return []
