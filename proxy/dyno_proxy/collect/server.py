@@ -79,11 +79,12 @@ class Collector:
         await self._runner.setup()
         for each in sockets:
             await web.SockSite(self._runner, each, backlog=BACKLOG).start()
-        self._conversion.start_if_worth()
+        self._conversion.begin()
 
     async def stop(self) -> None:
         """Take no more spans. Everything taken is answered and on disk afterwards."""
         self._stopping = True
+        self._conversion.end()
         await self._runner.cleanup()
         await asyncio.to_thread(self._intake.close)
 
