@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dyno_analysis.arguments import DEFAULT_SPANS, ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
+from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -68,7 +69,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     private_from_now_on()
     try:
-        return _report(arguments) if arguments.store is None else _report_of_store(arguments)
+        with ending("dyno report"):
+            return _report(arguments) if arguments.store is None else _report_of_store(arguments)
     except InputError as error:
         print(f"dyno report: {error}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.controls import visible
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
+from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     private_from_now_on()
     try:
-        return _run(arguments)
+        with ending("dyno sql"):
+            return _run(arguments)
     except InputError as error:
         print(f"dyno sql: {error}", file=sys.stderr)
         return 2

@@ -18,6 +18,7 @@ from typing import Final
 
 import duckdb
 
+from dyno_analysis import interrupts
 from dyno_analysis.atomic_file import OURS, replacing, replacing_path
 from dyno_analysis.file_modes import OWN_FOLDER, PRIVATE, Access, access_like
 from dyno_analysis.spans.file_names import SpanFile, sort_out
@@ -198,7 +199,9 @@ def _written(target: Path, access: Access, query: str, ready: Callable[[], None]
     with replacing_path(target, access) as temporary:
         try:
             spill.mkdir(OWN_FOLDER)
-            with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)}) as writer:
+            with interrupts.opened(
+                duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)})
+            ) as writer:
                 writer.execute("SET enable_progress_bar = false")
                 writer.execute("SET TimeZone = 'UTC'")
                 writer.execute(

@@ -10,7 +10,6 @@ spills to disk.
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from typing import Any, Final
 
 import duckdb
 
+from dyno_analysis import interrupts
 from dyno_analysis.atomic_file import replacing, sync_folder
 from dyno_analysis.errors import InputError
-from dyno_analysis.file_modes import access_in
+from dyno_analysis.file_modes import OWN_FOLDER, access_in
 from dyno_analysis.folder_lock import held
 from dyno_analysis.spans.folder import connect, execute
 from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
@@ -67,7 +67,8 @@ class StagedSpans:
             self._hold = self._stack.enter_context(held(self._spans, wait=True))
             for left in self._spans.glob(".import-*"):
                 shutil.rmtree(left, ignore_errors=True)  # an import that was killed has left it
-            self._staging = Path(tempfile.mkdtemp(prefix=".import-", dir=self._spans))
+            self._staging = interrupts.temporary(self._spans / f".import-{secrets.token_hex(8)}")
+            self._staging.mkdir(OWN_FOLDER)
             self._stack.callback(shutil.rmtree, self._staging, ignore_errors=True)
         except OSError as error:
             self._stack.close()
@@ -123,9 +124,10 @@ class StagedSpans:
         if self._hold is not None and not self._hold.kept():
             raise InputError(f"another import has taken '{self._spans}' over, as this one didn't go on; import again")
         try:
-            for part in self._parts:
-                part.replace(self._spans / part.name)
-            sync_folder(self._spans)
+            with interrupts.undisturbed():
+                for part in self._parts:
+                    part.replace(self._spans / part.name)
+                sync_folder(self._spans)
         except OSError as error:
             raise unwritable(self._spans, error) from error
         self._parts = []

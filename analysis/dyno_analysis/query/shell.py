@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from dyno_analysis.errors import InputError
+from dyno_analysis.interrupts import left_to_child
 from dyno_analysis.spans.folder import lock_sql
 from dyno_analysis.spans.views import list_files, views_sql
+from dyno_analysis.temporary import temporary_folder
 
 
 def open_shell(spans: Path) -> int:
@@ -21,9 +22,9 @@ def open_shell(spans: Path) -> int:
             "no statement is given, and DuckDB's shell isn't installed; write dyno sql \"SELECT …\", "
             "or install it: pip install 'inference-dyno[shell]'"
         )
-    with tempfile.TemporaryDirectory(prefix="dyno-sql-") as folder:
-        begin = Path(folder) / "begin.sql"
-        nothing = Path(folder) / "nothing.jsonl"
+    with temporary_folder("dyno-sql-") as folder, left_to_child():
+        begin = folder / "begin.sql"
+        nothing = folder / "nothing.jsonl"
         nothing.touch()
         begin.write_text(shell_sql(spans, nothing), encoding="utf-8")
         return subprocess.run([program, "-init", str(begin)], check=False).returncode  # noqa: S603  # DuckDB's own

@@ -1,16 +1,14 @@
 """Makes a DuckDB connection with the view `spans` over a spans folder. Nothing here writes to the folder."""
 
-import atexit
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import duckdb
 
+from dyno_analysis import interrupts, temporary
 from dyno_analysis.errors import InputError
 
 from . import file_names as span_file_names
@@ -35,6 +33,7 @@ def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBP
             "temp_directory": _spill_folder(),
         },
     )
+    interrupts.opened(connection)
     connection.execute("SET TimeZone = 'UTC'")
     # DuckDB prints its progress bar to standard output, even if that is a pipe.
     connection.execute(f"SET enable_progress_bar = {str(sys.stdout.isatty()).lower()}")
@@ -46,9 +45,7 @@ def connect(folder: Path, files: Sequence[Path] | None = None) -> duckdb.DuckDBP
 @cache
 def _spill_folder() -> str:
     """A folder of this process for what doesn't fit into memory; rows are in it, so it is the user's alone."""
-    folder = tempfile.mkdtemp(prefix="dyno-duckdb-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return str(temporary.make_folder("dyno-duckdb-"))
 
 
 def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
