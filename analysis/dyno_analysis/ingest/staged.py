@@ -10,6 +10,7 @@ spills to disk.
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class StagedSpans:
         try:
             self._access = access_in(self._spans)
             self._access.make_folder(self._spans)
-            self._hold = self._stack.enter_context(held(self._spans, wait=True))
+            self._hold = self._stack.enter_context(held(self._spans, wait=True, waiting=self._say_waiting))
             for left in self._spans.glob(".import-*"):
                 shutil.rmtree(left, ignore_errors=True)  # an import that was killed has left it
             self._staging = interrupts.temporary(self._spans / f".import-{secrets.token_hex(8)}")
@@ -131,6 +132,13 @@ class StagedSpans:
         except OSError as error:
             raise unwritable(self._spans, error) from error
         self._parts = []
+
+    def _say_waiting(self) -> None:
+        print(
+            f"dyno import: waits for another 'dyno compact' or 'dyno import' that works in '{self._spans}'",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _lines(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         for row in rows:
