@@ -65,7 +65,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     from dyno_analysis.file_modes import access_in
     from dyno_analysis.spans.folder import collected_folder
 
-    keep = parse_keep(arguments.keep) if arguments.keep else None
+    keep = None if arguments.keep is None else parse_keep(arguments.keep)
     folder = Path(arguments.spans).absolute()
     access_in(folder)  # a wrong group is said at once, and not for each file
     now = datetime.now(UTC)

@@ -51,8 +51,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--endpoint", metavar="NAME", action="append", help="only this endpoint; may be given several times"
     )
-    parser.add_argument("--since", metavar="TIME", help="requests from then on: RFC 3339, or 15m, 2h, 3d ago")
-    parser.add_argument("--until", metavar="TIME", help="requests before then")
+    parser.add_argument(
+        "--since", metavar="TIME", help="requests from then on: RFC 3339 (without a zone: UTC), or 15m, 2h, 3d ago"
+    )
+    parser.add_argument("--until", metavar="TIME", help="requests before then, in the same forms")
     parser.add_argument(
         "--allow-writes", action="store_true", help="allow any statement (COPY, ATTACH, INSTALL, SET, …) and any file"
     )
@@ -81,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from dyno_analysis.spans.views import connect_views, list_files
 
     spans = Path(arguments.spans)
+    chosen = _chosen(arguments)
     text = arguments.statement
     if text is None:
         if sys.stdin.isatty():
@@ -91,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.format in _BINARY and arguments.output is None and sys.stdout.isatty():
         raise InputError(f"--format {arguments.format} can't be shown on a terminal; use --output FILE, or a pipe")
     files = list_files(spans)
-    with connect_views(spans, files, _chosen(arguments)) as connection:
+    with connect_views(spans, files, chosen) as connection:
         statement = Statement(connection, text, None if arguments.allow_writes else files.all())
         if arguments.output is None:
             _write(statement, arguments.format, sys.stdout.buffer)
@@ -111,13 +114,8 @@ def _chosen(arguments: argparse.Namespace) -> "Selection":
     from dyno_analysis import times
     from dyno_analysis.spans.selection import Selection
 
-    now = datetime.now(UTC)
-    return Selection(
-        arguments.run or (),
-        arguments.endpoint or (),
-        times.unix_us(arguments.since, now, "--since") if arguments.since else None,
-        times.unix_us(arguments.until, now, "--until") if arguments.until else None,
-    )
+    since_us, until_us = times.span_us(arguments.since, arguments.until, datetime.now(UTC))
+    return Selection(arguments.run or (), arguments.endpoint or (), since_us, until_us)
 
 
 def _read(path: "Path") -> str:
