@@ -1,7 +1,9 @@
 """interrupts.py, temporary.py: Ctrl-C and SIGTERM end a command at once, with one line, and nothing stays behind."""
 
+import contextlib
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -94,6 +96,40 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     assert time.monotonic() - began_s < _SOON_S
     assert os.waitstatus_to_exitcode(status) == 130
     assert b"dyno sql: stopped by Ctrl-C" in os.read(terminal, 10_000)
+    os.close(terminal)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_ctrl_c_in_duckdbs_own_shell(tmp_path: Path) -> None:
+    """It is the shell's: a statement ends, and the shell goes on. The shell's end leaves nothing."""
+    spans(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.environ |= {"TMPDIR": str(tmp_path / "tmp"), "TERM": "dumb"}
+        os.execv(sys.executable, [sys.executable, "-m", "dyno", "sql"])  # noqa: S606  # no shell is wanted
+    seen = b""
+
+    def shows(text: bytes) -> bool:
+        nonlocal seen
+        if select.select([terminal], [], [], 0.05)[0]:
+            with contextlib.suppress(OSError):  # the shell has ended
+                seen += os.read(terminal, 10_000)
+        return text in seen
+
+    until_in_thread(lambda: shows(b" D "), "its prompt")
+    os.write(terminal, b"SELECT 40 + count(*) // 4 AS n FROM spans;\r")
+    until_in_thread(lambda: shows(b"42"), "the first answer")
+    os.write(terminal, _JOIN.encode() + b";\r")
+    time.sleep(1.0)
+    os.write(terminal, b"\x03")
+    time.sleep(0.2)
+    os.write(terminal, b"SELECT 70 + count(*) AS m FROM spans;\r")
+    until_in_thread(lambda: shows(b"78"), "an answer after Ctrl-C")
+    os.write(terminal, b".exit\r")
+    until_in_thread(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), "the shell's end")
+    assert b"KeyboardInterrupt" not in seen
     os.close(terminal)
     assert list((tmp_path / "tmp").iterdir()) == []
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from dyno_analysis.errors import InputError
@@ -22,12 +23,23 @@ def open_shell(spans: Path) -> int:
             "no statement is given, and DuckDB's shell isn't installed; write dyno sql \"SELECT …\", "
             "or install it: pip install 'inference-dyno[shell]'"
         )
+    program = _binary(Path(program))
     with temporary_folder("dyno-sql-") as folder, left_to_child():
         begin = folder / "begin.sql"
         nothing = folder / "nothing.jsonl"
         nothing.touch()
         begin.write_text(shell_sql(spans, nothing), encoding="utf-8")
         return subprocess.run([program, "-init", str(begin)], check=False).returncode  # noqa: S603  # DuckDB's own
+
+
+def _binary(program: Path) -> str:
+    """The shell's own program behind the Python script that the package installs: the script dies of a Ctrl-C."""
+    package = find_spec("duckdb_cli")
+    if package is not None and package.origin is not None and program.parent == Path(sys.executable).parent:
+        binary = Path(package.origin).with_name("duckdb")
+        if os.access(binary, os.X_OK):
+            return str(binary)
+    return str(program)
 
 
 def shell_sql(spans: Path, nothing: Path) -> str:
