@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class Intervals(NamedTuple):
-    """How long is waited, in seconds. Each wait is up to half of it longer or shorter, as several proxies wait."""
+    """How long is waited, in seconds. Each wait is up to a fifth longer or shorter, as several proxies wait."""
 
     first_s: float = 1.0  # from the proxy's start
     look_s: float = 3600.0  # from one look for finished journals to the next
@@ -223,4 +223,4 @@ def _writer(journal: str) -> str:
 
 
 def _about_one() -> float:
-    return _random.uniform(0.5, 1.5)
+    return _random.uniform(0.8, 1.2)
