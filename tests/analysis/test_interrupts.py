@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,11 @@ _RECURSION = (
 _ROWS = "SELECT * FROM range(1000000000)"
 _SORT = "SELECT hash(range) AS h FROM range(200000000) ORDER BY h"
 _SAYS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+# Gives the program that follows the terminal on its standard input as its own, so that Ctrl-C reaches it.
+_OWN_TERMINAL = (
+    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 # A person who presses Ctrl-C waits for 0.2 s; a busy machine gets longer.
 _SOON_S = 5.0
 
@@ -79,58 +84,67 @@ def test_a_statement(tmp_path: Path, statement: str, form: str, number: signal.S
     assert {path.name for path in tmp_path.iterdir()} == {"spans", "tmp"}
 
 
+@contextlib.contextmanager
+def in_a_terminal(folder: Path, *words: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """A command with a terminal of its own: the process, and our end of the terminal."""
+    spans(folder)
+    (folder / "tmp").mkdir()
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", _OWN_TERMINAL, sys.executable, "-m", "dyno", *words],
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder / "tmp"), "TERM": "dumb"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            try:
+                yield process, ours
+            finally:
+                process.kill()
+    finally:
+        os.close(ours)
+
+
 def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     """A real terminal's Ctrl-C, while rows are computed for it."""
-    spans(tmp_path)
-    (tmp_path / "tmp").mkdir()
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.environ["TMPDIR"] = str(tmp_path / "tmp")
-        os.execv(sys.executable, [sys.executable, "-m", "dyno", "sql", _JOIN])  # noqa: S606  # no shell is wanted
-    until_in_thread(lambda: list((tmp_path / "tmp").iterdir()), "the statement")
-    time.sleep(0.5)
-    began_s = time.monotonic()
-    os.write(terminal, b"\x03")
-    _, status = os.waitpid(pid, 0)
-    assert time.monotonic() - began_s < _SOON_S
-    assert os.waitstatus_to_exitcode(status) == 130
-    assert b"dyno sql: stopped by Ctrl-C" in os.read(terminal, 10_000)
-    os.close(terminal)
+    with in_a_terminal(tmp_path, "sql", _JOIN) as (process, terminal):
+        until_in_thread(lambda: list((tmp_path / "tmp").iterdir()), "the statement")
+        time.sleep(0.5)
+        began_s = time.monotonic()
+        os.write(terminal, b"\x03")
+        assert process.wait(LIMIT_S) == 130
+        assert time.monotonic() - began_s < _SOON_S
+        assert b"dyno sql: stopped by Ctrl-C" in os.read(terminal, 10_000)
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_ctrl_c_in_duckdbs_own_shell(tmp_path: Path) -> None:
     """It is the shell's: a statement ends, and the shell goes on. The shell's end leaves nothing."""
-    spans(tmp_path)
-    (tmp_path / "tmp").mkdir()
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.environ |= {"TMPDIR": str(tmp_path / "tmp"), "TERM": "dumb"}
-        os.execv(sys.executable, [sys.executable, "-m", "dyno", "sql"])  # noqa: S606  # no shell is wanted
-    seen = b""
+    with in_a_terminal(tmp_path, "sql") as (process, terminal):
+        seen = b""
 
-    def shows(text: bytes) -> bool:
-        nonlocal seen
-        if select.select([terminal], [], [], 0.05)[0]:
-            with contextlib.suppress(OSError):  # the shell has ended
-                seen += os.read(terminal, 10_000)
-        return text in seen
+        def shows(text: bytes) -> bool:
+            nonlocal seen
+            if select.select([terminal], [], [], 0.05)[0]:
+                with contextlib.suppress(OSError):  # the shell has ended
+                    seen += os.read(terminal, 10_000)
+            return text in seen
 
-    until_in_thread(lambda: shows(b" D "), "its prompt")
-    os.write(terminal, b"SELECT 40 + count(*) // 4 AS n FROM spans;\r")
-    until_in_thread(lambda: shows(b"42"), "the first answer")
-    os.write(terminal, _JOIN.encode() + b";\r")
-    time.sleep(1.0)
-    os.write(terminal, b"\x03")
-    time.sleep(0.2)
-    os.write(terminal, b"SELECT 70 + count(*) AS m FROM spans;\r")
-    until_in_thread(lambda: shows(b"78"), "an answer after Ctrl-C")
-    os.write(terminal, b".exit\r")
-    until_in_thread(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), "the shell's end")
-    assert b"KeyboardInterrupt" not in seen
-    os.close(terminal)
+        until_in_thread(lambda: shows(b" D "), "its prompt")
+        os.write(terminal, b"SELECT 40 + count(*) // 4 AS n FROM spans;\r")
+        until_in_thread(lambda: shows(b"42"), "the first answer")
+        os.write(terminal, _JOIN.encode() + b";\r")
+        time.sleep(1.0)
+        os.write(terminal, b"\x03")
+        time.sleep(0.2)
+        os.write(terminal, b"SELECT 70 + count(*) AS m FROM spans;\r")
+        until_in_thread(lambda: shows(b"78"), "an answer after Ctrl-C")
+        os.write(terminal, b".exit\r")
+        until_in_thread(lambda: shows(b"the end") or process.poll() is not None, "the shell's end")
+        assert b"KeyboardInterrupt" not in seen
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
