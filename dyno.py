@@ -54,6 +54,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code: int = module.main(rest)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        # Before a command listens to signals itself, or after it.
+        print(f"dyno {name}: stopped by Ctrl-C", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # The reader left (`dyno … | head`). What is still buffered has nowhere to go; at exit it must not fail again.
         _forget_output()

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from . import interrupts
 from .file_modes import Access, access_to
 
-# A part of temporary files' names, so that no two processes use the same name. The process id alone isn't enough:
-# several containers may share a folder, and the first process of each has number 1.
-OURS: Final = f"{os.getpid()}_{secrets.token_hex(4)}"
+OURS: Final = interrupts.OURS  # a part of temporary files' names that no other process uses
 
 
 @contextmanager
@@ -32,7 +31,7 @@ def replacing_path(path: Path, access: Access | None = None) -> Iterator[Path]:
     The file is its user's alone until it is complete.
     """
     access = access_to(path) if access is None else access
-    temporary = path.with_name(f".{path.name}.{OURS}.tmp")
+    temporary = interrupts.temporary(path.with_name(f".{path.name}.{OURS}.tmp"))
     access.create(temporary)
     try:
         yield temporary
@@ -43,6 +42,7 @@ def replacing_path(path: Path, access: Access | None = None) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        interrupts.kept(temporary)
 
 
 class Draft:
@@ -56,7 +56,7 @@ class Draft:
 @contextmanager
 def drafted(folder: Path, access: Access) -> Iterator[Draft]:
     """As `replacing_path`, for a file whose name depends on its content: the block sets `name`, or nothing is kept."""
-    draft = Draft(folder / f".{secrets.token_hex(4)}.{OURS}.tmp")
+    draft = Draft(interrupts.temporary(folder / f".{secrets.token_hex(4)}.{OURS}.tmp"))
     access.create(draft.path)
     try:
         yield draft
@@ -68,6 +68,7 @@ def drafted(folder: Path, access: Access) -> Iterator[Draft]:
             sync_folder(folder)
     finally:
         draft.path.unlink(missing_ok=True)
+        interrupts.kept(draft.path)
 
 
 def sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ CLAIM: Final = ".dyno.claim"
 STALE_S: Final = 600.0
 BEAT_S: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.1
+_SAID_AFTER_S: Final = 1.0
 _TAKEOVER_S: Final = 60.0  # longer than it takes to remove a stale claim
 _TRIES: Final = 10
 
@@ -48,10 +49,17 @@ class Hold:
 
 
 @contextmanager
-def held(folder: Path, *, wait: bool) -> Iterator[Hold | None]:
-    """Hold the folder until the block ends. Gives None if another process holds it; with `wait`, waits for its end."""
+def held(folder: Path, *, wait: bool, waiting: Callable[[], None] = lambda: None) -> Iterator[Hold | None]:
+    """Hold the folder until the block ends. Gives None if another process holds it; with `wait`, waits for its end.
+
+    `waiting` is called once when that takes more than a second.
+    """
     hold = _take(folder)
+    began_s, said = time.monotonic(), False
     while hold is None and wait:
+        if not said and time.monotonic() - began_s > _SAID_AFTER_S:
+            waiting()
+            said = True
         time.sleep(_LOOK_AGAIN_S)
         hold = _take(folder)
     try:

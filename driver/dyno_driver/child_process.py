@@ -50,6 +50,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; below 0, a signal has ended it."""
+        return self._process.returncode
+
     async def ready(self, line: re.Pattern[str], count: int = 1) -> list[re.Match[str]]:
         """The first `count` lines on its stdout that match `line`.
 

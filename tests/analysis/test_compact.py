@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from dyno_analysis.compaction import convert
+from dyno_analysis.compaction import convert, leftovers
 from dyno_analysis.compaction.compaction import STALE_S, Compaction
 from dyno_analysis.compaction.retention import Keep, parse_keep
 from dyno_analysis.compaction.retire import GRACE_S, REMOVED_S
@@ -25,7 +25,7 @@ from rigs.stored_spans import STARTED_AT_US, line, span, streamed, write
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dyno_analysis.compaction import convert
+from dyno_analysis.compaction import convert, leftovers
 from dyno_analysis.spans import file_names
 for number, _ in enumerate(convert.steps(Path(sys.argv[1]), file_names.parse(sys.argv[2])), start=1):
     if number == int(sys.argv[3]):
@@ -49,6 +49,8 @@ def compacted(folder: Path, after_s: float = 0.0, keep: Keep | None = None, dry:
     """Compact as if it were so many seconds later; returns the problems."""
     problems: list[str] = []
     now = datetime.now(UTC) + timedelta(seconds=after_s)
+    if not dry:
+        leftovers.clear(folder)
     compaction = Compaction(folder, now, lambda _: None, problems.append, dry)
     compaction.convert()
     if keep is not None:

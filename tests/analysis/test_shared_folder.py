@@ -12,9 +12,11 @@ import pytest
 
 from dyno_analysis.compaction import convert
 from dyno_analysis.compaction.convert import GrownError
+from dyno_analysis.folder_lock import held
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import parse
 from rigs.containers import container
+from rigs.imports import SAMPLES
 from rigs.stored_spans import line, span, write
 
 # It writes as the proxy's writer does: a row every 5 ms, until it is killed.
@@ -147,3 +149,17 @@ def test_a_clock_that_jumps_between_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dyno", "compact", "--spans", str(tmp_path), "--keep", "30d"]
     subprocess.run(command, check=True, capture_output=True)
     assert numbers(tmp_path) == [2]
+
+
+def test_an_import_says_that_it_waits(tmp_path: Path) -> None:
+    """While another compaction or import works in the folder, an import waits, and says so once."""
+    with held(tmp_path, wait=False) as hold:
+        assert hold is not None
+        file = str(SAMPLES / "guidellm_0.8.1.json")
+        command = [sys.executable, "-m", "dyno", "import", file, "--spans", str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        said = process.stderr.readline()
+    rest = process.communicate(timeout=60)[1]
+    assert said == f"dyno import: waits for another 'dyno compact' or 'dyno import' that works in '{tmp_path}'\n"
+    assert (rest, process.returncode) == ("", 0)

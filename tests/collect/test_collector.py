@@ -228,3 +228,18 @@ async def test_the_documented_figures_are_these(tmp_path: Path) -> None:
 async def metrics(session: aiohttp.ClientSession, url: str) -> str:
     async with session.get(f"{url}/metrics") as response:
         return await response.text()
+
+
+async def test_a_folder_that_is_archived(tmp_path: Path) -> None:
+    """200 means on disk in the folder of that name: it is there again after `mv`, with both places and their seeds."""
+    spans = tmp_path / "spans"
+    async with own_collector(spans) as running, aiohttp.ClientSession() as session:
+        assert (await post(session, running.url, message({})))[0] == 200
+        spans.rename(tmp_path / "away")
+        assert (await post(session, running.url, message({"trace_id": b"x" * 16})))[0] == 200
+        assert [len(stored(each / "collected")) for each in (tmp_path / "away", spans)] == [1, 1]
+        for folder in (spans, spans / "collected"):
+            assert len(list(folder.glob("seed-*"))) == 2
+        shutil.rmtree(spans / "collected")
+        assert (await post(session, running.url, message({"trace_id": b"y" * 16})))[0] == 200
+        assert len(stored(spans / "collected")) == 1

@@ -87,7 +87,7 @@ def _labels(metrics: Metrics) -> set[str]:
     "text",
     [
         *("1h", "12h", "30d", "500MB", "10GB", "1TB", "0h", "01d", "", "h", "10", "10 GB", "1.5GB", "10gb", "30D"),
-        *("-1d", "10GB\n", "10KB", "1w", "٣d", "10GBx"),
+        *("-1d", "10GB\n", "10KB", "1w", "٣d", "10GBx", "9999999d", "99999d", "100000d", "1000000h", "inf", "1e9d"),
     ],
 )
 def test_keep_is_configured_as_compact_takes_it(text: str) -> None:

@@ -18,7 +18,7 @@ from dyno_analysis.ingest import journal as imported
 from dyno_analysis.ingest import staged
 from dyno_analysis.spans import file_names, readable
 from dyno_analysis.spans.listing import list_folder
-from dyno_proxy.telemetry import compaction, journal, journal_file, span
+from dyno_proxy.telemetry import compaction, journal, journal_file, place, span
 from rigs.records import record
 
 SQL = Path(readable.__file__).parents[1] / "sql"
@@ -100,7 +100,7 @@ def test_a_converted_journal_has_the_name_that_the_proxy_leaves_alone(tmp_path: 
 
 def test_seeds_are_the_same_files(tmp_path: Path) -> None:
     """The seed files have the same name on both sides and no row. The analysis takes them for no writer's spans."""
-    assert journal._SEEDS == file_names.SEEDS
+    assert place.SEEDS == file_names.SEEDS
     journal.check_folder(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(file_names.SEEDS)
     assert [file_names.parse(name) for name in file_names.SEEDS] == [None, None]

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -276,8 +277,7 @@ def test_files_and_folder_deleted_under_the_writer(tmp_path: Path) -> None:
     journal.files()[0].unlink()
     assert journal.put(record(span_id=2)) is SpanExportResult.SUCCESS
     assert ids(folder) == [2]
-    journal.files()[0].unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
     assert journal.put(record(span_id=3)) is SpanExportResult.SUCCESS
     assert ids(folder) == [3]
 

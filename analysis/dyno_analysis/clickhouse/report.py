@@ -1,5 +1,7 @@
 """`dyno report --store`: the headline tables over spans in a ClickHouse server."""
 
+import sys
+import time
 from dataclasses import replace
 
 from dyno_analysis.errors import InputError
@@ -8,7 +10,7 @@ from dyno_analysis.render.table import Table, count
 from dyno_analysis.render.terminal import print_table
 from dyno_analysis.report import detail_tables, findings, tables
 from dyno_analysis.report.comparison import Comparison
-from dyno_analysis.runs.folder import check_known, newest
+from dyno_analysis.runs.folder import Known, check_known, newest
 from dyno_analysis.spans.selection import Selection
 
 from . import store as clickhouse_store
@@ -24,10 +26,14 @@ def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
     """
     store = clickhouse_store.connect(clickhouse_store.parse_address(address))
     if chosen.runs or (chosen.since_us is None and chosen.until_us is None):
-        known = clickhouse_store.runs(store)
+        known = {run_id: Known(start, has_spans=True) for run_id, start in clickhouse_store.runs(store).items()}
         check_known(list(chosen.runs), known, store.address)
-        if not chosen.runs and (last := newest(known)):
-            chosen = replace(chosen, runs=[last])
+        if not chosen.runs:
+            last = newest(known, time.time())
+            for line in last.passed_over:
+                print(f"dyno report: {line}", file=sys.stderr)
+            if last.run_id is not None:
+                chosen = replace(chosen, runs=[last.run_id])
     comparison = headline(store, chosen, margin, seed)
     _check_found(comparison, chosen, store)
     print(findings.heading(comparison))

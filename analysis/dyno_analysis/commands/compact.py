@@ -6,16 +6,18 @@ import sys
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
+from dyno_analysis.interrupts import ending, works_in
 
 EPILOG = """\
 examples:
   dyno compact
   dyno compact --keep 30d --dry-run      what would be deleted, and what would be done with the rest
 
-Meanwhile proxies may write and anybody may read; nobody waits for it. A proxy starts this command by itself when a
-journal is full. Collected spans (DIR/collected) are compacted too. --keep holds for both folders: an age for each
-request, by the time at which it started; a size for all files together, of which the newest stays. A file that no
-longer counts is emptied after ten minutes and removed after a day, by a later run.
+Meanwhile proxies may write and anybody may read; nobody waits for it. A proxy starts this command by itself, at its
+start, daily, and when journals are finished. Ctrl-C or SIGTERM may end it at any moment; what is done stays done.
+Collected spans (DIR/collected) are compacted too. --keep holds for both folders: an age for each request, by the time
+at which it started; a size for all files together, of which the newest stays. A file that no longer counts is emptied
+after ten minutes and removed after a day, by a later run.
 
 exit codes: 0 all was done, 1 something couldn't be done (it is named; the rest was done), 2 wrong use
 """
@@ -40,7 +42,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     private_from_now_on()
     try:
-        return _compact(arguments)
+        with ending("dyno compact"):
+            return _compact(arguments)
     except InputError as error:
         print(f"dyno compact: {error}", file=sys.stderr)
         return 2
@@ -57,12 +60,13 @@ def _compact(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
     from pathlib import Path
 
+    from dyno_analysis.compaction import leftovers
     from dyno_analysis.compaction.compaction import Compaction, alone, expire_all
     from dyno_analysis.compaction.retention import parse_keep
     from dyno_analysis.file_modes import access_in
     from dyno_analysis.spans.folder import collected_folder
 
-    keep = parse_keep(arguments.keep) if arguments.keep else None
+    keep = None if arguments.keep is None else parse_keep(arguments.keep)
     folder = Path(arguments.spans).absolute()
     access_in(folder)  # a wrong group is said at once, and not for each file
     now = datetime.now(UTC)
@@ -86,6 +90,9 @@ def _compact(arguments: argparse.Namespace) -> int:
             if each == collected and not each.is_dir():
                 continue
             if locks.enter_context(alone(each, dry=arguments.dry_run)):
+                works_in(each)
+                if not arguments.dry_run:
+                    leftovers.clear(each)
                 compactions.append(Compaction(each, now, sayer, complain, dry=arguments.dry_run))
             else:
                 sayer("another 'dyno compact' or 'dyno import' is working in this folder; nothing was done")

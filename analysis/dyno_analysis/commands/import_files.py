@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
+from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     private_from_now_on()
     try:
-        return _import(arguments)
+        with ending("dyno import"):
+            return _import(arguments)
     except InputError as error:
         print(f"dyno import: {error}", file=sys.stderr)
         return 2

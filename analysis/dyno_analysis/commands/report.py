@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from dyno_analysis.arguments import DEFAULT_SPANS, ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
+from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
     from dyno_analysis.report.comparison import Comparison
+    from dyno_analysis.runs.folder import Known
 
 EPILOG = """\
 examples:
@@ -38,7 +41,8 @@ def main(argv: list[str]) -> int:
         "runs",
         nargs="*",
         metavar="RUN",
-        help="run ids (default: the newest; all traffic if there is no run, or with --paired-by mirror)",
+        help="run ids (default: the newest that has requests here; all traffic if there is no run, "
+        "or with --paired-by mirror)",
     )
     spans_argument(parser)
     parser.add_argument(
@@ -48,8 +52,10 @@ def main(argv: list[str]) -> int:
         "clickhouse://user@host:port/database; the password is read from CLICKHOUSE_PASSWORD",
     )
     parser.add_argument("--out", metavar="DIR", help="also write report.md and the raw results (JSON) there")
-    parser.add_argument("--since", metavar="TIME", help="traffic from then on: RFC 3339, or 15m, 2h, 3d ago")
-    parser.add_argument("--until", metavar="TIME", help="traffic before then")
+    parser.add_argument(
+        "--since", metavar="TIME", help="traffic from then on: RFC 3339 (without a zone: UTC), or 15m, 2h, 3d ago"
+    )
+    parser.add_argument("--until", metavar="TIME", help="traffic before then, in the same forms")
     parser.add_argument("--endpoints", metavar="A,B", help="only these; the others are compared with the first one")
     parser.add_argument(
         "--paired-by",
@@ -68,7 +74,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     private_from_now_on()
     try:
-        return _report(arguments) if arguments.store is None else _report_of_store(arguments)
+        with ending("dyno report"):
+            return _report(arguments) if arguments.store is None else _report_of_store(arguments)
     except InputError as error:
         print(f"dyno report: {error}", file=sys.stderr)
         return 2
@@ -80,7 +87,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
     from dyno_analysis.report.compare import compare
     from dyno_analysis.report.files import write_report
-    from dyno_analysis.runs.folder import check_known, known_runs, newest, read_run
+    from dyno_analysis.runs.folder import check_known, known_runs, read_run
     from dyno_analysis.spans.folder import connect, sources
     from dyno_analysis.spans.selection import Selection, select
 
@@ -95,8 +102,8 @@ def _report(arguments: argparse.Namespace) -> int:
         if runs or (since_us is None and until_us is None and not by_mirror):
             known = known_runs(connection, spans)
             check_known(runs, known, spans)
-            if not runs and (last := newest(known)):
-                runs = [last]
+            if not runs:
+                runs = _newest(known, now)
         records = [record for run_id in runs if (record := read_run(spans, run_id))]
         select(connection, Selection(runs, endpoints, since_us, until_us, by_mirror), files)
         order = endpoints or [name for record in records for name in record.endpoints]
@@ -107,6 +114,16 @@ def _report(arguments: argparse.Namespace) -> int:
             for path in write_report(connection, comparison, Path(arguments.out), now):
                 print(path)
     return 1 if comparison.failed else 0
+
+
+def _newest(known: "Mapping[str, Known]", now: "datetime") -> list[str]:
+    """The newest run, if there is one. Standard error names newer ones that are passed over."""
+    from dyno_analysis.runs.folder import newest
+
+    found = newest(known, now.timestamp())
+    for line in found.passed_over:
+        print(f"dyno report: {line}", file=sys.stderr)
+    return [] if found.run_id is None else [found.run_id]
 
 
 def _report_of_store(arguments: argparse.Namespace) -> int:
@@ -131,11 +148,10 @@ def _chosen(arguments: argparse.Namespace, now: "datetime") -> tuple[list[str], 
     """The endpoints in the order asked for, and the time range in Unix microseconds."""
     from dyno_analysis import times
 
-    return (
-        [name.strip() for name in (arguments.endpoints or "").split(",") if name.strip()],
-        times.unix_us(arguments.since, now, "--since") if arguments.since else None,
-        times.unix_us(arguments.until, now, "--until") if arguments.until else None,
-    )
+    endpoints = [name.strip() for name in (arguments.endpoints or "").split(",") if name.strip()]
+    if arguments.endpoints is not None and not endpoints:
+        raise InputError(f"--endpoints '{arguments.endpoints}' names none; leave it out for all")
+    return (endpoints, *times.span_us(arguments.since, arguments.until, now))
 
 
 def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str], spans: "Path") -> None:

@@ -9,6 +9,7 @@ from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.controls import visible
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
+from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +51,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--endpoint", metavar="NAME", action="append", help="only this endpoint; may be given several times"
     )
-    parser.add_argument("--since", metavar="TIME", help="requests from then on: RFC 3339, or 15m, 2h, 3d ago")
-    parser.add_argument("--until", metavar="TIME", help="requests before then")
+    parser.add_argument(
+        "--since", metavar="TIME", help="requests from then on: RFC 3339 (without a zone: UTC), or 15m, 2h, 3d ago"
+    )
+    parser.add_argument("--until", metavar="TIME", help="requests before then, in the same forms")
     parser.add_argument(
         "--allow-writes", action="store_true", help="allow any statement (COPY, ATTACH, INSTALL, SET, …) and any file"
     )
@@ -60,7 +63,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     private_from_now_on()
     try:
-        return _run(arguments)
+        with ending("dyno sql"):
+            return _run(arguments)
     except InputError as error:
         print(f"dyno sql: {error}", file=sys.stderr)
         return 2
@@ -79,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from dyno_analysis.spans.views import connect_views, list_files
 
     spans = Path(arguments.spans)
+    chosen = _chosen(arguments)
     text = arguments.statement
     if text is None:
         if sys.stdin.isatty():
@@ -88,7 +93,6 @@ def _run(arguments: argparse.Namespace) -> int:
         text = _read(Path(text))
     if arguments.format in _BINARY and arguments.output is None and sys.stdout.isatty():
         raise InputError(f"--format {arguments.format} can't be shown on a terminal; use --output FILE, or a pipe")
-    chosen = _chosen(arguments)
     files = list_files(spans, chosen, text)
     with connect_views(spans, files, chosen) as connection:
         statement = Statement(connection, text, None if arguments.allow_writes else files.all())
@@ -110,13 +114,8 @@ def _chosen(arguments: argparse.Namespace) -> "Selection":
     from dyno_analysis import times
     from dyno_analysis.spans.selection import Selection
 
-    now = datetime.now(UTC)
-    return Selection(
-        arguments.run or (),
-        arguments.endpoint or (),
-        times.unix_us(arguments.since, now, "--since") if arguments.since else None,
-        times.unix_us(arguments.until, now, "--until") if arguments.until else None,
-    )
+    since_us, until_us = times.span_us(arguments.since, arguments.until, datetime.now(UTC))
+    return Selection(arguments.run or (), arguments.endpoint or (), since_us, until_us)
 
 
 def _read(path: "Path") -> str:

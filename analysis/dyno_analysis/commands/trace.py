@@ -11,6 +11,7 @@ from typing import Any
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
+from dyno_analysis.interrupts import ending
 
 EPILOG = """\
 examples:
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     private_from_now_on()
     try:
-        return _run(arguments)
+        with ending("dyno trace"):
+            return _run(arguments)
     except InputError as error:
         print(f"dyno trace: {error}", file=sys.stderr)
         return 2

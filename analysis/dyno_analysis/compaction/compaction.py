@@ -12,6 +12,7 @@ from typing import Final
 
 import duckdb
 
+from dyno_analysis import interrupts
 from dyno_analysis.errors import InputError
 from dyno_analysis.folder_lock import held
 from dyno_analysis.spans import file_names
@@ -123,7 +124,7 @@ class Compaction:
 
     def delete_oldest(self, counted: Counted, share: float) -> None:
         """Delete this share (0 to 1) of a file's spans, the oldest."""
-        with self._contained(counted.file.name), duckdb.connect() as connection:
+        with self._contained(counted.file.name), interrupts.opened(duckdb.connect()) as connection:
             quantile = f"quantile_disc(started_at, {min(share, 1.0):.6f})"
             ((rows, before_us, end_us),) = connection.execute(
                 f"SELECT count(*), epoch_us({quantile}), epoch_us(max(started_at)) FROM read_parquet(?)",  # noqa: S608
@@ -133,7 +134,7 @@ class Compaction:
             self._delete(counted, (end_us if whole else before_us) + 1, rows, whole=whole)
 
     def clean(self) -> None:
-        """Empty the files that no longer count, and later remove them. Remove what a killed process has left."""
+        """Empty the files that no longer count, and later remove them."""
         if not self._dry:
             retire.retire(self._list(), self._now, self._contained, self._problem)
 
@@ -193,7 +194,7 @@ class Compaction:
                 readable[str(counted.path)] = counted
         if not readable:
             return {}
-        with duckdb.connect() as connection:
+        with interrupts.opened(duckdb.connect()) as connection:
             try:
                 found = connection.execute(
                     _TIMES, [[retire.glob(counted.path) for counted in readable.values()]]

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
+
 from dyno_analysis.atomic_file import OURS, replacing
 from dyno_analysis.file_modes import PRIVATE, access_like
 from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, OWN_COLUMNS
@@ -100,6 +102,10 @@ def steps(folder: Path, journal: SpanFile, elsewhere: Held = NOTHING_HELD) -> It
             lambda: _check_size(path, size_bytes),
         ):
             yield done
+    except (OSError, duckdb.Error) as error:
+        if checked.exists():
+            raise
+        raise ReplacedError(f"{journal.name}: another 'dyno compact' has taken the folder over") from error
     finally:
         checked.unlink(missing_ok=True)
 

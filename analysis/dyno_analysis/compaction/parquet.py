@@ -1,5 +1,6 @@
 """Writes Parquet span files: under a temporary name, then by a rename, each with what it holds in its footer."""
 
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Final
 
 import duckdb
 
+from dyno_analysis import interrupts
 from dyno_analysis.atomic_file import OURS, Draft, drafted, replacing_path
 from dyno_analysis.file_modes import OWN_FOLDER, Access, access_like
 from dyno_analysis.spans import file_names
@@ -110,7 +112,7 @@ def _said(held: Held) -> dict[str, str]:
 
 def contents_of(path: Path) -> tuple[int, file_names.Contents]:
     """How many rows the file has, and what its name says of them."""
-    with duckdb.connect() as connection:
+    with interrupts.opened(duckdb.connect()) as connection:
         ((count, start_us, end_us, endpoints, runs),) = connection.execute(
             "SELECT count(*), epoch_us(min(started_at)), epoch_us(max(started_at)), "
             "list(DISTINCT endpoint) FILTER (endpoint IS NOT NULL), list(DISTINCT run_id) FILTER (run_id IS NOT NULL) "
@@ -122,13 +124,15 @@ def contents_of(path: Path) -> tuple[int, file_names.Contents]:
 
 def _copy(target: Path, rows: tuple[str, str], said: dict[str, str]) -> None:
     """Write the query's rows to the file, in order of time."""
-    spill = target.with_name(f"{target.name}.{OURS}.spill")
+    spill = target.with_name(f".{secrets.token_hex(4)}.{OURS}.spill")
     before, query = rows
     metadata = ", ".join(f"{key}: {quoted(value)}" for key, value in said.items())
     order = "" if MOVED_COLUMN in query else " ORDER BY started_at, endpoint"
     try:
         spill.mkdir(OWN_FOLDER)
-        with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)}) as writer:
+        with interrupts.opened(
+            duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)})
+        ) as writer:
             writer.execute("SET enable_progress_bar = false")
             writer.execute("SET TimeZone = 'UTC'")
             if before:

@@ -10,7 +10,9 @@ from dyno_analysis.errors import InputError
 
 File = TypeVar("File")
 
-_FORM = re.compile(r"(?P<number>[1-9]\d*)(?P<unit>h|d|MB|GB|TB)")
+# At most 273 years, so that the moment before which spans go has a date.
+_FORM = re.compile(r"[1-9]\d{0,5}h|[1-9]\d{0,4}d|[1-9]\d{0,8}(MB|GB|TB)", re.ASCII)
+_PARTS = re.compile(r"(?P<number>\d+)(?P<unit>\w+)")
 _AGES = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 _SIZES_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -25,9 +27,9 @@ class Keep:
 
 def parse_keep(text: str) -> Keep:
     """The value of --keep; InputError if it is neither an age nor a size."""
-    found = _FORM.fullmatch(text)
+    found = _PARTS.fullmatch(text) if _FORM.fullmatch(text) else None
     if found is None:
-        raise InputError(f"--keep: '{text}' must be an age or a size, as 12h, 30d, 500MB or 10GB")
+        raise InputError(f"--keep: '{text}' must be an age or a size, as 12h, 30d, 500MB or 10GB, and at most 99999d")
     number, unit = int(found["number"]), found["unit"]
     if unit in _AGES:
         return Keep(age=number * _AGES[unit])

@@ -6,8 +6,7 @@ the file is removed.
 """
 
 import os
-import re
-import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import Final
 import duckdb
 import orjson
 
+from dyno_analysis import interrupts
 from dyno_analysis.atomic_file import replacing
 from dyno_analysis.file_modes import access_like
 from dyno_analysis.spans.file_names import SpanFile
@@ -31,10 +31,7 @@ from .parquet import empty_replaced
 
 GRACE_S: Final = 600.0
 REMOVED_S: Final = 86_400.0
-# What a killed process has left is removed after this time.
-LEFT_S: Final = 3600.0
 
-_LEFT: Final = re.compile(r"\..+\.(tmp|checked|spill)")
 # No Parquet file with rows is so small, as it has an entry for each column of each group of rows.
 _ROWLESS_BYTES: Final = 8192
 _MEMORY: Final = "1GB"
@@ -48,7 +45,7 @@ def glob(path: Path) -> str:
 
 
 def retire(listing: Listing, now: datetime, contained: Contained, problem: Callable[[str], None]) -> None:
-    """Empty and remove what no longer counts, and remove what killed processes have left.
+    """Empty and remove what no longer counts.
 
     An error with a file is passed to `contained`, which gets the file's name; `problem` hears of rows that would go.
     """
@@ -72,11 +69,6 @@ def retire(listing: Listing, now: datetime, contained: Contained, problem: Calla
             elif file in full:
                 _empty(folder / file.name, file)
     _remove_rowless(listing, ages_s, contained)
-    for name, age_s in ages_s.items():
-        if age_s > LEFT_S and _LEFT.fullmatch(name):
-            with contained(name):
-                path = folder / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _ages_s(folder: Path, now: datetime) -> dict[str, float]:
@@ -129,6 +121,7 @@ def _empty(path: Path, file: SpanFile) -> None:
         return
     with replacing(path, access_like(path)) as emptied:
         emptied.write(emptied_line(file.first))
+    path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o222)  # sealed, as it was: it is nobody's to convert
 
 
 def emptied_line(first: int) -> bytes:
@@ -147,7 +140,7 @@ def _proven(
     by = {other for others in replaced.values() for other in others}
     whole = {file for file in by if _read_whole(folder / file.name, contained)}
     proven: set[SpanFile] = set()
-    with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1}) as connection:
+    with _connected() as connection:
         connection.execute("SET enable_progress_bar = false")
         for by_these, files in _together(replaced, whole).items():
             with contained(files[0].name):
@@ -180,7 +173,7 @@ def _read_whole(path: Path, contained: Contained) -> bool:
     footer = footer_of(path)
     if isinstance(footer, Problem) or footer.rowless == REPLACED or int(footer.version) > PARQUET_VERSION:
         return False
-    with contained(path.name), duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1}) as connection:
+    with contained(path.name), _connected() as connection:
         connection.execute("SELECT bit_xor(hash(stored)) FROM read_parquet(?) AS stored", [glob(path)]).fetchall()
         return True
     return False
@@ -253,7 +246,11 @@ def _hiding(listing: Listing) -> set[SpanFile]:
     }
 
 
+def _connected() -> duckdb.DuckDBPyConnection:
+    return interrupts.opened(duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1}))
+
+
 def _row_count(path: Path) -> int:
-    with duckdb.connect() as connection:
+    with _connected() as connection:
         ((rows,),) = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [glob(path)]).fetchall()
     return int(rows)

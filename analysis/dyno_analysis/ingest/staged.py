@@ -10,7 +10,7 @@ spills to disk.
 import os
 import secrets
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ from typing import Any, Final
 
 import duckdb
 
+from dyno_analysis import interrupts
 from dyno_analysis.atomic_file import replacing, sync_folder
 from dyno_analysis.errors import InputError
-from dyno_analysis.file_modes import access_in
+from dyno_analysis.file_modes import OWN_FOLDER, access_in
 from dyno_analysis.folder_lock import held
 from dyno_analysis.spans.folder import connect, execute
 from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
@@ -64,10 +65,11 @@ class StagedSpans:
         try:
             self._access = access_in(self._spans)
             self._access.make_folder(self._spans)
-            self._hold = self._stack.enter_context(held(self._spans, wait=True))
+            self._hold = self._stack.enter_context(held(self._spans, wait=True, waiting=self._say_waiting))
             for left in self._spans.glob(".import-*"):
                 shutil.rmtree(left, ignore_errors=True)  # an import that was killed has left it
-            self._staging = Path(tempfile.mkdtemp(prefix=".import-", dir=self._spans))
+            self._staging = interrupts.temporary(self._spans / f".import-{secrets.token_hex(8)}")
+            self._staging.mkdir(OWN_FOLDER)
             self._stack.callback(shutil.rmtree, self._staging, ignore_errors=True)
         except OSError as error:
             self._stack.close()
@@ -123,12 +125,20 @@ class StagedSpans:
         if self._hold is not None and not self._hold.kept():
             raise InputError(f"another import has taken '{self._spans}' over, as this one didn't go on; import again")
         try:
-            for part in self._parts:
-                part.replace(self._spans / part.name)
-            sync_folder(self._spans)
+            with interrupts.undisturbed():
+                for part in self._parts:
+                    part.replace(self._spans / part.name)
+                sync_folder(self._spans)
         except OSError as error:
             raise unwritable(self._spans, error) from error
         self._parts = []
+
+    def _say_waiting(self) -> None:
+        print(
+            f"dyno import: waits for another 'dyno compact' or 'dyno import' that works in '{self._spans}'",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _lines(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         for row in rows:

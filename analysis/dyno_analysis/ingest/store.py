@@ -1,8 +1,8 @@
 """Writes what was imported into a spans folder: first a run's folder, then its rows, each whole or not at all."""
 
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import duckdb
 import orjson
 
-from dyno_analysis.file_modes import Access, access_in
+from dyno_analysis import interrupts
+from dyno_analysis.file_modes import OWN_FOLDER, Access, access_in
 from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_analysis.spans.sql_text import as_glob, quoted
 
@@ -54,7 +55,8 @@ def _run_id(ingested: Ingested, runs: Path) -> str:
 
 def _write_run(ingested: Ingested, runs: Path, run_id: str, access: Access) -> None:
     access.make_folder(runs)
-    building = Path(tempfile.mkdtemp(prefix=f".{run_id}.", dir=runs))
+    building = interrupts.temporary(runs / f".{run_id}.{secrets.token_hex(4)}")
+    building.mkdir(OWN_FOLDER)
     try:
         record = {**ingested.record, "run_id": run_id}
         (building / "run.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -67,6 +69,7 @@ def _write_run(ingested: Ingested, runs: Path, run_id: str, access: Access) -> N
         building.rename(runs / run_id)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        interrupts.kept(building)
 
 
 def _digest(folder: Path) -> str | None:
@@ -85,6 +88,6 @@ def _write_parquet(path: Path, columns: Sequence[tuple[str, str]], rows: Iterabl
     lines.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     types = ", ".join(f"{name}: {quoted(kind)}" for name, kind in columns)
     source = f"read_json({quoted(as_glob(str(lines)))}, format = 'newline_delimited', columns = {{{types}}})"
-    with duckdb.connect() as connection:
+    with interrupts.opened(duckdb.connect()) as connection:
         connection.execute(f"COPY (FROM {source}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd)")
     lines.unlink()

@@ -3,13 +3,12 @@
 import csv
 import io
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from dyno_analysis.errors import InputError
 from dyno_analysis.render.table import Table, widths
+from dyno_analysis.temporary import temporary_folder
 
 from .statement import Statement
 
@@ -71,8 +70,8 @@ def print_rich(statement: Statement) -> None:
 def write_parquet(statement: Statement, output: BinaryIO) -> None:
     """Write the rows as Parquet."""
     # DuckDB writes Parquet only to a path, and the connection may write only to this temporary file.
-    with tempfile.TemporaryDirectory(prefix="dyno-sql-") as folder:
-        path = Path(folder) / "rows.parquet"
+    with temporary_folder("dyno-sql-") as folder:
+        path = folder / "rows.parquet"
         path.touch()
         statement.write_parquet(path)
         with path.open("rb") as rows:

@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from dyno_analysis.errors import InputError
+from dyno_analysis.interrupts import left_to_child
 from dyno_analysis.spans.folder import lock_sql
 from dyno_analysis.spans.views import list_files, views_sql
+from dyno_analysis.temporary import temporary_folder
 
 
 def open_shell(spans: Path) -> int:
@@ -21,12 +23,23 @@ def open_shell(spans: Path) -> int:
             "no statement is given, and DuckDB's shell isn't installed; write dyno sql \"SELECT …\", "
             "or install it: pip install 'inference-dyno[shell]'"
         )
-    with tempfile.TemporaryDirectory(prefix="dyno-sql-") as folder:
-        begin = Path(folder) / "begin.sql"
-        nothing = Path(folder) / "nothing.jsonl"
+    program = _binary(Path(program))
+    with temporary_folder("dyno-sql-") as folder, left_to_child():
+        begin = folder / "begin.sql"
+        nothing = folder / "nothing.jsonl"
         nothing.touch()
         begin.write_text(shell_sql(spans, nothing), encoding="utf-8")
         return subprocess.run([program, "-init", str(begin)], check=False).returncode  # noqa: S603  # DuckDB's own
+
+
+def _binary(program: Path) -> str:
+    """The shell's own program behind the Python script that the package installs: the script dies of a Ctrl-C."""
+    package = find_spec("duckdb_cli")
+    if package is not None and package.origin is not None and program.parent == Path(sys.executable).parent:
+        binary = Path(package.origin).with_name("duckdb")
+        if os.access(binary, os.X_OK):
+            return str(binary)
+    return str(program)
 
 
 def shell_sql(spans: Path, nothing: Path) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 import duckdb
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.spans.folder import lock
+from dyno_analysis.spans.folder import first_broken, lock
 from dyno_analysis.spans.sql_text import quoted
 
 ROWS_AT_ONCE = 10_000
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE)
+# How messages begin that a file's content may cause.
+_OF_FILES = ("Invalid", "IO", "Serialization", "Internal", "{")
 _READS = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # MULTI: what PIVOT becomes
 
 
@@ -119,6 +121,8 @@ class Statement:
         try:
             return self._connection.execute(f"{before}{self._query}\n){after}")
         except duckdb.Error as error:
+            if broken := self._broken_file(error):
+                raise InputError(broken) from error
             at = self._text.find(self._query)
             shift_bytes = len(before.encode()) - len(self._text[:at].encode())
             raise InputError(_message(error, self._text, shift_bytes)) from error
@@ -128,10 +132,24 @@ class Statement:
             try:
                 rows = cursor.fetchmany(ROWS_AT_ONCE)
             except duckdb.Error as error:
-                raise InputError(_message(error, self._text, 0)) from error
+                raise InputError(self._broken_file(error) or _message(error, self._text, 0)) from error
             if not rows:
                 return
             yield from (list(row) for row in rows)
+
+    def _broken_file(self, error: duckdb.Error) -> str | None:
+        """The message for a span file that can't be read whole, if that is the cause: DuckDB doesn't name it."""
+        message = _message(error, self._text, 0)
+        if (
+            self._files is None
+            or not message.startswith(_OF_FILES)
+            or any(str(path) in message for path in self._files)
+        ):
+            return None
+        broken = first_broken(self._files)
+        if broken is None:
+            return None
+        return f"'{broken}' is broken ({message}); move it elsewhere: the files that it replaced then count again"
 
     def _refuse_explain(self, form: str) -> None:
         if self._explain:

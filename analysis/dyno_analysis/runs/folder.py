@@ -2,11 +2,14 @@
 
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import duckdb
 
+from dyno_analysis import times
 from dyno_analysis.errors import InputError
 from dyno_analysis.spans.folder import execute
 from dyno_analysis.spans.sql_text import as_glob, quoted
@@ -39,6 +42,8 @@ ANSWER_COLUMNS = (
     ("sent_at_us", "BIGINT"),
 )
 
+_SKEW_S: Final = 300.0  # between machines that keep their time
+
 
 def read_run(spans: Path, run_id: str) -> RunRecord | None:
     """The record of a run; None if the run has none, though it may have spans.
@@ -60,29 +65,70 @@ def read_run(spans: Path, run_id: str) -> RunRecord | None:
     return RunRecord(run_id, folder, values)
 
 
-def known_runs(connection: duckdb.DuckDBPyConnection, spans: Path) -> dict[str, float]:
-    """Every run: its id -> its start (Unix seconds). Runs come from the spans, and from records without spans."""
+class Known(NamedTuple):
+    """A run that a folder or a store knows."""
+
+    started_s: float  # Unix time: by its spans, or else by its record
+    has_spans: bool
+
+
+class Newest(NamedTuple):
+    """The run that is meant where none is named; None if there is none."""
+
+    run_id: str | None
+    passed_over: list[str]  # a line for each kind of newer runs that aren't meant: why
+
+
+def known_runs(connection: duckdb.DuckDBPyConnection, spans: Path) -> dict[str, Known]:
+    """Every run by its id. Runs come from the spans, and from records without spans."""
     found = execute(
         connection, "SELECT run_id, epoch(min(started_at)) FROM spans WHERE run_id IS NOT NULL GROUP BY run_id"
     )
-    runs = {str(run_id): float(start) for run_id, start in found.fetchall()}
+    runs = {str(run_id): Known(float(start), has_spans=True) for run_id, start in found.fetchall()}
     for path in sorted((spans / "runs").glob("[!.]*/run.json")):
-        runs.setdefault(path.parent.name, path.stat().st_mtime)
+        if path.parent.name not in runs:
+            runs[path.parent.name] = Known(_recorded_start_s(path), has_spans=False)
     return runs
 
 
-def newest(runs: Mapping[str, float]) -> str | None:
-    return max(runs, key=lambda run_id: (runs[run_id], run_id)) if runs else None
+def newest(runs: Mapping[str, Known], now_s: float) -> Newest:
+    """The newest run with spans that has begun by now. `now_s`: Unix time.
+
+    A start in the future is of a host whose clock is ahead, and says nothing about the order. Such a run, and one
+    without spans, is only meant where there is no other.
+    """
+    latest_first = sorted(runs, key=lambda run_id: (runs[run_id].started_s, run_id), reverse=True)
+    with_spans = [run_id for run_id in latest_first if runs[run_id].has_spans]
+    begun = [run_id for run_id in with_spans if runs[run_id].started_s <= now_s + _SKEW_S]
+    chosen = next(iter((*begun, *with_spans, *latest_first)), None)
+    newer = [] if chosen is None else latest_first[: latest_first.index(chosen)]
+    passed_over: list[str] = []
+    for ids, why in (
+        ([run_id for run_id in newer if not runs[run_id].has_spans], "without a request in the span files"),
+        ([run_id for run_id in newer if runs[run_id].has_spans], "whose start is in the future (a clock is ahead)"),
+    ):
+        if ids:
+            more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+            passed_over.append(f"run {chosen} is reported; passed over, {why}: {ids[0]}{more}")
+    return Newest(chosen, passed_over)
 
 
-def check_known(asked: list[str], runs: Mapping[str, float], spans: object) -> None:
+def check_known(asked: list[str], runs: Mapping[str, Known], spans: object) -> None:
     """Raise InputError for a run that doesn't exist, and name the nearest one. `spans`: their folder."""
     for run_id in asked:
         if run_id in runs:
             continue
-        near = difflib.get_close_matches(run_id, runs, n=1) or ([last] if (last := newest(runs)) else [])
-        hint = f"; did you mean '{near[0]}'?" if near else "; no run is stored there"
+        near = next(iter(difflib.get_close_matches(run_id, runs, n=1)), newest(runs, math.inf).run_id)
+        hint = "; no run is stored there" if near is None else f"; did you mean '{near}'?"
         raise InputError(f"no run '{run_id}' in '{spans}'{hint}")
+
+
+def _recorded_start_s(path: Path) -> float:
+    """When a run began by its record, or else when the record was written."""
+    try:
+        return times.parse(json.loads(path.read_bytes())["started_at"]).timestamp()
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):  # `read_run` says what is wrong with it
+        return path.stat().st_mtime
 
 
 def define_answers(connection: duckdb.DuckDBPyConnection, records: Sequence[RunRecord]) -> None:

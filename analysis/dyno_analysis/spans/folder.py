@@ -1,16 +1,14 @@
 """Makes a DuckDB connection with the view `spans` over a spans folder. Nothing here writes to the folder."""
 
-import atexit
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import duckdb
 
+from dyno_analysis import interrupts, temporary
 from dyno_analysis.errors import InputError
 
 from .counted import Source
@@ -38,6 +36,7 @@ def connect(folder: Path, files: Sequence[Source] | None = None) -> duckdb.DuckD
             "temp_directory": _spill_folder(),
         },
     )
+    interrupts.opened(connection)
     connection.execute("SET TimeZone = 'UTC'")
     # DuckDB prints its progress bar to standard output, even if that is a pipe.
     connection.execute(f"SET enable_progress_bar = {str(sys.stdout.isatty()).lower()}")
@@ -49,9 +48,7 @@ def connect(folder: Path, files: Sequence[Source] | None = None) -> duckdb.DuckD
 @cache
 def _spill_folder() -> str:
     """A folder of this process for what doesn't fit into memory; rows are in it, so it is the user's alone."""
-    folder = tempfile.mkdtemp(prefix="dyno-duckdb-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return str(temporary.make_folder("dyno-duckdb-"))
 
 
 def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
@@ -129,6 +126,19 @@ def _over_files(text: str, files: Sequence[Source], nothing: Path, view: str) ->
     read = reading(files, nothing, f"dyno_{view}")
     header = replaced(sql_part(text, "view"), f"VIEW {text} AS", f"VIEW {view} AS")
     return "".join([read.lists, header, read.sql, sql_part(text, "derived")])
+
+
+def first_broken(paths: Sequence[Path]) -> Path | None:
+    """The first of these Parquet files that can't be read whole; None if all can. It reads all of them."""
+    with interrupts.opened(duckdb.connect()) as connection:
+        for path in paths:
+            if path.suffix == ".parquet":
+                query = "SELECT bit_xor(hash(stored)) FROM read_parquet(?) AS stored"
+                try:
+                    connection.execute(query, [as_glob(str(path))]).fetchall()
+                except duckdb.Error:
+                    return path
+    return None
 
 
 def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writable: Path | None = None) -> None:

@@ -25,7 +25,8 @@ PROG: Final = "dyno compare"
 
 EPILOG: Final = """\
 Without --config two endpoints are simulated, and all output says so. Tables and paths go to stdout, progress to stderr.
-Exit code: 0; 1 if a request failed or the run was stopped (what was measured is kept); 2 for wrong use.
+Exit code: 0; 1 if a request failed, spans were lost or the run was stopped (what was measured is kept);
+2 for wrong use.
 
 examples:
   dyno compare
@@ -85,7 +86,7 @@ def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     options = run_options(parsed)
     try:
         prompt_set = load_prompts(options.prompts, options.count)
-        result, spans, journals = asyncio.run(_measure(parsed, options, prompt_set, command))
+        result, spans, journals, lost = asyncio.run(_measure(parsed, options, prompt_set, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
@@ -98,18 +99,21 @@ def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
     print("\n".join(summary(result)), flush=True)
+    if lost:
+        print(f"{PROG}: spans were lost, as the proxy says above; tables and report lack them", file=sys.stderr)
     if not result.measured:
-        return result.exit_code
+        return result.exit_code or int(lost)
     report = [*DYNO, "report", result.run_id, "--spans", str(spans), "--out", str(result.folder)]
     code = subprocess.run(report, check=False).returncode  # noqa: S603 - our own program
     print("\n".join(map(str, sorted(spans.glob(journals)))))
-    return code or result.exit_code
+    return code or result.exit_code or int(lost)
 
 
 async def _measure(
     parsed: argparse.Namespace, options: RunOptions, prompt_set: "PromptSet", command: list[str]
-) -> "tuple[RunResult, Path, str]":
-    """Do the run. Returns it with its spans folder and a glob pattern of the files there that its proxy wrote.
+) -> "tuple[RunResult, Path, str, bool]":
+    """Do the run. Returns it with its spans folder, a glob pattern of the files there that its proxy wrote, and whether
+    the proxy has lost spans.
 
     When this returns, the proxy has ended and its spans are on disk.
     """
@@ -132,7 +136,7 @@ async def _measure(
         key = os.environ.get("DYNO_API_KEY") or None
         result = await run(ready["url"], key, options, prompt_set, Path(ready["spans"]), command, stop)
     # A span file's name is WRITER-FIRST…, and WRITER is made of host, process id and start time.
-    return result, Path(ready["spans"]), f"*_{proxy.pid}_*-*"
+    return result, Path(ready["spans"]), f"*_{proxy.pid}_*-*", proxy.exit_code != 0
 
 
 async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int) -> Path:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from dyno_proxy.file_modes import PRIVATE, Access
 from dyno_proxy.telemetry.journal import JournalExporter, check_folder
+from dyno_proxy.telemetry.place import plant_seeds
 
 from .otlp import BadMessageError, Received, plain_body, read_message, received_spans
 
@@ -72,11 +73,19 @@ class Intake:
     ) -> None:
         """Make the folders and start the thread. Raises SetupError where a folder can't be written."""
         self._counted = counted
+        self._places = (folder, folder / COLLECTED)
+        self._access = access
         self._journals: dict[bool, JournalExporter] = {}  # True: of requests; False: of other spans
-        for is_request, place in ((True, folder), (False, folder / COLLECTED)):
+        for is_request, place in zip((True, False), self._places, strict=True):
             check_folder(place, access)
             self._journals[is_request] = JournalExporter(
-                place, written=lambda _count: None, dropped=dropped, filled=filled, access=access, patience_s=None
+                place,
+                written=lambda _count: None,
+                dropped=dropped,
+                filled=filled,
+                moved=self._settle_in,
+                access=access,
+                patience_s=None,
             )
         self._loop = asyncio.get_running_loop()
         self._queue_bytes = queue_bytes
@@ -134,6 +143,15 @@ class Intake:
                 self._waiting_bytes -= sum(len(body.data) for body, _ in bodies)
         for journal in self._journals.values():
             journal.shutdown()
+
+    def _settle_in(self) -> None:
+        """One of the folders was renamed or replaced, perhaps both: have them both there, so that both can be read."""
+        for place in self._places:
+            try:
+                self._access.make_folder(place)
+                plant_seeds(place, self._access)
+            except OSError as error:
+                _log.warning("'%s' can't be prepared: %s", place, error.strerror or error)
 
     def _next(self) -> "list[tuple[Body, asyncio.Future[Taken]]]":
         """The bodies to write together; empty at the end."""

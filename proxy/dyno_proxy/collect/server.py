@@ -79,13 +79,18 @@ class Collector:
         await self._runner.setup()
         for each in sockets:
             await web.SockSite(self._runner, each, backlog=BACKLOG).start()
-        self._conversion.start_if_worth()
+        self._conversion.begin()
 
-    async def stop(self) -> None:
-        """Take no more spans. Everything taken is answered and on disk afterwards."""
+    async def stop(self) -> int:
+        """Take no more spans. Everything taken is answered and on disk afterwards, but for what the disk didn't take.
+
+        Returns how many spans those are since the start. Their senders were told, and may have sent them again.
+        """
         self._stopping = True
+        self._conversion.end()
         await self._runner.cleanup()
         await asyncio.to_thread(self._intake.close)
+        return self._figures.lost
 
     async def _traces(self, request: web.Request) -> web.Response:
         content_type = _content_type(request)
@@ -145,6 +150,7 @@ class _Figures:
     """The collector's own metrics."""
 
     def __init__(self) -> None:
+        self.lost = 0  # spans that couldn't be written
         # Otherwise each counter gets one more series, which nobody uses.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -171,6 +177,7 @@ class _Figures:
         self._spans.labels(result).inc(spans)
 
     def dropped(self, reason: str, spans: int) -> None:
+        self.lost += spans
         self._dropped.labels(reason).inc(spans)
 
 

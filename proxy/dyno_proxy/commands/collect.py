@@ -25,7 +25,7 @@ example:
 
 With `[collector] listen` in dyno.toml, `dyno proxy` runs the collector, in a process of its own.
 
-exit codes: 0 ended in order; 2 wrong use"""
+exit codes: 0 ended in order; 1 spans couldn't be written; 2 wrong use"""
 
 _LISTEN = "127.0.0.1:4318"
 
@@ -88,5 +88,10 @@ async def _serve(config: "Config", inherited: list[int] | None) -> int:
     if inherited is None:
         print(f"dyno collect: listening on {url_of(sockets[0])}, spans in {config.proxy.spans}", flush=True)
     await signals.stop.wait()
-    await collector.stop()
-    return 0
+    lost = await collector.stop()
+    if lost:
+        print(
+            f"dyno collect: spans that couldn't be written since the start: {lost}; dyno_spans_dropped_total says why",
+            file=sys.stderr,
+        )
+    return 1 if lost else 0

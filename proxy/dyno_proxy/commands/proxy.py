@@ -26,7 +26,7 @@ signals:
 
 With --workers above 1, each worker's /metrics shows the sum of all workers, up to 0.1 s old and without exemplars.
 
-exit codes: 0 ended in order; 1 requests were cut off or spans lost at the end; 2 wrong use"""
+exit codes: 0 ended in order; 1 requests were cut off, or spans were lost since the start; 2 wrong use"""
 
 
 def main(argv: list[str]) -> int:

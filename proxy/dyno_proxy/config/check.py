@@ -1,5 +1,6 @@
 """Checks what types can't express in a configuration: combinations, addresses, files."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -15,7 +16,7 @@ _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,]+|null|\*")
 _HOST: Final = re.compile(r"[^\s/,@]+")
 _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
 # The two forms that `dyno compact --keep` takes. A contract test compares them.
-KEEP: Final = re.compile(r"[1-9]\d*(h|d|MB|GB|TB)")
+KEEP: Final = re.compile(r"[1-9]\d{0,5}h|[1-9]\d{0,4}d|[1-9]\d{0,8}(MB|GB|TB)", re.ASCII)
 
 
 def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapping[str, EndpointConfig]) -> None:
@@ -121,8 +122,8 @@ def check_proxy(where: str, proxy: ProxyConfig) -> None:
     for key in ("head_timeout_s", "client_idle_s"):
         if not getattr(proxy, key) > 0:
             raise ConfigError(f"{where}: proxy.{key} must be more than 0 seconds")
-    if not proxy.drain_s >= 0:
-        raise ConfigError(f"{where}: proxy.drain_s must be 0 seconds or more")
+    if not 0 <= proxy.drain_s < math.inf:
+        raise ConfigError(f"{where}: proxy.drain_s must be 0 seconds or more, and not endless")
     _check_visitors(where, proxy)
     if not is_loopback(split_address(proxy.listen)[0]) and proxy.keys_file is None:
         raise ConfigError(
@@ -146,7 +147,9 @@ def _check_visitors(where: str, proxy: ProxyConfig) -> None:
 def check_spans(where: str, spans: SpansConfig) -> None:
     """Raises ConfigError. `where`: the file, for messages."""
     if spans.keep is not None and not KEEP.fullmatch(spans.keep):
-        raise ConfigError(f"{where}: spans.keep: '{spans.keep}' must be an age or a size, such as 30d or 10GB")
+        raise ConfigError(
+            f"{where}: spans.keep: '{spans.keep}' must be an age or a size, such as 30d or 10GB, and at most 99999d"
+        )
     try:
         access_of(spans.group)
     except ValueError as error:

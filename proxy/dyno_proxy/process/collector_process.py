@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -28,16 +28,19 @@ _LOG: Final = logging.getLogger("dyno.proxy")
 
 
 @asynccontextmanager
-async def collecting(config: Config) -> AsyncIterator[None]:
-    """Run a collector at `collector.listen` until the block ends; without that key, none. Raises ConfigError."""
+async def collecting(config: Config) -> AsyncIterator[Callable[[], bool]]:
+    """Run a collector at `collector.listen` until the block ends; without that key, none. Raises ConfigError.
+
+    Gives a function that says, after the block's end, whether the collector lost no span.
+    """
     if config.collector.listen is None:
-        yield
+        yield lambda: True
         return
     (sockets,) = bind(config.collector.listen, "collector.listen", flag="--collector-listen")
     collector = _CollectorProcess(config, sockets)
     print(f"dyno proxy: taking OTLP on {url_of(sockets[0])}", flush=True)
     try:
-        yield
+        yield lambda: collector.in_order
     finally:
         await asyncio.to_thread(collector.stop)
         for each in sockets:
@@ -60,6 +63,7 @@ class _CollectorProcess:
             self._environment["DYNO_SPANS_KEEP"] = config.spans.keep
         if config.spans.group is not None:
             self._environment["DYNO_SPANS_GROUP"] = config.spans.group
+        self.in_order = True  # none has ended with exit code 1, as one does that has lost spans, nor was killed by us
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,6 +79,7 @@ class _CollectorProcess:
         self._thread.join(_END_LIMIT_S)
         if self._thread.is_alive() and self._process is not None:
             _LOG.error("the collector doesn't end and is killed; spans that it hadn't written are lost")
+            self.in_order = False
             self._process.kill()
 
     def _keep(self) -> None:
@@ -103,4 +108,5 @@ class _CollectorProcess:
             except OSError as error:
                 return error.strerror or str(error)
         code = self._process.wait()
+        self.in_order &= code != 1
         return f"exit code {code}" if code >= 0 else f"signal {-code}"

@@ -78,6 +78,7 @@ class Proxy:
         _check_users(access, self._endpoints)  # before telemetry takes over what a killed proxy has left
         self._metrics = Metrics(version, _models(config), shared, config.proxy.workers)
         self._conversion = Conversion(Path(config.proxy.spans), config.spans)
+        self._first = shared is None or shared.slot == 0  # of the workers, one looks what is to be converted
         self._request_log = RequestLog() if config.proxy.log_requests else None
         self._telemetry = Telemetry(
             Path(config.proxy.spans),
@@ -138,7 +139,8 @@ class Proxy:
         self._prepare_endpoints()
         self._prefetch_tokens()
         self._gc_pauses.start()
-        self._conversion.start_if_worth()
+        if self._first:
+            self._conversion.begin()
 
     async def reload(self, config: Config) -> Reloaded:
         """Take on another configuration for requests from now on. Running ones end with the old one.
@@ -177,7 +179,7 @@ class Proxy:
         _check_users(access, kept | made)
         replaced = [endpoint for name, endpoint in self._endpoints.items() if name not in kept]
         self._config = config
-        self._conversion.config = config.spans
+        self._conversion.replace(config.spans)
         self._endpoints = {name: kept.get(name) or made[name] for name in config.endpoints}
         self._metrics.expect(_models(config))
         self._handler.replace(self._endpoints, access, config.proxy)
@@ -221,6 +223,7 @@ class Proxy:
             handler.finish_ended(all_of_them=True)
         self._lag.stop()
         self._gc_pauses.stop()
+        self._conversion.end()
         written = await asyncio.to_thread(self._telemetry.close)
         self._metrics.publish()
         if self._request_log is not None:

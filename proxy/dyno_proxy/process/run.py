@@ -41,8 +41,9 @@ async def _serve_alone(config: Config, load: Callable[[], Config]) -> int:
     metrics_sockets = []
     if config.proxy.metrics_listen is not None:
         (metrics_sockets,) = bind(config.proxy.metrics_listen, "proxy.metrics_listen", flag="--metrics-listen")
-    async with collecting(config):
-        return await _serve(config, load, signals, sockets, metrics_sockets)
+    async with collecting(config) as collected_all:
+        code = await _serve(config, load, signals, sockets, metrics_sockets)
+    return code or int(not collected_all())
 
 
 async def _serve(

@@ -61,8 +61,9 @@ async def supervise(config: Config, load: Callable[[], Config]) -> int:
     place = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dyno-figures-", dir=place, ignore_cleanup_errors=True) as figures:
         try:
-            async with collecting(config):
-                return await _Workers(config, sockets, metrics_sockets, Path(figures), signals).run(load)
+            async with collecting(config) as collected_all:
+                code = await _Workers(config, sockets, metrics_sockets, Path(figures), signals).run(load)
+            return code or int(not collected_all())
         except _StartError as error:
             _LOG.error("%s", error)
             return 1

@@ -10,14 +10,15 @@ written is counted and given up: the next batch tries a new file.
 The lock ends when the process ends, however that happens, and processes in other containers see it too. Some file
 systems have no locks. There, `dyno compact` leaves a journal that may be another machine's alone for an hour, and makes
 it read-only before converting it. The writer looks before each batch: where its file was made read-only, or hasn't been
-written for long, it goes on in a new one.
+written for long, or isn't what its path names any more (place.py), it goes on in a new one.
 """
 
+import contextlib
+import errno
 import itertools
 import logging
 import os
 import re
-import secrets
 import socket
 import tempfile
 import threading
@@ -25,7 +26,6 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -38,18 +38,17 @@ from dyno_proxy.exchange.record import Record
 from dyno_proxy.file_modes import PRIVATE, Access
 
 from .journal_file import JournalFile, Syncing
+from .place import Place, plant_seeds
 from .span import TEXT_CHARACTERS, mended_text, record_row_json, record_span, scope, span_row
 from .spare import SpareDescriptor
 
 JOURNAL_BYTES: Final = 19_000_000  # then a new file begins, so that little memory is needed to convert one to Parquet
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json gives up a whole file at a line of 16 MB
 
-# Files without a row. A person's own DuckDB (docs/spans.md) reads both kinds of files, and fails where one is missing.
-_SEEDS: Final = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
-
 # A sync takes some ms. Where it takes longer, spans are written meanwhile, and a power cut may lose the newest.
 _PATIENCE_S: Final = 1.0
 _END_PATIENCE_S: Final = 2.0  # when the journal is closed
+_TRIES: Final = 3  # to begin a journal in a folder that somebody removes
 _LOOK_S: Final = 0.2  # how often who waits for any sync looks whether it may
 
 _KEPT_ITEMS: Final = 64  # so many items of a list or the map are kept in a row that is too long for a line
@@ -74,21 +73,10 @@ def check_folder(folder: Path, access: Access = PRIVATE) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             access.settle(file.fileno())
             file.write(b"\n")
-        for name in _SEEDS:
-            _plant(folder / name, access)
+        plant_seeds(folder, access)
     except OSError as error:
         reason = "is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
         raise SetupError(f"spans folder '{folder}' can't be written: {reason}; name another with --spans") from error
-
-
-def _plant(seed: Path, access: Access) -> None:
-    if not seed.exists():
-        content = resources.files("dyno_proxy").joinpath(f"seed{seed.suffix}").read_bytes()
-        # A process id isn't enough: several containers may share the folder, each with a process 1.
-        planted = seed.with_name(f".{seed.name}.{os.getpid()}_{secrets.token_hex(4)}.tmp")
-        with os.fdopen(access.create(planted), "wb") as file:
-            file.write(content)
-        planted.replace(seed)
 
 
 def writer_name(host: str, pid: int, started_at: datetime) -> str:
@@ -141,15 +129,19 @@ class JournalExporter(SpanExporter):
         dropped: Callable[[str, int], None],
         journal_bytes: int = JOURNAL_BYTES,
         filled: Callable[[], None] | None = None,
+        moved: Callable[[], None] | None = None,
         access: Access = PRIVATE,
         patience_s: float | None = _PATIENCE_S,
     ) -> None:
         """`filled()` is called when a journal is full and another one has begun.
 
+        `moved()` is called when the folder's path names another folder, and a journal has begun there.
         `patience_s`: how long a write waits for the disk to sync; None: as long as it takes.
         """
         self._filled = filled
+        self._moved = moved
         self._folder = folder
+        self._place = Place(folder, access)
         self._access = access
         self._written = written
         self._dropped = dropped
@@ -278,15 +270,29 @@ class JournalExporter(SpanExporter):
     def _with_room(self, size_bytes: int, first_seq: int) -> JournalFile:
         journal = self._journal
         full = journal is not None and journal.size_bytes + size_bytes > self._journal_bytes
-        if journal is not None and not full and journal.is_ours():
+        ours = journal is not None and journal.is_ours()
+        named = journal is None or journal.is_named()
+        if journal is not None and not full and ours and named:
             return journal
         self._finish()
-        self._access.make_folder(self._folder)  # somebody may have removed it
-        path = self._folder / f"{self._writer}-{first_seq:012}.jsonl"
-        self._journal = self._spare.opening(lambda: JournalFile(path, self._access, self._syncing))
+        self._journal = self._begin(self._folder / f"{self._writer}-{first_seq:012}.jsonl")
+        if self._place.begun():
+            if self._moved is not None:
+                self._moved()
+        elif ours and not named and journal is not None:
+            _log.warning("'%s' was renamed or removed; spans go on in '%s'", journal.path, self._journal.path)
+            self._place.plant()  # who removed the journal may have removed all files
         if full and self._filled is not None:
             self._filled()
         return self._journal
+
+    def _begin(self, path: Path) -> JournalFile:
+        """A new journal. Its folder is made if it is missing."""
+        for _ in range(_TRIES):
+            self._place.prepare(patient=not self._failing)
+            with contextlib.suppress(FileNotFoundError):  # the folder is being removed just now
+                return self._spare.opening(lambda: JournalFile(path, self._access, self._syncing))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
     def _finish(self) -> None:
         journal, self._journal = self._journal, None

@@ -19,6 +19,8 @@ from typing import Final
 
 from dyno_proxy.file_modes import Access
 
+from .place import names
+
 # Half of the hour after which `dyno compact` on another machine may take the writer for dead.
 RESTED_S: Final = 1800.0
 _LOCK_TRIES: Final = 5
@@ -122,10 +124,13 @@ class JournalFile:
         return sync.count
 
     def is_ours(self) -> bool:
-        """Whether the file still has a name, and nobody can have taken it over: it isn't sealed, and is in use."""
-        found = os.fstat(self._fd)
+        """Whether nobody can have taken the file over: it isn't sealed, and is in use."""
         rested_s = time.monotonic() - self._rests_since_s
-        return found.st_nlink > 0 and bool(found.st_mode & stat.S_IWUSR) and rested_s < RESTED_S
+        return bool(os.fstat(self._fd).st_mode & stat.S_IWUSR) and rested_s < RESTED_S
+
+    def is_named(self) -> bool:
+        """Whether the file is still the one that its path names: nobody has renamed or removed it, or its folder."""
+        return names(self.path, self._fd)
 
     def take_back(self) -> int:
         """Cut off what isn't on disk, after a sync has failed; returns how many spans that were."""

@@ -28,6 +28,8 @@ from typing import Final, Protocol
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.outcomes import OUTCOMES
 
+from .place import names
+
 PREFIX: Final = ".open-"
 
 # The layout: head, names, counts of each name as an endpoint, slots. Numbers have 64 bits.
@@ -203,14 +205,21 @@ class Kept:
         self._copied_s = 0.0
         self.requests = OpenRequests(self._in_memory())
         _forget_old(self._memory_path.parent)
-        self._copy = self._begin_copy()  # only to be read, until there is something to write
         self._writable = False
+        self._elsewhere = False  # the path names another folder, and the copy isn't there yet
+        self._warned = False
+        self._copy = self._begin_copy()  # only to be read, until there is something to write
 
     def save(self) -> None:
         """Bring the copy up to date. In telemetry's thread, five times a second."""
         now_s = time.monotonic()
         self.requests.note(time.time_ns() // 1000)
         used = self.requests.used()
+        # An idle proxy asks no file server; what it has open is noted, and others can wait until there is more.
+        if not self._elsewhere and self._copy is not None and not _same(used, self._copied):
+            self._elsewhere = not names(self._path, self._copy)
+        if self._elsewhere and self._path.parent.is_dir():
+            self._follow()
         if not self._writable:
             self._writable = bool(used[1][1]) and self._open_copy()
         if (
@@ -228,6 +237,8 @@ class Kept:
 
     def remove(self) -> None:
         """Nothing is open any more, and all is written or counted."""
+        if self._copy is not None and not names(self._path, self._copy):
+            self._forget_copy(self._copy)
         for path in (self._path, self._memory_path):
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -235,6 +246,22 @@ class Kept:
             os.close(descriptor)
         self._held.clear()
         self._copy = None
+
+    def _follow(self) -> None:
+        """The folder was renamed, replaced or removed: begin a copy in the one that the path names now."""
+        if self._copy is not None:
+            self._forget_copy(self._copy)
+            self._held.remove(self._copy)
+            os.close(self._copy)
+        self._writable, self._copied = False, []
+        self._copy = self._begin_copy()
+        self._elsewhere = self._copy is None  # the next time it may work
+
+    def _forget_copy(self, copy: int) -> None:
+        """What is counted here must not be counted once more where the copy's folder is now."""
+        if self._writable:  # else there is nothing in it
+            with contextlib.suppress(OSError):
+                os.ftruncate(copy, 0)
 
     def _in_memory(self) -> mmap.mmap:
         try:
@@ -258,9 +285,11 @@ class Kept:
             self._held.append(descriptor)
             begun.replace(self._path)
         except OSError as error:
-            _log.warning(
-                "'%s' can't be made: %s. Requests that a kill cuts off may go uncounted", self._path, error.strerror
-            )
+            if not self._warned:
+                _log.warning(
+                    "'%s' can't be made: %s. Requests that a kill cuts off may go uncounted", self._path, error.strerror
+                )
+            self._warned = True
             return None
         return descriptor
 

@@ -121,7 +121,7 @@ def _timestamp(document: Mapping[str, Any], path: PurePath) -> datetime:
         raise InputError(f"'{path}' isn't a results file: it has no 'timestamp'")
     try:
         return times.parse(text).astimezone(UTC)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"'{path}': 'timestamp' must be a time, not '{text}'") from error
 
 
