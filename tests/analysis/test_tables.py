@@ -11,7 +11,7 @@ from dyno_analysis.query import fetch, row_types
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
-from rigs.stored_spans import mirrored, pair, span, streamed, write
+from rigs.stored_spans import RUN_ID, mirrored, pair, span, streamed, write
 
 
 def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:
@@ -70,6 +70,7 @@ def test_comparison(folder: Path) -> None:
         "cut_by_length": 1,
         "streamed": 0,
         "counted_by_chunks": 1,
+        "with_output_tokens": 3,
         "mean_latency_s": 3.0,
         "median_latency_s": 2.5,
         "min_latency_s": 1.0,
@@ -164,7 +165,7 @@ def test_failures(folder: Path) -> None:
 
 
 def test_pairs(tmp_path: Path) -> None:
-    """A pair is one prompt, in one repeat of one run, that both answered; of a repeated request, the first answer."""
+    """A pair is one prompt, in one repeat of one run, that both answered; repeated requests pair in their order."""
     write(
         tmp_path,
         [
@@ -257,30 +258,83 @@ def test_mirrors(tmp_path: Path) -> None:
     ]
 
 
+def test_pairs_without_repeats(tmp_path: Path) -> None:
+    """A client that repeats a request under the same tags makes as many pairs as both sides have answers."""
+    run = {"run_id": "r", "prompt_id": "p"}
+    write(tmp_path, [span(endpoint=name, **run) for name in ("metis", "sophia", "metis", "metis", "sophia")])
+    with span_folder.connect(tmp_path) as connection:
+        fetch.define(connection, "pairs")
+        found = connection.execute("FROM pairs SELECT first_endpoint, count(*) GROUP BY ALL ORDER BY ALL").fetchall()
+    assert found == [("metis", 2), ("sophia", 2)]
+
+
+PROMPT_COLUMNS = "run_id, prompt_id, prompt"
+
+
+def paired_prompts(folder: Path, texts: str, columns: str) -> list[tuple[Any, ...]]:
+    """Columns of paired_prompts.sql from metis' side; `texts` are the rows of the view `prompts`."""
+    with span_folder.connect(folder) as connection:
+        connection.execute(f"CREATE VIEW prompts AS FROM (VALUES {texts}) AS t({PROMPT_COLUMNS})")
+        fetch.keep(connection, "paired_prompts")
+        return connection.execute(
+            f"FROM paired_prompts SELECT {columns} WHERE first_endpoint = 'metis' ORDER BY ALL"
+        ).fetchall()
+
+
 def test_paired_prompts(tmp_path: Path) -> None:
-    """A prompt's repeats are summed, for each figure that both sides know."""
-    write(
-        tmp_path, [*pair("p1", 4, 2), *pair("p1", 6, 3, repeat=2), *pair("p2", 1, 5, streamed=True, first_token_us=7)]
+    """Of each prompt all requests count, for each figure, also in unequal numbers on the two sides."""
+    rows = [*pair("p1", 4, 2), *pair("p1", 16, 3, repeat=2), *pair("p2", 1, 5, streamed=True, first_token_us=7)]
+    rows += [span(prompt_id="p1", run_id=RUN_ID, repeat=9, duration_us=8_000_000, overhead_end_us=300)]
+    rows += [span(prompt_id="alone"), *pair("p3", 8, 1, outcome="http_error"), *pair("p4", 8, 1, warmup=True)]
+    for row, overhead_us in zip(rows[:2], (100, 600), strict=True):
+        row["overhead_end_us"] = overhead_us
+    write(tmp_path, rows)
+    found = paired_prompts(
+        tmp_path,
+        "(NULL, NULL, NULL)",
+        "figure, prompt, first_n, second_n, first_mean, second_mean, exp(first_log), exp(second_log), more_overhead_s",
     )
+    assert [values[:4] for values in found] == [
+        ("latency_s", "id p1", 3, 2),
+        ("latency_s", "id p2", 1, 1),
+        ("ttft_s", "id p2", 1, 1),
+    ]
+    # Geometric means: 4, 16 and 8 make 8; 2 and 3 make the root of 6. Overhead: 600 us less the mean of 100 and 300.
+    assert found[0][4:] == pytest.approx((28 / 3, 2.5, 8, 6**0.5, 400e-6))
+    assert found[2][4:6] == pytest.approx((7e-6, 7e-6))
+    assert found[1][-1] is None
+
+
+def test_a_prompt_is_its_text(tmp_path: Path) -> None:
+    """The same text is one prompt, in any run and under any id; the same id with another text is another prompt."""
+    rows = []
+    for run_id, prompt_id in (("a", "1"), ("a", "2"), ("b", "1"), ("b", "7"), ("c", "1")):
+        rows += pair(prompt_id, 4, 2, run_id=run_id)
+    write(tmp_path, rows)
+    texts = "('a', '1', 'sky'), ('a', '2', 'sky'), ('b', '1', 'sea'), ('b', '7', 'sky'), ('x', '1', 'no')"
+    found = paired_prompts(tmp_path, texts, "first_n, second_n")
+    assert found == [(1, 1), (1, 1), (3, 3)]  # run c's prompt 1 has no text, so its id is all that is known of it
+
+
+def test_mirrored_prompts(tmp_path: Path) -> None:
+    """A prompt's mirrored requests and their copies, in the columns of paired_prompts.sql."""
+    write(tmp_path, [*mirrored("p", 4, 2), *mirrored("p", 16, 8), *mirrored("q", 1, 3)])
     found = [
-        tuple(row.values()) for row in table(tmp_path, "paired_prompts", "pairs") if row["first_endpoint"] == "metis"
+        tuple(row.values())[2:8]
+        for row in table(tmp_path, "mirrored_prompts", "mirror_pairs")
+        if row["first_endpoint"] == "sophia"
     ]
-    run = "20261124_215900_0a1b"
-    assert found == [
-        ("metis", "sophia", "latency_s", f"{run}/p1", 2, 10.0, 5.0),
-        ("metis", "sophia", "latency_s", f"{run}/p2", 1, 1.0, 5.0),
-        ("metis", "sophia", "ttft_s", f"{run}/p2", 1, 7e-6, 7e-6),
-    ]
+    assert found == [("latency_s", "p", 2, 2, 10.0, 5.0), ("latency_s", "q", 1, 1, 1.0, 3.0)]
 
 
 def test_pair_balance(tmp_path: Path) -> None:
-    """Input tokens that differ, who was asked first, and the overhead's difference and spread are of pairs alone."""
+    """Input tokens that differ, and who was asked first, are of pairs alone."""
     first = pair("p1", 1, 1)
-    first[0] |= {"input_tokens": 10, "overhead_us": 100, "overhead_end_us": 1000}
-    first[1] |= {"input_tokens": 12, "overhead_us": 400, "overhead_end_us": 3000}
+    first[0] |= {"input_tokens": 10}
+    first[1] |= {"input_tokens": 12}
     second = pair("p2", 1, 1)
-    second[0] |= {"input_tokens": 20, "overhead_us": 300, "overhead_end_us": 1000}
-    second[1] |= {"input_tokens": 20, "overhead_us": 400, "overhead_end_us": 3000}
+    second[0] |= {"input_tokens": 20}
+    second[1] |= {"input_tokens": 20}
     third = pair("p3", 1, 1)
     third[0]["started_at_us"], third[1]["started_at_us"] = third[1]["started_at_us"], third[0]["started_at_us"]
     write(tmp_path, [*first, *second, *third])
@@ -296,12 +350,6 @@ def test_pair_balance(tmp_path: Path) -> None:
         "most_more_input": 2,
         "first_asked_first": 2,
         "second_asked_first": 1,
-        "first_overhead_spread_s": pytest.approx(2**0.5 * 100e-6),
-        "second_overhead_spread_s": 0.0,
-        "more_overhead_s": pytest.approx(200e-6),
-        "first_overhead_end_spread_s": 0.0,
-        "second_overhead_end_spread_s": 0.0,
-        "more_overhead_end_s": pytest.approx(2000e-6),
     }
 
 

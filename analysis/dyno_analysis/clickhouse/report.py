@@ -14,7 +14,7 @@ from dyno_analysis.spans.selection import Selection
 from . import store as clickhouse_store
 from .store import Store, fetch
 
-_LEFT_OUT = "Paired ratios and inter-chunk latency need the span files: dyno report --spans DIR."
+_LEFT_OUT = "Verdicts and inter-chunk latency need the span files: dyno report --spans DIR."
 
 
 def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
@@ -75,10 +75,13 @@ def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Compa
         interleaving=(),
         mirrors=(),
         fixed_per_token=(),
+        crossings={},
         correlations={},
         answers=(),
         quality=(),
         prompt_texts=(),
+        origins={},
+        verdicts=0,
     )
 
 

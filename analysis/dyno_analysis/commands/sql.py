@@ -13,6 +13,8 @@ from dyno_analysis.file_modes import private_from_now_on
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from duckdb import DuckDBPyConnection
+
     from dyno_analysis.query.statement import Statement
     from dyno_analysis.spans.selection import Selection
 
@@ -89,7 +91,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.format in _BINARY and arguments.output is None and sys.stdout.isatty():
         raise InputError(f"--format {arguments.format} can't be shown on a terminal; use --output FILE, or a pipe")
     files = list_files(spans)
-    with connect_views(spans, files, _chosen(arguments)) as connection:
+    chosen = _chosen(arguments)
+    with connect_views(spans, files, chosen) as connection:
+        _check_chosen(connection, chosen, spans)
         statement = Statement(connection, text, None if arguments.allow_writes else files.all())
         if arguments.output is None:
             _write(statement, arguments.format, sys.stdout.buffer)
@@ -116,6 +120,19 @@ def _chosen(arguments: argparse.Namespace) -> "Selection":
         times.unix_us(arguments.since, now, "--since") if arguments.since else None,
         times.unix_us(arguments.until, now, "--until") if arguments.until else None,
     )
+
+
+def _check_chosen(connection: "DuckDBPyConnection", chosen: "Selection", spans: "Path") -> None:
+    """Raise InputError for a run or an endpoint that has no request, and name the nearest."""
+    from dyno_analysis.runs.choice import check_endpoints
+    from dyno_analysis.runs.folder import check_known, known_runs
+    from dyno_analysis.spans.folder import execute
+
+    if chosen.runs:
+        check_known(list(chosen.runs), known_runs(connection, spans, "all_spans"), spans)
+    if chosen.endpoints:
+        found = execute(connection, "FROM all_spans SELECT endpoint, count(*) WHERE endpoint IS NOT NULL GROUP BY ALL")
+        check_endpoints(chosen.endpoints, dict(sorted(found.fetchall())), f"'{spans}'")
 
 
 def _read(path: "Path") -> str:

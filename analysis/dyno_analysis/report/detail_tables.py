@@ -1,11 +1,12 @@
 """The tables beneath the comparison: failures, the instrument, quality, spread, throughput across prompts. Pure."""
 
 from dyno_analysis.render.table import UNKNOWN, Table, milliseconds, percent, rate
-from dyno_analysis.stats.paired import samples_needed
+from dyno_analysis.stats.interval import samples_needed
 
 from .comparison import Comparison
 from .discrepancies import NOT_IN_FILE
-from .tables import LENGTHS_SAMPLED, titled
+from .lines import LENGTHS_SAMPLED
+from .titles import titled
 
 
 def failure_table(comparison: Comparison) -> Table | None:
@@ -20,12 +21,12 @@ def failure_table(comparison: Comparison) -> Table | None:
             row.error_type or UNKNOWN,
             str(row.status or UNKNOWN),
             str(row.n),
-            percent(row.n / totals[row.endpoint]) if row.endpoint in totals else UNKNOWN,
+            percent(row.n / total) if (total := totals.get(row.endpoint or "")) else UNKNOWN,
         ]
         for row in comparison.failures
     ]
     columns = ["endpoint", "outcome", "error type", "status", "requests", "share"]
-    notes = ["client_cancelled, rejected and lost aren't failures of the endpoint: the success rate leaves them out."]
+    notes = ["client_cancelled and rejected aren't failures of the endpoint: the success rate leaves them out."]
     return Table(titled("Requests that were not ok", comparison), columns, "lllrrr", table, notes)
 
 

@@ -5,16 +5,21 @@ output tokens among the statistics; and by what the comparison found. `dyno impo
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from dyno_analysis.query.row_types import EndpointRow, ResultRow
 
 from . import fairness
 from .comparison import Comparison
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 # What the figures mean, in the file itself: the published one of this shape counted prompt tokens into its throughput.
 DEFINITIONS = {
@@ -59,8 +64,10 @@ def results_document(comparison: Comparison, results: Sequence[ResultRow], at: d
         "margin": comparison.margin,
         "paired_by": comparison.paired_by,
         "mirrors": [asdict(found) for found in comparison.mirrors],
-        "paired": [{**asdict(paired), "verdict": paired.verdict.value} for paired in comparison.paired],
-        "fixed_per_token": [asdict(found) for found in comparison.fixed_per_token],
+        "verdicts": comparison.verdicts,
+        "paired": [_json(paired) for paired in comparison.paired],
+        "fixed_per_token": [_json(found) for found in comparison.fixed_per_token],
+        "crossings": {name: _json(found) for name, found in comparison.crossings.items()},
         "quality": [asdict(score) for score in comparison.quality],
         "notes": fairness.notes(comparison),
     }
@@ -72,6 +79,21 @@ def results_name(comparison: Comparison, at: datetime) -> str:
     """`a_vs_b_results_YYYYMMDD_HHMMSS.json`."""
     names = "_vs_".join(re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in comparison.endpoints)
     return f"{names}_results_{at.astimezone(UTC):%Y%m%d_%H%M%S}.json"
+
+
+def _json(found: "DataclassInstance") -> Any:
+    """A dataclass's fields as JSON values: a verdict as its words, an interval's infinite end as null."""
+
+    def value(item: Any) -> Any:
+        if isinstance(item, Enum):
+            return item.value
+        if isinstance(item, float):
+            return item if math.isfinite(item) else None
+        if isinstance(item, dict):
+            return {key: value(each) for key, each in item.items()}
+        return [value(each) for each in item] if isinstance(item, list | tuple) else item
+
+    return value(asdict(found))
 
 
 def _result(row: ResultRow) -> dict[str, Any]:

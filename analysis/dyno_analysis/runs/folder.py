@@ -60,10 +60,10 @@ def read_run(spans: Path, run_id: str) -> RunRecord | None:
     return RunRecord(run_id, folder, values)
 
 
-def known_runs(connection: duckdb.DuckDBPyConnection, spans: Path) -> dict[str, float]:
-    """Every run: its id -> its start (Unix seconds). Runs come from the spans, and from records without spans."""
+def known_runs(connection: duckdb.DuckDBPyConnection, spans: Path, view: str = "spans") -> dict[str, float]:
+    """Every run: its id -> its start (Unix seconds). Runs come from the view, and from records without spans."""
     found = execute(
-        connection, "SELECT run_id, epoch(min(started_at)) FROM spans WHERE run_id IS NOT NULL GROUP BY run_id"
+        connection, f"FROM {view} SELECT run_id, epoch(min(started_at)) WHERE run_id IS NOT NULL GROUP BY run_id"
     )
     runs = {str(run_id): float(start) for run_id, start in found.fetchall()}
     for path in sorted((spans / "runs").glob("[!.]*/run.json")):
