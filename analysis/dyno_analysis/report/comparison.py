@@ -52,6 +52,14 @@ class FixedPerToken:
     dependences: tuple[Dependence, ...]  # whether latency depends on length, by each line
 
     @property
+    def lines_agree(self) -> bool:
+        """Whether each method's slope lies in the other's interval. One without an interval says nothing."""
+        return all(
+            line.slope is None or other.slope_interval is None or other.slope_interval.holds(line.slope)
+            for line, other in zip(self.lines, reversed(self.lines), strict=True)
+        )
+
+    @property
     def agreed(self) -> Dependence | None:
         """What both methods say; None if they disagree: each says something, and not the same."""
         return self.dependences[0] if len(set(self.dependences)) == 1 else None

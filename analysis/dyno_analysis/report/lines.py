@@ -88,7 +88,7 @@ def crossing_sentence(comparison: Comparison, second: str) -> str:
     disputed = [
         fixed.endpoint
         for fixed in comparison.fixed_per_token
-        if fixed.agreed is None and fixed.endpoint in (first, second)
+        if not fixed.lines_agree and fixed.endpoint in (first, second)
     ]
     if disputed:
         return f"{undecided}: least squares and Theil–Sen disagree on {' and '.join(disputed)}."

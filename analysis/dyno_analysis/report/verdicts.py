@@ -105,7 +105,8 @@ def together(comparison: Comparison) -> str:
     n = comparison.verdicts
     if n < 2:
         return "they hold with 95 %"
-    return f"all {n} verdicts hold together with 95 %, each by itself with {100 * (1 - 0.05 / n):.2f} %"
+    each = f"each by itself with {100 * (1 - 0.05 / n):.2f} %"
+    return f"{'both' if n == 2 else f'all {n}'} verdicts hold together with 95 %, {each}"
 
 
 def carried(comparison: Comparison, second: str, figure: str = "") -> str | None:
