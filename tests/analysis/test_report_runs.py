@@ -56,6 +56,23 @@ def test_pooled_runs_are_one_set(tmp_path: Path) -> None:
         assert "asked once" not in out
 
 
+def test_six_runs_are_crossed_with_prompts(tmp_path: Path) -> None:
+    """What differs from run to run widens the interval, as soon as there are six runs to tell it from."""
+    rows = []
+    for number in range(6):
+        swing = 1.5 if number % 2 else 1 / 1.5
+        for prompt in range(10):
+            rows += pair(str(prompt), 1.2 * swing + prompt / 1000, 1 + prompt / 1000, run_id=f"r{number}")
+    write(tmp_path, rows)
+    runs = [f"r{number}" for number in range(6)]
+    out = dyno("report", *runs, "--pool", "--spans", tmp_path).stdout
+    assert cells(out, "latency metis : sophia")[::3] == ["10", "undecided"]
+    assert "intervals are over prompts and runs" in out
+    out = dyno("report", *runs[:4], "--pool", "--spans", tmp_path).stdout
+    assert cells(out, "latency metis : sophia")[-1] == "sophia faster"
+    assert "unknown below 6 runs" in out
+
+
 def test_requests_without_repeat_all_count(tmp_path: Path) -> None:
     """Requests of one prompt id without a repeat all count, in unequal numbers, and none is said to lack a partner."""
     tags = {"run_id": None, "repeat": None, "output_tokens": 9}

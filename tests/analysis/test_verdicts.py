@@ -1,6 +1,7 @@
 """Ratios, intervals and verdicts: against published values, by their definitions, and what must hold for any data."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,6 +187,23 @@ def test_unequal_numbers_of_requests() -> None:
     assert (found.interval.low, found.interval.high) == pytest.approx((2, 2))
 
 
+def test_prompts_and_blocks_are_crossed() -> None:
+    """From six blocks on their squared error adds to the prompts'; below, the interval is about these blocks only."""
+    first, second = np.exp(np.arange(6.0) / 10), np.ones(6)
+    alone = paired_ratio(prompts_of(first, second)).typical_interval
+    few = paired_ratio(replace(prompts_of(first, second), block_effects=np.arange(5.0)))
+    assert (few.typical_interval, few.blocks) == (alone, 5)
+    effects = np.array([-0.5, -0.3, -0.1, 0.1, 0.3, 0.5])
+    found = paired_ratio(replace(prompts_of(first, second), block_effects=effects))
+    # Squared errors: 0.035 / 6 and 0.14 / 6. Satterthwaite: 5 * 0.175^2 / (0.035^2 + 0.14^2) = 7.35 degrees.
+    off = student_t.quantile(0.975, 7) * math.sqrt(0.175 / 6)
+    assert found.typical_interval is not None
+    assert math.log(found.typical_interval.high) == pytest.approx(0.25 + off)
+    assert found.blocks == 6
+    many = paired_ratio(replace(prompts_of(np.full(40, 2.0), np.ones(40)), block_effects=effects))
+    assert mean_verdict(many, 0.05, None) is None
+
+
 def test_few_prompts() -> None:
     """Below six prompts there are ratios and no interval; below 30 the ratio of means has no verdict."""
     found = paired_ratio(prompts_of(np.arange(1.0, 6), np.ones(5)))
@@ -198,8 +216,21 @@ def test_few_prompts() -> None:
 def _ratio(first_s: float, second_s: float, held: Interval | None, median: float | None = None) -> PairedRatio:
     ratio = first_s / second_s
     return PairedRatio(
-        *(10, 10, 10, first_s, second_s, ratio, held),
-        *(ratio if median is None else median, held, first_s, second_s, ratio, held, 0.95),
+        prompts=10,
+        first_requests=10,
+        second_requests=10,
+        first_mean=first_s,
+        second_mean=second_s,
+        ratio=ratio,
+        interval=held,
+        median_ratio=ratio if median is None else median,
+        median_interval=held,
+        first_typical=first_s,
+        second_typical=second_s,
+        typical_ratio=ratio,
+        typical_interval=held,
+        confidence=0.95,
+        blocks=1,
     )
 
 

@@ -4,23 +4,16 @@ Each is a column of its own in the tables, and bears a name that says what it is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import duckdb
 
 from dyno_analysis.spans.folder import execute
 
+from .comparison import Origin
+
 # The endpoint itself has answered. Other requests don't say whether their endpoint was simulated.
 _ANSWERED: Final = "(outcome = 'ok' OR ttfb_s IS NOT NULL)"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a column's requests are: an endpoint's, all of them or those of one run."""
-
-    endpoint: str
-    run_id: str | None = None
 
 
 def one_column_each(connection: duckdb.DuckDBPyConnection, by_run: bool) -> Mapping[str, Origin]:

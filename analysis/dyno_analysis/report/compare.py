@@ -16,8 +16,8 @@ from dyno_analysis.stats import regression, squad
 from dyno_analysis.stats.crossing import Crossing, crossing
 from dyno_analysis.stats.interval import rank_correlation, simultaneous
 
-from .columns import Origin, one_column_each, rename_answers
-from .comparison import Comparison, Correlations, FixedPerToken, Lengths, Quality
+from .columns import one_column_each, rename_answers
+from .comparison import Comparison, Correlations, FixedPerToken, Lengths, Origin, Quality
 from .pairing import paired_figures
 
 # How much memory a join or a sort of all requests may use before it spills to disk. Exact percentiles are computed
@@ -42,9 +42,8 @@ def compare(
     'mirror' it is instead the endpoint to which most mirrored requests were originally sent. With `by_run` runs are
     columns of their own, otherwise they are pooled. `texts` are further records, for their prompts and answers alone.
     """
-    origins = one_column_each(connection, by_run)
     define_answers(connection, [*records, *texts])
-    if origins:
+    if origins := one_column_each(connection, by_run):
         rename_answers(connection)
     figures = {row.endpoint: row for row in fetch(connection, "comparison", row_types.EndpointRow)}
     mirrors = fetch(connection, "mirrors", row_types.MirrorRow)
@@ -53,11 +52,8 @@ def compare(
     endpoints = _columns(order, figures, origins, runs)
     figures |= {name: row_types.no_request(name) for name in endpoints if name not in figures}
     lengths = _lengths(connection, endpoints)
-    fixed = [_fixed_per_token(name, lengths[name], margin, seed) for name in endpoints]
     with _spilling(connection):
-        _hold_pairs(connection, "mirror_pairs" if paired_by == "mirror" else "pairs", endpoints)
-        balances = fetch(connection, "pair_balance", row_types.PairBalanceRow)
-        balances.sort(key=lambda row: endpoints.index(row.second_endpoint))
+        balances = _balances(connection, "mirror_pairs" if paired_by == "mirror" else "pairs", endpoints)
         paired, verdicts = paired_figures(connection, endpoints, margin, paired_by)
         interleaving = fetch(connection, "interleaving", row_types.InterleavingRow)
     answers = fetch(connection, "answers", row_types.AnswerRow)
@@ -69,9 +65,7 @@ def compare(
         margin=margin,
         seed=seed,
         figures=figures,
-        percentiles={
-            (row.endpoint, row.figure): row for row in fetch(connection, "percentiles", row_types.PercentileRow)
-        },
+        percentiles=_percentiles(connection),
         gaps={row.endpoint: row for row in fetch(connection, "inter_chunk", row_types.InterChunkRow)},
         failures=fetch(connection, "failures", row_types.FailureRow),
         distributions={row.endpoint: row for row in fetch(connection, "distribution", row_types.DistributionRow)},
@@ -81,7 +75,7 @@ def compare(
         balances=balances,
         interleaving=interleaving,
         mirrors=mirrors,
-        fixed_per_token=fixed,
+        fixed_per_token=[_fixed_per_token(name, lengths[name], margin, seed) for name in endpoints],
         crossings=_crossings(endpoints, lengths),
         correlations={name: _correlations(name, lengths[name]) for name in endpoints},
         answers=answers,
@@ -90,6 +84,11 @@ def compare(
         origins=origins,
         verdicts=verdicts,
     )
+
+
+def _percentiles(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], row_types.PercentileRow]:
+    rows = fetch(connection, "percentiles", row_types.PercentileRow)
+    return {(row.endpoint, row.figure): row for row in rows}
 
 
 def _columns(
@@ -112,11 +111,18 @@ def _spilling(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     connection.execute("RESET memory_limit")
 
 
-def _hold_pairs(connection: duckdb.DuckDBPyConnection, view: str, endpoints: Sequence[str]) -> None:
-    """Store the view's pairs in a table `pairs`, which hides the view, from the first endpoint's side only."""
+def _balances(
+    connection: duckdb.DuckDBPyConnection, view: str, endpoints: Sequence[str]
+) -> list[row_types.PairBalanceRow]:
+    """The balance of the first endpoint's pairs with each other one, in the order of `endpoints`.
+
+    It stores the view's pairs in a table `pairs`, which hides the view, from the first endpoint's side only.
+    """
     define(connection, view)
     first = quoted(endpoints[0]) if endpoints else "NULL"
     execute(connection, f"CREATE OR REPLACE TEMP TABLE pairs AS FROM memory.main.pairs WHERE first_endpoint = {first}")
+    balances = fetch(connection, "pair_balance", row_types.PairBalanceRow)
+    return sorted(balances, key=lambda row: endpoints.index(row.second_endpoint))
 
 
 def _lengths(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[str]) -> dict[str, Lengths]:

@@ -10,7 +10,13 @@ from dyno_analysis.stats.interval import Array
 from dyno_analysis.stats.paired import PairedRatio, Verdict
 from dyno_analysis.stats.regression import Dependence, Line
 
-from .columns import Origin
+
+@dataclass(frozen=True)
+class Origin:
+    """What a column's requests are: an endpoint's, all of them or those of one run."""
+
+    endpoint: str
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from dyno_analysis.query.row_types import PairBalanceRow
 from dyno_analysis.render.table import count
+from dyno_analysis.stats.paired import FEWEST_BLOCKS
 
 from .comparison import Comparison
 from .tables import why_no_request
@@ -85,11 +86,15 @@ def _alone(comparison: Comparison, second: str) -> list[str]:
 
 def _runs(comparison: Comparison) -> list[str]:
     runs = comparison.pooled_runs
+    blocks = min((paired.ratio.blocks for paired in comparison.paired), default=1)
+    if runs and blocks >= FEWEST_BLOCKS:
+        typical = f"{len(runs)} runs are pooled. Typical requests' intervals are over prompts and runs: their variances"
+        return [f"{typical} add up. Those of medians and means are over prompts alone."]
     if runs:
         pooled = (
             f"{len(runs)} runs are pooled. The intervals are over prompts: how far the ratio varies from one run to"
         )
-        return [f"{pooled} another is unknown, so they hold for these runs only."]
+        return [f"{pooled} another is unknown below {FEWEST_BLOCKS} runs, so they hold for these runs only."]
     if any(origin.run_id is not None for origin in comparison.origins.values()):
         apart = "Each run has columns of its own. A difference between two runs may be one of time, not of endpoints."
         return [f"{apart} --pool makes one column of an endpoint's runs."]

@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dyno_analysis.query.row_types import EndpointRow, ResultRow
 
 from . import fairness
 from .comparison import Comparison
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 # What the figures mean, in the file itself: the published one of this shape counted prompt tokens into its throughput.
 DEFINITIONS = {
@@ -81,7 +78,7 @@ def results_name(comparison: Comparison, at: datetime) -> str:
     return f"{names}_results_{at.astimezone(UTC):%Y%m%d_%H%M%S}.json"
 
 
-def _json(found: "DataclassInstance") -> Any:
+def _json(found: Any) -> Any:
     """A dataclass's fields as JSON values: a verdict as its words, an interval's infinite end as null."""
 
     def value(item: Any) -> Any:

@@ -166,7 +166,9 @@ def _success_compared(first: EndpointRow, second: EndpointRow) -> list[str]:
     a, b = first.ok / first.counted, second.ok / second.counted
     if a == b:
         return ["equal", "+0.0 points"]
-    return [f"higher ({first.endpoint if a > b else second.endpoint})", f"{(b - a) * 100:+.1f} points"]
+    # Adding 0.0 makes a rounded -0.0 positive.
+    points = round((b - a) * 100, 1) + 0.0
+    return [f"higher ({first.endpoint if a > b else second.endpoint})", f"{points:+.1f} points"]
 
 
 def _published_success(statistics: Mapping[str, object]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dyno_analysis.render.table import Table, milliseconds, ratio
 from dyno_analysis.stats.interval import Interval, samples_needed
-from dyno_analysis.stats.paired import FEWEST_FOR_MEANS, FEWEST_PROMPTS, Verdict
+from dyno_analysis.stats.paired import FEWEST_FOR_MEANS, FEWEST_PROMPTS, PairedRatio, Verdict
 
 from .comparison import Comparison, PairedFigure
 from .titles import titled
@@ -154,8 +154,13 @@ def _of_means(paired: PairedFigure, margin: float) -> list[str]:
         str(found.prompts),
         ratio(found.ratio),
         interval_words(found.interval, margin) or f"needs {FEWEST_PROMPTS} prompts",
-        f"(no verdict below {FEWEST_FOR_MEANS})" if verdict is None else verdict_words(verdict, paired, margin),
+        _no_verdict(found) if verdict is None else verdict_words(verdict, paired, margin),
     ]
+
+
+def _no_verdict(found: PairedRatio) -> str:
+    few = found.prompts < FEWEST_FOR_MEANS
+    return f"(no verdict below {FEWEST_FOR_MEANS})" if few else "(no verdict over runs)"
 
 
 def _why(comparison: Comparison) -> list[str]:

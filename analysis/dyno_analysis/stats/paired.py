@@ -6,7 +6,7 @@ one above 1.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -18,6 +18,8 @@ from .student_t import quantile
 FEWEST_PROMPTS = 6
 # With fewer prompts, Fieller's interval misses too often where one endpoint is steady and the other one skewed.
 FEWEST_FOR_MEANS = 30
+# With fewer blocks of time, the variation over time is unknown, and an interval is about these blocks only.
+FEWEST_BLOCKS = 6
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Prompts:
     first_log: Array  # the mean of natural logarithms
     second_log: Array
     more_overhead_s: Array  # the second's overhead of the proxy less the first's; NaN: not known
+    # By how much each block of time (a run) lies off the prompts' mean log ratios; empty: there is one block.
+    block_effects: Array = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class PairedRatio:
     typical_ratio: float
     typical_interval: Interval | None  # by Student's t on the prompts' log ratios
     confidence: float  # of each interval
+    blocks: int  # of time, in which the same prompts were asked; from FEWEST_BLOCKS on they are in typical_interval
 
 
 class Verdict(Enum):
@@ -79,37 +84,49 @@ def paired_ratio(prompts: Prompts, confidence: float = CONFIDENCE) -> PairedRati
     n = len(prompts.first_mean)
     weights = np.minimum(prompts.first_n, prompts.second_n)
     first, second = weights * prompts.first_mean, weights * prompts.second_mean
-    weight = math.fsum(weights)
+    weight = _sum(weights)
     logs = np.sort(prompts.first_log - prompts.second_log)
     median, held = float(np.median(logs)), median_interval(logs, confidence)
-    typical = log_t_interval(logs, confidence)
+    blocks = len(prompts.block_effects)
+    typical = log_t_interval(logs, confidence, prompts.block_effects if blocks >= FEWEST_BLOCKS else None)
     enough = n >= FEWEST_PROMPTS
     return PairedRatio(
         prompts=n,
         first_requests=int(prompts.first_n.sum()),
         second_requests=int(prompts.second_n.sum()),
-        first_mean=math.fsum(first) / weight,
-        second_mean=math.fsum(second) / weight,
-        ratio=_quotient(math.fsum(first), math.fsum(second)),
+        first_mean=_sum(first) / weight,
+        second_mean=_sum(second) / weight,
+        ratio=_quotient(_sum(first), _sum(second)),
         interval=fieller_interval(first, second, confidence) if enough else None,
         median_ratio=from_log(median),
         median_interval=_ratios(held) if enough and held else None,
-        first_typical=from_log(math.fsum(prompts.first_log) / n),
-        second_typical=from_log(math.fsum(prompts.second_log) / n),
-        typical_ratio=from_log(math.fsum(logs) / n),
+        first_typical=from_log(_sum(prompts.first_log) / n),
+        second_typical=from_log(_sum(prompts.second_log) / n),
+        typical_ratio=from_log(_sum(logs) / n),
         typical_interval=_ratios(typical) if enough and typical else None,
         confidence=confidence,
+        blocks=max(blocks, 1),
     )
 
 
-def log_t_interval(logs: Array, confidence: float = CONFIDENCE) -> Interval | None:
-    """Student's t interval of the logarithms' mean; None below two of them."""
+def log_t_interval(logs: Array, confidence: float = CONFIDENCE, block_effects: Array | None = None) -> Interval | None:
+    """Student's t interval of the logarithms' mean; None below two of them.
+
+    If the same prompts were asked in several blocks, prompts and blocks are crossed: the squared errors of both means
+    add up, with Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946).
+    """
     n = len(logs)
     if n < 2:
         return None
-    centre = math.fsum(logs) / n
-    error = math.sqrt(math.fsum((logs - centre) ** 2) / (n - 1) / n)
-    off = quantile(1 - (1 - confidence) / 2, n - 1) * error
+    centre = _sum(logs) / n
+    squared = [(_squared_error(logs), n - 1)]
+    if block_effects is not None:
+        squared.append((_squared_error(block_effects), len(block_effects) - 1))
+    total = math.fsum(part for part, _ in squared)
+    degrees = n - 1
+    if block_effects is not None and total > 0:
+        degrees = max(int(total**2 / math.fsum(part**2 / own for part, own in squared)), 1)
+    off = quantile(1 - (1 - confidence) / 2, degrees) * math.sqrt(total)
     return Interval(centre - off, centre + off)
 
 
@@ -123,15 +140,15 @@ def fieller_interval(first: Array, second: Array, confidence: float = CONFIDENCE
     n = len(first)
     if n < 2:
         return None
-    x, y = math.fsum(first) / n, math.fsum(second) / n
+    x, y = _sum(first) / n, _sum(second) / n
     if x < y:
         turned = fieller_interval(second, first, confidence)
         return None if turned is None else _inverse(turned)
     t2 = quantile(1 - (1 - confidence) / 2, n - 1) ** 2 / n / (n - 1)
     off_x, off_y = first - x, second - y
-    a = y * y - t2 * math.fsum(off_y**2)
-    b = x * y - t2 * math.fsum(off_x * off_y)
-    c = x * x - t2 * math.fsum(off_x**2)
+    a = y * y - t2 * _sum(off_y**2)
+    b = x * y - t2 * _sum(off_x * off_y)
+    c = x * x - t2 * _sum(off_x**2)
     # The ratios are those where a r^2 - 2 b r + c <= 0. The larger root is found without cancellation.
     within = b * b - a * c
     if within < 0 and a > 0:
@@ -157,8 +174,11 @@ def typical_verdict(ratio: PairedRatio, margin: float, overhead_s: float | None)
 
 
 def mean_verdict(ratio: PairedRatio, margin: float, overhead_s: float | None) -> Verdict | None:
-    """What is said of the means; None below FEWEST_FOR_MEANS prompts, where Fieller's interval carries no verdict."""
-    if ratio.prompts < FEWEST_FOR_MEANS:
+    """What is said of the means; None where Fieller's interval carries no verdict.
+
+    That is below FEWEST_FOR_MEANS prompts, and over several blocks, whose variation isn't in that interval.
+    """
+    if ratio.prompts < FEWEST_FOR_MEANS or ratio.blocks >= FEWEST_BLOCKS:
         return None
     return _verdict(ratio.interval, ratio.first_mean, ratio.second_mean, margin, overhead_s)
 
@@ -196,6 +216,18 @@ def _verdict(
         found = Verdict.SECOND_SMALLER if low > 1 else Verdict.FIRST_SMALLER
         effect_s = abs(first_s - second_s)
     return Verdict.WITHHELD if overhead_s is not None and overhead_s >= effect_s else found
+
+
+def _sum(values: Array) -> float:
+    """The exactly rounded sum, so that no order of the values matters."""
+    return math.fsum(values.tolist())
+
+
+def _squared_error(values: Array) -> float:
+    """The squared standard error of the mean."""
+    n = len(values)
+    centre = _sum(values) / n
+    return _sum((values - centre) ** 2) / (n - 1) / n
 
 
 def _quotient(first: float, second: float) -> float:
