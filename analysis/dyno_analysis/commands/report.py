@@ -171,7 +171,7 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
             raise InputError(f"{flag} needs span files, and --store reads none; leave out one of the two")
     endpoints, since_us, until_us = _chosen(arguments, datetime.now(UTC))
     chosen = Selection(list(dict.fromkeys(arguments.runs)), endpoints, since_us, until_us)
-    return report(arguments.store, chosen, arguments.margin, arguments.seed)
+    return report(arguments.store, chosen, arguments.margin, arguments.seed, arguments.pool)
 
 
 def _chosen(arguments: argparse.Namespace, now: "datetime") -> tuple[list[str], int | None, int | None]:

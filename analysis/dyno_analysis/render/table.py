@@ -10,13 +10,20 @@ _MOST_DECIMALS = 6
 
 @dataclass(frozen=True)
 class Table:
-    """`align` has one letter a column: l or r. Notes stand beneath."""
+    """`align` has one letter a column: l or r. Notes stand beneath, and then where the figures are defined."""
 
     title: str
     columns: Sequence[str]
     align: str
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default=())
+    defined: str | None = None  # a section of docs/figures.md
+
+    @property
+    def lines_beneath(self) -> list[str]:
+        """The notes, and where the figures are defined."""
+        where = [] if self.defined is None else [f"Defined in docs/figures.md#{self.defined}"]
+        return [*self.notes, *where]
 
 
 def seconds(value: float | None) -> str:
@@ -80,7 +87,7 @@ def plain_table(table: Table) -> list[str]:
     column_widths = widths(table)
     lines = [table.title, "-" * len(table.title)]
     lines += [_line(row, table.align, column_widths) for row in (table.columns, *table.rows)]
-    return [*lines, *table.notes]
+    return [*lines, *table.lines_beneath]
 
 
 def widths(table: Table) -> list[int]:

@@ -44,7 +44,14 @@ def fixed_per_token_table(comparison: Comparison) -> Table:
         notes.append(LENGTHS_SAMPLED)
     interval = "95 % interval"
     columns = ["", "method", "n", "output tokens", "fixed, s", interval, "per token, ms", interval, "verdict"]
-    return Table(titled("Latency = fixed + per token", comparison), columns, "llrrrrrrl", table, notes)
+    return Table(
+        titled("Latency = fixed + per token", comparison),
+        columns,
+        "llrrrrrrl",
+        table,
+        notes,
+        "latency--fixed--per-token",
+    )
 
 
 def dependence_words(line: Line, dependence: Dependence) -> str:

@@ -66,8 +66,8 @@ def _table(table: Table) -> str:
     written.append(_row(table.columns))
     written.append("|" + "|".join("---" if align == "l" else "---:" for align in table.align) + "|")
     written += [_row(row) for row in table.rows]
-    if table.notes:
-        written += ["", " ".join(table.notes)]
+    if table.lines_beneath:
+        written += ["", " ".join(table.lines_beneath)]
     return "\n".join(written)
 
 

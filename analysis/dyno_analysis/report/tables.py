@@ -78,7 +78,7 @@ def comparison_table(comparison: Comparison) -> Table:
     if published:
         notes.append("As published: the file's own statistics; it has no ratio.")
     notes += _left_out(figures)
-    return Table(titled("Comparison", comparison), columns, "l" + "r" * (len(columns) - 1), table, notes)
+    return Table(titled("Comparison", comparison), columns, "l" + "r" * (len(columns) - 1), table, notes, "comparison")
 
 
 def percentile_table(comparison: Comparison) -> Table:
@@ -118,7 +118,7 @@ def percentile_table(comparison: Comparison) -> Table:
         table += _adjusted(comparison)
         notes.append("Failures as infinite: the latency of all requests; that of a failed one counts as infinite.")
     columns = ["", "endpoint", "n", "mean", "median", "p90", "p95", "p99", "proxy's own, ms"]
-    return Table(titled("Figures", comparison), columns, "llrrrrrrr", table, notes)
+    return Table(titled("Figures", comparison), columns, "llrrrrrrr", table, notes, "percentiles")
 
 
 def _compared(comparison: Comparison, second: EndpointRow, figure: str, word: str | None) -> list[str]:

@@ -39,7 +39,7 @@ def verdict_table(comparison: Comparison) -> Table | None:
         *_rare(comparison),
     ]
     columns = ["typical request", "prompts", "ratio", "interval", "verdict"]
-    return Table(titled("Verdicts", comparison), columns, "lrrrl", table, notes)
+    return Table(titled("Verdicts", comparison), columns, "lrrrl", table, notes, "verdicts")
 
 
 def evidence_table(comparison: Comparison) -> Table | None:
@@ -67,7 +67,7 @@ def evidence_table(comparison: Comparison) -> Table | None:
         "Overhead that both share cancels out. A verdict is withheld if the proxy's own is as large as the effect.",
     ]
     columns = ["", "requests", "typical, ms", "median ratio", "interval", "effect, ms", "proxy's own, ms"]
-    return Table(titled("Behind the verdicts", comparison), columns, "lrrrrrr", table, notes)
+    return Table(titled("Behind the verdicts", comparison), columns, "lrrrrrr", table, notes, "verdicts")
 
 
 def verdict_words(verdict: Verdict, paired: PairedFigure, margin: float) -> str:
