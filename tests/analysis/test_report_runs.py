@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dyno_analysis.report.columns import short_names
 from rigs.dyno_command import cells, dyno, refusal
 from rigs.stored_spans import RUN_ID, STARTED_AT_US, pair, prompts, span, write
 
@@ -33,13 +34,20 @@ def test_two_runs_are_columns(tmp_path: Path) -> None:
     for run_id in (EARLY, LATE):
         record(tmp_path, run_id, ["metis", "sophia"])
     out = dyno("report", EARLY, LATE, "--spans", tmp_path).stdout
-    names = [f"{name} ({run_id})" for run_id in (EARLY, LATE) for name in ("metis", "sophia")]
+    names = [f"{name} ({run})" for run in ("0a1b", "c2d3") for name in ("metis", "sophia")]
     assert out.splitlines()[0] == f"{' against '.join(names)}: runs {EARLY}, {LATE}"
     assert cells(out, "success rate")[:4] == ["10/10"] * 4
     assert cells(out, f"latency {names[0]} : {names[3]}")[::3] == ["10", f"{names[3]} faster"]
     assert cells(out, f"latency {names[0]} : {names[2]}")[-1] == "no difference within 5 %"
     assert "Each run has columns of its own" in out
     assert "Each prompt was asked once" in out
+
+
+def test_names_of_columns() -> None:
+    """A run is called by the last part of its id in a column's name, unless two runs would be called the same."""
+    assert short_names([EARLY, LATE]) == {EARLY: "0a1b", LATE: "c2d3"}
+    for runs in (["a", "b_a"], ["a_", "b_"], ["x_1", "y_1"]):
+        assert short_names(runs) == {run: run for run in runs}
 
 
 def test_pooled_runs_are_one_set(tmp_path: Path) -> None:

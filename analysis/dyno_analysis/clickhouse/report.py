@@ -18,7 +18,9 @@ _LEFT_OUT = "Verdicts and inter-chunk latency need the span files: dyno report -
 
 
 def report(address: str, chosen: Selection, margin: float, seed: int, pool: bool) -> int:
-    """Print the headline tables of the chosen requests; returns 0, or 1 if some of them failed. `pool`: of several runs.
+    """Print the headline tables of the chosen requests; returns 0, or 1 if some of them failed.
+
+    `pool` allows several runs, whose requests are one set.
 
     Raises InputError if the store can't be read or has no chosen request.
     """

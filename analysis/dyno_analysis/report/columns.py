@@ -3,7 +3,7 @@
 Each is a column of its own in the tables, and bears a name that says what it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import duckdb
@@ -38,7 +38,7 @@ def one_column_each(connection: duckdb.DuckDBPyConnection, by_run: bool) -> Mapp
     several = sorted(name for name, found in runs.items() if by_run and len(found) > 1)
     if not mixed and not several:
         return {}
-    _rename(connection, mixed, several)
+    _rename(connection, mixed, several, short_names(sorted({run for found in runs.values() for run in found if run})))
     named = execute(
         connection,
         "FROM spans SELECT DISTINCT endpoint, own_endpoint, run_id WHERE endpoint <> own_endpoint ORDER BY ALL",
@@ -56,10 +56,22 @@ def rename_answers(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _rename(connection: duckdb.DuckDBPyConnection, mixed: list[str], several: list[str]) -> None:
+def short_names(runs: Sequence[str]) -> Mapping[str, str]:
+    """What each run is called in a column's name: the last part of its id, if that tells the runs apart."""
+    parts = [run_id.rpartition("_")[2] for run_id in runs]
+    return dict(zip(runs, parts if all(parts) and len(set(parts)) == len(runs) else runs, strict=True))
+
+
+def _rename(
+    connection: duckdb.DuckDBPyConnection, mixed: list[str], several: list[str], names: Mapping[str, str]
+) -> None:
     # Where a request itself doesn't say whether its endpoint was simulated, its run's other requests do.
     connection.execute("CREATE TEMP TABLE mixed AS SELECT unnest(?::VARCHAR[]) AS endpoint", [mixed])
     connection.execute("CREATE TEMP TABLE several AS SELECT unnest(?::VARCHAR[]) AS endpoint", [several])
+    connection.execute(
+        "CREATE TEMP TABLE run_names AS SELECT unnest(?::VARCHAR[]) AS run_id, unnest(?::VARCHAR[]) AS short",
+        [list(names), list(names.values())],
+    )
     connection.execute("ALTER VIEW spans RENAME TO chosen_spans")
     execute(
         connection,
@@ -70,10 +82,13 @@ def _rename(connection: duckdb.DuckDBPyConnection, mixed: list[str], several: li
         )
         FROM chosen_spans AS c
         LEFT JOIN simulators ON c.run_id = simulators.run_id AND c.endpoint = simulators.endpoint
+        LEFT JOIN run_names ON c.run_id = run_names.run_id
         SELECT
             c.* REPLACE (
                 c.endpoint
-                || CASE WHEN c.endpoint IN (FROM several) THEN ' (' || coalesce(c.run_id, 'no run') || ')' ELSE '' END
+                || CASE
+                    WHEN c.endpoint IN (FROM several) THEN ' (' || coalesce(run_names.short, 'no run') || ')'
+                    ELSE '' END
                 || CASE
                     WHEN c.endpoint IN (FROM mixed)
                         AND (coalesce(c.simulated, false) OR (NOT {_ANSWERED} AND simulators.endpoint IS NOT NULL))

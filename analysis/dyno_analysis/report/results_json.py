@@ -28,6 +28,9 @@ DEFINITIONS = {
     "response_length": "characters of an answer",
     "std_dev": "of the sample (n - 1)",
     "events_us": "microseconds after the request's head",
+    "verdict": "on the typical request: the geometric mean of the prompts' ratios, first / second, by Student's t on "
+    "log ratios; `confidence` is each interval's, so that all verdicts hold together with 95 %",
+    "ratio": "of the means over the same prompts, with Fieller's interval; `mean_verdict` from 30 prompts on",
 }
 _EVENT = re.compile(r"dyno\.event\.(\w+)_us")
 
