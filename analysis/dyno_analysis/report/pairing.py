@@ -1,7 +1,7 @@
 """Makes the verdicts of the selected `spans`: each other endpoint against the first, over the same prompts."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Final
 
 import duckdb
@@ -31,19 +31,20 @@ def paired_figures(
     if len(endpoints) < 2:
         return [], 0
     table = "mirrored_prompts" if paired_by == "mirror" else "paired_prompts"
-    keep(connection, table)
-    crossed = paired_by == "prompt" and _has_runs(connection)
+    of_first = f"first_endpoint = {quoted(endpoints[0])}"
+    keep(connection, table, of_first)
+    crossed = paired_by == "prompt" and _has_blocks(connection)
     if crossed:
-        keep(connection, "paired_runs")
+        keep(connection, "paired_runs", of_first)
     prompts = {
         (second, figure): found
         for second in endpoints[1:]
         for figure in FIGURES
-        if len((found := _prompts(connection, table, endpoints[0], second, figure)).first_n)
+        if len((found := _prompts(connection, table, second, figure)).first_n)
     }
     if crossed:
         prompts = {
-            (second, figure): replace(found, block_effects=_block_effects(connection, endpoints[0], second, figure))
+            (second, figure): replace(found, block_effects=_block_effects(connection, second, figure))
             for (second, figure), found in prompts.items()
         }
     verdicts = sum(
@@ -77,45 +78,27 @@ def _carries_means(found: Prompts) -> bool:
     return len(found.first_n) >= FEWEST_FOR_MEANS and len(found.block_effects) < FEWEST_BLOCKS
 
 
-def _has_runs(connection: duckdb.DuckDBPyConnection) -> bool:
+def _has_blocks(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether there may be enough blocks of time, which are runs."""
     found = execute(connection, "FROM spans SELECT count(DISTINCT run_id) WHERE NOT warmup").fetchall()
-    return int(found[0][0]) > 1
+    return int(found[0][0]) >= FEWEST_BLOCKS
 
 
-def _block_effects(connection: duckdb.DuckDBPyConnection, first: str, second: str, figure: str) -> Array:
+def _block_effects(connection: duckdb.DuckDBPyConnection, second: str, figure: str) -> Array:
     """By how much each run's log ratios lie off their prompts' means, over the prompts of more than one run."""
+    off = (
+        "FROM paired_runs SELECT run_id, log_ratio - avg(log_ratio) OVER same AS off "
+        f"WHERE second_endpoint = {quoted(second)} AND figure = {quoted(figure)} "
+        "WINDOW same AS (PARTITION BY prompt) QUALIFY count(*) OVER same > 1"
+    )
+    columns = fetch_columns(connection, f"FROM ({off}) SELECT avg(off) AS effect GROUP BY run_id ORDER BY run_id")
+    return columns["effect"].astype(np.float64)
+
+
+def _prompts(connection: duckdb.DuckDBPyConnection, table: str, second: str, figure: str) -> Prompts:
+    names = ", ".join(field.name for field in fields(Prompts) if field.name != "block_effects")
     columns = fetch_columns(
         connection,
-        "FROM paired_runs SELECT run_id, prompt, log_ratio "
-        f"WHERE first_endpoint = {quoted(first)} AND second_endpoint = {quoted(second)} "
-        f"AND figure = {quoted(figure)} QUALIFY count(*) OVER (PARTITION BY prompt) > 1 ORDER BY run_id, prompt",
+        f"FROM {table} SELECT {names} WHERE second_endpoint = {quoted(second)} AND figure = {quoted(figure)}",
     )
-    logs = columns["log_ratio"].astype(np.float64)
-    if not len(logs):
-        return np.zeros(0)
-    _, prompts = np.unique(columns["prompt"].astype(str), return_inverse=True)
-    _, runs = np.unique(columns["run_id"].astype(str), return_inverse=True)
-    off = logs - (np.bincount(prompts, logs) / np.bincount(prompts))[prompts]
-    return np.asarray(np.bincount(runs, off) / np.bincount(runs), dtype=np.float64)
-
-
-def _prompts(connection: duckdb.DuckDBPyConnection, table: str, first: str, second: str, figure: str) -> Prompts:
-    columns = fetch_columns(
-        connection,
-        f"FROM {table} WHERE first_endpoint = {quoted(first)} AND second_endpoint = {quoted(second)} "
-        f"AND figure = {quoted(figure)} ORDER BY prompt",
-    )
-
-    def column(name: str) -> Array:
-        return columns[name].astype(np.float64)
-
-    return Prompts(
-        column("first_n"),
-        column("second_n"),
-        column("first_mean"),
-        column("second_mean"),
-        column("first_log"),
-        column("second_log"),
-        column("more_overhead_s"),
-    )
+    return Prompts(**{name: values.astype(np.float64) for name, values in columns.items()})
