@@ -215,3 +215,13 @@ def test_sql_refuses_unknown_names(tmp_path: Path, arguments: list[str], message
     """`dyno sql` refuses a run or an endpoint that isn't there, as `dyno report` does."""
     write(tmp_path, prompts(1))
     assert message in refusal("sql", "--spans", tmp_path, *arguments, "SELECT count(*) FROM spans")
+
+
+def test_a_broken_record_stops_no_report_of_traffic(tmp_path: Path) -> None:
+    """A time range is reported without the texts of a run whose record can't be read, and the record is named."""
+    write(tmp_path, run_of(EARLY, 6))
+    record(tmp_path, EARLY, ["metis", "sophia"])
+    (tmp_path / "runs" / EARLY / "run.json").write_text("{", encoding="utf-8")
+    done = dyno("report", "--since", "2026-11-01", "--spans", tmp_path)
+    assert (done.returncode, done.stderr.count("\n"), "run.json" in done.stderr) == (0, 1, True)
+    assert cells(done.stdout, "success rate")[:2] == ["6/6", "6/6"]

@@ -147,12 +147,20 @@ def _runs(
 
 
 def _records_of_traffic(connection: "DuckDBPyConnection", spans: "Path") -> "list[RunRecord]":
-    """The records of the runs in the chosen traffic, which have the texts of its prompts."""
+    """The records of the runs in the chosen traffic, which have the texts of its prompts; without unreadable ones."""
     from dyno_analysis.runs.folder import read_run
     from dyno_analysis.spans.folder import execute
 
     found = execute(connection, "FROM spans SELECT DISTINCT run_id WHERE run_id IS NOT NULL ORDER BY 1").fetchall()
-    return [record for (run_id,) in found if (record := read_run(spans, run_id))]
+    records = []
+    for (run_id,) in found:
+        try:
+            record = read_run(spans, run_id)
+        except InputError as error:
+            print(f"dyno report: {error}", file=sys.stderr)
+        else:
+            records += [] if record is None else [record]
+    return records
 
 
 def _report_of_store(arguments: argparse.Namespace) -> int:

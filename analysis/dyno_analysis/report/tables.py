@@ -185,13 +185,16 @@ def why_no_request(row: EndpointRow) -> str:
 
 def _unequal(comparison: Comparison) -> list[str]:
     """A note for each endpoint whose ratios to the first one are of other requests than the first one's."""
-    first = comparison.endpoints[0]
-    return [
-        f"Ratios of {first} and {name} are over unequal sets of requests: "
-        f"{comparison.figures[first].ok:,} and {comparison.figures[name].ok:,} answers. Verdicts are over equal ones."
-        for name in comparison.endpoints[1:]
-        if comparison.figures[first].ok and comparison.figures[name].ok and not equal_sets(comparison, name)
-    ]
+    first = comparison.figures[comparison.endpoints[0]]
+    found = []
+    for name in comparison.endpoints[1:]:
+        other = comparison.figures[name]
+        if not (first.ok and other.ok) or equal_sets(comparison, name):
+            continue
+        sets = "unequal sets of requests" if comparison.verdict_of(name) else "requests without a common prompt"
+        answers = f"{first.ok:,} and {other.ok:,} answers"
+        found.append(f"Ratios of {first.endpoint} and {name} are over {sets}: {answers}. Verdicts need equal prompts.")
+    return found
 
 
 def _left_out(figures: Sequence[EndpointRow]) -> list[str]:
