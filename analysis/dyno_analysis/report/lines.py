@@ -124,7 +124,9 @@ def _disagreement(fixed: FixedPerToken) -> str:
 
 def _line(line: Line) -> str:
     slope = f"{_slope(line)} ms a token ({_interval(line.slope_interval, 1, 1e3)})"
-    return f"{line.fixed:.2f} s ({_interval(line.fixed_interval, 2)}) + {slope}"
+    held = line.fixed_interval
+    digits = 2 if held is None else decimals(held.low, held.high, 2)
+    return f"{line.fixed:.{digits}f} s ({_interval(held, 2)}) + {slope}"
 
 
 def _slope(line: Line) -> str:
