@@ -191,7 +191,8 @@ def _unequal(comparison: Comparison) -> list[str]:
         other = comparison.figures[name]
         if not (first.ok and other.ok) or equal_sets(comparison, name):
             continue
-        sets = "unequal sets of requests" if comparison.verdict_of(name) else "requests without a common prompt"
+        known = first.ok != other.ok or comparison.verdict_of(name) is not None
+        sets = "unequal sets of requests" if known else "sets of requests that may differ"
         answers = f"{first.ok:,} and {other.ok:,} answers"
         found.append(f"Ratios of {first.endpoint} and {name} are over {sets}: {answers}. Verdicts need equal prompts.")
     return found
