@@ -24,7 +24,8 @@ define install
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
 endef
 
-.PHONY: demo demo-real test test-real otelcol bench bench-analysis soak year lint format sql docs lock clean check full
+.PHONY: demo demo-real test test-real otelcol bench bench-analysis coverage soak year lint format sql docs lock clean check \
+    full
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -38,7 +39,7 @@ QUICK := tests/contract \
     $(addprefix tests/proxy/test_,$(addsuffix .py,cadence config context decompress exchange headers keys readers \
         readers_apis request_edit span sse usage_chunk)) \
     $(addprefix tests/driver/test_,$(addsuffix .py,baggage response schedule simulated_answers simulated_shapes)) \
-    $(addprefix tests/analysis/test_,$(addsuffix .py,quality span_files statistics tables waterfall))
+    $(addprefix tests/analysis/test_,$(addsuffix .py,quality span_files statistics tables verdict_coverage verdicts waterfall))
 check: lint
 	$(BIN)/pytest -q $(QUICK)
 
@@ -71,6 +72,12 @@ bench: $(DEV)
 SCALE_ARGS ?= --write docs/scale.md
 bench-analysis: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench_analysis $(SCALE_ARGS)
+
+# Measures how often the report's verdicts are false, over 20,000 simulated runs a cell, and writes the tables into
+# docs/statistics.md: less than a minute.
+COVERAGE_ARGS ?= --write docs/statistics.md
+coverage: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m verdict_coverage $(COVERAGE_ARGS)
 
 # Sends mixed traffic with faults through the proxy, and checks what the proxy still holds at the end. Then it kills the
 # proxy (`kill -9`) under load, and checks what is lost. MINUTES=1 KILLS=5 is a short run.

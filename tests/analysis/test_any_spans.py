@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dyno_analysis.ingest.formats.published_results import OUTCOMES
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.render.table import plain_table
-from dyno_analysis.report import detail_tables, discrepancies, fairness, findings, tables
+from dyno_analysis.report import detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
 from dyno_analysis.report.compare import compare
 from dyno_analysis.report.markdown import markdown
 from dyno_analysis.report.results_json import results_document
@@ -72,15 +72,16 @@ def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[st
     shown = [
         tables.comparison_table(found),
         tables.percentile_table(found),
-        tables.paired_table(found),
+        verdicts.verdict_table(found),
+        verdicts.evidence_table(found),
         detail_tables.mirror_table(found),
-        tables.fixed_per_token_table(found),
+        lines.fixed_per_token_table(found),
         detail_tables.failure_table(found),
         detail_tables.instrument_table(found),
         detail_tables.distribution_table(found),
         detail_tables.throughput_table(found),
     ]
-    lines = [line for table in shown if table is not None for line in plain_table(table)]
-    lines += [*fairness.notes(found), *findings.summary(found), *discrepancies.discrepancies(found)]
-    assert not [line for line in lines if "nan" in line.split() or "None" in line.split()]
+    said = [line for table in shown if table is not None for line in plain_table(table)]
+    said += [*fairness.notes(found), *findings.summary(found), *discrepancies.discrepancies(found)]
+    assert not [line for line in said if "nan" in line.split() or "None" in line.split()]
     assert markdown(found, "results.json").startswith("# ")

@@ -52,17 +52,18 @@ def some_record(number: int, chance: random.Random) -> Record:
     def maybe(value: object, share: float = 0.9) -> object:
         return value if chance.random() < share else None
 
+    endpoint = chance.choice(["metis", "sophia", "ünïcode 'quoted'"]) if chance.random() < 0.99 else None
     changes: dict[str, Any] = {
         "trace_id": number + 1,
         "span_id": number + 1,
         "parent_span_id": maybe(number + 7, 0.5),
         "started_at_unix_us": STARTED_US + number * 1_003,
         "duration_us": ttft_us + spread_us + chance.randint(0, 999),
-        "endpoint": chance.choice(["metis", "sophia", "ünïcode 'quoted'"]) if chance.random() < 0.99 else None,
+        "endpoint": endpoint,
         "provider": maybe("vllm"),
         "operation": maybe("chat", 0.98),
         "model": chance.choice(["gpt-oss-120b", "openai/gpt-oss-120b", None]),
-        "simulated": chance.random() < 0.3,
+        "simulated": endpoint == "metis",
         "finish_reasons": chance.choice([("stop",), ("length",), (), ("stop", "length")]),
         "input_tokens": maybe(chance.randint(1, 9_000)),
         "output_tokens": maybe(tokens),
@@ -197,12 +198,14 @@ def test_report_prints_what_the_report_over_files_prints(
 ) -> None:
     """The comparison, the outcomes and the instrument's table are the same text; exit code 1 says that some failed."""
     assert store.address.port == port
-    over_store = dyno("report", *RUNS, "--store", f"clickhouse://127.0.0.1:{port}/default")
-    over_files = dyno("report", *RUNS, "--spans", str(spans[1]))
+    over_store = dyno("report", *RUNS, "--pool", "--store", f"clickhouse://127.0.0.1:{port}/default")
+    over_files = dyno("report", *RUNS, "--pool", "--spans", str(spans[1]))
     assert (over_store.returncode, over_files.returncode) == (1, 1), over_store.stderr
     for title in ("Comparison", "Requests that were not ok", "The instrument's own error"):
         assert section(over_store.stdout, title) == section(over_files.stdout, title)
-    assert "Paired ratios and inter-chunk latency need the span files" in over_store.stdout
+    assert "Verdicts and inter-chunk latency need the span files" in over_store.stdout
+    assert "faster (" not in over_store.stdout
+    assert "higher (" not in over_store.stdout.replace("success rate", "\n").partition("avg response")[0]
 
 
 def test_spans_that_came_twice_are_counted_and_named(store: Store, spans: tuple[list[Record], Path]) -> None:
@@ -211,9 +214,20 @@ def test_spans_that_came_twice_are_counted_and_named(store: Store, spans: tuple[
     for part in (spans[0][:50], spans[0][:7]):
         store.client.command(insert_sql("twice", part))
     twice = Store(parse_address(f"clickhouse://127.0.0.1:{store.address.port}/default?table=twice"), store.client)
-    assert clickhouse_store.stored_twice(twice, Selection()) == sum(each.operation is not None for each in spans[0][:7])
+    again = sum(each.operation is not None for each in spans[0][:7])
+    assert clickhouse_store.stored_twice(twice, Selection()) == again
     done = dyno("report", "--since", "2020-01-01", "--store", f"{twice.address}?table=twice")
-    assert "7 spans are stored twice" in done.stdout
+    assert f"{again} spans are stored twice" in done.stdout
+
+
+def test_simulated_and_real_in_one_column_are_named(store: Store) -> None:
+    """Where an endpoint's requests are partly simulated, the store's report says of how many."""
+    store.client.command(TABLE.format(table="demo"))
+    records = [record(trace_id=n, span_id=n, endpoint="metis", simulated=n < 3) for n in range(1, 6)]
+    store.client.command(insert_sql("demo", records))
+    address = f"clickhouse://127.0.0.1:{store.address.port}/default?table=demo"
+    done = dyno("report", "--since", "2020-01-01", "--store", address)
+    assert "2 of 5 requests of metis are simulated, and in one column with the others" in done.stdout
 
 
 def test_other_services_spans_are_left_out(store: Store, spans: tuple[list[Record], Path]) -> None:

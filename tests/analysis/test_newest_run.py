@@ -30,7 +30,7 @@ def without(started_s: float) -> Known:
         ({"a": with_spans(1.0), "b": with_spans(2.0)}, "b", []),
         ({"a": with_spans(2.0), "b": with_spans(2.0)}, "b", []),
         ({"a": with_spans(1.0), "b": without(0.5)}, "a", []),
-        ({"a": with_spans(1.0), "b": without(2.0), "c": without(3.0)}, "a", ["without a request", "c and 1 more"]),
+        ({"a": with_spans(1.0), "b": without(2.0), "c": without(3.0)}, "a", ["without results", "c and 1 more"]),
         ({"a": with_spans(1.0), "ahead": with_spans(NOW_S + 7200)}, "a", ["in the future", ": ahead"]),
         ({"a": with_spans(1.0), "b": with_spans(NOW_S + 60)}, "b", []),  # clocks that are kept differ by less
         ({"ahead": with_spans(NOW_S + 7200), "more": with_spans(NOW_S + 9000)}, "more", []),
@@ -66,9 +66,7 @@ def test_a_newer_record_without_spans(tmp_path: Path) -> None:
     done = dyno("report", "--spans", tmp_path)
     assert done.returncode == 0
     assert "run measured" in done.stdout
-    assert done.stderr == (
-        "dyno report: run measured is reported; passed over, without a request in the span files: stopped\n"
-    )
+    assert done.stderr == ("dyno report: run measured is reported; passed over, without results: stopped\n")
 
 
 def test_a_host_whose_clock_is_ahead(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_report_files(run: Path) -> None:
         "Reference: gold 2 / au",
         "> The Gold 1!",
         "> It is\n> au, too",
-        "Speed-up, by mean latencies: metis / sophia 2.000; sophia / metis 0.50.",
+        "Ratio of mean latencies, which no verdict carries: metis / sophia 2.000; sophia / metis 0.50.",
         "3 of 3 answers of metis were cut off by the token limit.",
     ):
         assert expected in report, expected

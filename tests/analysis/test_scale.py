@@ -15,7 +15,7 @@ from dyno_analysis.query import fetch, row_types
 from dyno_analysis.report.comparison import MOST_LENGTHS
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.sql_text import sql_text
-from dyno_analysis.stats import paired
+from dyno_analysis.stats.interval import median_interval
 from rigs.stored_spans import streamed, write
 
 TESTS = Path(__file__).parents[1]
@@ -93,30 +93,10 @@ def test_lengths_are_a_sample_beyond_their_limit() -> None:
     assert tokens.mean() == pytest.approx(2.5 * MOST_LENGTHS, rel=0.02)
 
 
-def test_grouped_bootstrap_is_as_wide() -> None:
-    """Resampling groups made by chance gives the interval of resampling every prompt, but for the draw of chance."""
-    rng = np.random.default_rng(1)
-    first = rng.lognormal(0, 0.8, 60_000)
-    second = first * rng.lognormal(0.1, 0.3, 60_000)
-    grouped = paired.bca_ratio_interval(first, second, seed=0)
-    drawn = paired.bootstrap_ratios(first, second, seed=0)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    assert (grouped.low, grouped.high) == pytest.approx((low, high), rel=2e-4)
-    assert grouped.high - grouped.low == pytest.approx(high - low, rel=0.15)
-
-
-@pytest.mark.parametrize("n", [7, 1_000, 50_001])
-def test_groups_hold_every_pair_once(n: int) -> None:
-    """The groups' sums are the pairs' sum, and no group has two more pairs than another."""
-    first, second = paired.in_groups(np.ones(n), np.full(n, 2.0), seed=3, groups=7)
-    assert (first.sum(), second.sum()) == (n, 2 * n)
-    assert first.max() - first.min() <= 1
-
-
 def test_median_interval_of_very_many_values() -> None:
     """What starts close to the middle ends where the whole sum ends: about 0.98 sqrt(n) ranks off it."""
     values = np.arange(1_000_000, dtype=np.float64)
-    interval = paired.median_interval(values)
+    interval = median_interval(values)
     assert interval is not None
     assert interval.low == pytest.approx(499_999.5 - 980, abs=2)
     assert interval.high == pytest.approx(499_999.5 + 980, abs=2)
@@ -137,7 +117,7 @@ def test_bench_prints_its_tables(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench_analysis", "--max", "20000", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    for start in ("| 20,000 | comparison.sql | ", "| 20,000 | pandas, ", "| 1 million | 1000 | "):
+    for start in ("| 20,000 | comparison.sql | ", "| 20,000 | pandas, ", "| 1 million | "):
         (row,) = [line for line in done.stdout.splitlines() if line.startswith(start)]
         figures = [float(each.replace(",", "")) for each in re.findall(r"[\d,]+\.?\d*", row.removeprefix(start))]
         assert all(figure > 0 for figure in figures), row

@@ -20,7 +20,7 @@ from dyno_analysis.query.shell import shell_sql
 from dyno_analysis.spans.file_names import parse
 from dyno_analysis.spans.selection import Selection
 from dyno_analysis.spans.views import connect_views, list_files
-from dyno_analysis.stats import paired
+from dyno_analysis.stats.interval import median_interval
 from rigs.dyno_command import dyno, refusal
 from rigs.stored_spans import STARTED_AT_US, span, write
 
@@ -172,7 +172,7 @@ def test_what_the_shell_does(spans: Path, tmp_path: Path, statement: str, answer
 
 
 def test_percentiles_and_their_intervals(spans: Path) -> None:
-    """The median's interval is stats/paired.py's, whatever n; others hold their percentile as often as they say."""
+    """The median's interval is stats/interval.py's, whatever n; others hold their percentile as often as they say."""
     rng = np.random.default_rng(7)
     with dyno_analysis.connect(spans) as connection:
         for n in (1, 5, 6, 7, 50, 367, 368, 3_000):
@@ -180,7 +180,7 @@ def test_percentiles_and_their_intervals(spans: Path) -> None:
             connection.execute("CREATE OR REPLACE TABLE t AS SELECT unnest(?::DOUBLE[]) AS x", [values.tolist()])
             query = "SELECT p_interval(x, 0.5), p(x, 0.95), p_interval(x, 0.99) FROM t"
             (found,) = connection.execute(query).fetchall()
-            expected = paired.median_interval(values)
+            expected = median_interval(values)
             assert (found[0]["low"], found[0]["high"]) == ((expected.low, expected.high) if expected else (None, None))
             assert found[0]["value"] == pytest.approx(np.median(values))
             assert found[1] == pytest.approx(np.quantile(values, 0.95))

@@ -9,9 +9,8 @@ import pytest
 
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.spans import folder as span_folder
-from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
-from rigs.stored_spans import mirrored, pair, span, streamed, write
+from rigs.stored_spans import span, streamed, write
 
 
 def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:
@@ -70,6 +69,7 @@ def test_comparison(folder: Path) -> None:
         "cut_by_length": 1,
         "streamed": 0,
         "counted_by_chunks": 1,
+        "with_output_tokens": 3,
         "mean_latency_s": 3.0,
         "median_latency_s": 2.5,
         "min_latency_s": 1.0,
@@ -161,148 +161,6 @@ def test_failures(folder: Path) -> None:
         ("metis", "rejected", None, 413, 1),
         ("sophia", "upstream_timeout", "timeout", 504, 1),
     ]
-
-
-def test_pairs(tmp_path: Path) -> None:
-    """A pair is one prompt, in one repeat of one run, that both answered; of a repeated request, the first answer."""
-    write(
-        tmp_path,
-        [
-            *pair("p1", 4, 2),
-            *pair("p1", 6, 3, repeat=2),
-            *pair("p2", 8, 1, outcome="http_error"),
-            *pair("p3", 8, 1, warmup=True),
-            span(prompt_id="p1", run_id="20261124_215900_0a1b", repeat=1, duration_us=99_000_000),
-            span(prompt_id="p4", run_id="20261124_215900_0a1b"),
-            span(prompt_id="p1", run_id="another", endpoint="sophia"),
-            span(endpoint="sophia"),
-        ],
-    )
-    with span_folder.connect(tmp_path) as connection:
-        fetch.define(connection, "pairs")
-        found = connection.execute(
-            "SELECT first_endpoint, second_endpoint, prompt_id, repeat, first_latency_s, second_latency_s "
-            "FROM pairs ORDER BY ALL"
-        ).fetchall()
-    assert found == [
-        ("metis", "sophia", "p1", 1, 4.0, 2.0),
-        ("metis", "sophia", "p1", 2, 6.0, 3.0),
-        ("sophia", "metis", "p1", 1, 2.0, 4.0),
-        ("sophia", "metis", "p1", 2, 3.0, 6.0),
-    ]
-
-
-def test_mirror_pairs(tmp_path: Path) -> None:
-    """A pair is a request and the copy that names it, both ok, whatever their tags; its columns are those of pairs."""
-    ok = mirrored("p", 4, 2, run_id="r", repeat=3)
-    other_run = mirrored("p", 6, 3)
-    other_run[1]["repeat"] = 9
-    write(
-        tmp_path,
-        [
-            *ok,
-            *other_run,
-            *mirrored("p", 8, 1, outcome="http_error"),
-            *mirrored("p", 8, 1, warmup=True),
-            *mirrored("p", 8, 1)[:1],
-            *mirrored("p", 8, 1)[1:],
-            *pair("p", 8, 1),
-        ],
-    )
-    columns = {}
-    with span_folder.connect(tmp_path) as connection:
-        for view in ("pairs", "mirror_pairs"):
-            fetch.define(connection, view)
-            columns[view] = connection.execute("DESCRIBE pairs").fetchall()
-        found = connection.execute(
-            "SELECT first_endpoint, second_endpoint, run_id, prompt_id, first_latency_s, second_latency_s "
-            "FROM pairs ORDER BY ALL"
-        ).fetchall()
-    assert columns["pairs"] == columns["mirror_pairs"]
-    assert found == [
-        ("metis", "sophia", "r", "p", 2.0, 4.0),
-        ("metis", "sophia", None, "p", 3.0, 6.0),
-        ("sophia", "metis", "r", "p", 4.0, 2.0),
-        ("sophia", "metis", None, "p", 6.0, 3.0),
-    ]
-
-
-def test_mirrors(tmp_path: Path) -> None:
-    """Each mirror's requests by how both sides ended; a side that isn't there is NULL, its endpoint's requests too."""
-    broken = [mirrored("p", 1, 1) for _ in range(4)]
-    broken[0][0]["outcome"] = "client_cancelled"
-    broken[1][1]["outcome"] = "truncated"
-    broken[2][0]["outcome"] = broken[2][1]["outcome"] = "http_error"
-    write(
-        tmp_path,
-        [
-            *[row for both in broken for row in both],
-            *mirrored("p", 1, 1, names=("metis", "sophia")),
-            *mirrored("p", 1, 1, warmup=True),
-            *mirrored("p", 1, 1)[:1],
-            *mirrored("p", 1, 1, names=("sophia", "third"))[1:],
-            *[span(endpoint="sophia", prompt_id=tag) for tag in (None, "q")],
-            span(endpoint="sophia", outcome="rejected"),
-        ],
-    )
-    with span_folder.connect(tmp_path) as connection:
-        select(connection, Selection())
-        found = fetch.fetch(connection, "mirrors", row_types.MirrorRow)
-    assert found == [
-        # endpoint, copied_to, requests, mirrored, both_ok, original_not_ok, copy_not_ok, neither_ok
-        row_types.MirrorRow("metis", "sophia", 1, 1, 1, 0, 0, 0),
-        row_types.MirrorRow("sophia", "metis", 7, 4, 1, 1, 1, 1),
-        row_types.MirrorRow("sophia", None, 7, 1, 0, 0, 1, 0),
-        row_types.MirrorRow(None, "third", None, 1, 0, 1, 0, 0),
-    ]
-
-
-def test_paired_prompts(tmp_path: Path) -> None:
-    """A prompt's repeats are summed, for each figure that both sides know."""
-    write(
-        tmp_path, [*pair("p1", 4, 2), *pair("p1", 6, 3, repeat=2), *pair("p2", 1, 5, streamed=True, first_token_us=7)]
-    )
-    found = [
-        tuple(row.values()) for row in table(tmp_path, "paired_prompts", "pairs") if row["first_endpoint"] == "metis"
-    ]
-    run = "20261124_215900_0a1b"
-    assert found == [
-        ("metis", "sophia", "latency_s", f"{run}/p1", 2, 10.0, 5.0),
-        ("metis", "sophia", "latency_s", f"{run}/p2", 1, 1.0, 5.0),
-        ("metis", "sophia", "ttft_s", f"{run}/p2", 1, 7e-6, 7e-6),
-    ]
-
-
-def test_pair_balance(tmp_path: Path) -> None:
-    """Input tokens that differ, who was asked first, and the overhead's difference and spread are of pairs alone."""
-    first = pair("p1", 1, 1)
-    first[0] |= {"input_tokens": 10, "overhead_us": 100, "overhead_end_us": 1000}
-    first[1] |= {"input_tokens": 12, "overhead_us": 400, "overhead_end_us": 3000}
-    second = pair("p2", 1, 1)
-    second[0] |= {"input_tokens": 20, "overhead_us": 300, "overhead_end_us": 1000}
-    second[1] |= {"input_tokens": 20, "overhead_us": 400, "overhead_end_us": 3000}
-    third = pair("p3", 1, 1)
-    third[0]["started_at_us"], third[1]["started_at_us"] = third[1]["started_at_us"], third[0]["started_at_us"]
-    write(tmp_path, [*first, *second, *third])
-    found = table(tmp_path, "pair_balance", "pairs")[0]
-    assert found == {
-        "first_endpoint": "metis",
-        "second_endpoint": "sophia",
-        "pairs": 3,
-        "with_input_tokens": 2,
-        "different_input": 1,
-        "mean_more_input": 1.0,
-        "least_more_input": 0,
-        "most_more_input": 2,
-        "first_asked_first": 2,
-        "second_asked_first": 1,
-        "first_overhead_spread_s": pytest.approx(2**0.5 * 100e-6),
-        "second_overhead_spread_s": 0.0,
-        "more_overhead_s": pytest.approx(200e-6),
-        "first_overhead_end_spread_s": 0.0,
-        "second_overhead_end_spread_s": 0.0,
-        "more_overhead_end_s": pytest.approx(2000e-6),
-    }
 
 
 def test_interleaving(tmp_path: Path) -> None:

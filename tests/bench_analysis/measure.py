@@ -69,7 +69,7 @@ def measure(folder: Path, most: int) -> str:
     parts: Sequence[tuple[str, Callable[[Scale], str]]] = (
         ("Tables over all spans", _tables),
         ("The comparison, otherwise", _otherwise),
-        ("Bootstrap over prompts", _bootstrap),
+        ("Verdict over prompts", _verdict),
         ("Bytes a span", _stored),
     )
     sections = [_machine()]
@@ -172,12 +172,12 @@ def _otherwise(scale: Scale) -> str:
     return _markdown(["spans", "comparison by", "time, s", "to dyno", "peak memory, MB"], rows)
 
 
-def _bootstrap(scale: Scale) -> str:
+def _verdict(scale: Scale) -> str:
     rows = []
     for prompts in (1_000, 10_000, 100_000, 1_000_000):
-        found = child("bootstrap", scale.folder, str(prompts))
-        rows.append([_count(prompts), str(found.said["resamples"]), _seconds(found.seconds), _mb(found.peak_mb)])
-    return _markdown(["prompts", "resamples", "time, s", "peak memory, MB"], rows)
+        found = child("verdict", scale.folder, str(prompts))
+        rows.append([_count(prompts), _seconds(found.seconds), _mb(found.peak_mb)])
+    return _markdown(["prompts", "time, s", "peak memory, MB"], rows)
 
 
 def _stored(scale: Scale) -> str:

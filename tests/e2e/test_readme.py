@@ -152,7 +152,7 @@ def write_config(workshop: Workshop, text: str) -> None:
 
 
 def show(_workshop: Workshop, text: str) -> None:
-    """A picture or printed output: nothing to run. `test_the_table_shown_is_the_table_printed` has the latter."""
+    """A picture or printed output: nothing to run. `test_the_tables_shown_are_the_tables_printed` has the latter."""
     assert text.strip()
 
 
@@ -166,14 +166,15 @@ RUN: Final[dict[str, Callable[[Workshop, str], None]]] = {
 }
 
 
-def test_the_table_shown_is_the_table_printed(workshop: Workshop) -> None:
-    """The rows of the README's sample table are those that `dyno compare` printed just now."""
-    (shown,) = [block.text for block in blocks() if block.info == "text" and "mean latency" in block.text]
+def test_the_tables_shown_are_the_tables_printed(workshop: Workshop) -> None:
+    """The rows of the README's sample tables are those that `dyno compare` printed just now."""
     printed = "\n".join(workshop.said)
-    labels = [re.split(r" {2,}", line)[0] for line in shown.splitlines()[3:]]
-    assert len(labels) == 8
-    for label in labels:
-        assert re.search(rf"^{re.escape(label)} ", printed, re.MULTILINE), f"no row '{label}'"
+    for title, rows in (("Verdicts", 4), ("Comparison", 9)):
+        (shown,) = [block.text for block in blocks() if block.info == "text" and block.text.startswith(title)]
+        labels = [re.split(r" {2,}", line)[0] for line in shown.splitlines()[3:]]
+        assert len(labels) == rows
+        for label in labels:
+            assert re.search(rf"^{re.escape(label)} ", printed, re.MULTILINE), f"no row '{label}'"
 
 
 def test_the_configurations_token_is_kept_out_of_every_file(workshop: Workshop) -> None:

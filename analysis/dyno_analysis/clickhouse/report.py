@@ -16,11 +16,13 @@ from dyno_analysis.spans.selection import Selection
 from . import store as clickhouse_store
 from .store import Store, fetch
 
-_LEFT_OUT = "Paired ratios and inter-chunk latency need the span files: dyno report --spans DIR."
+_LEFT_OUT = "Verdicts and inter-chunk latency need the span files: dyno report --spans DIR."
 
 
-def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
+def report(address: str, chosen: Selection, margin: float, seed: int, pool: bool) -> int:
     """Print the headline tables of the chosen requests; returns 0, or 1 if some of them failed.
+
+    `pool` allows several runs, whose requests are one set.
 
     Raises InputError if the store can't be read or has no chosen request.
     """
@@ -34,6 +36,8 @@ def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
                 print(f"dyno report: {line}", file=sys.stderr)
             if last.run_id is not None:
                 chosen = replace(chosen, runs=[last.run_id])
+    if len(chosen.runs) > 1 and not pool:
+        raise InputError("--store makes one set of several runs; add --pool if that is meant, or name one run")
     comparison = headline(store, chosen, margin, seed)
     _check_found(comparison, chosen, store)
     print(findings.heading(comparison))
@@ -52,8 +56,10 @@ def report(address: str, chosen: Selection, margin: float, seed: int) -> int:
         print(
             f"- {count(twice, 'span is', 'spans are')} stored twice, so counted twice: the Collector sent them again."
         )
+    for name, made, requests in clickhouse_store.simulated_in_part(store, chosen):
+        print(f"- {made:,} of {requests:,} requests of {name} are simulated, and in one column with the others.")
     print(f"- {_LEFT_OUT}")
-    return 1 if comparison.failed else 0
+    return 1 if comparison.failed or comparison.without_answer else 0
 
 
 def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Comparison:
@@ -81,10 +87,13 @@ def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Compa
         interleaving=(),
         mirrors=(),
         fixed_per_token=(),
+        crossings={},
         correlations={},
         answers=(),
         quality=(),
         prompt_texts=(),
+        origins={},
+        verdicts=0,
     )
 
 

@@ -141,6 +141,16 @@ def stored_twice(store: Store, selection: Selection) -> int:
     return int(str(found[0][0]))
 
 
+def simulated_in_part(store: Store, selection: Selection) -> list[tuple[str, int, int]]:
+    """The endpoints of whose selected requests some are simulated, and others aren't: name, simulated, all."""
+    query = (
+        "SELECT endpoint, countIf(simulated) AS made, count() AS requests FROM spans "
+        "WHERE endpoint IS NOT NULL GROUP BY endpoint HAVING made > 0 AND made < requests ORDER BY endpoint"
+    )
+    _, found = _rows(store, query, condition(selection))
+    return [(str(name), int(str(made)), int(str(requests))) for name, made, requests in found]
+
+
 def condition(selection: Selection) -> str:
     """The selection as a condition in ClickHouse's SQL over the view `spans`."""
     parts = ["operation IS NOT NULL"]

@@ -10,22 +10,26 @@ from dyno_analysis.file_modes import private_from_now_on
 from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
+    from duckdb import DuckDBPyConnection
+
     from dyno_analysis.report.comparison import Comparison
-    from dyno_analysis.runs.folder import Known
+    from dyno_analysis.runs.record import RunRecord
 
 EPILOG = """\
 examples:
   dyno report                                   the newest run in ./spans
   dyno report 20261123_215900_ab12 --out out    one run, with report.md and the raw results in out/
+  dyno report --list                            the stored runs
+  dyno report 20261123 latest                   two runs, each with columns of its own; --pool makes one set of them
   dyno report --since 2h --endpoints a,b        all traffic of the last two hours, in a run or not
   dyno report --since 1d --paired-by mirror     mirrored requests against their copies: the users' own traffic, paired
   dyno report --store clickhouse://ch:8123/otel the newest run in a Collector's ClickHouse
 
-exit codes: 0 all requests were ok, 1 some failed (warm-ups and cancelled requests don't count), 2 wrong use
+exit codes: 0 all requests were ok, 1 some failed or an endpoint gave no answer (warm-ups and requests that the client
+cancelled or the proxy rejected don't count as failed), 2 wrong use
 """
 
 
@@ -41,8 +45,12 @@ def main(argv: list[str]) -> int:
         "runs",
         nargs="*",
         metavar="RUN",
-        help="run ids (default: the newest that has requests here; all traffic if there is no run, "
-        "or with --paired-by mirror)",
+        help="run ids, beginnings of ids, or 'latest' (default: the newest run with results; all traffic if there is "
+        "no run, or with --paired-by mirror)",
+    )
+    parser.add_argument("--list", action="store_true", help="list the stored runs")
+    parser.add_argument(
+        "--pool", action="store_true", help="make one set of several runs' requests (default: each run has its columns)"
     )
     spans_argument(parser)
     parser.add_argument(
@@ -70,7 +78,7 @@ def main(argv: list[str]) -> int:
         default=0.05,
         help="'no difference' means within this (default: 5)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of samples of very many points (default: 0)")
     arguments = parser.parse_args(argv)
     private_from_now_on()
     try:
@@ -87,43 +95,85 @@ def _report(arguments: argparse.Namespace) -> int:
 
     from dyno_analysis.report.compare import compare
     from dyno_analysis.report.files import write_report
-    from dyno_analysis.runs.folder import check_known, known_runs, read_run
+    from dyno_analysis.runs.choice import run_table, stored_runs
+    from dyno_analysis.runs.folder import read_run
     from dyno_analysis.spans.folder import connect, sources
     from dyno_analysis.spans.selection import Selection, select
 
     spans = Path(arguments.spans)
     now = datetime.now(UTC)
     endpoints, since_us, until_us = _chosen(arguments, now)
-    runs = list(dict.fromkeys(arguments.runs))
-    by_mirror = arguments.paired_by == "mirror"
-    in_range = Selection((), endpoints, since_us, until_us)
+    any_traffic = since_us is not None or until_us is not None or arguments.paired_by == "mirror"
+    in_range = Selection() if arguments.runs or arguments.list else Selection((), (), since_us, until_us)
     files = sources(spans, in_range.may_be_in)
     with connect(spans, files) as connection:
-        if runs or (since_us is None and until_us is None and not by_mirror):
-            known = known_runs(connection, spans)
-            check_known(runs, known, spans)
-            if not runs:
-                runs = _newest(known, now)
+        if arguments.list:
+            from dyno_analysis.render.terminal import print_table
+
+            print_table(run_table(stored_runs(connection, spans)))
+            return 0
+        by_mirror = arguments.paired_by == "mirror"
+        runs = _runs(arguments, connection, spans, now, any_traffic=any_traffic)
         records = [record for run_id in runs if (record := read_run(spans, run_id))]
         select(connection, Selection(runs, endpoints, since_us, until_us, by_mirror), files)
+        texts = [] if runs else _records_of_traffic(connection, spans)
         order = endpoints or [name for record in records for name in record.endpoints]
-        comparison = compare(connection, runs, records, order, arguments.margin, arguments.seed, arguments.paired_by)
+        comparison = compare(
+            connection,
+            runs,
+            records,
+            order,
+            arguments.margin,
+            arguments.seed,
+            arguments.paired_by,
+            by_run=not arguments.pool and len(runs) > 1,
+            texts=texts,
+        )
         _check_found(comparison, endpoints, runs, spans)
         _print(comparison)
         if arguments.out is not None:
             for path in write_report(connection, comparison, Path(arguments.out), now):
                 print(path)
-    return 1 if comparison.failed else 0
+    return 1 if comparison.failed or comparison.without_answer else 0
 
 
-def _newest(known: "Mapping[str, Known]", now: "datetime") -> list[str]:
-    """The newest run, if there is one. Standard error names newer ones that are passed over."""
-    from dyno_analysis.runs.folder import newest
+def _runs(
+    arguments: argparse.Namespace,
+    connection: "DuckDBPyConnection",
+    spans: "Path",
+    now: "datetime",
+    *,
+    any_traffic: bool,
+) -> list[str]:
+    """The runs to report: those asked for, or the latest unless `any_traffic` is meant. Empty: all traffic."""
+    from dyno_analysis.runs.choice import chosen_runs, latest, stored_runs
 
-    found = newest(known, now.timestamp())
-    for line in found.passed_over:
+    if not arguments.runs and any_traffic:
+        return []
+    known = stored_runs(connection, spans)
+    if arguments.runs:
+        return chosen_runs(arguments.runs, known, spans, now.timestamp())
+    last = latest(known, now.timestamp())
+    for line in last.passed_over:
         print(f"dyno report: {line}", file=sys.stderr)
-    return [] if found.run_id is None else [found.run_id]
+    return [] if last.run_id is None else [last.run_id]
+
+
+def _records_of_traffic(connection: "DuckDBPyConnection", spans: "Path") -> "list[RunRecord]":
+    """The records of the runs in the chosen traffic, which have the texts of its prompts; without unreadable ones."""
+    from dyno_analysis.runs.folder import read_run
+    from dyno_analysis.spans.folder import execute
+
+    found = execute(connection, "FROM spans SELECT DISTINCT run_id WHERE run_id IS NOT NULL ORDER BY 1").fetchall()
+    records = []
+    for (run_id,) in found:
+        try:
+            record = read_run(spans, run_id)
+        except InputError as error:
+            print(f"dyno report: {error}", file=sys.stderr)
+        else:
+            records += [] if record is None else [record]
+    return records
 
 
 def _report_of_store(arguments: argparse.Namespace) -> int:
@@ -135,43 +185,50 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
     for flag, given in (
         ("--out", arguments.out is not None),
         ("--paired-by mirror", arguments.paired_by == "mirror"),
+        ("--list", arguments.list),
         ("--spans", arguments.spans != DEFAULT_SPANS),
     ):
         if given:
             raise InputError(f"{flag} needs span files, and --store reads none; leave out one of the two")
     endpoints, since_us, until_us = _chosen(arguments, datetime.now(UTC))
     chosen = Selection(list(dict.fromkeys(arguments.runs)), endpoints, since_us, until_us)
-    return report(arguments.store, chosen, arguments.margin, arguments.seed)
+    return report(arguments.store, chosen, arguments.margin, arguments.seed, arguments.pool)
 
 
 def _chosen(arguments: argparse.Namespace, now: "datetime") -> tuple[list[str], int | None, int | None]:
     """The endpoints in the order asked for, and the time range in Unix microseconds."""
     from dyno_analysis import times
 
-    endpoints = [name.strip() for name in (arguments.endpoints or "").split(",") if name.strip()]
-    if arguments.endpoints is not None and not endpoints:
+    names = [name.strip() for name in (arguments.endpoints or "").split(",") if name.strip()]
+    if arguments.endpoints is not None and not names:
         raise InputError(f"--endpoints '{arguments.endpoints}' names none; leave it out for all")
-    return (endpoints, *times.span_us(arguments.since, arguments.until, now))
+    return (list(dict.fromkeys(names)), *times.span_us(arguments.since, arguments.until, now))
 
 
 def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str], spans: "Path") -> None:
     where = f"run {', '.join(runs)} of '{spans}'" if runs else f"the chosen traffic of '{spans}'"
-    missing = [name for name in endpoints if name not in comparison.figures]
-    if missing and comparison.endpoints:
-        there = ", ".join(comparison.endpoints)
-        raise InputError(f"no request of endpoint '{missing[0]}' in {where}; its endpoints: {there}")
-    if not comparison.endpoints and comparison.by_mirror:
+    stored = [
+        name for name in comparison.endpoints if comparison.figures[name].requests + comparison.figures[name].warmups
+    ]
+    recorded = {name for record in comparison.records for name in record.endpoints}
+    missing = [name for name in endpoints if name not in {comparison.origin(column).endpoint for column in stored}]
+    unknown = [name for name in missing if name not in recorded]
+    if unknown and (stored or recorded):
+        there = ", ".join(stored or sorted(recorded))
+        raise InputError(f"no request of endpoint '{unknown[0]}' in {where}; its endpoints: {there}")
+    if not stored and comparison.by_mirror:
         configured = '[endpoints.NAME] mirror = { to = "OTHER", share = 0.1 }'
         raise InputError(f"no mirrored request in {where}; the proxy mirrors requests if dyno.toml has {configured}")
-    if not comparison.endpoints:
+    if not stored:
         of = f" of endpoint '{', '.join(endpoints)}'" if endpoints else ""
         raise InputError(f"no request{of} in {where}; 'dyno sql' shows what is stored")
 
 
 def _print(comparison: "Comparison") -> None:
     from dyno_analysis.render.terminal import print_line, print_table
-    from dyno_analysis.report import detail_tables, findings, tables
+    from dyno_analysis.report import detail_tables, findings, lines, tables, verdicts
     from dyno_analysis.report.markdown import caveats
+    from dyno_analysis.report.titles import titled
 
     print_line(findings.heading(comparison))
     setup = findings.setup(comparison)
@@ -179,11 +236,12 @@ def _print(comparison: "Comparison") -> None:
     for label, value in setup:
         print_line(f"  {label:<{width}}  {value}")
     for table in (
+        verdicts.verdict_table(comparison),
         tables.comparison_table(comparison),
+        verdicts.evidence_table(comparison),
         tables.percentile_table(comparison),
-        tables.paired_table(comparison),
         detail_tables.mirror_table(comparison),
-        tables.fixed_per_token_table(comparison),
+        lines.fixed_per_token_table(comparison),
         detail_tables.failure_table(comparison),
         detail_tables.quality_table(comparison),
         detail_tables.instrument_table(comparison),
@@ -191,17 +249,20 @@ def _print(comparison: "Comparison") -> None:
         if table is not None:
             print(flush=True)
             print_table(table)
-    for title, lines in (
-        (tables.titled("Findings", comparison), findings.summary(comparison)),
+    for title, sentences in (
+        (titled("Findings", comparison), findings.summary(comparison)),
         ("What to know before quoting this", caveats(comparison)),
     ):
         print_line(f"\n{title}")
-        for line in lines:
-            print_line(f"- {line}")
+        for sentence in sentences:
+            print_line(f"- {sentence}")
 
 
 def _percent(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 100:
-        raise argparse.ArgumentTypeError(f"{text} % must be above 0 and below 100")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a percentage above 0 and below 100, such as 5")
     return value / 100

@@ -14,6 +14,8 @@ from dyno_analysis.interrupts import ending
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from duckdb import DuckDBPyConnection
+
     from dyno_analysis.query.statement import Statement
     from dyno_analysis.spans.selection import Selection
 
@@ -95,6 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--format {arguments.format} can't be shown on a terminal; use --output FILE, or a pipe")
     files = list_files(spans, chosen, text)
     with connect_views(spans, files, chosen) as connection:
+        _check_chosen(connection, chosen, spans)
         statement = Statement(connection, text, None if arguments.allow_writes else files.all())
         if arguments.output is None:
             _write(statement, arguments.format, sys.stdout.buffer)
@@ -116,6 +119,28 @@ def _chosen(arguments: argparse.Namespace) -> "Selection":
 
     since_us, until_us = times.span_us(arguments.since, arguments.until, datetime.now(UTC))
     return Selection(arguments.run or (), arguments.endpoint or (), since_us, until_us)
+
+
+def _check_chosen(connection: "DuckDBPyConnection", chosen: "Selection", spans: "Path") -> None:
+    """Raise InputError for a run or an endpoint that has no request, and name the nearest.
+
+    All files are read only if one of them isn't among the chosen requests.
+    """
+    from dyno_analysis.runs.choice import check_endpoints
+    from dyno_analysis.runs.folder import check_known, known_runs
+    from dyno_analysis.spans.folder import connect, execute
+
+    if not chosen.runs and not chosen.endpoints:
+        return
+    found = execute(connection, "FROM spans SELECT DISTINCT run_id, endpoint").fetchall()
+    if {*chosen.runs} <= {run_id for run_id, _ in found} and {*chosen.endpoints} <= {name for _, name in found}:
+        return
+    with connect(spans) as everything:
+        if chosen.runs:
+            check_known(list(chosen.runs), known_runs(everything, spans), spans)
+        counts = "FROM spans SELECT endpoint, count(*) WHERE endpoint IS NOT NULL GROUP BY ALL"
+        if chosen.endpoints:
+            check_endpoints(chosen.endpoints, dict(sorted(execute(everything, counts).fetchall())), f"'{spans}'")
 
 
 def _read(path: "Path") -> str:

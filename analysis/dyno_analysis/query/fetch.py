@@ -35,9 +35,10 @@ def fetch_columns(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, 
     }
 
 
-def keep(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Store the rows of `sql/{table}.sql` in a temporary table of that name, to query them more than once."""
-    execute(connection, f"CREATE OR REPLACE TEMP TABLE {table} AS\n{sql_text(table)}")
+def keep(connection: duckdb.DuckDBPyConnection, table: str, condition: str = "true") -> None:
+    """Store the rows of `sql/{table}.sql` that fulfil the condition in a temporary table of that name."""
+    query = sql_text(table).rstrip().removesuffix(";")
+    execute(connection, f"CREATE OR REPLACE TEMP TABLE {table} AS FROM (\n{query}\n) WHERE {condition}")
 
 
 def define(connection: duckdb.DuckDBPyConnection, view: str) -> None:

@@ -1,6 +1,6 @@
 """The rows of the tables in sql/: one class per file; its fields are the columns. None means 'not known', never 0."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class EndpointRow:
     cut_by_length: int
     streamed: int
     counted_by_chunks: int
+    with_output_tokens: int
     mean_latency_s: float | None
     median_latency_s: float | None
     min_latency_s: float | None
@@ -33,12 +34,19 @@ class EndpointRow:
 
     @property
     def counted(self) -> int:
-        """The requests that the success rate counts: all but those that the client or the proxy itself ended."""
-        return self.requests - self.cancelled - self.rejected - self.lost
+        """The requests that the success rate counts: all but those that the client cancelled or the proxy rejected."""
+        return self.requests - self.cancelled - self.rejected
 
     @property
     def failed(self) -> int:
         return self.counted - self.ok
+
+
+def no_request(endpoint: str) -> EndpointRow:
+    """The row of an endpoint that no request was sent to."""
+    counts = {column.name: 0 for column in fields(EndpointRow) if column.type is int}
+    unknown = {column.name: None for column in fields(EndpointRow) if column.name not in counts}
+    return EndpointRow(**{**unknown, **counts, "endpoint": endpoint, "imported": False})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -109,12 +117,6 @@ class PairBalanceRow:
     most_more_input: int | None
     first_asked_first: int
     second_asked_first: int
-    first_overhead_spread_s: float | None
-    second_overhead_spread_s: float | None
-    more_overhead_s: float | None
-    first_overhead_end_spread_s: float | None
-    second_overhead_end_spread_s: float | None
-    more_overhead_end_s: float | None
 
 
 @dataclass(frozen=True)

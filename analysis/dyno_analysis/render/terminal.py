@@ -17,6 +17,7 @@ def print_table(table: Table) -> None:
                 align=table.align,
                 rows=[[visible(cell) for cell in row] for row in table.rows],
                 notes=[visible(note) for note in table.notes],
+                defined=table.defined,
             )
         )
     else:
@@ -43,5 +44,5 @@ def _print_rich(table: Table) -> None:
     terminal = Console(highlight=False)
     needed = sum(widths(table)) + 3 * len(table.columns) + 2
     Console(highlight=False, width=max(terminal.width, needed)).print(laid_out)
-    for note in table.notes:
+    for note in table.lines_beneath:
         terminal.print(Text(note, style="dim"))

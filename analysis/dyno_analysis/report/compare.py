@@ -1,20 +1,24 @@
 """Makes a comparison of the selected `spans`: it runs the tables of sql/, and computes figures from their rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import duckdb
 import numpy as np
 
 from dyno_analysis.query import row_types
-from dyno_analysis.query.fetch import define, fetch, fetch_columns, keep
+from dyno_analysis.query.fetch import define, fetch, fetch_columns
 from dyno_analysis.runs.folder import define_answers
 from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.spans.folder import execute
 from dyno_analysis.spans.sql_text import quoted, sql_text
-from dyno_analysis.stats import paired, regression, squad
+from dyno_analysis.stats import regression, squad
+from dyno_analysis.stats.crossing import Crossing, crossing
+from dyno_analysis.stats.interval import rank_correlation, simultaneous
 
-from .comparison import Comparison, Correlations, FixedPerToken, Lengths, PairedFigure, Quality
+from .columns import one_column_each, rename_answers
+from .comparison import Comparison, Correlations, FixedPerToken, Lengths, Origin, Quality
+from .pairing import paired_figures
 
 # How much memory a join or a sort of all requests may use before it spills to disk. Exact percentiles are computed
 # without this limit, since they can't spill their column.
@@ -29,25 +33,29 @@ def compare(
     margin: float,
     seed: int,
     paired_by: str = "prompt",
+    by_run: bool = False,
+    texts: Sequence[RunRecord] = (),
 ) -> Comparison:
     """Compare the endpoints of the selected `spans`, which are those of `runs`; `records` are the runs' records.
 
     The endpoints that `order` names come first. Without it the first one is the first by name. With `paired_by`
-    'mirror' it is instead the endpoint to which most mirrored requests were originally sent.
+    'mirror' it is instead the endpoint to which most mirrored requests were originally sent. With `by_run` runs are
+    columns of their own, otherwise they are pooled. `texts` are further records, for their prompts and answers alone.
     """
+    define_answers(connection, [*records, *texts])
+    if origins := one_column_each(connection, by_run):
+        rename_answers(connection)
     figures = {row.endpoint: row for row in fetch(connection, "comparison", row_types.EndpointRow)}
     mirrors = fetch(connection, "mirrors", row_types.MirrorRow)
     if paired_by == "mirror":
         order = order or [row.endpoint for row in mirrors if row.endpoint is not None][:1]
-    endpoints = tuple([name for name in order if name in figures] + [name for name in figures if name not in order])
+    endpoints = _columns(order, figures, origins, runs)
+    figures |= {name: row_types.no_request(name) for name in endpoints if name not in figures}
     lengths = _lengths(connection, endpoints)
     with _spilling(connection):
-        _hold_pairs(connection, "mirror_pairs" if paired_by == "mirror" else "pairs", endpoints)
-        balances = fetch(connection, "pair_balance", row_types.PairBalanceRow)
-        balances.sort(key=lambda row: endpoints.index(row.second_endpoint))
-        paired = _paired(connection, endpoints, balances, margin, seed)
+        balances = _balances(connection, "mirror_pairs" if paired_by == "mirror" else "pairs", endpoints)
+        paired, verdicts = paired_figures(connection, endpoints, margin, paired_by)
         interleaving = fetch(connection, "interleaving", row_types.InterleavingRow)
-    define_answers(connection, records)
     answers = fetch(connection, "answers", row_types.AnswerRow)
     return Comparison(
         endpoints=endpoints,
@@ -57,9 +65,7 @@ def compare(
         margin=margin,
         seed=seed,
         figures=figures,
-        percentiles={
-            (row.endpoint, row.figure): row for row in fetch(connection, "percentiles", row_types.PercentileRow)
-        },
+        percentiles=_percentiles(connection),
         gaps={row.endpoint: row for row in fetch(connection, "inter_chunk", row_types.InterChunkRow)},
         failures=fetch(connection, "failures", row_types.FailureRow),
         distributions={row.endpoint: row for row in fetch(connection, "distribution", row_types.DistributionRow)},
@@ -69,12 +75,33 @@ def compare(
         balances=balances,
         interleaving=interleaving,
         mirrors=mirrors,
-        fixed_per_token=[_fixed_per_token(name, lengths[name], seed) for name in endpoints],
+        fixed_per_token=[_fixed_per_token(name, lengths[name], margin, seed) for name in endpoints],
+        crossings=_crossings(endpoints, lengths),
         correlations={name: _correlations(name, lengths[name]) for name in endpoints},
         answers=answers,
         quality=_quality(answers, endpoints),
         prompt_texts=fetch(connection, "prompt_texts", row_types.PromptTextsRow),
+        origins=origins,
+        verdicts=verdicts,
     )
+
+
+def _percentiles(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], row_types.PercentileRow]:
+    rows = fetch(connection, "percentiles", row_types.PercentileRow)
+    return {(row.endpoint, row.figure): row for row in rows}
+
+
+def _columns(
+    order: Sequence[str], found: Collection[str], origins: Mapping[str, Origin], runs: Sequence[str]
+) -> tuple[str, ...]:
+    """The columns' names: those that `order` names first, each once, also where it has no request; run by run."""
+    columns: list[str] = []
+    for name in order:
+        own = [column for column in found if column == name or (column in origins and origins[column].endpoint == name)]
+        columns += own or [name]
+    columns = list(dict.fromkeys([*columns, *found]))
+    places = {name: runs.index(origin.run_id) for name, origin in origins.items() if origin.run_id in runs}
+    return tuple(sorted(columns, key=lambda name: places.get(name, len(runs))))
 
 
 @contextmanager
@@ -84,68 +111,18 @@ def _spilling(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     connection.execute("RESET memory_limit")
 
 
-def _hold_pairs(connection: duckdb.DuckDBPyConnection, view: str, endpoints: Sequence[str]) -> None:
-    """Store the view's pairs in a table `pairs`, which hides the view, from the first endpoint's side only."""
+def _balances(
+    connection: duckdb.DuckDBPyConnection, view: str, endpoints: Sequence[str]
+) -> list[row_types.PairBalanceRow]:
+    """The balance of the first endpoint's pairs with each other one, in the order of `endpoints`.
+
+    It stores the view's pairs in a table `pairs`, which hides the view, from the first endpoint's side only.
+    """
     define(connection, view)
     first = quoted(endpoints[0]) if endpoints else "NULL"
     execute(connection, f"CREATE OR REPLACE TEMP TABLE pairs AS FROM memory.main.pairs WHERE first_endpoint = {first}")
-
-
-def _paired(
-    connection: duckdb.DuckDBPyConnection,
-    endpoints: Sequence[str],
-    balances: Sequence[row_types.PairBalanceRow],
-    margin: float,
-    seed: int,
-) -> list[PairedFigure]:
-    found = []
-    if balances:
-        keep(connection, "paired_prompts")
-    for balance in balances:
-        first, second = endpoints[0], balance.second_endpoint
-        for figure in ("latency_s", "ttft_s", "tpot_s"):
-            # A prompt whose sum is 0 is left out, since it has no ratio.
-            chosen = fetch_columns(
-                connection,
-                f"FROM paired_prompts SELECT first_sum, second_sum, pairs WHERE second_endpoint = {quoted(second)} "
-                f"AND figure = '{figure}' AND first_sum > 0 AND second_sum > 0 ORDER BY prompt",
-            )
-            first_sums, second_sums, pairs = (
-                chosen[name].astype(np.float64) for name in ("first_sum", "second_sum", "pairs")
-            )
-            if not len(pairs):
-                continue
-            ratio = paired.paired_ratio(first_sums, second_sums, pairs, seed)
-            overhead_s = _overhead_s(balance, figure)
-            found.append(
-                PairedFigure(
-                    figure,
-                    first,
-                    second,
-                    int(pairs.sum()),
-                    ratio,
-                    paired.verdict(ratio, margin, overhead_s),
-                    overhead_s,
-                )
-            )
-    return found
-
-
-def _overhead_s(balance: row_types.PairBalanceRow, figure: str) -> float | None:
-    """The proxy's overhead as `verdict` takes it: its difference between two endpoints, or its spread if larger.
-
-    The overhead that both share cancels out. None: not known.
-    """
-    parts = {
-        "latency_s": (
-            balance.more_overhead_end_s,
-            balance.first_overhead_end_spread_s,
-            balance.second_overhead_end_spread_s,
-        ),
-        "ttft_s": (balance.more_overhead_s, balance.first_overhead_spread_s, balance.second_overhead_spread_s),
-    }.get(figure, ())
-    known = [abs(part) for part in parts if part is not None]
-    return max(known) if known else None
+    balances = fetch(connection, "pair_balance", row_types.PairBalanceRow)
+    return sorted(balances, key=lambda row: endpoints.index(row.second_endpoint))
 
 
 def _lengths(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[str]) -> dict[str, Lengths]:
@@ -159,17 +136,27 @@ def _lengths(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[str]) ->
     return found
 
 
-def _fixed_per_token(endpoint: str, points: Lengths, seed: int) -> FixedPerToken:
-    tokens = points.output_tokens
-    return FixedPerToken(
-        endpoint,
-        int(tokens.min()) if len(tokens) else 0,
-        int(tokens.max()) if len(tokens) else 0,
-        (
-            regression.least_squares(tokens, points.latency_s),
-            regression.theil_sen(tokens, points.latency_s, seed),
-        ),
-    )
+def _fixed_per_token(endpoint: str, points: Lengths, margin: float, seed: int) -> FixedPerToken:
+    tokens, latency_s = points.output_tokens, points.latency_s
+    if not len(tokens):
+        tokens = latency_s = np.zeros(1)
+        lines = (regression.Line("least squares", 0), regression.Line("Theil–Sen", 0))
+    else:
+        lines = (regression.least_squares(tokens, latency_s), regression.theil_sen(tokens, latency_s, seed))
+    shortest, longest = int(tokens.min()), int(tokens.max())
+    mean_s = float(latency_s.mean())
+    dependences = tuple(regression.dependence(line, longest - shortest, mean_s, margin) for line in lines)
+    return FixedPerToken(endpoint, shortest, longest, lines, dependences)
+
+
+def _crossings(endpoints: Sequence[str], lengths: Mapping[str, Lengths]) -> dict[str, Crossing]:
+    """Each other endpoint's line against the first one's; the intervals hold together with 95 %."""
+    confidence = simultaneous(len(endpoints) - 1)
+    found = {}
+    for name in endpoints[1:]:
+        first, other = lengths[endpoints[0]], lengths[name]
+        found[name] = crossing(first.output_tokens, first.latency_s, other.output_tokens, other.latency_s, confidence)
+    return found
 
 
 def _correlations(endpoint: str, points: Lengths) -> Correlations:
@@ -178,8 +165,8 @@ def _correlations(endpoint: str, points: Lengths) -> Correlations:
     return Correlations(
         endpoint,
         len(throughput),
-        paired.rank_correlation(points.output_tokens, throughput),
-        paired.rank_correlation(points.input_tokens[known], throughput[known]),
+        rank_correlation(points.output_tokens, throughput),
+        rank_correlation(points.input_tokens[known], throughput[known]),
     )
 
 

@@ -5,8 +5,18 @@ from dataclasses import dataclass
 
 from dyno_analysis.query import row_types
 from dyno_analysis.runs.record import RunRecord
-from dyno_analysis.stats import regression
-from dyno_analysis.stats.paired import Array, PairedRatio, Verdict
+from dyno_analysis.stats.crossing import Crossing
+from dyno_analysis.stats.interval import Array
+from dyno_analysis.stats.paired import PairedRatio, Verdict
+from dyno_analysis.stats.regression import Dependence, Line
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a column's requests are: an endpoint's, all of them or those of one run."""
+
+    endpoint: str
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -16,10 +26,12 @@ class PairedFigure:
     figure: str
     first: str
     second: str
-    pairs: int
+    pairs: int  # of requests: of each prompt as many as the side with fewer has
+    equal: bool  # whether both sides have equally many requests of each prompt
     ratio: PairedRatio
-    verdict: Verdict
-    overhead_s: float | None  # the proxy's overhead that the verdict considers
+    verdict: Verdict  # on the typical request
+    mean_verdict: Verdict | None  # on the ratio of means; None: not given, as for TTFT and TPOT, or below 30 prompts
+    overhead_s: float | None  # the largest part of the difference that may be the proxy's own; None: not known
 
 
 # If an endpoint has more points than this, a sample of about so many or fewer is used. lengths.sql has the same number.
@@ -42,7 +54,21 @@ class FixedPerToken:
     endpoint: str
     shortest_tokens: int
     longest_tokens: int
-    lines: tuple[regression.Line, ...]
+    lines: tuple[Line, ...]
+    dependences: tuple[Dependence, ...]  # whether latency depends on length, by each line
+
+    @property
+    def lines_agree(self) -> bool:
+        """Whether each method's slope lies in the other's interval. One without an interval says nothing."""
+        return all(
+            line.slope is None or other.slope_interval is None or other.slope_interval.holds(line.slope)
+            for line, other in zip(self.lines, reversed(self.lines), strict=True)
+        )
+
+    @property
+    def agreed(self) -> Dependence | None:
+        """What both methods say; None if they disagree: each says something, and not the same."""
+        return self.dependences[0] if len(set(self.dependences)) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -87,10 +113,13 @@ class Comparison:
     interleaving: Sequence[row_types.InterleavingRow]
     mirrors: Sequence[row_types.MirrorRow]
     fixed_per_token: Sequence[FixedPerToken]
+    crossings: Mapping[str, Crossing]  # of the first endpoint's line and each other one's, by the other's name
     correlations: Mapping[str, Correlations]
     answers: Sequence[row_types.AnswerRow]
     quality: Sequence[Quality]
     prompt_texts: Sequence[row_types.PromptTextsRow]
+    origins: Mapping[str, Origin]  # of the columns whose name isn't their endpoint's own
+    verdicts: int  # how many verdicts have simultaneous intervals
 
     @property
     def record(self) -> RunRecord | None:
@@ -106,10 +135,30 @@ class Comparison:
         return any(row.ok > MOST_LENGTHS for row in self.figures.values())
 
     @property
+    def pooled_runs(self) -> list[str]:
+        """The runs whose requests stand in one column, if there are several."""
+        found = sorted({row.run_id for row in self.interleaving if row.run_id is not None})
+        apart = {origin.run_id for origin in self.origins.values()} - {None}
+        return found if len(found) > 1 and not apart else []
+
+    def origin(self, name: str) -> Origin:
+        """What a column's requests are."""
+        return self.origins.get(name, Origin(name))
+
+    def verdict_of(self, second: str, figure: str = "latency_s") -> PairedFigure | None:
+        """The figure of `second` against the first endpoint; None if they have no prompt in common."""
+        return next((p for p in self.paired if p.second == second and p.figure == figure), None)
+
+    @property
     def by_mirror(self) -> bool:
         return self.paired_by == "mirror"
 
     @property
     def failed(self) -> int:
-        """How many requests failed, without warm-ups and those that the client or the proxy itself ended."""
+        """How many requests failed, without warm-ups and those that the client cancelled or the proxy rejected."""
         return sum(row.failed for row in self.figures.values())
+
+    @property
+    def without_answer(self) -> list[str]:
+        """The endpoints that gave no ok answer."""
+        return [name for name in self.endpoints if not self.figures[name].ok]

@@ -1,11 +1,12 @@
 """The tables beneath the comparison: failures, the instrument, quality, spread, throughput across prompts. Pure."""
 
 from dyno_analysis.render.table import UNKNOWN, Table, milliseconds, percent, rate
-from dyno_analysis.stats.paired import samples_needed
+from dyno_analysis.stats.interval import samples_needed
 
 from .comparison import Comparison
 from .discrepancies import NOT_IN_FILE
-from .tables import LENGTHS_SAMPLED, titled
+from .lines import LENGTHS_SAMPLED
+from .titles import titled
 
 
 def failure_table(comparison: Comparison) -> Table | None:
@@ -20,13 +21,13 @@ def failure_table(comparison: Comparison) -> Table | None:
             row.error_type or UNKNOWN,
             str(row.status or UNKNOWN),
             str(row.n),
-            percent(row.n / totals[row.endpoint]) if row.endpoint in totals else UNKNOWN,
+            percent(row.n / total) if (total := totals.get(row.endpoint or "")) else UNKNOWN,
         ]
         for row in comparison.failures
     ]
     columns = ["endpoint", "outcome", "error type", "status", "requests", "share"]
-    notes = ["client_cancelled, rejected and lost aren't failures of the endpoint: the success rate leaves them out."]
-    return Table(titled("Requests that were not ok", comparison), columns, "lllrrr", table, notes)
+    notes = ["client_cancelled and rejected aren't failures of the endpoint: the success rate leaves them out."]
+    return Table(titled("Requests that were not ok", comparison), columns, "lllrrr", table, notes, "outcomes")
 
 
 def instrument_table(comparison: Comparison) -> Table:
@@ -73,6 +74,7 @@ def instrument_table(comparison: Comparison) -> Table:
         "l" + "r" * (len(columns) - 1),
         table,
         ["Overhead: the time that the proxy added to the first token (if the answer wasn't streamed: to its end)."],
+        "the-instruments-own-error",
     )
 
 
@@ -98,7 +100,7 @@ def mirror_table(comparison: Comparison) -> Table | None:
     if alone:
         notes.append(f"Left out, since their other side isn't among these spans: {', '.join(alone)}.")
     columns = ["", "requests", "mirrored", "share", "both ok", "original not ok", "copy not ok", "neither"]
-    return Table(titled("Mirrored requests", comparison), columns, "lrrrrrrr", table, notes)
+    return Table(titled("Mirrored requests", comparison), columns, "lrrrrrrr", table, notes, "mirrored-requests")
 
 
 def quality_table(comparison: Comparison) -> Table | None:
@@ -112,6 +114,7 @@ def quality_table(comparison: Comparison) -> Table | None:
         "lrrr",
         table,
         ["SQuAD v1.1's scores against the reference answers. A whole sentence never matches a reference of two words."],
+        "answer-quality",
     )
 
 
@@ -146,7 +149,7 @@ def distribution_table(comparison: Comparison) -> Table:
     note = (
         "Outliers lie more than 1.5 interquartile ranges outside the middle half. Variation: standard deviation / mean."
     )
-    return Table(titled("Latency distribution", comparison), columns, "lrrrrrr", table, [note])
+    return Table(titled("Latency distribution", comparison), columns, "lrrrrrr", table, [note], "latency-distribution")
 
 
 def throughput_table(comparison: Comparison) -> Table:
@@ -171,7 +174,9 @@ def throughput_table(comparison: Comparison) -> Table:
     notes = ["Spearman's rank correlation of a request's output throughput with its output and input tokens: -1 to 1."]
     if comparison.lengths_sampled:
         notes.append(LENGTHS_SAMPLED)
-    return Table(titled("Throughput across prompts", comparison), columns, "lrrrrrr", table, notes)
+    return Table(
+        titled("Throughput across prompts", comparison), columns, "lrrrrrr", table, notes, "throughput-across-prompts"
+    )
 
 
 def _from_us(value: float | None) -> str:

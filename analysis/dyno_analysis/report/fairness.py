@@ -2,14 +2,17 @@
 
 from dyno_analysis.query.row_types import PairBalanceRow
 from dyno_analysis.render.table import count
+from dyno_analysis.stats.paired import FEWEST_BLOCKS
 
 from .comparison import Comparison
+from .tables import why_no_request
 
 
 def notes(comparison: Comparison) -> list[str]:
     """One note per finding. An empty list means that nothing was found, not that the comparison is fair."""
     return [
         *_sources(comparison),
+        *_runs(comparison),
         *_prompts(comparison),
         *_mirrors(comparison),
         *_order(comparison),
@@ -51,18 +54,51 @@ def _prompts(comparison: Comparison) -> list[str]:
                 "Requests without a prompt id can't be paired: the endpoints may have been asked different things."
             )
             break
-    for balance in comparison.balances:
-        for name in (balance.first_endpoint, balance.second_endpoint):
-            alone = comparison.figures[name].ok - balance.pairs
-            if alone > 0:
-                other = balance.second_endpoint if name == balance.first_endpoint else balance.first_endpoint
-                found.append(
-                    f"{count(alone, 'answer', 'answers')} of {name} without one of {other} to the same prompt: "
-                    "these are in the comparison table, but not in the paired ratios."
-                )
-    if any(row.repeats == 1 and row.prompts > 1 for row in comparison.interleaving):
+    for second in comparison.endpoints[1:]:
+        found += _alone(comparison, second)
+    latencies = [
+        paired.ratio for paired in comparison.paired if paired.figure == "latency_s" and paired.ratio.prompts > 1
+    ]
+    if latencies and all(r.first_requests == r.second_requests == r.prompts for r in latencies):
         found.append("Each prompt was asked once: how far one prompt's latency varies by itself isn't known.")
     return found
+
+
+def _alone(comparison: Comparison, second: str) -> list[str]:
+    """The answers to prompts that only one of two endpoints has answered."""
+    first = comparison.endpoints[0]
+    paired = comparison.verdict_of(second)
+    if paired is None:
+        both = comparison.figures[first].ok and comparison.figures[second].ok
+        none = f"{first} and {second} answered no prompt in common, so there is no verdict on them."
+        return [none] if both else []
+    found = []
+    sides = ((first, second, paired.ratio.first_requests), (second, first, paired.ratio.second_requests))
+    for name, other, used in sides:
+        alone = comparison.figures[name].ok - used
+        if alone > 0:
+            found.append(
+                f"{count(alone, 'answer', 'answers')} of {name} without one of {other} to the same prompt: "
+                "these are in the comparison table, but in no verdict."
+            )
+    return found
+
+
+def _runs(comparison: Comparison) -> list[str]:
+    runs = comparison.pooled_runs
+    blocks = min((paired.ratio.blocks for paired in comparison.paired), default=1)
+    if runs and blocks >= FEWEST_BLOCKS:
+        typical = f"{len(runs)} runs are pooled. Typical requests' intervals are over prompts and runs: their variances"
+        return [f"{typical} add up. Those of medians and means are over prompts alone."]
+    if runs:
+        pooled = (
+            f"{len(runs)} runs are pooled. The intervals are over prompts: how far the ratio varies from one run to"
+        )
+        return [f"{pooled} another is unknown below {FEWEST_BLOCKS} runs, so they hold for these runs only."]
+    if any(origin.run_id is not None for origin in comparison.origins.values()):
+        apart = "Each run has columns of its own. A difference between two runs may be one of time, not of endpoints."
+        return [f"{apart} --pool makes one column of an endpoint's runs."]
+    return []
 
 
 def _mirrors(comparison: Comparison) -> list[str]:
@@ -74,7 +110,7 @@ def _mirrors(comparison: Comparison) -> list[str]:
             sides = [name for name in (row.endpoint, row.copied_to) if name is not None]
             if len(sides) == 2 and comparison.endpoints[0] not in sides:
                 found.append(
-                    f"The pairs of {sides[0]} and {sides[1]} aren't in the paired ratios, which compare others with "
+                    f"The pairs of {sides[0]} and {sides[1]} aren't in the verdicts, which compare others with "
                     f"{comparison.endpoints[0]}; see --endpoints {','.join(sides)}."
                 )
         return found
@@ -141,7 +177,13 @@ def _requests(comparison: Comparison) -> list[str]:
     for name in comparison.endpoints:
         row = comparison.figures[name]
         if not row.ok:
-            found.append(f"No answer of {name} was ok: it can't be compared.")
+            why = "No answer was ok" if row.requests else f"Requests: {why_no_request(row)}"
+            found.append(f"{name} can't be compared. {why}.")
+        if row.with_output_tokens < row.ok:
+            found.append(
+                f"The output tokens of {row.ok - row.with_output_tokens} of {row.ok} answers of {name} aren't known: "
+                "throughput, TPOT and lengths are those of the others."
+            )
         if row.streamed and row.streamed < row.ok:
             found.append(f"{row.streamed} of {row.ok} answers of {name} were streamed: latencies mix both kinds.")
         if row.counted_by_chunks:

@@ -1,15 +1,16 @@
 """A comparison in sentences: what was run, what was found, and what follows from it. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from dyno_analysis.render.table import count, percent
+from dyno_analysis.render.table import count, percent, ratio
 from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.stats.paired import Verdict
-from dyno_analysis.stats.regression import Line
 
-from .comparison import Comparison, FixedPerToken, PairedFigure
-from .tables import interval, verdict_text
+from .comparison import Comparison, PairedFigure
+from .lines import crossing_sentence, line_sentences
+from .tables import why_no_request
+from .verdicts import carried, equal_sets, interval_words, reason, together, verdict_words
 
 
 def heading(comparison: Comparison) -> str:
@@ -18,8 +19,11 @@ def heading(comparison: Comparison) -> str:
         everyone = len(comparison.simulated) == len(comparison.endpoints)
         what += " (simulated)" if everyone else f" (simulated: {', '.join(comparison.simulated)})"
     if not comparison.runs:
-        return f"{what}: {'mirrored' if comparison.by_mirror else 'stored'} traffic"
-    return f"{what}: {'run' if len(comparison.runs) == 1 else 'runs'} {', '.join(comparison.runs)}"
+        pooled = f" with {len(comparison.pooled_runs)} runs, pooled" if comparison.pooled_runs else ""
+        return f"{what}: {'mirrored' if comparison.by_mirror else 'stored'} traffic{pooled}"
+    if len(comparison.runs) == 1:
+        return f"{what}: run {comparison.runs[0]}"
+    return f"{what}: {'pooled runs' if comparison.pooled_runs else 'runs'} {', '.join(comparison.runs)}"
 
 
 def setup(comparison: Comparison) -> list[tuple[str, str]]:
@@ -28,7 +32,9 @@ def setup(comparison: Comparison) -> list[tuple[str, str]]:
     for record in comparison.records:
         lines += _run(record, comparison)
     for name in comparison.endpoints:
-        described = next((r.endpoints[name] for r in comparison.records if name in r.endpoints), {})
+        origin = comparison.origin(name)
+        records = [record for record in comparison.records if origin.run_id in (None, record.run_id)]
+        described = next((r.endpoints[origin.endpoint] for r in records if origin.endpoint in r.endpoints), {})
         lines.append((name, _endpoint(name, described, comparison)))
     return [(label, value) for label, value in lines if value]
 
@@ -43,34 +49,56 @@ def summary(comparison: Comparison) -> list[str]:
     ]
     if rates:
         found.append(f"Output tokens per second of latency: {', '.join(rates)}.")
-    found += _line_sentences([fixed for fixed in comparison.fixed_per_token if fixed.lines[0].points])
-    failing = [name for name in comparison.endpoints if comparison.figures[name].failed]
-    if failing:
-        each = ", ".join(
-            f"{comparison.figures[name].failed} of {comparison.figures[name].counted} of {name}" for name in failing
-        )
+    found += line_sentences(comparison)
+    return found + failures(comparison)
+
+
+def failures(comparison: Comparison) -> list[str]:
+    """What became of the requests that weren't ok. 'No request failed' needs an answer of every endpoint."""
+    found = []
+    figures = [comparison.figures[name] for name in comparison.endpoints]
+    if failing := [row for row in figures if row.failed]:
+        each = ", ".join(f"{row.failed} of {row.counted} of {row.endpoint}" for row in failing)
         found.append(f"Requests failed: {each}.")
-    else:
-        found.append("No request failed.")
-    return found
+    for row in figures:
+        if not row.requests:
+            found.append(f"Requests of {row.endpoint}: {why_no_request(row)}.")
+        elif not row.counted:
+            ended = [(row.rejected, "rejected by the proxy"), (row.cancelled, "cancelled by the client")]
+            how = " and ".join(f"{n} {what}" for n, what in ended if n)
+            found.append(f"No request of {row.endpoint} was answered: {how}.")
+    if refused := [row for row in figures if row.counted and row.rejected]:
+        each = ", ".join(f"{row.rejected} of {row.endpoint}" for row in refused)
+        found.append(f"The proxy rejected requests, which count as no endpoint's failure: {each}.")
+    return found or ["No request failed."]
 
 
 def speed(comparison: Comparison) -> list[str]:
-    """Speed-up, reduction of latency, improvement of throughput and consistency, against the first endpoint."""
+    """Speed-up, reduction of latency, improvement of throughput and consistency, against the first endpoint.
+
+    Only a verdict makes a ratio a speed-up, a reduction or an improvement.
+    """
     found = []
     for name in comparison.endpoints[1:]:
         first, other = comparison.figures[comparison.endpoints[0]], comparison.figures[name]
         if not first.mean_latency_s or not other.mean_latency_s:
             continue
-        ratio = other.mean_latency_s / first.mean_latency_s
+        by_means = other.mean_latency_s / first.mean_latency_s
+        faster = name if by_means < 1 else first.endpoint
+        decided = carried(comparison, name, "mean_latency_s") == faster
+        what = "Speed-up, by mean latencies" if decided else "Ratio of mean latencies, which no verdict carries"
+        sets = "" if equal_sets(comparison, name) else ", over unequal sets of requests"
         found.append(
-            f"Speed-up, by mean latencies: {name} / {first.endpoint} {ratio:.3f}; "
-            f"{first.endpoint} / {name} {1 / ratio:.2f}."
+            f"{what}{sets}: {name} / {first.endpoint} {by_means:.3f}; "
+            f"{first.endpoint} / {name} {first.mean_latency_s / other.mean_latency_s:.2f}."
         )
-        found.append(f"Latency reduction by {name}: {percent(1 - ratio)}.")
+        if decided:
+            found.append(f"Latency reduction by {name}: {percent(1 - by_means)}.")
         if first.output_tokens_per_s and other.output_tokens_per_s:
             gain = other.output_tokens_per_s / first.output_tokens_per_s - 1
-            found.append(f"Throughput improvement by {name}: {percent(gain)}.")
+            better = decided and (gain > 0) == (faster == name)
+            change = "Throughput improvement by" if better else "Difference in throughput, which no verdict carries, of"
+            found.append(f"{change} {name}: {percent(gain)}.")
         if first.stddev_latency_s is not None and other.stddev_latency_s is not None:
             found.append(
                 f"Consistency (standard deviation of latency): {first.stddev_latency_s:.3f} s for {first.endpoint}, "
@@ -82,7 +110,7 @@ def speed(comparison: Comparison) -> list[str]:
 def when_to_use(comparison: Comparison) -> list[str]:
     """What this run's evidence shows, and what it can't show."""
     found = [_use_sentence(paired, comparison) for paired in comparison.paired if paired.figure == "latency_s"]
-    found += [_crossing(comparison.fixed_per_token[0], other) for other in comparison.fixed_per_token[1:]]
+    found += [crossing_sentence(comparison, name) for name in comparison.crossings]
     if comparison.quality:
         scores = ", ".join(f"{q.endpoint} {percent(q.f1)} over {q.n}" for q in comparison.quality)
         found.append(f"Answer quality (F1): {scores}. Differences aren't tested here.")
@@ -143,34 +171,23 @@ def _joined(*parts: object) -> str | None:
 
 
 def _paired_sentence(paired: PairedFigure, comparison: Comparison) -> str:
-    ratio = paired.ratio
-    over = f"on the same {count(ratio.prompts, 'prompt', 'prompts')}"
-    held = interval(ratio.interval, "{:.2f}")
-    measured = f"ratio of mean latencies {paired.first} : {paired.second} {ratio.ratio:.2f}"
+    found = paired.ratio
+    over = f"on the same {count(found.prompts, 'prompt', 'prompts')}"
+    held = interval_words(found.typical_interval, comparison.margin)
+    measured = f"typical ratio of latencies {paired.first} : {paired.second} {ratio(found.typical_ratio)}"
     if held:
-        measured += f", 95 % interval {held}"
+        measured += f", interval {held}; {together(comparison)}"
     if paired.verdict is Verdict.SECOND_SMALLER:
-        return f"{paired.second} is faster than {paired.first} {over} ({measured})."
+        return f"{paired.second} is typically faster than {paired.first} {over} ({measured})."
     if paired.verdict is Verdict.FIRST_SMALLER:
-        return f"{paired.second} is slower than {paired.first} {over} ({measured})."
-    return f"{paired.second} against {paired.first} {over}: {verdict_text(paired, comparison.margin)} ({measured})."
+        return f"{paired.second} is typically slower than {paired.first} {over} ({measured})."
+    return f"{paired.second} against {paired.first} {over}: {_verdict(paired, comparison)} ({measured})."
 
 
-def _line_sentences(lines: Sequence[FixedPerToken]) -> list[str]:
-    found = [
-        f"{fixed.endpoint}'s latency is about {_line(fixed.lines[0])}." for fixed in lines if fixed.lines[0].decided
-    ]
-    if undecided := [fixed.endpoint for fixed in lines if not fixed.lines[0].decided]:
-        found.append(
-            f"How much of the latency is fixed and how much goes by the token is undecided for {', '.join(undecided)}: "
-            "more lengths needed."
-        )
-    return found
-
-
-def _line(line: Line) -> str:
-    slope = f"{(line.slope or 0) * 1e3:.1f} ms a token ({interval(line.slope_interval, '{:.1f}', 1e3)})"
-    return f"{line.fixed:.2f} s ({interval(line.fixed_interval, '{:.2f}')}) + {slope}"
+def _verdict(paired: PairedFigure, comparison: Comparison) -> str:
+    words = verdict_words(paired.verdict, paired, comparison.margin)
+    why = reason(paired, comparison.margin)
+    return words if why is None else f"{words}: {why}"
 
 
 def _use_sentence(paired: PairedFigure, comparison: Comparison) -> str:
@@ -181,28 +198,4 @@ def _use_sentence(paired: PairedFigure, comparison: Comparison) -> str:
         return f"{kind}, {paired.first} answers sooner than {paired.second}."
     if paired.verdict is Verdict.SAME:
         return f"{kind}, latency is no reason to prefer {paired.first} or {paired.second}."
-    return f"{kind}, {paired.first} against {paired.second} is {verdict_text(paired, comparison.margin)}."
-
-
-def _crossing(first: FixedPerToken, other: FixedPerToken) -> str:
-    """The length at which the two lines of latency over length meet, if both are decided."""
-    a, b = first.lines[0], other.lines[0]
-    if not (a.decided and b.decided) or a.slope is None or b.slope is None or a.fixed is None or b.fixed is None:
-        return (
-            f"Whether long answers change the order of {first.endpoint} and {other.endpoint} is undecided: "
-            "the share per token isn't known for both."
-        )
-    if a.slope == b.slope:
-        return f"{first.endpoint} and {other.endpoint} take the same time a token: length doesn't change their order."
-    at = (b.fixed - a.fixed) / (a.slope - b.slope)
-    if at <= 0:
-        both = f"{first.endpoint} and {other.endpoint}"
-        return f"By their lines of latency over length, no length changes the order of {both}."
-    steeper = first.endpoint if a.slope > b.slope else other.endpoint
-    flatter = other.endpoint if a.slope > b.slope else first.endpoint
-    reach = max(first.longest_tokens, other.longest_tokens)
-    beyond = f", beyond the {reach} measured" if at > reach else ""
-    return (
-        f"By their lines of latency over length, {steeper} answers sooner below about {at:,.0f} output tokens, "
-        f"{flatter} above{beyond}."
-    )
+    return f"{kind}, {paired.first} against {paired.second} is {_verdict(paired, comparison)}."

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dyno_analysis.query.row_types import AnswerRow
 from dyno_analysis.render.table import Table
 
-from . import detail_tables, discrepancies, fairness, findings, tables
+from . import detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
 from .comparison import Comparison
+from .titles import titled
 
 SAMPLES = 3
 LONGEST_SAMPLE = 1_500  # characters
@@ -16,7 +17,7 @@ def markdown(comparison: Comparison, results_name: str) -> str:
     """The whole document; `results_name` is the file of the raw results beside it."""
     parts = [
         f"# {findings.heading(comparison)}",
-        _section(tables.titled("Summary", comparison), [" ".join(findings.summary(comparison))]),
+        _section(titled("Summary", comparison), [" ".join(findings.summary(comparison))]),
         _section("Set-up", [_pairs(findings.setup(comparison))]),
         _section(
             "Comparison", [_table(tables.comparison_table(comparison)), _table(tables.percentile_table(comparison))]
@@ -24,15 +25,16 @@ def markdown(comparison: Comparison, results_name: str) -> str:
         _section(
             "Paired comparison",
             [
-                *_optional(tables.paired_table(comparison)),
+                *_optional(verdicts.verdict_table(comparison)),
+                *_optional(verdicts.evidence_table(comparison)),
                 *_optional(detail_tables.mirror_table(comparison)),
                 _list(findings.speed(comparison)),
             ],
         ),
-        _section("Fixed and per token", [_table(tables.fixed_per_token_table(comparison))]),
+        _section("Fixed and per token", [_table(lines.fixed_per_token_table(comparison))]),
         _section("Latency distribution", [_table(detail_tables.distribution_table(comparison))]),
         _section("Throughput", [_table(detail_tables.throughput_table(comparison))]),
-        _section("Failures", _optional(detail_tables.failure_table(comparison)) or ["No request failed."]),
+        _section("Failures", _optional(detail_tables.failure_table(comparison)) or findings.failures(comparison)),
         _section(
             "Response quality",
             [
@@ -60,21 +62,21 @@ def _section(title: str, parts: Sequence[str]) -> str:
 
 
 def _table(table: Table) -> str:
-    lines = [f"**{_cell(table.title)}**", ""]
-    lines.append(_row(table.columns))
-    lines.append("|" + "|".join("---" if align == "l" else "---:" for align in table.align) + "|")
-    lines += [_row(row) for row in table.rows]
-    if table.notes:
-        lines += ["", " ".join(table.notes)]
-    return "\n".join(lines)
+    written = [f"**{_cell(table.title)}**", ""]
+    written.append(_row(table.columns))
+    written.append("|" + "|".join("---" if align == "l" else "---:" for align in table.align) + "|")
+    written += [_row(row) for row in table.rows]
+    if table.lines_beneath:
+        written += ["", " ".join(table.lines_beneath)]
+    return "\n".join(written)
 
 
 def _optional(table: Table | None) -> list[str]:
     return [] if table is None else [_table(table)]
 
 
-def _pairs(lines: Sequence[tuple[str, str]]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(_row(line) for line in lines)])
+def _pairs(labelled: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "|---|---|", *map(_row, labelled)])
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -85,8 +87,8 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+def _list(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def _samples(comparison: Comparison) -> list[str]:

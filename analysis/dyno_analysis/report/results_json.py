@@ -5,10 +5,12 @@ output tokens among the statistics; and by what the comparison found. `dyno impo
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from dyno_analysis.query.row_types import EndpointRow, ResultRow
@@ -26,6 +28,9 @@ DEFINITIONS = {
     "response_length": "characters of an answer",
     "std_dev": "of the sample (n - 1)",
     "events_us": "microseconds after the request's head",
+    "verdict": "on the typical request: the geometric mean of the prompts' ratios, first / second, by Student's t on "
+    "log ratios; `confidence` is each interval's, so that all verdicts hold together with 95 %",
+    "ratio": "of the means over the same prompts, with Fieller's interval; `mean_verdict` from 30 prompts on",
 }
 _EVENT = re.compile(r"dyno\.event\.(\w+)_us")
 
@@ -59,8 +64,10 @@ def results_document(comparison: Comparison, results: Sequence[ResultRow], at: d
         "margin": comparison.margin,
         "paired_by": comparison.paired_by,
         "mirrors": [asdict(found) for found in comparison.mirrors],
-        "paired": [{**asdict(paired), "verdict": paired.verdict.value} for paired in comparison.paired],
-        "fixed_per_token": [asdict(found) for found in comparison.fixed_per_token],
+        "verdicts": comparison.verdicts,
+        "paired": [_json(paired) for paired in comparison.paired],
+        "fixed_per_token": [_json(found) for found in comparison.fixed_per_token],
+        "crossings": {name: _json(found) for name, found in comparison.crossings.items()},
         "quality": [asdict(score) for score in comparison.quality],
         "notes": fairness.notes(comparison),
     }
@@ -72,6 +79,21 @@ def results_name(comparison: Comparison, at: datetime) -> str:
     """`a_vs_b_results_YYYYMMDD_HHMMSS.json`."""
     names = "_vs_".join(re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in comparison.endpoints)
     return f"{names}_results_{at.astimezone(UTC):%Y%m%d_%H%M%S}.json"
+
+
+def _json(found: Any) -> Any:
+    """A dataclass's fields as JSON values: a verdict as its words, an interval's infinite end as null."""
+
+    def value(item: Any) -> Any:
+        if isinstance(item, Enum):
+            return item.value
+        if isinstance(item, float):
+            return item if math.isfinite(item) else None
+        if isinstance(item, dict):
+            return {key: value(each) for key, each in item.items()}
+        return [value(each) for each in item] if isinstance(item, list | tuple) else item
+
+    return value(asdict(found))
 
 
 def _result(row: ResultRow) -> dict[str, Any]:

@@ -3,23 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from dyno_analysis.query.row_types import EndpointRow
-from dyno_analysis.render.table import UNKNOWN, Table, difference, milliseconds, rate, seconds, tokens
-from dyno_analysis.stats import regression
-from dyno_analysis.stats.paired import FEWEST_PROMPTS, MOST_GROUPS, Interval, Verdict, samples_needed
+from dyno_analysis.render.table import UNKNOWN, Table, difference, milliseconds, rate, ratio, seconds, tokens
+from dyno_analysis.stats.interval import samples_needed
 
-from .comparison import MOST_LENGTHS, Comparison, PairedFigure
+from .comparison import Comparison
 from .discrepancies import NOT_IN_FILE, published_figure
+from .titles import titled
+from .verdicts import carried, equal_sets
 
-# The published table's rows: label, figure, the function that writes a cell, what the larger value is called (None: the
-# row has no ratio).
+# The published table's rows: label, figure, the function that writes a cell, and the word for the better endpoint. The
+# word stands beside a ratio only if a verdict carries it. '' is a ratio without a word; None: the row has no ratio.
 _COMPARED: Sequence[tuple[str, str, Callable[[float | None], str], str | None]] = (
-    ("mean latency, s", "mean_latency_s", seconds, "slower"),
-    ("median latency, s", "median_latency_s", seconds, "slower"),
-    ("min latency, s", "min_latency_s", seconds, "slower"),
-    ("max latency, s", "max_latency_s", seconds, "slower"),
+    ("mean latency, s", "mean_latency_s", seconds, "faster"),
+    ("median latency, s", "median_latency_s", seconds, "faster"),
+    ("min latency, s", "min_latency_s", seconds, "faster"),
+    ("max latency, s", "max_latency_s", seconds, "faster"),
     ("standard deviation, s", "stddev_latency_s", seconds, None),
     ("throughput, output tok/s", "output_tokens_per_s", rate, "higher"),
-    ("avg response length, tokens", "mean_output_tokens", tokens, "longer"),
+    ("avg response length, tokens", "mean_output_tokens", tokens, ""),
 )
 # Label, figure of percentiles.sql, the function that writes a cell, whether the figure needs a stream.
 _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (
@@ -32,20 +33,6 @@ _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (
     ("input tokens", "input_tokens", tokens, False),
     ("output tokens", "output_tokens", tokens, False),
 )
-LENGTHS_SAMPLED = f"If an endpoint has over {MOST_LENGTHS:,} requests, a sample is picked by their ids; n is its size."
-PAIRED_LABELS = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
-
-
-def titled(title: str, comparison: Comparison) -> str:
-    """The title; it names the endpoints that are simulated, and says if figures are imported."""
-    simulated = comparison.simulated
-    if simulated:
-        title += (
-            ", simulated" if len(simulated) == len(comparison.endpoints) else f", simulated: {', '.join(simulated)}"
-        )
-    if any(row.imported for row in comparison.figures.values()):
-        title += ", imported"
-    return title
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -60,7 +47,7 @@ def comparison_table(comparison: Comparison) -> Table:
         versus = f" {names[0]} : {name}" if len(names) > 2 else ""
         columns += [f"ratio{versus}", f"difference{versus}"]
     table = []
-    for label, figure, cell, larger in _COMPARED:
+    for label, figure, cell, word in _COMPARED:
         row = [label]
         for endpoint in figures:
             if published:
@@ -68,14 +55,14 @@ def comparison_table(comparison: Comparison) -> Table:
                 row.append(NOT_IN_FILE if value is None else cell(value))
             row.append(cell(getattr(endpoint, figure)))
         for other in figures[1:]:
-            row += _compared(figures[0], other, figure, larger)
+            row += _compared(comparison, other, figure, word)
         table.append(row)
     table.append(_overhead_row(comparison, figures, bool(published)))
     row = ["success rate"]
     for endpoint in figures:
         if published:
             row.append(_published_success(published.get(endpoint.endpoint, {})))
-        row.append(f"{endpoint.ok}/{endpoint.counted}")
+        row.append(_success(endpoint))
     for other in figures[1:]:
         row += _success_compared(figures[0], other)
     table.append(row)
@@ -86,10 +73,12 @@ def comparison_table(comparison: Comparison) -> Table:
     ]
     if len(names) > 1:
         notes.append(f"Ratio: the larger over the smaller. Difference: from {names[0]}, in percent of it.")
+        notes.append("'Faster' and 'higher' stand beside a ratio only if the verdict on latency says the same.")
+        notes += _unequal(comparison)
     if published:
         notes.append("As published: the file's own statistics; it has no ratio.")
     notes += _left_out(figures)
-    return Table(titled("Comparison", comparison), columns, "l" + "r" * (len(columns) - 1), table, notes)
+    return Table(titled("Comparison", comparison), columns, "l" + "r" * (len(columns) - 1), table, notes, "comparison")
 
 
 def percentile_table(comparison: Comparison) -> Table:
@@ -129,132 +118,30 @@ def percentile_table(comparison: Comparison) -> Table:
         table += _adjusted(comparison)
         notes.append("Failures as infinite: the latency of all requests; that of a failed one counts as infinite.")
     columns = ["", "endpoint", "n", "mean", "median", "p90", "p95", "p99", "proxy's own, ms"]
-    return Table(titled("Figures", comparison), columns, "llrrrrrrr", table, notes)
+    return Table(titled("Figures", comparison), columns, "llrrrrrrr", table, notes, "percentiles")
 
 
-def paired_table(comparison: Comparison) -> Table | None:
-    """Ratios over the prompts that two endpoints both answered; None if there is no such prompt."""
-    if not comparison.paired:
-        return None
-    resamples = max(paired.ratio.resamples for paired in comparison.paired)
-    table = []
-    for paired in comparison.paired:
-        ratio = paired.ratio
-        table.append(
-            [
-                f"{PAIRED_LABELS[paired.figure]} {paired.first} : {paired.second}",
-                str(paired.pairs),
-                str(ratio.prompts),
-                f"{ratio.ratio:.2f}",
-                interval(ratio.interval, "{:.2f}") or f"needs {FEWEST_PROMPTS} prompts",
-                f"{ratio.median_ratio:.2f}",
-                interval(ratio.median_interval, "{:.2f}") or f"needs {FEWEST_PROMPTS} prompts",
-                milliseconds(abs(ratio.first_mean - ratio.second_mean)),
-                milliseconds(paired.overhead_s),
-                verdict_text(paired, comparison.margin),
-            ]
-        )
-    notes = [
-        f"Ratio of means: BCa bootstrap over prompts, {resamples:,} resamples, seed {comparison.seed}.",
-        "Median of the prompts' ratios: its interval by order statistics.",
-        f"'No difference': the whole interval lies within {comparison.margin * 100:g} %.",
-        "Proxy's own: the difference of its overhead between the two, or the overhead's spread if that is larger.",
-        "Overhead that both share cancels out. A verdict is withheld if the proxy's own is as large as the effect.",
-    ]
-    if any(paired.ratio.prompts > MOST_GROUPS for paired in comparison.paired):
-        notes.append(f"More prompts than {MOST_GROUPS:,} are put into that many random groups, which are resampled.")
-    return Table(
-        titled("Paired ratio", comparison),
-        [
-            *("", "pairs", "prompts", "ratio of means", "95 % interval", "median ratio", "95 % interval"),
-            *("effect, ms", "proxy's own, ms", "verdict"),
-        ],
-        "lrrrrrrrrl",
-        table,
-        notes,
-    )
-
-
-def fixed_per_token_table(comparison: Comparison) -> Table:
-    """latency = fixed + per token. It tells a slow way to the engine (fixed) from a slow engine (per token)."""
-    table = [
-        [
-            found.endpoint,
-            line.method,
-            str(line.points),
-            f"{found.shortest_tokens} to {found.longest_tokens}" if line.points else UNKNOWN,
-            seconds(line.fixed),
-            interval(line.fixed_interval, "{:.2f}") or UNKNOWN,
-            milliseconds(line.slope),
-            interval(line.slope_interval, "{:.1f}", 1e3) or UNKNOWN,
-            line_verdict(line),
-        ]
-        for found in comparison.fixed_per_token
-        for line in found.lines
-    ]
-    notes = ["Over ok requests. The fixed part is the line at 0 tokens, which is mostly outside the lengths measured."]
-    if comparison.lengths_sampled:
-        notes.append(LENGTHS_SAMPLED)
-    columns = [
-        "",
-        "method",
-        "n",
-        "output tokens",
-        "fixed, s",
-        "95 % interval",
-        "per token, ms",
-        "95 % interval",
-        "verdict",
-    ]
-    return Table(
-        titled("Latency = fixed + per token", comparison),
-        columns,
-        "llrrrrrrl",
-        table,
-        notes,
-    )
-
-
-def verdict_text(paired: PairedFigure, margin: float) -> str:
-    """The verdict in words; `margin` 0.05 is 5 %."""
-    ratio = paired.ratio
-    if paired.verdict is Verdict.SECOND_SMALLER:
-        return f"{paired.second} faster"
-    if paired.verdict is Verdict.FIRST_SMALLER:
-        return f"{paired.second} slower"
-    if paired.verdict is Verdict.SAME:
-        return f"no difference within {margin * 100:g} %"
-    if paired.verdict is Verdict.WITHHELD:
-        overhead = milliseconds(paired.overhead_s)
-        effect = milliseconds(abs(ratio.first_mean - ratio.second_mean))
-        return f"withheld: the proxy's own {overhead} ms against an effect of {effect} ms"
-    return f"undecided: fewer than {FEWEST_PROMPTS} prompts" if ratio.interval is None else "undecided"
-
-
-def line_verdict(line: regression.Line) -> str:
-    """Whether latency depends on the answer's length, in words."""
-    if not line.decided:
-        return "undecided, more lengths needed"
-    return "grows with length" if line.slope is not None and line.slope > 0 else "falls with length"
-
-
-def interval(found: Interval | None, form: str, scale: float = 1) -> str | None:
-    """'LOW to HIGH', each times `scale` and written by the format `form`; None without an interval."""
-    return None if found is None else f"{form.format(found.low * scale)} to {form.format(found.high * scale)}"
-
-
-def _compared(first: EndpointRow, second: EndpointRow, figure: str, larger: str | None) -> list[str]:
+def _compared(comparison: Comparison, second: EndpointRow, figure: str, word: str | None) -> list[str]:
+    """The cells of ratio and difference. A word stands beside a ratio only if a verdict carries it."""
+    first = comparison.figures[comparison.endpoints[0]]
     a, b = getattr(first, figure), getattr(second, figure)
     if a is None or b is None or a <= 0 or b <= 0:
         return [UNKNOWN, UNKNOWN]
-    if larger is None:
+    if word is None:
         return ["", difference(a, b)]
-    ratio = f"{max(a, b) / min(a, b):.2f}"
-    if ratio == "1.00":
-        return ["equal", difference(a, b)]
-    if larger == "slower":
-        return [f"{ratio}x faster ({first.endpoint if a < b else second.endpoint})", difference(a, b)]
-    return [f"{ratio}x {larger} ({first.endpoint if a > b else second.endpoint})", difference(a, b)]
+    text = ratio(max(a, b) / min(a, b))
+    if text == "1.00":
+        return ["equal" if a == b else "1.00x", difference(a, b)]
+    better = first.endpoint if (a < b) == (word == "faster") else second.endpoint
+    if word and carried(comparison, second.endpoint, figure) == better:
+        return [f"{text}x {word} ({better})", difference(a, b)]
+    return [f"{text}x", difference(a, b)]
+
+
+def _success(endpoint: EndpointRow) -> str:
+    if endpoint.counted:
+        return f"{endpoint.ok}/{endpoint.counted}"
+    return f"none of {endpoint.requests} counts" if endpoint.requests else "no request"
 
 
 def _overhead_row(comparison: Comparison, figures: Sequence[EndpointRow], published: bool) -> list[str]:
@@ -279,12 +166,36 @@ def _success_compared(first: EndpointRow, second: EndpointRow) -> list[str]:
     a, b = first.ok / first.counted, second.ok / second.counted
     if a == b:
         return ["equal", "+0.0 points"]
-    return [f"higher ({first.endpoint if a > b else second.endpoint})", f"{(b - a) * 100:+.1f} points"]
+    # Adding 0.0 makes a rounded -0.0 positive.
+    points = round((b - a) * 100, 1) + 0.0
+    return [f"higher ({first.endpoint if a > b else second.endpoint})", f"{points:+.1f} points"]
 
 
 def _published_success(statistics: Mapping[str, object]) -> str:
     ok, requests = published_figure(statistics, "ok"), published_figure(statistics, "requests")
     return NOT_IN_FILE if ok is None or requests is None else f"{ok:.0f}/{requests:.0f}"
+
+
+def why_no_request(row: EndpointRow) -> str:
+    """Why an endpoint stands in the tables without a request that counts."""
+    if row.warmups:
+        return f"only {row.warmups} of the warm-up: the run ended before the first request that counts"
+    return "none, though the run's record names it: nothing was sent to it, or its file lists none"
+
+
+def _unequal(comparison: Comparison) -> list[str]:
+    """A note for each endpoint whose ratios to the first one are of other requests than the first one's."""
+    first = comparison.figures[comparison.endpoints[0]]
+    found = []
+    for name in comparison.endpoints[1:]:
+        other = comparison.figures[name]
+        if not (first.ok and other.ok) or equal_sets(comparison, name):
+            continue
+        known = first.ok != other.ok or comparison.verdict_of(name) is not None
+        sets = "unequal sets of requests" if known else "sets of requests that may differ"
+        answers = f"{first.ok:,} and {other.ok:,} answers"
+        found.append(f"Ratios of {first.endpoint} and {name} are over {sets}: {answers}. Verdicts need equal prompts.")
+    return found
 
 
 def _left_out(figures: Sequence[EndpointRow]) -> list[str]:
@@ -293,11 +204,15 @@ def _left_out(figures: Sequence[EndpointRow]) -> list[str]:
         ("warm-ups", {row.endpoint: row.warmups for row in figures}),
         ("requests that the client cancelled", {row.endpoint: row.cancelled for row in figures}),
         ("requests that the proxy rejected", {row.endpoint: row.rejected for row in figures}),
-        ("requests that the proxy lost when it was killed", {row.endpoint: row.lost for row in figures}),
     ):
         if any(counts.values()):
             each = ", ".join(f"{n} of {name}" for name, n in counts.items())
             found.append(f"Left out: {what} ({each}).")
+    for row in figures:
+        if row.lost:
+            found.append(f"Failed: {row.lost} of {row.endpoint}, whose end is lost since the proxy was killed.")
+        if not row.requests:
+            found.append(f"Requests of {row.endpoint}: {why_no_request(row)}.")
     return found
 
 

@@ -82,7 +82,7 @@ class Newest(NamedTuple):
 def known_runs(connection: duckdb.DuckDBPyConnection, spans: Path) -> dict[str, Known]:
     """Every run by its id. Runs come from the spans, and from records without spans."""
     found = execute(
-        connection, "SELECT run_id, epoch(min(started_at)) FROM spans WHERE run_id IS NOT NULL GROUP BY run_id"
+        connection, "FROM spans SELECT run_id, epoch(min(started_at)) WHERE run_id IS NOT NULL GROUP BY run_id"
     )
     runs = {str(run_id): Known(float(start), has_spans=True) for run_id, start in found.fetchall()}
     for path in sorted((spans / "runs").glob("[!.]*/run.json")):
@@ -104,7 +104,7 @@ def newest(runs: Mapping[str, Known], now_s: float) -> Newest:
     newer = [] if chosen is None else latest_first[: latest_first.index(chosen)]
     passed_over: list[str] = []
     for ids, why in (
-        ([run_id for run_id in newer if not runs[run_id].has_spans], "without a request in the span files"),
+        ([run_id for run_id in newer if not runs[run_id].has_spans], "without results"),
         ([run_id for run_id in newer if runs[run_id].has_spans], "whose start is in the future (a clock is ahead)"),
     ):
         if ids:

@@ -31,6 +31,7 @@ SELECT
     count(*) FILTER (WHERE is_ok AND finish_reason = 'length') AS cut_by_length,
     count(*) FILTER (WHERE is_ok AND streamed) AS streamed,
     count(*) FILTER (WHERE is_ok AND usage_source = 'chunks') AS counted_by_chunks,
+    count(ok_output_tokens) AS with_output_tokens,
     avg(ok_latency_s) AS mean_latency_s,
     exact_median(ok_latency_s) AS median_latency_s,
     min(ok_latency_s) AS min_latency_s,

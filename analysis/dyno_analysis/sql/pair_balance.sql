@@ -10,13 +10,7 @@ SELECT
     min(second_input_tokens - first_input_tokens) AS least_more_input,
     max(second_input_tokens - first_input_tokens) AS most_more_input,
     count(*) FILTER (WHERE first_started_at < second_started_at) AS first_asked_first,
-    count(*) FILTER (WHERE first_started_at > second_started_at) AS second_asked_first,
-    stddev_samp(first_overhead_us) / 1e6 AS first_overhead_spread_s,
-    stddev_samp(second_overhead_us) / 1e6 AS second_overhead_spread_s,
-    (avg(second_overhead_us) - avg(first_overhead_us)) / 1e6 AS more_overhead_s,
-    stddev_samp(first_overhead_end_us) / 1e6 AS first_overhead_end_spread_s,
-    stddev_samp(second_overhead_end_us) / 1e6 AS second_overhead_end_spread_s,
-    (avg(second_overhead_end_us) - avg(first_overhead_end_us)) / 1e6 AS more_overhead_end_s
+    count(*) FILTER (WHERE first_started_at > second_started_at) AS second_asked_first
 FROM pairs
 GROUP BY first_endpoint, second_endpoint
 ORDER BY first_endpoint, second_endpoint;

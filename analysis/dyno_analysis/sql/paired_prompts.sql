@@ -1,40 +1,61 @@
--- A row is one figure of one prompt that two endpoints both answered: each side's sum over the repeats in which both
--- sides have the figure. Needs the view of pairs.sql.
-WITH prompts AS (
+-- A row is one figure of one prompt that two endpoints both answered: each side's number of requests that have the figure,
+-- its mean, and the mean of its logarithms. A prompt is its text, whatever its run or id; where the text isn't known, it
+-- is the client's prompt id. All ok requests of a prompt count, also in unequal numbers. `more_overhead_s` is what the
+-- proxy added to the second's figure more than to the first's. Needs the view `prompts` (see answers.sql).
+WITH texts AS (
+    SELECT run_id, prompt_id, any_value(prompt) AS prompt
+    FROM prompts
+    WHERE prompt IS NOT NULL
+    GROUP BY run_id, prompt_id
+),
+requests AS (
     SELECT
-        first_endpoint,
-        second_endpoint,
-        coalesce(run_id, '') || '/' || prompt_id AS prompt,
-        [
-            count(first_latency_s + second_latency_s),
-            count(first_ttft_s + second_ttft_s),
-            count(first_tpot_s + second_tpot_s)
-        ] AS pairs,
-        [
-            sum(first_latency_s) FILTER (WHERE second_latency_s IS NOT NULL),
-            sum(first_ttft_s) FILTER (WHERE second_ttft_s IS NOT NULL),
-            sum(first_tpot_s) FILTER (WHERE second_tpot_s IS NOT NULL)
-        ] AS first_sums,
-        [
-            sum(second_latency_s) FILTER (WHERE first_latency_s IS NOT NULL),
-            sum(second_ttft_s) FILTER (WHERE first_ttft_s IS NOT NULL),
-            sum(second_tpot_s) FILTER (WHERE first_tpot_s IS NOT NULL)
-        ] AS second_sums
-    FROM pairs
-    GROUP BY first_endpoint, second_endpoint, prompt
+        spans.endpoint,
+        coalesce('text ' || md5(texts.prompt), 'id ' || spans.prompt_id) AS prompt,
+        CASE WHEN latency_s > 0 THEN latency_s END AS latency_s,
+        CASE WHEN ttft_s > 0 THEN ttft_s END AS ttft_s,
+        CASE WHEN tpot_s > 0 THEN tpot_s END AS tpot_s,
+        overhead_us,
+        overhead_end_us
+    FROM spans
+    LEFT JOIN texts ON spans.run_id = texts.run_id AND spans.prompt_id = texts.prompt_id
+    WHERE NOT warmup AND outcome = 'ok' AND spans.prompt_id IS NOT NULL AND spans.endpoint IS NOT NULL
+),
+sides AS (
+    SELECT
+        endpoint,
+        prompt,
+        [count(latency_s), count(ttft_s), count(tpot_s)] AS n,
+        [avg(latency_s), avg(ttft_s), avg(tpot_s)] AS mean,
+        [avg(ln(latency_s)), avg(ln(ttft_s)), avg(ln(tpot_s))] AS log,
+        [avg(overhead_end_us) / 1e6, avg(overhead_us) / 1e6, NULL] AS overhead_s
+    FROM requests
+    GROUP BY endpoint, prompt
 ),
 figures AS (
     SELECT
-        first_endpoint,
-        second_endpoint,
-        unnest(['latency_s', 'ttft_s', 'tpot_s']) AS figure,
+        endpoint,
         prompt,
-        unnest(pairs) AS pairs,
-        unnest(first_sums) AS first_sum,
-        unnest(second_sums) AS second_sum
-    FROM prompts
+        unnest(['latency_s', 'ttft_s', 'tpot_s']) AS figure,
+        unnest(n) AS n,
+        unnest(mean) AS mean,
+        unnest(log) AS log,
+        unnest(overhead_s) AS overhead_s
+    FROM sides
 )
-SELECT *
-FROM figures
-WHERE pairs > 0
+SELECT
+    a.endpoint AS first_endpoint,
+    b.endpoint AS second_endpoint,
+    figure,
+    prompt,
+    a.n AS first_n,
+    b.n AS second_n,
+    a.mean AS first_mean,
+    b.mean AS second_mean,
+    a.log AS first_log,
+    b.log AS second_log,
+    b.overhead_s - a.overhead_s AS more_overhead_s
+FROM figures AS a
+INNER JOIN figures AS b USING (prompt, figure)
+WHERE a.endpoint <> b.endpoint AND a.n > 0 AND b.n > 0
 ORDER BY first_endpoint, second_endpoint, figure, prompt;

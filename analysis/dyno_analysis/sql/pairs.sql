@@ -1,15 +1,16 @@
 -- A row is a pair: one prompt, in one repeat of one run, that two endpoints both answered. Each pair has two rows, one
 -- from each side; `WHERE first_endpoint = …` takes one of them. If a client repeated a request under the same tags,
--- the first answer counts.
+-- its first answer makes a pair with the other endpoint's first answer, the second with the second, and so on.
 CREATE OR REPLACE VIEW pairs AS
 WITH answered AS (
-    SELECT *
+    SELECT
+        *,
+        row_number() OVER (
+            PARTITION BY run_id, prompt_id, coalesce(repeat, 1), endpoint
+            ORDER BY started_at, span_id
+        ) AS turn
     FROM spans
     WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL
-    QUALIFY row_number() OVER (
-        PARTITION BY run_id, prompt_id, coalesce(repeat, 1), endpoint
-        ORDER BY started_at, span_id
-    ) = 1
 )
 SELECT
     a.run_id,
@@ -38,4 +39,5 @@ INNER JOIN answered AS b
     ON a.run_id IS NOT DISTINCT FROM b.run_id
     AND a.prompt_id = b.prompt_id
     AND coalesce(a.repeat, 1) = coalesce(b.repeat, 1)
+    AND a.turn = b.turn
     AND a.endpoint <> b.endpoint;

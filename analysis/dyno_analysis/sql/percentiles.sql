@@ -4,7 +4,7 @@
 WITH asked AS (
     SELECT *, outcome = 'ok' AS is_ok
     FROM spans
-    WHERE NOT warmup AND endpoint IS NOT NULL AND outcome NOT IN ('client_cancelled', 'rejected', 'lost')
+    WHERE NOT warmup AND endpoint IS NOT NULL AND outcome NOT IN ('client_cancelled', 'rejected')
 ),
 measured AS (
     SELECT

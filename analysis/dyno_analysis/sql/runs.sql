@@ -1,4 +1,5 @@
 -- A row is one run: all requests with its id. Warm-ups are counted apart, and left out of the other figures.
+-- Failed: neither ok, nor cancelled by the client, nor rejected by the proxy.
 CREATE OR REPLACE VIEW runs AS
 SELECT
     run_id,
@@ -10,7 +11,8 @@ SELECT
     count(*) FILTER (WHERE NOT warmup) AS requests,
     count(*) FILTER (WHERE NOT warmup AND outcome = 'ok') AS ok,
     count(*) FILTER (WHERE NOT warmup AND outcome = 'client_cancelled') AS cancelled,
-    count(*) FILTER (WHERE NOT warmup AND outcome NOT IN ('ok', 'client_cancelled')) AS failed,
+    count(*) FILTER (WHERE NOT warmup AND outcome = 'rejected') AS rejected,
+    count(*) FILTER (WHERE NOT warmup AND outcome NOT IN ('ok', 'client_cancelled', 'rejected')) AS failed,
     count(*) FILTER (WHERE warmup) AS warmups,
     bool_or(simulated) AS simulated,
     any_value(imported_from) AS imported_from

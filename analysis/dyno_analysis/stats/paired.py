@@ -1,54 +1,68 @@
-"""The paired ratio with its interval, verdicts, and how many samples a percentile needs. Pure; draws are seeded."""
+"""How two endpoints compare over the same prompts: ratios with their intervals, and the verdicts. Pure.
+
+A prompt is what an interval is over. Everything turns exactly when the endpoints are exchanged: sums are exactly
+rounded (`math.fsum`), so that no order of the prompts matters, and a ratio below 1 is computed as the inverse of the
+one above 1.
+"""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from .interval import CONFIDENCE, Array, Interval, median_interval
+from .student_t import quantile
 
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-# With fewer prompts, even the widest distribution-free interval of a median doesn't reach 95 %. A bootstrap's interval
-# holds even less often.
+# With fewer prompts, even the widest distribution-free interval of a median doesn't reach 95 %.
 FEWEST_PROMPTS = 6
-# A bootstrap may cost at most MOST_DRAWS draws (a second or so), but makes at least FEWEST_RESAMPLES resamples.
-MOST_DRAWS = 50_000_000
-FEWEST_RESAMPLES = 1_000
-# So many draws are held in memory at once (16 MB).
-DRAWS_AT_ONCE = 2_000_000
-# If there are more prompts than these limits allow, they are put into this many groups, and groups are resampled.
-MOST_GROUPS = MOST_DRAWS // FEWEST_RESAMPLES
+# With fewer prompts, Fieller's interval misses too often where one endpoint is steady and the other one skewed.
+FEWEST_FOR_MEANS = 30
+# With fewer blocks of time, the variation over time is unknown, and an interval is about these blocks only.
+FEWEST_BLOCKS = 6
 
 
 @dataclass(frozen=True)
-class Interval:
-    """An interval; both ends belong to it."""
+class Prompts:
+    """The prompts that both endpoints answered: an entry of each array is one prompt.
 
-    low: float
-    high: float
+    A side's mean and mean logarithm are over all of its requests with that prompt; their number is `…_n`, at least 1.
+    """
 
-    def holds(self, value: float) -> bool:
-        """Whether the value lies in it."""
-        return self.low <= value <= self.high
+    first_n: Array
+    second_n: Array
+    first_mean: Array  # above 0
+    second_mean: Array
+    first_log: Array  # the mean of natural logarithms
+    second_log: Array
+    more_overhead_s: Array  # the second's overhead of the proxy less the first's; NaN: not known
+    # By how much each block of time (a run) lies off the prompts' mean log ratios; empty: there is one block.
+    block_effects: Array = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
 class PairedRatio:
-    """How two endpoints compare over the same prompts: ratio = first / second, above 1 where the first is larger."""
+    """How two endpoints compare over the same prompts: a ratio is first / second, above 1 where the first is larger.
+
+    `typical_…` are geometric means over prompts. An interval is None if there are fewer than FEWEST_PROMPTS prompts;
+    the median's also if `confidence` needs more.
+    """
 
     prompts: int
+    first_requests: int
+    second_requests: int
     first_mean: float
     second_mean: float
-    ratio: float
-    interval: Interval | None  # of the ratio of means; None below FEWEST_PROMPTS
-    resamples: int  # of the interval's bootstrap; 0 without an interval
+    ratio: float  # of the means
+    interval: Interval | None  # Fieller's
     median_ratio: float  # of the prompts' own ratios
     median_interval: Interval | None
+    first_typical: float
+    second_typical: float
+    typical_ratio: float
+    typical_interval: Interval | None  # by Student's t on the prompts' log ratios
+    confidence: float  # of each interval
+    blocks: int  # of time, in which the same prompts were asked; from FEWEST_BLOCKS on they are in typical_interval
 
 
 class Verdict(Enum):
@@ -61,165 +75,168 @@ class Verdict(Enum):
     WITHHELD = "withheld"
 
 
-def samples_needed(quantile: float, confidence: float = CONFIDENCE) -> int:
-    """The smallest number of samples that gives a two-sided distribution-free interval of the quantile.
+def paired_ratio(prompts: Prompts, confidence: float = CONFIDENCE) -> PairedRatio:
+    """Compare two endpoints over the same prompts, of which there must be at least one.
 
-    The interval's ends are order statistics. Each side may miss with probability (1 - confidence) / 2. So neither the
-    chance q^n that all samples lie below the quantile, nor the chance (1 - q)^n that all lie above, may exceed that
-    (David and Nagaraja, Order Statistics, 3rd ed., section 7.1). At 95 % it is 72 for p95 and 368 for p99.
+    In the ratio of means a prompt weighs as many requests as both sides have of it, so that with equal numbers it is
+    the ratio of the means over all requests.
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"a quantile must be between 0 and 1, not {quantile}")
-    miss = (1 - confidence) / 2
-    n = math.ceil(math.log(miss) / math.log(max(quantile, 1 - quantile)) - 1e-9)
-    return max(n, 1)
-
-
-def median_interval(values: Array, confidence: float = CONFIDENCE) -> Interval | None:
-    """The distribution-free interval of the median by order statistics; None if there are too few values.
-
-    The k-th smallest and k-th largest value enclose the median, unless fewer than k of the n values lie on one side
-    of it. The chance of that is the one that fewer than k of n fair coins fall on one side.
-    """
-    ordered = np.sort(values)
-    n = len(ordered)
-    miss = (1 - confidence) / 2
-    # The sum begins 40 standard deviations below the middle; earlier terms are negligible (Hoeffding: exp(-800)).
-    below, k = 0.0, max(n // 2 - 20 * math.isqrt(n) - 20, 0)
-    while k < n // 2:
-        # The binomial term by its logarithm: 2^-n itself underflows from n = 1075 on.
-        below += math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
-        if below > miss:
-            break
-        k += 1
-    return Interval(float(ordered[k - 1]), float(ordered[n - k])) if k else None
-
-
-def paired_ratio(first: Array, second: Array, counts: Array, seed: int, resamples: int = RESAMPLES) -> PairedRatio:
-    """Compare two endpoints over the same prompts.
-
-    Each array has one entry per prompt: `first` and `second` the sums over its repeats, `counts` the number of repeats.
-    The sums must be positive, and there must be at least one prompt. The ratio is that of the means over all pairs. Its
-    interval resamples prompts, not requests, since the repeats of a prompt depend on each other.
-    """
-    pairs = float(counts.sum())
-    ratios = first / second
-    enough = len(first) >= FEWEST_PROMPTS
+    n = len(prompts.first_mean)
+    weights = np.minimum(prompts.first_n, prompts.second_n)
+    first, second = weights * prompts.first_mean, weights * prompts.second_mean
+    weight = _sum(weights)
+    logs = np.sort(prompts.first_log - prompts.second_log)
+    median, held = float(np.median(logs)), median_interval(logs, confidence)
+    blocks = len(prompts.block_effects)
+    typical = log_t_interval(logs, confidence, prompts.block_effects if blocks >= FEWEST_BLOCKS else None)
+    enough = n >= FEWEST_PROMPTS
     return PairedRatio(
-        prompts=len(first),
-        first_mean=float(first.sum()) / pairs,
-        second_mean=float(second.sum()) / pairs,
-        ratio=float(first.sum() / second.sum()),
-        interval=bca_ratio_interval(first, second, seed, resamples) if enough else None,
-        resamples=affordable_resamples(len(first), resamples) if enough else 0,
-        median_ratio=float(np.median(ratios)),
-        median_interval=median_interval(ratios),
+        prompts=n,
+        first_requests=int(prompts.first_n.sum()),
+        second_requests=int(prompts.second_n.sum()),
+        first_mean=_sum(first) / weight,
+        second_mean=_sum(second) / weight,
+        ratio=_quotient(_sum(first), _sum(second)),
+        interval=fieller_interval(first, second, confidence) if enough else None,
+        median_ratio=from_log(median),
+        median_interval=_ratios(held) if enough and held else None,
+        first_typical=from_log(_sum(prompts.first_log) / n),
+        second_typical=from_log(_sum(prompts.second_log) / n),
+        typical_ratio=from_log(_sum(logs) / n),
+        typical_interval=_ratios(typical) if enough and typical else None,
+        confidence=confidence,
+        blocks=max(blocks, 1),
     )
 
 
-def bca_ratio_interval(
-    first: Array, second: Array, seed: int, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
-) -> Interval:
-    """The bias-corrected and accelerated bootstrap interval of sum(first) / sum(second); pairs are resampled together.
+def log_t_interval(logs: Array, confidence: float = CONFIDENCE, block_effects: Array | None = None) -> Interval | None:
+    """Student's t interval of the logarithms' mean; None below two of them.
 
-    Efron, Better bootstrap confidence intervals, JASA 82 (1987); the acceleration is the jackknife's (Efron and
-    Tibshirani, An Introduction to the Bootstrap, 1993, equations 14.9 to 14.15). More pairs than MOST_GROUPS are put
-    into that many random groups, which are resampled: the interval's width changes by one part in a few hundred.
+    If the same prompts were asked in several blocks, prompts and blocks are crossed: the squared errors of both means
+    add up, with Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946).
     """
-    if len(first) > MOST_GROUPS:
-        first, second = in_groups(first, second, seed)
-    ratio = float(first.sum() / second.sum())
-    drawn = bootstrap_ratios(first, second, seed, resamples)
-    if drawn.min() == drawn.max():
-        return Interval(ratio, ratio)
-    # Half of the ties count as below, so that a distribution on few values doesn't count as biased. `near` makes ties
-    # of sums that differ only in their last bits, since they were added up in another order.
-    near = 1e-12 * abs(ratio)
-    below = float(np.count_nonzero(drawn < ratio - near) + np.count_nonzero(drawn <= ratio + near)) / (2 * len(drawn))
-    below = min(max(below, 1 / (2 * len(drawn))), 1 - 1 / (2 * len(drawn)))
-    normal = NormalDist()
-    bias = normal.inv_cdf(below)
-    without_one = (first.sum() - first) / (second.sum() - second)
-    off = without_one.mean() - without_one
-    spread = float((off**2).sum())
-    acceleration = float((off**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-
-    def corrected(level: float) -> float:
-        z = bias + normal.inv_cdf(level)
-        return normal.cdf(bias + z / (1 - acceleration * z))
-
-    miss = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [corrected(miss), corrected(1 - miss)])
-    return Interval(float(low), float(high))
+    n = len(logs)
+    if n < 2:
+        return None
+    centre = _sum(logs) / n
+    squared = [(_squared_error(logs), n - 1)]
+    if block_effects is not None:
+        squared.append((_squared_error(block_effects), len(block_effects) - 1))
+    total = math.fsum(part for part, _ in squared)
+    degrees = n - 1
+    if block_effects is not None and total > 0:
+        degrees = max(int(total**2 / math.fsum(part**2 / own for part, own in squared)), 1)
+    off = quantile(1 - (1 - confidence) / 2, degrees) * math.sqrt(total)
+    return Interval(centre - off, centre + off)
 
 
-def bootstrap_ratios(first: Array, second: Array, seed: int, resamples: int = RESAMPLES) -> Array:
-    """sum(first) / sum(second) of resampled pairs, one value per resample."""
+def fieller_interval(first: Array, second: Array, confidence: float = CONFIDENCE) -> Interval | None:
+    """Fieller's interval of mean(first) / mean(second), of pairs of positive values; None below two pairs.
+
+    Fieller, Some problems in interval estimation, JRSS B 16 (1954): it holds each ratio r for which the mean of
+    first - r second doesn't differ from 0 by Student's t. Where the second mean isn't told from 0, it reaches up to
+    infinity; where the first isn't, it begins at 0.
+    """
     n = len(first)
-    wanted = affordable_resamples(n, resamples)
-    rng = np.random.default_rng(seed)
-    at_once = max(DRAWS_AT_ONCE // n, 1)
-    parts = []
-    for start in range(0, wanted, at_once):
-        picks = rng.integers(0, n, size=(min(at_once, wanted - start), n))
-        parts.append(first[picks].sum(axis=1) / second[picks].sum(axis=1))
-    return np.concatenate(parts)
+    if n < 2:
+        return None
+    x, y = _sum(first) / n, _sum(second) / n
+    if x < y:
+        turned = fieller_interval(second, first, confidence)
+        return None if turned is None else _inverse(turned)
+    t2 = quantile(1 - (1 - confidence) / 2, n - 1) ** 2 / n / (n - 1)
+    off_x, off_y = first - x, second - y
+    a = y * y - t2 * _sum(off_y**2)
+    b = x * y - t2 * _sum(off_x * off_y)
+    c = x * x - t2 * _sum(off_x**2)
+    # The ratios are those where a r^2 - 2 b r + c <= 0. The larger root is found without cancellation.
+    within = b * b - a * c
+    if within < 0 and a > 0:
+        within = 0.0  # by rounding alone, where all pairs have one ratio
+    if within < 0 or b <= 0:
+        return Interval(0.0, math.inf)
+    root = b + math.sqrt(within)
+    return Interval(max(c / root, 0.0), root / a if a > 0 else math.inf)
 
 
-def in_groups(first: Array, second: Array, seed: int, groups: int = MOST_GROUPS) -> tuple[Array, Array]:
-    """The pairs' sums over random groups whose sizes differ by one at most. There must be at least `groups` pairs."""
-    order = np.random.default_rng(seed).permutation(len(first))
-    starts = np.arange(groups) * len(first) // groups
-    return np.add.reduceat(first[order], starts), np.add.reduceat(second[order], starts)
+def typical_verdict(ratio: PairedRatio, margin: float, overhead_s: float | None) -> Verdict:
+    """What is said of the typical request; `margin` 0.05 means 'no difference within 5 %'.
 
-
-def affordable_resamples(pairs: int, resamples: int = RESAMPLES) -> int:
-    """The number of resamples: `resamples`, or fewer if there are very many pairs, for which fewer are enough."""
-    return min(resamples, max(MOST_DRAWS // pairs, FEWEST_RESAMPLES))
-
-
-def verdict(ratio: PairedRatio, margin: float, overhead_s: float | None) -> Verdict:
-    """What the ratio's interval says of two endpoints' times; `margin` 0.05 means 'no difference within 5 %'.
-
-    `overhead_s` is the difference of the proxy's own overhead between the endpoints, or its spread if that is larger;
-    None: not known. If it is as large as the effect (for 'no difference': as the margin), the verdict is withheld.
+    It is undecided where the median of the prompts' ratios points to the other side. `overhead_s` is the bound on the
+    proxy's own part in the difference (`overhead_bound`); None: not known.
     """
-    if ratio.interval is None:
+    found = _verdict(ratio.typical_interval, ratio.first_typical, ratio.second_typical, margin, overhead_s)
+    if found is Verdict.SECOND_SMALLER and ratio.median_ratio < 1:
         return Verdict.UNDECIDED
-    low, high = ratio.interval.low, ratio.interval.high
+    if found is Verdict.FIRST_SMALLER and ratio.median_ratio > 1:
+        return Verdict.UNDECIDED
+    return found
+
+
+def mean_verdict(ratio: PairedRatio, margin: float, overhead_s: float | None) -> Verdict | None:
+    """What is said of the means; None where Fieller's interval carries no verdict.
+
+    That is below FEWEST_FOR_MEANS prompts, and over several blocks, whose variation isn't in that interval.
+    """
+    if ratio.prompts < FEWEST_FOR_MEANS or ratio.blocks >= FEWEST_BLOCKS:
+        return None
+    return _verdict(ratio.interval, ratio.first_mean, ratio.second_mean, margin, overhead_s)
+
+
+def overhead_bound(differences: Array, confidence: float = CONFIDENCE) -> float | None:
+    """The largest mean difference, either way, that the prompts' differences allow; None if none is known.
+
+    It is the mean's distance from 0 and, from two known differences on, its error by Student's t.
+    """
+    known = differences[~np.isnan(differences)]
+    if len(known) == 0:
+        return None
+    if len(known) == 1:
+        return abs(float(known[0]))
+    interval = log_t_interval(known, confidence)
+    return None if interval is None else max(abs(interval.low), abs(interval.high))
+
+
+def from_log(value: float) -> float:
+    """e^value, so that the negative value gives the exact inverse."""
+    return math.exp(value) if value >= 0 else 1 / math.exp(-value)
+
+
+def _verdict(
+    interval: Interval | None, first_s: float, second_s: float, margin: float, overhead_s: float | None
+) -> Verdict:
+    if interval is None:
+        return Verdict.UNDECIDED
+    low, high = interval.low, interval.high
     if low >= 1 / (1 + margin) and high <= 1 + margin:
-        found, effect_s = Verdict.SAME, margin * min(ratio.first_mean, ratio.second_mean)
+        found, effect_s = Verdict.SAME, margin * min(first_s, second_s)
     elif low <= 1 <= high:
         return Verdict.UNDECIDED
     else:
         found = Verdict.SECOND_SMALLER if low > 1 else Verdict.FIRST_SMALLER
-        effect_s = abs(ratio.first_mean - ratio.second_mean)
+        effect_s = abs(first_s - second_s)
     return Verdict.WITHHELD if overhead_s is not None and overhead_s >= effect_s else found
 
 
-def rank_correlation(x: Array, y: Array) -> float | None:
-    """Spearman's rank correlation; ties share their mean rank. None if one side doesn't vary."""
-    if len(x) < 2:
-        return None
-    a, b = _ranks(x), _ranks(y)
-    a, b = a - a.mean(), b - b.mean()
-    spread = math.sqrt(float((a**2).sum()) * float((b**2).sum()))
-    return float((a * b).sum()) / spread if spread > 0 else None
+def _sum(values: Array) -> float:
+    """The exactly rounded sum, so that no order of the values matters."""
+    return math.fsum(values.tolist())
 
 
-def bisect(function: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """The place between `low` and `high` where a rising function reaches the target, to a float's last bit."""
-    while True:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            return middle
-        if function(middle) < target:
-            low = middle
-        else:
-            high = middle
+def _squared_error(values: Array) -> float:
+    """The squared standard error of the mean."""
+    n = len(values)
+    centre = _sum(values) / n
+    return _sum((values - centre) ** 2) / (n - 1) / n
 
 
-def _ranks(values: Array) -> Array:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)
+def _quotient(first: float, second: float) -> float:
+    return first / second if first >= second else 1 / (second / first)
+
+
+def _ratios(logs: Interval) -> Interval:
+    return Interval(from_log(logs.low), from_log(logs.high))
+
+
+def _inverse(ratios: Interval) -> Interval:
+    return Interval(0.0 if math.isinf(ratios.high) else 1 / ratios.high, 1 / ratios.low if ratios.low else math.inf)

@@ -2,14 +2,27 @@
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from statistics import NormalDist
 
 import numpy as np
 
-from .paired import CONFIDENCE, Array, Interval, bisect, median_interval
+from .interval import CONFIDENCE, Array, Interval, median_interval
+from .student_t import quantile
 
+# A line through fewer points isn't a finding, however well they lie on it.
+FEWEST_POINTS = 6
 # Theil–Sen looks at every pair of points. If there are more points than this, so many are drawn by seed.
 MOST_POINTS = 2_000
+
+
+class Dependence(Enum):
+    """What a line's slope says."""
+
+    GROWS = "grows"
+    FALLS = "falls"
+    NONE = "none"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
@@ -23,10 +36,20 @@ class Line:
     slope: float | None = None
     slope_interval: Interval | None = None
 
-    @property
-    def decided(self) -> bool:
-        """Whether the points show that y depends on x."""
-        return self.slope_interval is not None and not self.slope_interval.holds(0)
+
+def dependence(line: Line, reach: float, mean: float, margin: float = 0.05) -> Dependence:
+    """Whether y depends on x, by the slope's interval; `reach` is the largest x less the smallest, `mean` that of y.
+
+    y doesn't depend on x if the slope times `reach` lies within `margin` of the mean: 0.05 is 5 %.
+    """
+    found = line.slope_interval
+    if found is None or line.points < FEWEST_POINTS:
+        return Dependence.UNDECIDED
+    if max(abs(found.low), abs(found.high)) * reach <= margin * mean:
+        return Dependence.NONE
+    if found.holds(0):
+        return Dependence.UNDECIDED
+    return Dependence.GROWS if found.low > 0 else Dependence.FALLS
 
 
 def least_squares(x: Array, y: Array, confidence: float = CONFIDENCE) -> Line:
@@ -43,7 +66,7 @@ def least_squares(x: Array, y: Array, confidence: float = CONFIDENCE) -> Line:
     slope = float(((x - x_mean) * (y - y.mean())).sum()) / sxx
     fixed = float(y.mean()) - slope * x_mean
     residual = math.sqrt(float(((y - fixed - slope * x) ** 2).sum()) / (n - 2))
-    t = student_t_quantile(1 - (1 - confidence) / 2, n - 2)
+    t = quantile(1 - (1 - confidence) / 2, n - 2)
     slope_off = t * residual / math.sqrt(sxx)
     fixed_off = t * residual * math.sqrt(1 / n + x_mean**2 / sxx)
     return Line(
@@ -84,46 +107,6 @@ def theil_sen(x: Array, y: Array, seed: int, confidence: float = CONFIDENCE) -> 
         if low is not None and high is not None:
             fixed_interval = Interval(low.low, high.high)
     return Line(name, n, float(np.median(y - slope * x)), fixed_interval, slope, slope_interval)
-
-
-def student_t_quantile(probability: float, degrees: int) -> float:
-    """The quantile of Student's t; the probability must be above one half."""
-    return bisect(lambda t: _student_t_cdf(t, degrees), probability, 0.0, 1e9)
-
-
-def _student_t_cdf(t: float, degrees: int) -> float:
-    # P(T <= t) = 1 - I_x(v/2, 1/2) / 2 with x = v / (v + t^2), for t >= 0 (DLMF 8.17).
-    x = degrees / (degrees + t * t)
-    return 1 - _incomplete_beta(x, degrees / 2, 0.5) / 2
-
-
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function I_x(a, b): the continued fraction DLMF 8.17.22 by Lentz's method."""
-    if x <= 0:
-        return 0.0
-    if x >= 1:
-        return 1.0
-    if x > (a + 1) / (a + b + 2):
-        # The fraction converges slowly here, but the mirrored one fast.
-        return 1 - _incomplete_beta(1 - x, b, a)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    tiny = 1e-300
-    d = 1 / _off_zero(1 - (a + b) * x / (a + 1), tiny)
-    c, fraction = 1.0, d
-    for m in range(1, 1_000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for term in (even, odd):
-            d = 1 / _off_zero(1 + term * d, tiny)
-            c = _off_zero(1 + term / c, tiny)
-            fraction *= d * c
-        if abs(d * c - 1) < 1e-15:
-            break
-    return math.exp(log_front) * fraction / a
-
-
-def _off_zero(value: float, tiny: float) -> float:
-    return value if abs(value) > tiny else tiny
 
 
 def _sen_interval(slopes: Array, x: Array, y: Array, confidence: float) -> Interval | None:
