@@ -319,6 +319,7 @@ FOUND = {
     "cached_tokens": 34,
     "usage_source": "server",
     "first_chunk_tokens": 5,
+    "first_read_tokens": 5,
     "reasoning_streamed": True,
     "unreadable_events": 1,
     "body_received_us": 1_000,
@@ -353,10 +354,11 @@ def test_each_value_lands_in_its_field() -> None:
     exchange.end_ns = START + 99 * MS
     handed_over: dict[str, object] = {}
     for number, name in enumerate(AS_EXCHANGE):
-        if name not in ("method", "status", "streamed", "unread", "request_unread"):  # they decide how the rest is read
+        # These decide how the rest is read, or gather what it says.
+        if name not in ("method", "status", "streamed", "unread", "request_unread", "rarer"):
             handed_over[name] = f"value {number}"
             setattr(exchange, name, handed_over[name])
-    handed_over |= {"method": "POST", "status": 200, "streamed": True}
+    handed_over |= {"method": "POST", "status": 200, "streamed": True, "rarer": {}}
     exchange.request_bytes = handed_over["request_bytes"] = len(REQUEST)
     record = exchange.finish(START + 200 * MS, 41, 42)
     assert {name: value for name, value in msgspec.structs.asdict(record).items() if value is not None} == (

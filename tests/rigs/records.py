@@ -13,7 +13,7 @@ RUN_ID = "20261123_215900_0a1b"
 
 HINTS = get_type_hints(Record)  # each field's type
 # A record's values if nothing was measured
-_UNKNOWN: dict[str, Any] = dict.fromkeys(HINTS) | {"simulated": False, "reasoning_streamed": False}
+_UNKNOWN: dict[str, Any] = dict.fromkeys(HINTS) | {"simulated": False, "reasoning_streamed": False, "rarer": {}}
 
 
 def record(**changes: Any) -> Record:
@@ -98,6 +98,14 @@ _tags: dict[str, st.SearchStrategy[str | int | float | bool]] = {
 }
 
 
+_rarer: dict[str, st.SearchStrategy[str | int | float | bool]] = {
+    **dict.fromkeys(("user_agent.original", "client.address", "dyno.user", "dyno.request_id"), _texts),
+    "gen_ai.request.reasoning.level": _texts,
+    **dict.fromkeys(("gen_ai.request.top_k", "gen_ai.request.choice.count"), _numbers),
+    **dict.fromkeys(("gen_ai.request.frequency_penalty", "gen_ai.request.presence_penalty"), _seconds),
+}
+
+
 _TYPES: dict[object, st.SearchStrategy[Any]] = {
     int: _numbers,
     str: _texts,
@@ -116,7 +124,9 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "usage_source": st.sampled_from(["server", "chunks"]),
     "cadence": st.just("gateway"),
     "unread": st.sampled_from(["no_reader", "encoding", "too_long", "too_complex", "no_memory"]),
-    "request_unread": st.sampled_from(["too_complex", "no_memory"]),
+    "request_unread": st.sampled_from(["encoding", "too_long", "too_complex", "no_memory"]),
+    "choice_count": st.integers(2, 9),
+    "rarer": st.fixed_dictionaries({}, optional=_rarer),
     "mirror": st.sampled_from(["original", "copy"]),
     "seed": _numbers | st.just(10**5000),
     "trace_id": st.integers(1, 2**128 - 1),

@@ -147,6 +147,8 @@ def check_spans(where: str, spans: SpansConfig) -> None:
     """Raises ConfigError. `where`: the file, for messages."""
     if spans.keep is not None and not KEEP.fullmatch(spans.keep):
         raise ConfigError(f"{where}: spans.keep: '{spans.keep}' must be an age or a size, such as 30d or 10GB")
+    if spans.user not in ("hmac", "clear"):
+        raise ConfigError(f'{where}: spans.user: \'{spans.user}\' must be "hmac" or "clear"')
     try:
         access_of(spans.group)
     except ValueError as error:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final
@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import AttributeValue
 
-from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, SCHEMA_URL, SCOPE_NAME
+from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, RARER, SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.exchange.record import Record
 
 SCHEMA_VERSION: Final = 1
@@ -57,6 +57,12 @@ TEXT_CHARACTERS: Final = 4096
 
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 _FIRST_EVENT: Final = "dyno.event.first_event_us"
+# A number of chunks isn't a count of tokens: it is never exported under the conventions' name.
+_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+_CHUNK_COUNT: Final = "dyno.chunk.count"
+_USAGE_SOURCE: Final = "dyno.usage.source"
+_PATH: Final = "url.path"  # in an exported span at the endpoint, as its host is; in a row at the proxy
+_PROXY_PATH: Final = "dyno.path"
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
@@ -185,6 +191,10 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     rest = {name: value for name, value in (span.attributes or {}).items() if value is not None}
     if _FIRST_EVENT in rest:
         rest.pop(_FIRST_CHUNK, None)  # the same moment, in seconds
+    if rest.get(_USAGE_SOURCE) == "chunks" and _CHUNK_COUNT in rest:
+        rest.setdefault(_OUTPUT_TOKENS, rest[_CHUNK_COUNT])
+    if _PROXY_PATH in rest:
+        rest[_PATH] = rest.pop(_PROXY_PATH)
     for name, column, fitted in _FITTED_COLUMNS:
         stored = fitted(rest.get(name))
         if stored is not None:
@@ -242,10 +252,10 @@ def _is_plain(record: Record) -> bool:
     numbers = [number for number in _INTEGERS(record) if number is not None]
     if numbers and not (_is_int64(min(numbers)) and _is_int64(max(numbers))):
         return False
-    for name, tag in record.baggage.items():
+    for name, tag in _tags(record):
         if isinstance(tag, str) and (len(tag) > TEXT_CHARACTERS or not tag.isascii()):
             return False
-        if _BAGGAGE_FITTED[name](tag) is None:
+        if _TAGS_FITTED[name](tag) is None:
             return False
     # The conventions demand an error.type of every error.
     return record.outcome == "ok" or record.error_type is not None
@@ -267,17 +277,26 @@ def _record_row(record: Record, name: str, seq: int) -> Any:
         row.reasoning_streamed = row.chunk_count = None  # nothing was streamed: there is nothing to say
     if not record.chunk_offsets_us:
         row.chunk_offsets_us = None
-    for tag, value in record.baggage.items():
-        setattr(row, _BAGGAGE_COLUMNS[tag], value)
     rest = {
         # A plain record's integers are short.
         other: value if type(value) is str else str(value) if type(value) is int else attribute_text(value)
         for other, value in zip(_OTHER_NAMES, _OTHER_VALUES(record), strict=True)
         if value is not None
     }
+    for tag, value in _tags(record):
+        column = _TAG_COLUMNS.get(tag)
+        if column is None:
+            rest[tag] = attribute_text(value)
+        else:
+            setattr(row, column, value)
     if rest:
         row.attributes = rest
     return row
+
+
+def _tags(record: Record) -> Iterable[tuple[str, str | int | float | bool]]:
+    """What not every request has, with the name of its attribute."""
+    return (*record.rarer.items(), *record.baggage.items())
 
 
 def _attributes(record: Record) -> dict[str, AttributeValue]:
@@ -295,7 +314,13 @@ def _attributes(record: Record) -> dict[str, AttributeValue]:
     else:
         attributes.pop("dyno.chunk.count", None)
         attributes.pop("dyno.reasoning.streamed", None)
-    attributes.update(record.baggage)
+    if record.usage_source == "chunks":
+        attributes.pop(_OUTPUT_TOKENS, None)
+    if record.endpoint_path is None:
+        attributes.pop(_PROXY_PATH, None)
+    else:
+        attributes[_PATH] = record.endpoint_path
+    attributes.update(_tags(record))
     return attributes
 
 
@@ -388,21 +413,21 @@ _FITTED: Final[dict[str, Callable[[object], object | None]]] = {
 }
 
 _FITTED_COLUMNS: Final = tuple((a.name, a.column, _FITTED[a.type]) for a in ATTRIBUTES if a.column is not None)
-_BAGGAGE_FITTED: Final = {a.name: _FITTED[a.type] for a in ATTRIBUTES if a.name in BAGGAGE}
-_BAGGAGE_COLUMNS: Final = {a.name: a.column for a in ATTRIBUTES if a.name in BAGGAGE and a.column is not None}
+_TAGS: Final = frozenset((*BAGGAGE, *RARER))  # of these a record has only what was said
+_TAGS_FITTED: Final = {a.name: _FITTED[a.type] for a in ATTRIBUTES if a.name in _TAGS}
+_TAG_COLUMNS: Final = {a.name: a.column for a in ATTRIBUTES if a.name in _TAGS and a.column is not None}
 
-# The attributes that a record has a field for. Baggage is one field with attributes of its own.
-_TAKEN: Final = tuple(a for a in ATTRIBUTES if a.source in Record.__struct_fields__ and a.name not in BAGGAGE)
+# The attributes that a record has a field for. Baggage, and what not every request has, are fields of several.
+_TAKEN: Final = tuple(a for a in ATTRIBUTES if a.source in Record.__struct_fields__ and a.name not in _TAGS)
 _TAKEN_NAMES: Final = tuple(a.name for a in _TAKEN)
-_OTHER_NAMES: Final = tuple(a.name for a in _TAKEN if a.column is None)
+_OTHERS: Final = tuple(a for a in _TAKEN if a.column is None and a.name != _PROXY_PATH)
+_OTHER_NAMES: Final = tuple(a.name for a in _OTHERS)
 # Their values, in C
 _VALUES: Final[Callable[[Record], tuple[Any, ...]]] = attrgetter(*(a.source for a in _TAKEN))
 _COLUMN_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(
     *(a.source for a in _TAKEN if a.column is not None)
 )
-_OTHER_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(
-    *(a.source for a in _TAKEN if a.column is None)
-)
+_OTHER_VALUES: Final[Callable[[Record], tuple[object, ...]]] = attrgetter(*(a.source for a in _OTHERS))
 # A row without what is unknown, written as JSON in C: its fields are the columns, the leading ones by position.
 _RecordRow: Final = msgspec.defstruct(
     "_RecordRow", [(column, Any, None) for column, _ in COLUMNS], omit_defaults=True, gc=False
@@ -420,4 +445,5 @@ _INTEGERS: Final[Callable[[Record], tuple[int | None, ...]]] = attrgetter(
     "reasoning_tokens",
     "cached_tokens",
     "first_chunk_tokens",
+    "first_read_tokens",
 )
