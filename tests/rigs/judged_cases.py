@@ -85,11 +85,9 @@ def _ends() -> list[Case]:
         cases.append(Case(f"finish_reason {reason!r} and then stop", sse(*through, STOP, DONE), "ok"))
     gave_up = ("abort", "Abort", "ABORTED", "error", "ERROR", "cancelled", "canceled", "timeout", "timed_out",
                "internal_error", "insufficient_system_resource")  # fmt: skip
-    for reason in gave_up:
-        cases.append(Case(f"finish_reason {reason}", sse(A, chunk(None, reason), DONE), "stream_error"))
     fine = ("length", "tool_calls", "content_filter", "eos_token", "stop_sequence", "end_turn", "max_tokens", "STOP")
-    for reason in fine:
-        cases.append(Case(f"finish_reason {reason}", sse(A, chunk(None, reason), DONE), "ok"))
+    ended = {**dict.fromkeys(gave_up, "stream_error"), **dict.fromkeys(fine, "ok")}
+    cases += [Case(f"finish_reason {each}", sse(A, chunk(None, each), DONE), ended[each]) for each in ended]
     cases.append(Case("SGLang's object, abort", sse(A, chunk(None, {"type": "abort", "message": "x"})), "stream_error"))
     cases.append(Case("SGLang's object, length", sse(A, chunk(None, {"type": "length", "length": 5})), "ok"))
     return cases
@@ -151,8 +149,9 @@ def _odd() -> list[Case]:
         odd_chunk = {"choices": [{"index": 0, "delta": {"content": "x", **odd}}]}
         cases.append(Case(name, sse(A, odd_chunk, STOP, USAGE, DONE), "ok", (4, 2)))
     indices: list[Any] = [None, "0", 1.0, [0], {}]
-    for index in indices:
-        cases.append(Case(f"index {index!r}", sse(chunk("a", index=index), chunk(None, "stop", index), DONE), "ok"))
+    cases += [
+        Case(f"index {each!r}", sse(chunk("a", index=each), chunk(None, "stop", each), DONE), "ok") for each in indices
+    ]
     raw = {
         "a lone surrogate": b'{"choices":[{"index":0,"delta":{"content":"a\\ud83d"}}]}',
         "half a pair in each chunk": b'{"choices":[{"index":0,"delta":{"content":"\\ude00"}}]}',
