@@ -120,7 +120,7 @@ class Exchange(Kept):
     _decompressor: Decompressor | None = None
     _scanner: SseScanner | None = None
     _content: Content = field(default_factory=Content)
-    _refusal: bytes = b""  # the body of a refusal, if somebody wants to know why
+    _refusal: bytes = b""  # its body, if somebody wants to know why
 
     def head(self, now_ns: int, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The upstream's response head."""
@@ -165,11 +165,14 @@ class Exchange(Kept):
             self.done_ns = end_ns
         asked, content = self._request(), self._content
         parameters = asked.parameters()
-        content.choices_asked = asked.choices() if self.request_unread is None else None
+        content.choices_asked = None if self.request_unread else 1
+        if asked.says_more:
+            self._note_rarer(asked, content)
+        if self.usage_asking is not None and self.status is not None and asked.stream is True:
+            self.usage_asking.answered(self.status, self._refusal, asked=self.usage_asked is True)
         outcome, error_type = self._outcome()
         chunk_offsets_us = tuple(self.chunk_offsets_us) if self.chunk_offsets_us is not None else ()
-        tokens, usage_source = output_tokens(content, self._chunks_read())
-        self._note_rarer(asked)
+        tokens, usage_source = output_tokens(content, self._chunks_read() if self.streamed else None)
         ready = (self.connected_ns, self.body_received_ns, self.sent_ns)
         # By position, in Record's order: 70 keywords would cost 3 µs more. test_exchange.py checks the order.
         values: tuple[Any, ...] = (
@@ -180,8 +183,8 @@ class Exchange(Kept):
             error_type,
             tokens,
             usage_source,
-            first_read_tokens(content, chunk_offsets_us),
-            content.choice_count if content.choice_count > 1 else None,
+            first_read_tokens(content, chunk_offsets_us) if chunk_offsets_us else None,
+            content.several_choices,
             bool(self._seen & REASONING),
             content.hides_reasoning(configured=self.hides_reasoning) or None,
             chunk_cadence(chunk_offsets_us) if chunk_offsets_us else None,
@@ -427,18 +430,16 @@ class Exchange(Kept):
         )
 
     def _chunks_read(self) -> int | None:
-        """How many chunks a stream had; None where the response was no stream, no answer, or wasn't read."""
-        chunks = None if self.chunk_offsets_us is None or not self.streamed else len(self.chunk_offsets_us)
+        """How many chunks a stream had; None where it was no answer, or wasn't read."""
         known = self.unread is None and (self._content.readable or not self._content.unreadable_events)
-        return chunks if (self.status or 400) < 400 and (known or chunks) else None
+        chunks = len(self.chunk_offsets_us or ())
+        return chunks if self.reader and (self.status or 400) < 400 and (known or chunks) else None
 
-    def _note_rarer(self, asked: RequestBody) -> None:
-        """Note what few requests say, and tell how the endpoint took our asking for usage."""
+    def _note_rarer(self, asked: RequestBody, content: Content) -> None:
+        content.choices_asked = asked.choices()
         self.rarer.update(asked.rarer())
         if (user := asked.asking_user()) is not None and self.named_user is not None:
             self.rarer["dyno.user"] = self.named_user(user)
-        if self.usage_asking is not None and self.status is not None and asked.stream is True:
-            self.usage_asking.answered(self.status, self._refusal, asked=self.usage_asked is True)
 
     def _unreadable_events(self) -> int | None:
         """None where there were none."""
@@ -446,5 +447,4 @@ class Exchange(Kept):
         return self._content.unreadable_events + oversized or None
 
 
-_ASKING_TO_WAIT: Final = (429, 503)
-_REFUSING: Final = (400, 422)
+_ASKING_TO_WAIT, _REFUSING = (429, 503), (400, 422)

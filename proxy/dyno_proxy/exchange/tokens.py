@@ -21,13 +21,11 @@ def output_tokens(content: Content, chunks: int | None) -> tuple[int | None, str
     return None, None if content.input_tokens is None else SERVER
 
 
-def first_read_tokens(content: Content, offsets_us: Sequence[int]) -> int | None:
-    """The tokens that came with the first read that had output, which TPOT takes off.
+def first_read_tokens(content: Content, offsets_us: Sequence[int]) -> int:
+    """The tokens that came with the first read that had output, which TPOT takes off. There is a chunk at least.
 
     With continuous usage the server tells them. Otherwise they are as many as the chunks in that read.
     """
-    if not offsets_us:
-        return None
     if content.first_read_tokens:
         return content.first_read_tokens
     chunks = 1

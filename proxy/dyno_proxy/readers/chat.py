@@ -28,7 +28,7 @@ from .content import (
     utf8_bytes,
     with_reasoning,
 )
-from .ends import reason_said
+from .ends import USUAL, reason_said
 from .fitting import Count, Seconds, decoded, fitted
 
 
@@ -262,9 +262,11 @@ def _read_calls(message: _Message, content: Content) -> int:
 
 
 def _read_finish(choice: _Choice, chunk_id: str | None, content: Content) -> None:
-    reason = reason_said(choice.finish_reason)
-    if reason is None:
-        return
+    reason = choice.finish_reason
+    if type(reason) is not str or reason not in USUAL:
+        reason = reason_said(reason)
+        if reason is None:
+            return
     content.end_choice(choice.index, reason)
     text = None if choice.delta is None else choice.delta.content
     if chunk_id == GATEWAY_ERROR_ID or (isinstance(text, str) and text.startswith(GATEWAY_ERROR_PREFIX)):
@@ -282,20 +284,24 @@ def _read_usage(usage: _Usage, content: Content) -> None:
     """Later counts replace earlier ones: with continuous usage, the last is the count of the whole."""
     if usage.prompt_tokens is not None:
         content.input_tokens = usage.prompt_tokens
+    if usage.completion_tokens is not None:
+        content.output_tokens = usage.completion_tokens
     reasoning = usage.reasoning_tokens
     if usage.completion_tokens_details is not None and usage.completion_tokens_details.reasoning_tokens is not None:
         reasoning = usage.completion_tokens_details.reasoning_tokens
     if reasoning is not None:
         content.reasoning_tokens = reasoning
-    if usage.completion_tokens is not None:
-        content.output_tokens = with_reasoning(
-            usage.completion_tokens, reasoning, usage.prompt_tokens, usage.total_tokens
-        )
-    cached = usage.cached_tokens if usage.prompt_cache_hit_tokens is None else usage.prompt_cache_hit_tokens
-    if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
-        cached = usage.prompt_tokens_details.cached_tokens
-    if cached is not None:
-        content.cached_tokens = cached
+        if usage.completion_tokens is not None:
+            content.output_tokens = with_reasoning(
+                usage.completion_tokens, reasoning, usage.prompt_tokens, usage.total_tokens
+            )
+    details = usage.prompt_tokens_details
+    if details is not None and details.cached_tokens is not None:
+        content.cached_tokens = details.cached_tokens
+    elif usage.cached_tokens is not None:
+        content.cached_tokens = usage.cached_tokens
+    elif usage.prompt_cache_hit_tokens is not None:
+        content.cached_tokens = usage.prompt_cache_hit_tokens
     if usage.time_to_first_token is not None:
         content.server_ttft_s = usage.time_to_first_token
     if usage.total_latency is not None:

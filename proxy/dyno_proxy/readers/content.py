@@ -10,7 +10,7 @@ import msgspec
 from dyno_proxy.http.sse import Named
 from dyno_proxy.outcomes import StreamError
 
-from .ends import gave_up, reason_said
+from .ends import USUAL, gave_up, reason_said
 from .fitting import decoded, is_json
 from .skim import Skim, length_told, wanted
 
@@ -111,6 +111,14 @@ class Content:
             return 1
         return max(1, count if self.choices_asked is None else min(self.choices_asked, max(count, self._ends)))
 
+    @property
+    def several_choices(self) -> int | None:
+        """The same; None for one."""
+        if len(self.choices) < 2 and not self.more_ends:
+            return None
+        count = self.choice_count
+        return count if count > 1 else None
+
     def end_choice(self, index: int, reason: str) -> None:
         """A choice has ended."""
         if self.choices.get(index) is None:
@@ -118,7 +126,7 @@ class Content:
         elif len(self.more_ends) < _MOST_ENDS:
             self.more_ends += (reason,)
         self.end_bytes = self.output_bytes
-        if gave_up(reason):
+        if reason not in USUAL and gave_up(reason):
             self.refuse(ERROR_EVENT)
 
     def stop(self, reason: object) -> None:

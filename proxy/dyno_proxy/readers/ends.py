@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+# The usual ones, which nobody need look at more closely
+USUAL: Final = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter", "end_turn", "max_tokens"))
 _NO_REASON: Final = frozenset(("", "null", "none"))
 # vLLM and SGLang say `abort`, TensorRT-LLM `cancelled` and `timeout`, DeepSeek `insufficient_system_resource`.
 _GAVE_UP: Final = re.compile(

@@ -1,5 +1,7 @@
 """What a request asks for. Pure."""
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -66,18 +68,13 @@ class RequestBody(msgspec.Struct, gc=False):
 
     def rarer(self) -> dict[str, str | int | float | bool]:
         """What few requests say: attribute name -> value."""
-        found: dict[str, str | int | float | bool | None] = {}
-        level = self._reasoning_level()
-        if level is not None:
-            found["gen_ai.request.reasoning.level"] = level
-        if self.top_k is not None:
-            found["gen_ai.request.top_k"] = _integer(self.top_k)
-        if self.frequency_penalty is not None:
-            found["gen_ai.request.frequency_penalty"] = _float(self.frequency_penalty)
-        if self.presence_penalty is not None:
-            found["gen_ai.request.presence_penalty"] = _float(self.presence_penalty)
-        if self.n is not None:
-            found["gen_ai.request.choice.count"] = _integer(self.n)
+        found: dict[str, str | int | float | bool | None] = {
+            "gen_ai.request.reasoning.level": self._reasoning_level(),
+            "gen_ai.request.top_k": _integer(self.top_k),
+            "gen_ai.request.frequency_penalty": _float(self.frequency_penalty),
+            "gen_ai.request.presence_penalty": _float(self.presence_penalty),
+            "gen_ai.request.choice.count": _integer(self.n),
+        }
         return {name: value for name, value in found.items() if value is not None}
 
     def asking_user(self) -> str | None:
@@ -86,6 +83,11 @@ class RequestBody(msgspec.Struct, gc=False):
             if isinstance(value, str) and value:
                 return value
         return None
+
+    @property
+    def says_more(self) -> bool:
+        """Whether there is anything for `rarer`, `asking_user` or `choices` to find."""
+        return _FURTHER(self) != _NONE
 
     def choices(self) -> int | None:
         """How many choices the answer should have; None where that isn't known."""
@@ -145,6 +147,9 @@ def _float(value: object) -> float | None:
         return None
 
 
+_NAMES: Final = RequestBody.__struct_fields__[RequestBody.__struct_fields__.index("n") :]
+_FURTHER: Final[Callable[[RequestBody], tuple[object, ...]]] = attrgetter(*_NAMES)  # in C, since every request is asked
+_NONE: Final = (None,) * len(_NAMES)
 _REQUEST: Final = msgspec.json.Decoder(RequestBody)
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final
@@ -252,11 +252,13 @@ def _is_plain(record: Record) -> bool:
     numbers = [number for number in _INTEGERS(record) if number is not None]
     if numbers and not (_is_int64(min(numbers)) and _is_int64(max(numbers))):
         return False
-    for name, tag in _tags(record):
-        if isinstance(tag, str) and (len(tag) > TEXT_CHARACTERS or not tag.isascii()):
-            return False
-        if _TAGS_FITTED[name](tag) is None:
-            return False
+    for tags in (record.rarer, record.baggage):
+        for name, tag in tags.items():
+            if type(tag) is str:
+                if len(tag) > TEXT_CHARACTERS or not tag.isascii():
+                    return False
+            elif _TAGS_FITTED[name](tag) is None:
+                return False
     # The conventions demand an error.type of every error.
     return record.outcome == "ok" or record.error_type is not None
 
@@ -283,20 +285,16 @@ def _record_row(record: Record, name: str, seq: int) -> Any:
         for other, value in zip(_OTHER_NAMES, _OTHER_VALUES(record), strict=True)
         if value is not None
     }
-    for tag, value in _tags(record):
-        column = _TAG_COLUMNS.get(tag)
-        if column is None:
-            rest[tag] = attribute_text(value)
-        else:
-            setattr(row, column, value)
+    for tags in (record.rarer, record.baggage):
+        for tag, tagged in tags.items():
+            column = _TAG_COLUMNS.get(tag)
+            if column is not None:
+                setattr(row, column, tagged)
+            else:
+                rest[tag] = tagged if type(tagged) is str else attribute_text(tagged)
     if rest:
         row.attributes = rest
     return row
-
-
-def _tags(record: Record) -> Iterable[tuple[str, str | int | float | bool]]:
-    """What not every request has, with the name of its attribute."""
-    return (*record.rarer.items(), *record.baggage.items())
 
 
 def _attributes(record: Record) -> dict[str, AttributeValue]:
@@ -320,7 +318,8 @@ def _attributes(record: Record) -> dict[str, AttributeValue]:
         attributes.pop(_PROXY_PATH, None)
     else:
         attributes[_PATH] = record.endpoint_path
-    attributes.update(_tags(record))
+    attributes.update(record.rarer)
+    attributes.update(record.baggage)
     return attributes
 
 
