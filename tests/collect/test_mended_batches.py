@@ -90,8 +90,9 @@ def test_the_names_of_older_versions() -> None:
     (row,), _, _ = rows(body)
     assert isinstance(row["attributes"], dict)
     assert row["attributes"]["otel.scope.name"] == "tests"
-    scope = trace_pb2.ScopeSpans(spans=[{"trace_id": bytes(15) + b"\1", "span_id": bytes(7) + b"\1",
-                                         "start_time_unix_nano": START_NS, "end_time_unix_nano": START_NS}])  # fmt: skip
+    scope = trace_pb2.ScopeSpans()
+    scope.spans.add(trace_id=bytes(15) + b"\1", span_id=bytes(7) + b"\1", start_time_unix_nano=START_NS,
+                    end_time_unix_nano=START_NS)  # fmt: skip
     inner = scope.SerializeToString()
     of_resource = b"\xc2\x3e" + bytes([len(inner)]) + inner  # field 1000
     (row,), _, _ = rows(b"\x0a" + bytes([len(of_resource)]) + of_resource, PROTOBUF)
@@ -125,7 +126,7 @@ def test_lists_and_booleans_as_texts() -> None:
 
 
 def test_grpc_at_the_collectors_port(tmp_path: Path) -> None:
-    """A sender that speaks HTTP/2 gets a 400, and the log has one line that says what to set, however often it tries."""
+    """A sender that speaks HTTP/2 gets a 400. The log has one line that says what to set, however often it tries."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x12\x04\x00\x00\x00\x00\x00"
     with running_collector(tmp_path) as running:
         host, _, port = running.url.removeprefix("http://").partition(":")

@@ -78,8 +78,9 @@ def responses_stream() -> list[dict[str, Any]]:
 
 
 def messages_stream() -> list[dict[str, Any]]:
-    message: dict[str, Any] = {"id": "m1", "type": "message", "role": "assistant", "model": "c", "content": [],
-               "stop_reason": None, "usage": {"input_tokens": 25, "cache_read_input_tokens": 10, "output_tokens": 1}}  # fmt: skip
+    used = {"input_tokens": 25, "cache_read_input_tokens": 10, "output_tokens": 1}
+    message: dict[str, Any] = {"id": "m1", "type": "message", "role": "assistant", "model": "c", "content": []}
+    message |= {"stop_reason": None, "usage": used}
     return [
         {"type": "message_start", "message": message},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
