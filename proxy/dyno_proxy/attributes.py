@@ -29,7 +29,7 @@ class Attribute(NamedTuple):
 
 
 _BAGGAGE: Final = "baggage"  # Record's field for all attributes that come from the request's baggage
-_RARER: Final = "rarer"  # Record's field for attributes that not every request has
+_RARER: Final = "rarer"  # Record's field for attributes that few requests have
 
 # fmt: off
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
@@ -66,8 +66,9 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     # In exported spans, whose `server.address` is the endpoint's, this is the path at the endpoint.
     Attribute("url.path", "string", "path", "the path at the proxy, without the query"),
     Attribute("dyno.path", "string", None, "the path at the proxy; only in exported spans", "path"),
-    Attribute("user_agent.original", "string", None, "the client's User-Agent", _RARER),
-    Attribute("client.address", "string", None, "the address that the client's connection comes from", _RARER),
+    Attribute("user_agent.original", "string", None, "the client's User-Agent", "user_agent"),
+    Attribute("client.address", "string", None, "the address that the client's connection comes from",
+              "client_address"),
     Attribute("server.address", "string", None, "the endpoint's host", "server_address"),
     Attribute("server.port", "int", None, "the endpoint's port", "server_port"),
     Attribute("error.type", "string", "error_type",
@@ -77,7 +78,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dyno.client", "string", None, "the name of the key that the client showed", "client"),
     Attribute("dyno.user", "string", None,
               "who asks, by the request's `user`: its HMAC with this installation's key, or the text itself", _RARER),
-    Attribute("dyno.request_id", "string", None, "the endpoint's `x-request-id` of the response", _RARER),
+    Attribute("dyno.request_id", "string", None, "the endpoint's `x-request-id` of the response", "request_id"),
     Attribute("dyno.outcome", "string", "outcome",
               "how the request ended: one of the outcomes that docs/proxy.md lists"),
     Attribute("dyno.streamed", "bool", "streamed", "the response came as an event stream; absent without a response"),

@@ -350,7 +350,7 @@ def expected(source: Record, attribute: Attribute) -> object:
     if name == "dyno.path":
         return None  # in exported spans alone
     if name in (*BAGGAGE, *RARER):
-        value = source.baggage.get(name, source.rarer.get(name))
+        value = source.baggage.get(name, (source.rarer or {}).get(name))
     elif name == "dyno.chunk.count":
         value = len(source.chunk_offsets_us) if source.streamed else None
     elif name == "dyno.reasoning.streamed":

@@ -25,6 +25,9 @@ class Record(msgspec.Struct, gc=False):
     started_at_unix_us: int
 
     client: str | None  # the name of its key
+    client_address: str | None
+    user_agent: str | None
+    request_id: str | None  # the endpoint's, by its headers
     endpoint: str | None  # None where no endpoint could be named (rejected)
     provider: str | None
     server_address: str | None
@@ -51,7 +54,7 @@ class Record(msgspec.Struct, gc=False):
     mirror_trace_id: str | None  # a copy's: the original's trace and span, in hexadecimal
     mirror_span_id: str | None
 
-    rarer: dict[str, str | int | float | bool]  # attribute name -> value, of what not every request has
+    rarer: dict[str, str | int | float | bool] | None  # attribute name -> value, of what few requests have
     baggage: dict[str, str | int | float | bool]  # attribute name -> value, BAGGAGE's names only
 
     # AS_CONTENT

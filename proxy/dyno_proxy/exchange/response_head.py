@@ -5,7 +5,8 @@ from typing import Final
 from dyno_proxy.http.content_coding import content_codings
 from dyno_proxy.readers import seconds_said
 
-_REQUEST_IDS: Final = frozenset((b"x-request-id", b"request-id"))
+_REQUEST_IDS: Final = (b"x-request-id", b"request-id")
+_LOOKED_AT: Final = frozenset((b"content-type", b"content-encoding", b"server", b"retry-after", *_REQUEST_IDS))
 _ID_BYTES: Final = 256
 
 
@@ -19,6 +20,8 @@ def read_head(
     retry_after_s = request_id = None
     for name, value in headers:
         lowered = name.lower()
+        if lowered not in _LOOKED_AT:
+            continue
         if lowered == b"content-type":
             streamed = value.split(b";", 1)[0].strip().lower() == b"text/event-stream"
         elif lowered == b"content-encoding":
@@ -27,6 +30,6 @@ def read_head(
             simulated = value == b"dyno-simulate"
         elif lowered == b"retry-after":
             retry_after_s = seconds_said(value.decode("latin-1"))
-        elif lowered in _REQUEST_IDS:
+        else:
             request_id = value[:_ID_BYTES].decode("latin-1")
     return streamed, codings, simulated, retry_after_s, request_id

@@ -263,11 +263,14 @@ def _read_calls(message: _Message, content: Content) -> int:
 
 def _read_finish(choice: _Choice, chunk_id: str | None, content: Content) -> None:
     reason = choice.finish_reason
-    if type(reason) is not str or reason not in USUAL:
+    if type(reason) is str and reason in USUAL and content.choices[choice.index] is None:
+        content.choices[choice.index] = reason
+        content.end_bytes = content.output_bytes
+    else:
         reason = reason_said(reason)
         if reason is None:
             return
-    content.end_choice(choice.index, reason)
+        content.end_choice(choice.index, reason)
     text = None if choice.delta is None else choice.delta.content
     if chunk_id == GATEWAY_ERROR_ID or (isinstance(text, str) and text.startswith(GATEWAY_ERROR_PREFIX)):
         content.refuse(GATEWAY_ERROR_TEXT)
@@ -286,18 +289,11 @@ def _read_usage(usage: _Usage, content: Content) -> None:
         content.input_tokens = usage.prompt_tokens
     if usage.completion_tokens is not None:
         content.output_tokens = usage.completion_tokens
-    reasoning = usage.reasoning_tokens
-    if usage.completion_tokens_details is not None and usage.completion_tokens_details.reasoning_tokens is not None:
-        reasoning = usage.completion_tokens_details.reasoning_tokens
-    if reasoning is not None:
-        content.reasoning_tokens = reasoning
-        if usage.completion_tokens is not None:
-            content.output_tokens = with_reasoning(
-                usage.completion_tokens, reasoning, usage.prompt_tokens, usage.total_tokens
-            )
-    details = usage.prompt_tokens_details
-    if details is not None and details.cached_tokens is not None:
-        content.cached_tokens = details.cached_tokens
+    if usage.completion_tokens_details is not None or usage.reasoning_tokens is not None:
+        _read_reasoning(usage, content)
+    if usage.prompt_tokens_details is not None:
+        if usage.prompt_tokens_details.cached_tokens is not None:
+            content.cached_tokens = usage.prompt_tokens_details.cached_tokens
     elif usage.cached_tokens is not None:
         content.cached_tokens = usage.cached_tokens
     elif usage.prompt_cache_hit_tokens is not None:
@@ -311,6 +307,19 @@ def _read_usage(usage: _Usage, content: Content) -> None:
         content.server_queue_s = usage.queue_time
         content.server_prefill_s = usage.prompt_time
         content.server_decode_s = usage.completion_time
+
+
+def _read_reasoning(usage: _Usage, content: Content) -> None:
+    details = usage.completion_tokens_details
+    reasoning = details.reasoning_tokens if details is not None else None
+    if reasoning is None:
+        reasoning = usage.reasoning_tokens
+    if reasoning is not None:
+        content.reasoning_tokens = reasoning
+        if usage.completion_tokens is not None:
+            content.output_tokens = with_reasoning(
+                usage.completion_tokens, reasoning, usage.prompt_tokens, usage.total_tokens
+            )
 
 
 def _read_timings(chunk: _Chunk, content: Content) -> None:

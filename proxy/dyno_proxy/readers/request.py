@@ -1,7 +1,5 @@
 """What a request asks for. Pure."""
 
-from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -87,7 +85,20 @@ class RequestBody(msgspec.Struct, gc=False):
     @property
     def says_more(self) -> bool:
         """Whether there is anything for `rarer`, `asking_user` or `choices` to find."""
-        return _FURTHER(self) != _NONE
+        return not (
+            self.n is None
+            and self.prompt is None
+            and self.top_k is None
+            and self.frequency_penalty is None
+            and self.presence_penalty is None
+            and self.reasoning_effort is None
+            and self.reasoning is None
+            and self.output_config is None
+            and self.chat_template_kwargs is None
+            and self.user is None
+            and self.safety_identifier is None
+            and self.metadata is None
+        )
 
     def choices(self) -> int | None:
         """How many choices the answer should have; None where that isn't known."""
@@ -147,9 +158,6 @@ def _float(value: object) -> float | None:
         return None
 
 
-_NAMES: Final = RequestBody.__struct_fields__[RequestBody.__struct_fields__.index("n") :]
-_FURTHER: Final[Callable[[RequestBody], tuple[object, ...]]] = attrgetter(*_NAMES)  # in C, since every request is asked
-_NONE: Final = (None,) * len(_NAMES)
 _REQUEST: Final = msgspec.json.Decoder(RequestBody)
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 

@@ -101,9 +101,7 @@ class Handler:
         endpoint = None if where is None else self._endpoints.get(where.endpoint)
         exchange.named_user = self._named_user
         _identify(exchange, request, endpoint, where)
-        address = protocol.client_address
-        if address is not None:
-            exchange.rarer["client.address"] = address
+        exchange.client_address = protocol.client_address
         try:
             with Bracket(self._requests, exchange, protocol):
                 return await self._serve(request, protocol, exchange, endpoint, where)
@@ -334,7 +332,7 @@ def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint |
         exchange.baggage = read_baggage(headers.getall(_BAGGAGE))
     agent = headers.get(_USER_AGENT)
     if agent:
-        exchange.rarer["user_agent.original"] = agent[:_LABEL_CHARACTERS]
+        exchange.user_agent = agent[:_LABEL_CHARACTERS]
     if _CONTENT_ENCODING in headers:
         exchange.request_codings = content_codings(
             ",".join(headers.getall(_CONTENT_ENCODING)).encode("latin-1", "replace")
