@@ -15,14 +15,22 @@ WITH
             THEN output_tokens - reasoning_tokens
         ELSE output_tokens
     END AS streamed_tokens,
+    whole('gen_ai.usage.output_tokens') AS told_tokens,
+    text('dyno.usage.source') AS told_source,
+    -- As in spans.sql: a stream that was read and had no output
+    chunk_count = 0 AND status < 400 AND text('dyno.unread') IS NULL AS is_empty,
     JSONExtract(SpanAttributes['dyno.chunk.offsets_us'], 'Array(Int64)') AS offsets_us,
     JSONExtract(SpanAttributes['gen_ai.response.finish_reasons'], 'Array(String)') AS finish_reasons,
     -- The tokens that came with the first read, and the choices of the answer.
     coalesce(
         whole('dyno.usage.first_read_tokens'),
-        greatest(coalesce(whole('dyno.usage.first_chunk_tokens'), 1), countEqual(offsets_us, first_token_us), 1)
+        greatest(
+            coalesce(whole('dyno.usage.first_chunk_tokens'), toInt64(1)),
+            toInt64(countEqual(offsets_us, coalesce(first_token_us, toInt64(-1)))),
+            toInt64(1)
+        )
     ) AS first_tokens,
-    greatest(coalesce(whole('dyno.choice.count'), 1), length(finish_reasons), 1) AS choices,
+    greatest(coalesce(whole('dyno.choice.count'), toInt64(1)), toInt64(length(finish_reasons)), toInt64(1)) AS choices,
     whole('dyno.event.first_token_us') AS first_token_us,
     whole('dyno.event.last_token_us') AS last_token_us
 SELECT
@@ -51,12 +59,20 @@ SELECT
             THEN (last_token_us - first_token_us) / 1e6 * choices / (streamed_tokens - first_tokens)
     END AS tpot_s,
     whole('gen_ai.usage.input_tokens') AS input_tokens,
-    coalesce(
-        whole('gen_ai.usage.output_tokens'), if(usage_source = 'chunks', whole('dyno.chunk.count'), NULL)
+    if(
+        told_tokens IS NULL AND streamed AND (told_source = 'chunks' OR is_empty), chunk_count, told_tokens
     ) AS output_tokens,
     whole('gen_ai.usage.reasoning.output_tokens') AS reasoning_tokens,
     whole('gen_ai.usage.cache_read.input_tokens') AS cached_tokens,
-    text('dyno.usage.source') AS usage_source,
+    if(
+        told_source IS NULL AND text('dyno.imported_from') IS NULL,
+        multiIf(
+            told_tokens IS NULL AND streamed AND is_empty, 'chunks',
+            told_tokens IS NULL AND NOT streamed AND input_tokens IS NOT NULL, 'server',
+            NULL
+        ),
+        told_source
+    ) AS usage_source,
     nullIf(finish_reasons[1], '') AS finish_reason,
     whole('dyno.chunk.count') AS chunk_count,
     offsets_us AS chunk_offsets_us,
@@ -87,9 +103,13 @@ SELECT
     whole('dyno.event.sent_us') AS sent_us,
     number('dyno.server.prefill_s') AS server_prefill_s,
     number('dyno.server.decode_s') AS server_decode_s,
-    hasAny(
-        arrayMap(reason -> lower(reason), finish_reasons),
-        ['length', 'max_tokens', 'max_output_tokens', 'model_length', 'model_context_window_exceeded']
+    if(
+        empty(finish_reasons),
+        NULL,
+        hasAny(
+            arrayMap(reason -> lower(reason), finish_reasons),
+            ['length', 'max_tokens', 'max_output_tokens', 'model_length', 'model_context_window_exceeded']
+        )
     ) AS cut_by_length
 FROM otel_traces
 -- Clients and engines may send their spans to the same table. Only our own requests have an outcome.
