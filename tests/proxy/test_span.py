@@ -412,3 +412,27 @@ def without_null(row: dict[str, Any]) -> dict[str, Any]:
         name: text for name, text in row.get("attributes", {}).items() if text not in ("NaN", "Infinity", "-Infinity")
     }
     return {column: value for column, value in row.items() if value is not None and column != "attributes"} | kept
+
+
+def test_a_number_of_chunks_is_no_exported_count() -> None:
+    """An exported span has it as `dyno.chunk.count` alone. A span file's row has it as output tokens, as before,
+    whether or not the span needed mending."""
+    for model in ("m", "m\u00f6"):
+        source = record(model=model, output_tokens=5, usage_source="chunks")
+        span = record_span(source, resource=RESOURCE, scope=scope("0"), sampled=True)
+        attributes = span.attributes or {}
+        assert "gen_ai.usage.output_tokens" not in attributes
+        assert attributes["dyno.chunk.count"] == 5
+        assert span_row(span, 1)["output_tokens"] == 5
+
+
+def test_an_exported_span_pairs_the_endpoints_host_with_its_path() -> None:
+    """`url.path` is then the path at the endpoint; the row keeps that at the proxy."""
+    for model in ("m", "m\u00f6"):
+        source = record(model=model, path="/metis/v1/chat/completions", endpoint_path="/api/v1/chat/completions")
+        span = record_span(source, resource=RESOURCE, scope=scope("0"), sampled=True)
+        attributes = span.attributes or {}
+        assert (attributes["url.path"], attributes["dyno.path"]) == ("/api/v1/chat/completions", source.path)
+        assert span_row(span, 1)["path"] == source.path
+    refused = record_span(record(), resource=RESOURCE, scope=scope("0"), sampled=True).attributes or {}
+    assert refused["url.path"] == record().path

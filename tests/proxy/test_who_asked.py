@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rigs.fake_upstream import Received, Script, fake_upstream
+from dyno_driver.simulation.server import Received
+from rigs.fake_upstream import Script, fake_upstream
 from rigs.raw_http import exchange, request_bytes
 from rigs.running_proxy import in_thread, running_proxy
 
