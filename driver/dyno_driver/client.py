@@ -16,7 +16,7 @@ import aiohttp
 
 from . import baggage
 from .errors import ProxyGoneError, WrongUseError, one_line
-from .response import EventSplitter, Reading, error_text
+from .response import EventSplitter, Reading, error_text, is_stream
 from .schedule import Turn
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -232,6 +232,8 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Readi
     streamed = response.status == 200 and response.content_type == "text/event-stream"
     splitter, whole = EventSplitter(), bytearray()
     read_bytes = 0
+    recognised = streamed or response.status != 200  # else the body's beginning decides whether it is a stream
+    now_ns = start_ns
     async for data in response.content.iter_any():
         now_ns = time.monotonic_ns()
         read_bytes += len(data)
@@ -239,6 +241,10 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Readi
             answer.error = f"the answer is over {LARGEST_BODY_BYTES // 2**20} MiB; the rest was not read"
             response.close()
             return
+        if not recognised:
+            data, whole = bytes(whole + data), bytearray()
+            streamed = is_stream(data)
+            recognised = streamed or len(data) > 16
         if not streamed:
             whole += data
             continue
@@ -248,7 +254,11 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Readi
     if response.status != 200:
         answer.error = f"HTTP {response.status}: {one_line(_error_in(bytes(whole)) or response.reason or '')}"
         return
-    if not streamed:
+    if streamed:
+        output = [reading.event(event) for event in splitter.finish()]
+        if answer.ttft_s is None and any(output):
+            answer.ttft_s = (now_ns - start_ns) / 1e9
+    else:
         reading.document(bytes(whole))
     reading.ended()
     answer.error = reading.error

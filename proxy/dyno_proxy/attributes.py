@@ -29,6 +29,7 @@ class Attribute(NamedTuple):
 
 
 _BAGGAGE: Final = "baggage"  # Record's field for all attributes that come from the request's baggage
+_RARER: Final = "rarer"  # Record's field for attributes that few requests have
 
 # fmt: off
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
@@ -41,6 +42,12 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("gen_ai.request.temperature", "float", None, "sampling temperature", "temperature"),
     Attribute("gen_ai.request.top_p", "float", None, "nucleus sampling", "top_p"),
     Attribute("gen_ai.request.seed", "int", None, "sampling seed", "seed"),
+    Attribute("gen_ai.request.top_k", "int", None, "sampling from the likeliest k tokens", _RARER),
+    Attribute("gen_ai.request.frequency_penalty", "float", None, "penalty on tokens by their number so far", _RARER),
+    Attribute("gen_ai.request.presence_penalty", "float", None, "penalty on tokens that came before", _RARER),
+    Attribute("gen_ai.request.choice.count", "int", None, "choices that the client asked for (`n`)", _RARER),
+    Attribute("gen_ai.request.reasoning.level", "string", None, "the level of reasoning that the client asked for",
+              _RARER),
     Attribute("gen_ai.response.model", "string", "response_model", "the model that the endpoint says it ran"),
     Attribute("gen_ai.response.id", "string", "response_id", "the endpoint's id of the response"),
     Attribute("gen_ai.response.finish_reasons", "string[]", "finish_reasons", "one for each choice, in order of index"),
@@ -56,7 +63,12 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "the upstream's status, or the proxy's own where it refused the request"),
     Attribute("http.request.body.size", "int", "request_bytes", "bytes of the request's body"),
     Attribute("http.response.body.size", "int", "response_bytes", "bytes of the response's body, as sent (compressed)"),
+    # In exported spans, whose `server.address` is the endpoint's, this is the path at the endpoint.
     Attribute("url.path", "string", "path", "the path at the proxy, without the query"),
+    Attribute("dyno.path", "string", None, "the path at the proxy; only in exported spans", "path"),
+    Attribute("user_agent.original", "string", None, "the client's User-Agent", "user_agent"),
+    Attribute("client.address", "string", None, "the address that the client's connection comes from",
+              "client_address"),
     Attribute("server.address", "string", None, "the endpoint's host", "server_address"),
     Attribute("server.port", "int", None, "the endpoint's port", "server_port"),
     Attribute("error.type", "string", "error_type",
@@ -64,6 +76,9 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     # Ours: what it was
     Attribute("dyno.endpoint", "string", "endpoint", "the endpoint's name in the configuration"),
     Attribute("dyno.client", "string", None, "the name of the key that the client showed", "client"),
+    Attribute("dyno.user", "string", None,
+              "who asks, by the request's `user`: its HMAC with this installation's key, or the text itself", _RARER),
+    Attribute("dyno.request_id", "string", None, "the endpoint's `x-request-id` of the response", "request_id"),
     Attribute("dyno.outcome", "string", "outcome",
               "how the request ended: one of the outcomes that docs/proxy.md lists"),
     Attribute("dyno.streamed", "bool", "streamed", "the response came as an event stream; absent without a response"),
@@ -72,6 +87,10 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "who counted the tokens: server; or chunks, where the number of chunks stands in"),
     Attribute("dyno.usage.first_chunk_tokens", "int", "first_chunk_tokens",
               "tokens of the first chunk, where the server says it"),
+    Attribute("dyno.usage.first_read_tokens", "int", None,
+              "tokens of the first read that had output: as the server says, else the chunks in it",
+              "first_read_tokens"),
+    Attribute("dyno.choice.count", "int", None, "choices of the answer, where it has several", "choice_count"),
     Attribute("dyno.reasoning.streamed", "bool", "reasoning_streamed", "a chunk carried reasoning"),
     Attribute("dyno.connection.reused", "bool", "connection_reused", "the upstream connection was already open"),
     Attribute("dyno.retries", "int", None,
@@ -87,7 +106,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dyno.unread", "string", None,
               "why the response's content is unknown: no_reader, encoding, too_long, too_complex, no_memory", "unread"),
     Attribute("dyno.request.unread", "string", None,
-              "why the request's parameters are unknown: too_complex, no_memory", "request_unread"),
+              "why the request's parameters are unknown: encoding, too_long, too_complex, no_memory", "request_unread"),
     Attribute("dyno.sse.unreadable_events", "int", None,
               "SSE events that were not the API's JSON, or too long", "unreadable_events"),
     Attribute("dyno.mirror", "string", None,
@@ -138,4 +157,5 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
 )
 # fmt: on
 
+RARER: Final = tuple(attribute.name for attribute in ATTRIBUTES if attribute.field == _RARER)
 BAGGAGE: Final = tuple(attribute.name for attribute in ATTRIBUTES if attribute.field == _BAGGAGE)

@@ -92,8 +92,8 @@ MEANINGS: Final[Mapping[Outcome, str]] = {
     "auth": "401 or 403",
     "upstream_unreachable": "no connection, or it ended before there was a response; the client gets 502",
     "upstream_timeout": "a time limit passed; the client gets 504, or a body that breaks off",
-    "truncated": "the answer broke off, or ended without its API's own end (a `finish_reason`, `response.completed`, "
-    "`message_stop`)",
+    "truncated": "the answer broke off, or ended without its API's own end (a `finish_reason` that says something, or "
+    "a closing usage chunk before `[DONE]`; `response.completed`; `message_stop`)",
     "stream_error": "an error inside a 200",
     "client_cancelled": "the client left",
     "rejected": "the proxy refused it",
@@ -120,7 +120,8 @@ ERROR_TYPES: Final[Mapping[Unreachable | TimedOut | Truncated | StreamError | Lo
     "no_finish_reason": "the body is whole by HTTP's rules, but its API's own end is missing",
     "no_response": "the exchange ended before there was a response",
     "proxy_shutdown": "the proxy ended before the answer did",
-    "error_event": "an error object, as an event or as the body",
+    "error_event": "an error object, as an event or as the body; an event named `error`; or a finish reason by which "
+    "the engine says that it gave up, such as `abort`, `error`, `cancelled`",
     "gateway_error_text": "ALCF's gateway gives an error as the answer's text",
     "not_the_api": "nothing in the body is of its API",
     "response_failed": "the response's own status is `failed`",

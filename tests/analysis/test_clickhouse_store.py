@@ -93,7 +93,9 @@ def some_record(number: int, chance: random.Random) -> Record:
             "error_type": None if outcome == "ok" else chance.choice(["429", "500", outcome]),
         }
     if chance.random() < 0.3:
-        return unstreamed(**changes)
+        return unstreamed(**changes | {"usage_source": "server"})
+    if changes.get("usage_source") == "chunks":
+        changes["output_tokens"] = 2  # as many as there are chunks
     events = {"first_token_us": ttft_us, "first_event_us": ttft_us, "last_token_us": ttft_us + spread_us}
     answer = {"first_answer_us": maybe(ttft_us + spread_us // 2), "chunk_offsets_us": (ttft_us, ttft_us + spread_us)}
     return record(**changes, **events, **answer)

@@ -79,6 +79,7 @@ OWN = [
     ("sent_us", "BIGINT"),
     ("server_prefill_s", "DOUBLE"),
     ("server_decode_s", "DOUBLE"),
+    ("cut_by_length", "BOOLEAN"),
 ]
 NAMES = [name for name, _ in SPECIFIED]
 
@@ -157,6 +158,25 @@ def test_attributes_keep_every_column_without_one_of_its_own(tmp_path: Path) -> 
         ),
         pytest.param(streamed([200_000], output_tokens=1), None, id="one token"),
         pytest.param(
+            streamed([200_000] * 20 + [400_000] * 20, output_tokens=40), 0.01, id="a gateway that collects twenty"
+        ),
+        pytest.param(
+            streamed([200_000, 300_000], output_tokens=41, attributes={"dyno.usage.first_read_tokens": "21"}),
+            0.005,
+            id="the first read's tokens, as the row has them",
+        ),
+        pytest.param(
+            streamed([200_000] * 2 + [240_000] * 2, output_tokens=4, attributes={"dyno.choice.count": "2"}),
+            0.04,
+            id="two choices",
+        ),
+        pytest.param(
+            streamed([200_000] * 2 + [240_000] * 2, output_tokens=4, finish_reasons=["stop", "length"]),
+            0.04,
+            id="two choices of an older row",
+        ),
+        pytest.param(streamed([200_000] * 5 + [240_000], output_tokens=5), None, id="no more than came first"),
+        pytest.param(
             streamed([200_000, 240_000], output_tokens=8, reasoning_tokens=7), None, id="one token besides reasoning"
         ),
         pytest.param(streamed([200_000, 240_000], output_tokens=None), None, id="tokens unknown"),
@@ -167,6 +187,46 @@ def test_tpot(tmp_path: Path, row: dict[str, Any], tpot_s: float | None) -> None
     """TPOT is the time from first token to last over the tokens that came in it, or NULL where that isn't known."""
     write(tmp_path, [row])
     assert one(tmp_path, "tpot_s") == (None if tpot_s is None else pytest.approx(tpot_s, rel=1e-12))
+
+
+@pytest.mark.parametrize(
+    ("row", "tokens"),
+    [
+        ({"streamed": True, "chunk_count": 0, "status": 200}, (0, "chunks")),
+        ({"streamed": True, "chunk_count": 0, "status": 500}, (None, None)),
+        ({"streamed": True, "chunk_count": 0, "status": 200, "attributes": {"dyno.unread": "encoding"}}, (None, None)),
+        ({"streamed": True, "chunk_count": 3, "status": 200, "usage_source": "chunks"}, (3, "chunks")),
+        ({"streamed": False, "status": 200}, (None, None)),
+        ({"streamed": False, "status": 200, "input_tokens": 8}, (None, "server")),
+        ({"streamed": False, "status": 200, "input_tokens": 8, "imported_from": "f"}, (None, None)),
+    ],
+)
+def test_tokens_of_older_rows(tmp_path: Path, row: dict[str, Any], tokens: tuple[int | None, str | None]) -> None:
+    """A row without a count has the one that a new row would have: a stream without output has 0 tokens."""
+    base = {key: value for key, value in span().items() if key not in ("output_tokens", "usage_source", "input_tokens")}
+    write(tmp_path, [base | row])
+    assert one(tmp_path, "[output_tokens::VARCHAR, usage_source]") == [
+        None if tokens[0] is None else str(tokens[0]),
+        tokens[1],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "cut"),
+    [
+        (["stop"], False),
+        (["length"], True),
+        (["max_tokens"], True),
+        (["max_output_tokens"], True),
+        (["stop", "length"], True),
+        (["MAX_TOKENS"], True),
+        (["content_filter", "tool_calls"], False),
+    ],
+)
+def test_cut_by_length(tmp_path: Path, reasons: list[str], cut: bool) -> None:
+    """An answer was cut by length if one of its choices was, in the words of any API."""
+    write(tmp_path, [span(finish_reasons=reasons)])
+    assert one(tmp_path, "cut_by_length") is cut
 
 
 def test_times_in_seconds(tmp_path: Path) -> None:

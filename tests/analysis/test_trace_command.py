@@ -88,3 +88,39 @@ def test_what_is_refused(spans: Path, tmp_path: Path) -> None:
     assert "'a' fits 2 traces; write more of the id of one of them: " in line
     assert f"{'ab' * 16} (metis chat m)" in line
     assert "doesn't exist; name one with --spans DIR" in refusal("trace", "a", "--spans", tmp_path / "nowhere")
+
+
+def test_spans_without_traceparent_are_joined_by_the_response(tmp_path: Path) -> None:
+    """A client that sends no `traceparent` has a trace of its own. The response's id shows both, by either trace's id
+    and by its own; a response of the same id elsewhere, or at another time, isn't drawn in."""
+
+    def at(ms: int) -> dict[str, Any]:
+        return {"started_at_us": STARTED_AT_US + ms * 1000}
+
+    own, client = "ab" * 16, "cd" * 16
+    named = {"response_id": "chatcmpl-9"}
+    requests = [
+        request("p", None, trace_id=own, endpoint="metis", duration_us=1_000_000, **named, **at(100)),
+        request("late", None, trace_id="12" * 16, endpoint="metis", duration_us=1_000_000, **named, **at(60_000)),
+        request("else", None, trace_id="34" * 16, endpoint="sophia", duration_us=1_000_000, **named, **at(100)),
+    ]
+    others = [
+        collected("agent", "INTERNAL", None, 1.5, trace_id=client, **at(0)),
+        collected("c", "CLIENT", "agent", 1.2, trace_id=client, attributes={
+            "url.full": "http://127.0.0.1:8080/metis/v1/chat/completions"}, **named, **at(50)),
+    ]  # fmt: skip
+    spans = store(tmp_path, requests, others)
+    for name in (own, client):
+        found = json.loads(dyno("trace", name, "--format", "json", "--spans", spans).stdout)
+        assert [(span["span_id"], span["parent_span_id"]) for span in found] == [
+            (sid("agent"), None),
+            (sid("c"), sid("agent")),
+            (sid("p"), sid("c")),
+        ]
+    shown = dyno("trace", "chatcmpl-9", "--format", "json", "--spans", store(tmp_path / "two", requests[:1], others))
+    assert [span["span_id"] for span in json.loads(shown.stdout)] == [sid("agent"), sid("c"), sid("p")]
+    statement = "SELECT endpoint, client_s, client_span_id FROM request_phases WHERE client_s IS NOT NULL"
+    done = dyno("sql", statement, "--spans", spans, "--format", "json")
+    assert [(row["endpoint"], round(row["client_s"], 6), row["client_span_id"]) for row in json.loads(done.stdout)] == [
+        ("metis", 0.2, sid("c"))
+    ]

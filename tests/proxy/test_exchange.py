@@ -10,6 +10,7 @@ import pytest
 from dyno_proxy.exchange.record import AS_EXCHANGE, Record
 from dyno_proxy.http.sse import MAX_EVENT_BYTES
 from dyno_proxy.metrics.metrics import tpot_s
+from dyno_proxy.readers import APIS
 from rigs.exchanges import EVENTS, JSON, MS, START, answered, delta, sse, started
 
 
@@ -319,6 +320,7 @@ FOUND = {
     "cached_tokens": 34,
     "usage_source": "server",
     "first_chunk_tokens": 5,
+    "first_read_tokens": 5,
     "reasoning_streamed": True,
     "unreadable_events": 1,
     "body_received_us": 1_000,
@@ -353,7 +355,8 @@ def test_each_value_lands_in_its_field() -> None:
     exchange.end_ns = START + 99 * MS
     handed_over: dict[str, object] = {}
     for number, name in enumerate(AS_EXCHANGE):
-        if name not in ("method", "status", "streamed", "unread", "request_unread"):  # they decide how the rest is read
+        # These decide how the rest is read, or gather what it says.
+        if name not in ("method", "status", "streamed", "unread", "request_unread", "rarer"):
             handed_over[name] = f"value {number}"
             setattr(exchange, name, handed_over[name])
     handed_over |= {"method": "POST", "status": 200, "streamed": True}
@@ -369,3 +372,34 @@ def test_what_the_head_says_is_in_the_record() -> None:
     record = answered(200, READS, headers=((b"server", b"dyno-simulate"), (b"retry-after", b"29")))
     assert (record.simulated, record.retry_after_s) == (True, 29.0)
     assert record.response_bytes == sum(len(body) for _, body in READS)
+
+
+def test_tokens_without_a_count() -> None:
+    """A stream without output has 0 tokens. An unstreamed answer without usage has none, and neither has a refusal."""
+    empty = answered(200, [(60, sse(delta(None, "stop"), b"[DONE]"))])
+    assert (empty.output_tokens, empty.usage_source) == (0, "chunks")
+    whole = answered(200, [(60, b'{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}')], kind=JSON)
+    assert (whole.output_tokens, whole.usage_source) == (None, None)
+    refused = answered(500, [(60, sse({"error": "x"}))])
+    assert (refused.output_tokens, refused.usage_source) == (None, None)
+
+
+def test_embeddings_say_who_counted() -> None:
+    """Their input is counted by the server, and they have no output."""
+    body = b'{"object":"list","data":[{"embedding":[0.5]}],"usage":{"prompt_tokens":8,"total_tokens":8}}'
+    record = answered(200, [(60, body)], kind=JSON, reader=APIS["/embeddings"].reader, operation="embeddings")
+    assert (record.input_tokens, record.output_tokens, record.usage_source) == (8, None, "server")
+
+
+def test_a_gateway_that_collects_tokens_looks_no_faster() -> None:
+    """TPOT takes off all that came with the first read, as the server tells it or by the number of chunks."""
+    part = [delta(str(number)) for number in range(40)]
+    usage = {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 40}}
+    end = sse(delta(None, "stop"), usage, b"[DONE]")
+    collected = answered(200, [(100, sse(*part[:20])), (300, sse(*part[20:])), (301, end)])
+    assert collected.first_read_tokens == 20
+    assert tpot_s(collected) == pytest.approx(0.01)
+    told = [each | {"usage": {"prompt_tokens": 4, "completion_tokens": 3 * (at + 1)}} for at, each in enumerate(part)]
+    record = answered(200, [(100, sse(*told[:2])), (200, sse(*told[2:4])), (201, sse(delta(None, "stop"), b"[DONE]"))])
+    assert (record.first_chunk_tokens, record.first_read_tokens, record.output_tokens) == (3, 6, 12)
+    assert tpot_s(record) == pytest.approx(0.1 / 6)

@@ -136,6 +136,7 @@ async def test_what_a_copy_leaves(tmp_path: Path) -> None:
             "server.port": str(upstream.port),
             "dyno.gc_pause_us": "0",
             "gen_ai.request.stream": "true",
+            "dyno.usage.first_read_tokens": "1",
         }
         assert first["trace_id"] not in (f"{0xABC:032x}", second["trace_id"])
         assert "parent_span_id" not in first

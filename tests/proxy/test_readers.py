@@ -151,10 +151,10 @@ def test_output_is_weighed() -> None:
 @pytest.mark.parametrize(
     ("usage", "seen", "hidden"),
     [
-        ({"completion_tokens": 60}, "x", False),  # markup may be that much
-        ({"completion_tokens": 66}, "x", True),
-        ({"completion_tokens": 1000}, "word " * 188, False),
-        ({"completion_tokens": 1000}, "word " * 187, True),
+        ({"completion_tokens": 17}, "x", False),  # markup may be that much
+        ({"completion_tokens": 18}, "x", True),
+        ({"completion_tokens": 1000}, "word " * 197, False),
+        ({"completion_tokens": 1000}, "word " * 196, True),
         ({"completion_tokens": 1000, "completion_tokens_details": {"reasoning_tokens": 900}}, "x", False),
         ({"completion_tokens": 1000, "completion_tokens_details": {"reasoning_tokens": 0}}, "x", False),
         ({"completion_tokens": 1000, "completion_tokens_details": None}, "x", True),

@@ -281,8 +281,8 @@ def test_a_model_whose_place_is_known(body: bytes, changed: bytes) -> None:
 
 
 PLACES: list[tuple[bytes, bytes | None]] = [
-    (b'{"stream":true,"n":1}', b'{"stream":true,"stream_options":{"include_usage":true},"n":1}'),
-    (b'{"n":1, "stream" : true }', b'{"n":1, "stream" : true,"stream_options":{"include_usage":true} }'),
+    (b'{"stream":true,"k":1}', b'{"stream":true,"stream_options":{"include_usage":true},"k":1}'),
+    (b'{"k":1, "stream" : true }', b'{"k":1, "stream" : true,"stream_options":{"include_usage":true} }'),
     (b'{"stream":true,"stream_options":null}', b'{"stream":true,"stream_options":{"include_usage":true}}'),
     (b'{"stream_options":{ },"stream":true}', b'{"stream_options":{"include_usage":true },"stream":true}'),
     (b'{"stream":true,"stream_options":{"include_usage":true}}', None),

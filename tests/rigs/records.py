@@ -98,6 +98,13 @@ _tags: dict[str, st.SearchStrategy[str | int | float | bool]] = {
 }
 
 
+_rarer: dict[str, st.SearchStrategy[str | int | float | bool]] = {
+    **dict.fromkeys(("dyno.user", "gen_ai.request.reasoning.level"), _texts),
+    **dict.fromkeys(("gen_ai.request.top_k", "gen_ai.request.choice.count"), _numbers),
+    **dict.fromkeys(("gen_ai.request.frequency_penalty", "gen_ai.request.presence_penalty"), _seconds),
+}
+
+
 _TYPES: dict[object, st.SearchStrategy[Any]] = {
     int: _numbers,
     str: _texts,
@@ -113,10 +120,13 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("retries", "unreadable_events"), _offsets),
     **dict.fromkeys(("endpoint", "provider", "server_address"), st.sampled_from(["metis", "vllm"])),
     "client": st.just("alice"),
+    "client_address": st.just("::1"),
     "usage_source": st.sampled_from(["server", "chunks"]),
     "cadence": st.just("gateway"),
     "unread": st.sampled_from(["no_reader", "encoding", "too_long", "too_complex", "no_memory"]),
-    "request_unread": st.sampled_from(["too_complex", "no_memory"]),
+    "request_unread": st.sampled_from(["encoding", "too_long", "too_complex", "no_memory"]),
+    "choice_count": st.integers(2, 9),
+    "rarer": st.fixed_dictionaries({}, optional=_rarer),
     "mirror": st.sampled_from(["original", "copy"]),
     "seed": _numbers | st.just(10**5000),
     "trace_id": st.integers(1, 2**128 - 1),

@@ -15,7 +15,22 @@ WITH
             THEN output_tokens - reasoning_tokens
         ELSE output_tokens
     END AS streamed_tokens,
-    coalesce(whole('dyno.usage.first_chunk_tokens'), 1) AS first_chunk_tokens,
+    whole('gen_ai.usage.output_tokens') AS told_tokens,
+    text('dyno.usage.source') AS told_source,
+    -- As in spans.sql: a stream that was read and had no output
+    chunk_count = 0 AND status < 400 AND text('dyno.unread') IS NULL AS is_empty,
+    JSONExtract(SpanAttributes['dyno.chunk.offsets_us'], 'Array(Int64)') AS offsets_us,
+    JSONExtract(SpanAttributes['gen_ai.response.finish_reasons'], 'Array(String)') AS finish_reasons,
+    -- The tokens that came with the first read, and the choices of the answer.
+    coalesce(
+        whole('dyno.usage.first_read_tokens'),
+        greatest(
+            coalesce(whole('dyno.usage.first_chunk_tokens'), toInt64(1)),
+            toInt64(countEqual(offsets_us, coalesce(first_token_us, toInt64(-1)))),
+            toInt64(1)
+        )
+    ) AS first_tokens,
+    greatest(coalesce(whole('dyno.choice.count'), toInt64(1)), toInt64(length(finish_reasons)), toInt64(1)) AS choices,
     whole('dyno.event.first_token_us') AS first_token_us,
     whole('dyno.event.last_token_us') AS last_token_us
 SELECT
@@ -30,7 +45,7 @@ SELECT
     text('gen_ai.response.model') AS response_model,
     flag('dyno.streamed') AS streamed,
     text('http.request.method') AS method,
-    text('url.path') AS path,
+    coalesce(text('dyno.path'), text('url.path')) AS path,
     whole('http.response.status_code') AS status,
     text('dyno.outcome') AS outcome,
     text('error.type') AS error_type,
@@ -40,17 +55,27 @@ SELECT
     CASE WHEN streamed THEN whole('dyno.event.first_answer_us') / 1e6 END AS ttfa_s,
     CASE
         WHEN last_token_us = first_token_us THEN NULL
-        WHEN streamed AND streamed_tokens >= 2 AND streamed_tokens > first_chunk_tokens
-            THEN (last_token_us - first_token_us) / 1e6 / (streamed_tokens - first_chunk_tokens)
+        WHEN streamed AND streamed_tokens > first_tokens
+            THEN (last_token_us - first_token_us) / 1e6 * choices / (streamed_tokens - first_tokens)
     END AS tpot_s,
     whole('gen_ai.usage.input_tokens') AS input_tokens,
-    whole('gen_ai.usage.output_tokens') AS output_tokens,
+    if(
+        told_tokens IS NULL AND streamed AND (told_source = 'chunks' OR is_empty), chunk_count, told_tokens
+    ) AS output_tokens,
     whole('gen_ai.usage.reasoning.output_tokens') AS reasoning_tokens,
     whole('gen_ai.usage.cache_read.input_tokens') AS cached_tokens,
-    text('dyno.usage.source') AS usage_source,
-    nullIf(JSONExtract(SpanAttributes['gen_ai.response.finish_reasons'], 'Array(String)')[1], '') AS finish_reason,
+    if(
+        told_source IS NULL AND text('dyno.imported_from') IS NULL,
+        multiIf(
+            told_tokens IS NULL AND streamed AND is_empty, 'chunks',
+            told_tokens IS NULL AND NOT streamed AND input_tokens IS NOT NULL, 'server',
+            NULL
+        ),
+        told_source
+    ) AS usage_source,
+    nullIf(finish_reasons[1], '') AS finish_reason,
     whole('dyno.chunk.count') AS chunk_count,
-    JSONExtract(SpanAttributes['dyno.chunk.offsets_us'], 'Array(Int64)') AS chunk_offsets_us,
+    offsets_us AS chunk_offsets_us,
     whole('http.request.body.size') AS request_bytes,
     whole('http.response.body.size') AS response_bytes,
     number('dyno.server.ttft_s') AS server_ttft_s,
@@ -77,7 +102,15 @@ SELECT
     whole('dyno.event.connected_us') AS connected_us,
     whole('dyno.event.sent_us') AS sent_us,
     number('dyno.server.prefill_s') AS server_prefill_s,
-    number('dyno.server.decode_s') AS server_decode_s
+    number('dyno.server.decode_s') AS server_decode_s,
+    if(
+        empty(finish_reasons),
+        NULL,
+        hasAny(
+            arrayMap(reason -> lower(reason), finish_reasons),
+            ['length', 'max_tokens', 'max_output_tokens', 'model_length', 'model_context_window_exceeded']
+        )
+    ) AS cut_by_length
 FROM otel_traces
 -- Clients and engines may send their spans to the same table. Only our own requests have an outcome.
 WHERE mapContains(SpanAttributes, 'dyno.outcome');

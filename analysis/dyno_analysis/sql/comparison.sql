@@ -28,7 +28,7 @@ SELECT
     count(*) FILTER (WHERE is_counted AND outcome = 'rejected') AS rejected,
     count(*) FILTER (WHERE is_counted AND outcome = 'lost') AS lost,
     count(*) FILTER (WHERE warmup) AS warmups,
-    count(*) FILTER (WHERE is_ok AND finish_reason = 'length') AS cut_by_length,
+    count(*) FILTER (WHERE is_ok AND cut_by_length) AS cut_by_length,
     count(*) FILTER (WHERE is_ok AND streamed) AS streamed,
     count(*) FILTER (WHERE is_ok AND usage_source = 'chunks') AS counted_by_chunks,
     count(ok_output_tokens) AS with_output_tokens,

@@ -14,8 +14,9 @@ WITH RECURSIVE
 collected AS MATERIALIZED (
     FROM collected_spans
     SELECT
-        trace_id, span_id, parent_span_id, kind, latency_s, response_id, operation, model, path, error,
-        attributes['gen_ai.request.id'] AS request_id
+        trace_id, span_id, parent_span_id, kind, started_at, latency_s, response_id, operation, model, path, error,
+        attributes['gen_ai.request.id'] AS request_id,
+        coalesce(attributes['url.full'], attributes['http.url'], path, '') AS url
     QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY latency_s DESC NULLS LAST, name) = 1
 ),
 servers AS MATERIALIZED (
@@ -137,11 +138,39 @@ above(trace_id, request, request_s, span_id, parent_span_id, latency_s, depth) A
 ),
 -- A span that ended before the request (at the response's head, say) doesn't contain it. A span that contains several
 -- requests (a client's retries) isn't any single request's.
-called AS (
+traced AS (
     FROM (FROM above SELECT *, count(DISTINCT request) OVER (PARTITION BY trace_id, span_id) AS held)
     SELECT trace_id, request, span_id AS client_span_id, latency_s
     WHERE held = 1 AND latency_s >= request_s
     QUALIFY row_number() OVER (PARTITION BY trace_id, request ORDER BY depth) = 1
+),
+-- A client that sends no `traceparent` has its span in a trace of its own. It has the response's id, overlaps the
+-- request in time (within 2 s, since clocks differ), and its URL names no other endpoint.
+untraced AS (
+    FROM spans AS request
+    JOIN collected AS client ON client.response_id = request.response_id AND client.kind = 'CLIENT'
+    SELECT DISTINCT
+        request.trace_id,
+        request.span_id AS request,
+        client.span_id AS client_span_id,
+        client.latency_s,
+        count(*) OVER (PARTITION BY client.trace_id, client.span_id) AS requests,
+        count(*) OVER (PARTITION BY request.trace_id, request.span_id) AS clients
+    WHERE
+        client.trace_id <> request.trace_id
+        AND client.latency_s >= request.latency_s
+        AND request.started_at <= client.started_at + to_microseconds(CAST((client.latency_s + 2) * 1e6 AS BIGINT))
+        AND client.started_at <= request.started_at + to_microseconds(CAST((request.latency_s + 2) * 1e6 AS BIGINT))
+        AND coalesce(
+            nullif(regexp_extract(client.url, '^(?:[a-z]+://[^/]+)?/([^/]+)/v1(?:/|$)', 1), ''), request.endpoint
+        ) = request.endpoint
+),
+called AS (
+    FROM traced
+    UNION ALL BY NAME
+    FROM untraced
+    SELECT trace_id, request, client_span_id, latency_s
+    WHERE requests = 1 AND clients = 1 AND (trace_id, request) NOT IN (FROM traced SELECT (trace_id, request))
 ),
 parts AS (
     SELECT

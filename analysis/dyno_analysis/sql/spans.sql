@@ -180,8 +180,9 @@ SELECT
     CASE
         -- All tokens came in one read, so the time between them isn't known.
         WHEN last_token_us = first_token_us THEN NULL
-        WHEN streamed AND streamed_tokens >= 2 AND streamed_tokens > coalesce(first_chunk_tokens, 1)
-            THEN (last_token_us - first_token_us) / 1e6 / (streamed_tokens - coalesce(first_chunk_tokens, 1))
+        -- Of several choices, the time that the reader of one sees.
+        WHEN streamed AND streamed_tokens > first_tokens
+            THEN (last_token_us - first_token_us) / 1e6 * choices / (streamed_tokens - first_tokens)
     END AS tpot_s,
     input_tokens,
     output_tokens,
@@ -249,11 +250,47 @@ SELECT
     connected_us,
     sent_us,
     TRY_CAST(timed.attributes['dyno.server.prefill_s'] AS DOUBLE) AS server_prefill_s,
-    TRY_CAST(timed.attributes['dyno.server.decode_s'] AS DOUBLE) AS server_decode_s
+    TRY_CAST(timed.attributes['dyno.server.decode_s'] AS DOUBLE) AS server_decode_s,
+    -- Any choice's counts, in each API's words.
+    list_has_any(
+        list_transform(finish_reasons, lambda reason: lower(reason)),
+        ['length', 'max_tokens', 'max_output_tokens', 'model_length', 'model_context_window_exceeded']
+    ) AS cut_by_length
 FROM (
-    FROM stored
+    FROM (
+        FROM stored
+        SELECT * REPLACE (
+            -- A stream that was read and had no output has 0 tokens. Other proxies' spans have the number of chunks
+            -- apart, and so had older rows of empty streams.
+            CASE
+                WHEN output_tokens IS NULL AND streamed AND (usage_source = 'chunks' OR (chunk_count = 0
+                    AND status < 400 AND attributes['dyno.unread'] IS NULL)) THEN chunk_count
+                ELSE output_tokens
+            END AS output_tokens,
+            CASE
+                WHEN usage_source IS NULL AND imported_from IS NULL THEN
+                    CASE
+                        WHEN output_tokens IS NULL AND streamed AND chunk_count = 0 AND status < 400
+                            AND attributes['dyno.unread'] IS NULL THEN 'chunks'
+                        WHEN output_tokens IS NULL AND NOT streamed AND input_tokens IS NOT NULL THEN 'server'
+                    END
+                ELSE usage_source
+            END AS usage_source
+        )
+    )
     SELECT
         *,
+        -- The tokens that came with the first read. Older rows say only those of the first chunk, if at all, and how
+        -- many chunks came in one read with it.
+        coalesce(
+            TRY_CAST(attributes['dyno.usage.first_read_tokens'] AS BIGINT),
+            greatest(
+                first_chunk_tokens,
+                len(list_filter(chunk_offsets_us, lambda offset_us: offset_us = first_token_us)),
+                1
+            )
+        ) AS first_tokens,
+        greatest(TRY_CAST(attributes['dyno.choice.count'] AS BIGINT), len(finish_reasons), 1) AS choices,
         -- Reasoning that was counted but not streamed takes no time between the first token and the last. If reasoning
         -- is hidden and wasn't counted, the number of streamed tokens isn't known.
         CASE

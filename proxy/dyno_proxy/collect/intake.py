@@ -18,7 +18,7 @@ from dyno_proxy.file_modes import PRIVATE, Access
 from dyno_proxy.telemetry.journal import JournalExporter, check_folder
 from dyno_proxy.telemetry.place import plant_seeds
 
-from .otlp import BadMessageError, Received, plain_body, read_message, received_spans
+from .otlp import BadMessageError, Received, plain_body, read_spans
 
 COLLECTED: Final = "collected"  # the sub-folder of spans that aren't a Dyno proxy's requests
 QUEUE_BYTES: Final = 64_000_000
@@ -55,7 +55,7 @@ class Taken(NamedTuple):
     """What became of a body's spans: all but `rejected` are on disk."""
 
     rejected: int
-    reason: str  # why the first of these was rejected
+    reason: str  # why the first of these was rejected; otherwise what the sender should know, or nothing
 
 
 class Intake:
@@ -164,14 +164,14 @@ class Intake:
         spans: list[Received] = []
         for body, taken in bodies:
             try:
-                found = _spans_of(body)
+                found, warning = _spans_of(body)
             except BadMessageError as error:
                 self._tell(taken, error)
                 continue
             rejected = [why for why in found if isinstance(why, str)]
             spans += [each for each in found if not isinstance(each, str)]
             self._counted(REJECTED, len(rejected))
-            read.append((taken, Taken(len(rejected), rejected[0] if rejected else "")))
+            read.append((taken, Taken(len(rejected), rejected[0] if rejected else warning)))
         stored = self._store(spans)
         for taken, outcome in read:
             self._tell(taken, outcome if stored else UnwrittenError())
@@ -229,6 +229,5 @@ class Intake:
         self._loop.call_soon_threadsafe(tell)
 
 
-def _spans_of(body: Body) -> list[Received | str]:
-    plain = plain_body(body.data, body.encoding, PLAIN_BYTES)
-    return list(received_spans(read_message(plain, body.content_type)))
+def _spans_of(body: Body) -> tuple[list[Received | str], str]:
+    return read_spans(plain_body(body.data, body.encoding, PLAIN_BYTES), body.content_type)

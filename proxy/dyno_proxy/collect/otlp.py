@@ -7,9 +7,10 @@ protobuf's JSON has base64.
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import DecodeError, Message
@@ -23,7 +24,9 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
-from dyno_proxy.attributes import SCOPE_NAME
+from dyno_proxy.attributes import ATTRIBUTES, SCOPE_NAME
+
+from .mending import MENDED, json_document, mended_message, take_older_spans, with_scopes
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -40,6 +43,7 @@ _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
 _IDS: Final = ("traceId", "spanId", "parentSpanId")
 _STATUS: Final = {trace_pb2.Status.STATUS_CODE_OK: "OK", trace_pb2.Status.STATUS_CODE_ERROR: "ERROR"}
+_NOT_OTLP: Final = "not an ExportTraceServiceRequest"
 _MAX_NS: Final = 2**63  # the largest time that a row can hold
 _INVALID_ARGUMENT: Final = 3  # google.rpc.Code
 _UNAVAILABLE: Final = 14
@@ -91,16 +95,85 @@ def plain_body(body: bytes, encoding: str, max_bytes: int) -> bytes:
 
 
 def read_message(body: bytes, content_type: str) -> ExportTraceServiceRequest:
-    """The message of a PROTOBUF or JSON body. Raises BadMessageError."""
-    try:
-        if content_type == PROTOBUF:
-            return ExportTraceServiceRequest.FromString(body)
-        message: ExportTraceServiceRequest = ParseDict(
-            _with_base64_ids(json.loads(body)), ExportTraceServiceRequest(), ignore_unknown_fields=True
-        )
-    except (DecodeError, ParseError, RecursionError, UnicodeError, ValueError, TypeError, AttributeError) as error:
-        raise BadMessageError(400, f"not an ExportTraceServiceRequest: {str(error)[:200]}") from error
+    """The message of a PROTOBUF or JSON body. Raises BadMessageError where it is none, or a span in it is malformed."""
+    message, malformed, _ = _read(body, content_type)
+    if malformed:
+        raise BadMessageError(400, f"{_NOT_OTLP}: {malformed[0]}")
     return message
+
+
+def read_spans(body: bytes, content_type: str) -> tuple[list["Received | str"], str]:
+    """The body's spans, and what its sender should know although they are taken; mostly an empty text.
+
+    A text in the place of a span says why that one can't be stored. Raises BadMessageError where the body isn't OTLP.
+    """
+    message, malformed, mended = _read(body, content_type)
+    return [*malformed, *received_spans(message)], MENDED if mended else ""
+
+
+def _read(body: bytes, content_type: str) -> tuple[ExportTraceServiceRequest, list[str], bool]:
+    """The message, what is wrong with spans that aren't in it, and whether texts were mended."""
+    try:
+        if content_type == JSON:
+            document, mended = json_document(body)
+            message, malformed = _of_document(document)
+            if malformed and not any(scope.spans for each in message.resource_spans for scope in each.scope_spans):
+                raise ValueError(malformed[0])
+            return message, malformed, mended
+        try:
+            message, mended = ExportTraceServiceRequest.FromString(body), False
+        except DecodeError:
+            message, mended = mended_message(body), True
+        take_older_spans(message)
+    except (DecodeError, ParseError, RecursionError, UnicodeError, ValueError, TypeError, AttributeError) as error:
+        raise BadMessageError(400, f"{_NOT_OTLP}: {str(error)[:200]}") from error
+    return message, [], mended
+
+
+def _of_document(document: Any) -> tuple[ExportTraceServiceRequest, list[str]]:
+    """The JSON document as a message, and what is wrong with spans that aren't in it. Raises as `_read` expects."""
+    malformed: list[str] = []
+    resources = []
+    for of_resource in document.get("resourceSpans") or ():
+        of_scopes = []
+        for of_scope in with_scopes(of_resource):
+            spans = []
+            for span in of_scope.get("spans") or ():
+                try:
+                    spans.append(_with_base64_ids(span))
+                except (ValueError, TypeError, AttributeError) as error:
+                    malformed.append(f"a span is malformed: {str(error)[:200]}")
+            of_scopes.append({**of_scope, "spans": spans})
+        resources.append({**of_resource, "scopeSpans": of_scopes})
+    whole = {**document, "resourceSpans": resources}
+    try:
+        return _parsed(whole, ExportTraceServiceRequest()), malformed
+    except (ParseError, UnicodeError, ValueError, TypeError, AttributeError):
+        return _one_by_one(whole, malformed)
+
+
+def _one_by_one(document: Any, malformed: list[str]) -> tuple[ExportTraceServiceRequest, list[str]]:
+    """The same, where a span is malformed: each is read by itself."""
+    message = ExportTraceServiceRequest()
+    for of_resource in document["resourceSpans"]:
+        into_resource = message.resource_spans.add()
+        _parsed({"resource": of_resource.get("resource") or {}}, into_resource)
+        for of_scope in of_resource["scopeSpans"]:
+            into_scope = into_resource.scope_spans.add()
+            _parsed({"scope": of_scope.get("scope") or {}}, into_scope)
+            for span in of_scope["spans"]:
+                try:
+                    into_scope.spans.append(_parsed(span, trace_pb2.Span()))
+                except (ParseError, UnicodeError, ValueError, TypeError, AttributeError) as error:
+                    malformed.append(f"a span is malformed: {str(error)[:200]}")
+    return message, malformed
+
+
+_M = TypeVar("_M", bound=Message)
+
+
+def _parsed(document: Any, into: _M) -> _M:
+    return ParseDict(document, into, ignore_unknown_fields=True)
 
 
 def received_spans(message: ExportTraceServiceRequest) -> Iterator[Received | str]:
@@ -116,9 +189,9 @@ def received_spans(message: ExportTraceServiceRequest) -> Iterator[Received | st
 
 
 def answer(content_type: str, rejected: int, reason: str) -> bytes:
-    """The body of a 200: how many spans were rejected, and why the first of them was."""
+    """The body of a 200: how many spans were rejected, and why the first of them was. A reason alone is a warning."""
     response = ExportTraceServiceResponse()
-    if rejected:
+    if rejected or reason:
         response.partial_success.rejected_spans = rejected
         response.partial_success.error_message = reason
     return _encoded(response, content_type)
@@ -150,6 +223,7 @@ def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, 
     attributes = _values(span.attributes)
     is_request = scope == SCOPE_NAME and "dyno.outcome" in attributes
     if not is_request:
+        attributes = {name: _typed(name, value) for name, value in attributes.items()}
         attributes |= _about(span, resource, scope, version)
     made = ReadableSpan(
         name=span.name,
@@ -161,6 +235,39 @@ def _received(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, 
         end_time=end_ns,
     )
     return Received(made, span.trace_id + span.span_id, is_request)
+
+
+def _typed(name: str, value: object) -> object:
+    """A value of its column's type, where a sender writes it in another one.
+
+    Some send counts as texts or as numbers with a decimal point. LiteLLM sends booleans and lists as texts.
+    """
+    kind = _COLUMN_TYPES.get(name)
+    if isinstance(value, float) and kind == "int" and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    if kind == "int" and _WHOLE.fullmatch(value):
+        return int(float(value)) if "." in value else int(value)
+    if kind == "float" and _NUMBER.fullmatch(value):
+        return float(value)
+    if kind == "bool":
+        return {"true": True, "false": False}.get(value.lower(), value)
+    return _texts(value) if kind == "string[]" else value
+
+
+def _texts(value: str) -> object:
+    """A list of texts that is written as JSON, or as Python shows it."""
+    try:
+        found = json.loads(value if '"' in value else value.replace("'", '"'))
+    except ValueError:
+        return [value]
+    return found if isinstance(found, list) and all(isinstance(item, str) for item in found) else [value]
+
+
+_COLUMN_TYPES: Final = {a.name: a.type for a in ATTRIBUTES if a.column is not None}
+_WHOLE: Final = re.compile(r"-?\d{1,18}(?:\.0*)?", re.ASCII)
+_NUMBER: Final = re.compile(r"-?\d{1,18}(?:\.\d{0,18})?(?:[eE][-+]?\d{1,2})?", re.ASCII)
 
 
 def _about(span: trace_pb2.Span, resource: Mapping[str, object], scope: str, version: str) -> dict[str, object]:
@@ -212,13 +319,15 @@ def _value(value: AnyValue) -> object:
     return plain
 
 
-def _with_base64_ids(document: Any) -> Any:
-    """The JSON document with base64 ids, as protobuf's JSON has them. Raises ValueError where one isn't hexadecimal."""
-    for of_resource in document.get("resourceSpans") or ():
-        for of_scope in of_resource.get("scopeSpans") or ():
-            for span in of_scope.get("spans") or ():
-                for holder in (span, *(span.get("links") or ())):
-                    for key in _IDS:
-                        if holder.get(key):
-                            holder[key] = base64.b64encode(bytes.fromhex(holder[key])).decode()
-    return document
+def _with_base64_ids(span: dict[str, Any]) -> dict[str, Any]:
+    """The span with base64 ids, as protobuf's JSON has them. Raises ValueError where one isn't hexadecimal."""
+    changed: dict[str, Any] = {key: _base64(span[key]) for key in _IDS if span.get(key)}
+    if span.get("links"):
+        changed["links"] = [
+            {**link, **{key: _base64(link[key]) for key in _IDS if link.get(key)}} for link in span["links"]
+        ]
+    return {**span, **changed}
+
+
+def _base64(hexadecimal: str) -> str:
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()

@@ -19,6 +19,7 @@ from dyno_proxy.process.sockets import BACKLOG
 from dyno_proxy.server.keys import ClientKeys
 from dyno_proxy.telemetry.compaction import Conversion
 
+from .http_log import OneLine
 from .intake import QUEUE_BYTES, Body, FullError, Intake, UnwrittenError
 from .otlp import ENCODINGS, JSON, PROTOBUF, BadMessageError, answer, refusal
 
@@ -31,6 +32,7 @@ _OTHER_SIGNALS: Final = ("/v1/metrics", "/v1/logs", "/v1development/profiles")
 _SHUTDOWN_S: Final = 10.0
 
 _LOG: Final = logging.getLogger("dyno.collect")
+_HTTP_LOG: Final = logging.getLogger("dyno.collect.http")  # aiohttp's own
 
 
 class _RefusalError(Exception):
@@ -48,6 +50,8 @@ class Collector:
         self, spans: Path, keys: ClientKeys | None, config: SpansConfig, *, queue_bytes: int = QUEUE_BYTES
     ) -> None:
         self._keys = keys
+        if not any(isinstance(each, OneLine) for each in _HTTP_LOG.filters):
+            _HTTP_LOG.addFilter(OneLine())
         self._figures = _Figures()
         self._conversion = Conversion(spans, config)
         self._intake = Intake(
@@ -68,6 +72,7 @@ class Collector:
         self._runner = web.AppRunner(
             application,
             access_log=None,
+            logger=_HTTP_LOG,
             auto_decompress=False,
             handler_cancellation=False,
             shutdown_timeout=_SHUTDOWN_S,

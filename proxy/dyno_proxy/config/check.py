@@ -150,6 +150,8 @@ def check_spans(where: str, spans: SpansConfig) -> None:
         raise ConfigError(
             f"{where}: spans.keep: '{spans.keep}' must be an age or a size, such as 30d or 10GB, and at most 99999d"
         )
+    if spans.user not in ("hmac", "clear"):
+        raise ConfigError(f'{where}: spans.user: \'{spans.user}\' must be "hmac" or "clear"')
     try:
         access_of(spans.group)
     except ValueError as error:

@@ -94,6 +94,7 @@ class SpansConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     compact: bool = True  # `dyno compact` turns full journals into Parquet
     keep: str | None = None  # an age or a size; spans beyond it are deleted, the oldest first
     group: str | None = None  # may read what is written; None: only the proxy's own user may
+    user: str = "hmac"  # what is kept of a request's `user`: its HMAC with this installation's key, or "clear"
 
 
 class CollectorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

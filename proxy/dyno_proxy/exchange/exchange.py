@@ -8,11 +8,11 @@ anything compressed. `finish()` decides on the outcome and makes the Record.
 """
 
 from array import array
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Callable, Iterator, MutableSequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, beginning, content_codings
+from dyno_proxy.http.content_coding import TOO_LONG, Decompressor, UndecodableError, beginning
 from dyno_proxy.http.sse import SseScanner, is_stream
 from dyno_proxy.outcomes import Ending
 from dyno_proxy.readers import (
@@ -23,16 +23,19 @@ from dyno_proxy.readers import (
     REASONING,
     Content,
     Reader,
+    RequestBody,
     Skim,
     read_retry_after,
-    seconds_said,
     skim_refusal,
 )
 
 from .cadence import chunk_cadence
-from .kept import NO_MEMORY, SHORT_BYTES, STRETCH_BYTES, TOO_COMPLEX, Kept
+from .kept import NO_MEMORY, SHORT_BYTES, TOO_COMPLEX, Kept, UsageAsking, end_of_stretch
 from .outcome import exchange_outcome
+from .overhead import overhead_us
 from .record import Record, handed_over
+from .response_head import read_head
+from .tokens import first_read_tokens, output_tokens
 
 KEPT_BODY_BYTES: Final = 16 * 1024 * 1024  # of an unstreamed answer: a longer one isn't read for its usage
 _DIGEST_BYTES: Final = 4 * 1024  # a stream is decoded in such pieces, so that its end doesn't hold up the event loop
@@ -65,10 +68,17 @@ class Exchange(Kept):
     reader: Reader | None = None  # how to read this API; None: nobody knows how
     hides_reasoning: bool = False  # the configuration says that reasoning is neither shown nor counted
 
+    endpoint_path: str | None = None  # the request's path at the endpoint
     client: str | None = None  # the name of the key that the client showed
+    client_address: str | None = None
+    user_agent: str | None = None
+    request_id: str | None = None  # the endpoint's
+    rarer: dict[str, str | int | float | bool] | None = None  # attributes that few requests have
+    named_user: Callable[[str], str] | None = None  # what is kept of a user's name; None: nothing is
     retries: int | None = None
     resent: bool | None = None
     usage_asked: bool | None = None
+    usage_asking: UsageAsking | None = None  # is told how the endpoint took the stream
     mirror: str | None = None
     mirror_trace_id: str | None = None
     mirror_span_id: str | None = None
@@ -113,6 +123,7 @@ class Exchange(Kept):
     _decompressor: Decompressor | None = None
     _scanner: SseScanner | None = None
     _content: Content = field(default_factory=Content)
+    _refusal: bytes = b""  # its body, if somebody wants to know why
 
     def head(self, now_ns: int, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The upstream's response head."""
@@ -120,21 +131,12 @@ class Exchange(Kept):
         self.status = status
         if not self.request_needed:
             self.forget_request()
-        self.streamed = False
-        for name, value in headers:
-            lowered = name.lower()
-            if lowered == b"content-type":
-                self.streamed = value.split(b";", 1)[0].strip().lower() == b"text/event-stream"
-            elif lowered == b"content-encoding":
-                self._codings += content_codings(value)
-            elif lowered == b"server":
-                self.simulated = value == b"dyno-simulate"
-            elif lowered == b"retry-after":
-                self.retry_after_s = seconds_said(value.decode("latin-1"))
+        self.streamed, self._codings, self.simulated, self.retry_after_s, self.request_id = read_head(headers)
         if self.reader is not None:
             if self.streamed:
                 self._begin_stream(self.reader)
-            self._looked_into = self.streamed or status < 400 or status in _ASKING_TO_WAIT
+            read = _ASKING_TO_WAIT if self.usage_asking is None else _ASKING_TO_WAIT + _REFUSING
+            self._looked_into = self.streamed or status < 400 or status in read
         self._recognised = self.streamed or status != 200  # else the body's first bytes decide whether it is a stream
 
     def read(self, read_ns: int, written_ns: int, body: bytes) -> None:
@@ -162,32 +164,34 @@ class Exchange(Kept):
         self._read_rest()
         if self.done_ns is None and self.complete:
             self.done_ns = end_ns
+        asked, content = self._request(), self._content
+        content.choices_asked = None if self.request_unread else 1
+        if asked.says_more:
+            self._note_rarer(asked)
+        if self.usage_asking is not None and self.status is not None and asked.stream is True:
+            self.usage_asking.answered(self.status, self._refusal, asked=self.usage_asked is True)
         outcome, error_type = self._outcome()
-        parameters = self._request().parameters()
-        content = self._content
         chunk_offsets_us = tuple(self.chunk_offsets_us) if self.chunk_offsets_us is not None else ()
-        usage_source: str | None = None
-        output_tokens = content.output_tokens
-        if output_tokens is not None:
-            usage_source = "server"
-        elif chunk_offsets_us:
-            usage_source, output_tokens = "chunks", len(chunk_offsets_us)
+        tokens, usage_source = output_tokens(content, self._chunks_read() if self.streamed else None)
+        ready_ns = None if self.connected_ns is None else max(self.connected_ns, self.body_received_ns or 0)
         # By position, in Record's order: 70 keywords would cost 3 µs more. test_exchange.py checks the order.
         values: tuple[Any, ...] = (
             *handed_over(self, content),
-            *parameters,
+            *asked.parameters(),
             (end_ns - self.received_ns) // 1000,
             outcome,
             error_type,
-            output_tokens,
+            tokens,
             usage_source,
+            first_read_tokens(content, chunk_offsets_us) if chunk_offsets_us else None,
+            content.several_choices,
             bool(self._seen & REASONING),
             content.hides_reasoning(configured=self.hides_reasoning) or None,
             chunk_cadence(chunk_offsets_us) if chunk_offsets_us else None,
             self._unreadable_events(),
             chunk_offsets_us,
-            self._overhead_us(self._token_write_lag_ns),
-            self._overhead_us(self.last_write_lag_ns),
+            overhead_us(ready_ns, self.sent_ns, self._token_write_lag_ns if self.streamed else self.last_write_lag_ns),
+            overhead_us(ready_ns, self.sent_ns, self.last_write_lag_ns),
             loop_lag_us,
             gc_pause_us,
         )
@@ -243,7 +247,7 @@ class Exchange(Kept):
             for plain in self._undone(read[2]) if self._looked_into else ():
                 at = 0
                 while at < len(plain) and self._looked_into:
-                    end = self._end_of_stretch(plain, at)
+                    end = end_of_stretch(plain, at, streamed=self.streamed is True)
                     if not self.streamed:
                         yield from self._take_body(plain[at:end])
                     elif self._scanner is not None and self.reader is not None:
@@ -266,13 +270,6 @@ class Exchange(Kept):
         if self.upstream is not None and self._holding_back:
             self._holding_back = False
             self.upstream.go_on()
-
-    def _end_of_stretch(self, plain: bytes, at: int) -> int:
-        """Where a stretch ends that begins at `at`: if possible, where an SSE event ends, too."""
-        end = at + STRETCH_BYTES
-        if not self.streamed or end >= len(plain):
-            return min(end, len(plain))
-        return plain.rfind(b"\n\n", at, end) + 2 if plain.find(b"\n\n", at, end) >= 0 else end
 
     def _undone(self, body: bytes) -> Iterator[bytes]:
         """Our copy of the body without its codings, in pieces.
@@ -385,6 +382,8 @@ class Exchange(Kept):
             if new:
                 self._seen |= new
                 self._seen_first(new, read[0], read[1])
+        if read[0] == self.first_token_ns:
+            self._content.end_first_read()
 
     def _seen_first(self, new: int, read_ns: int, written_ns: int) -> None:
         if new & EVENT:
@@ -414,6 +413,8 @@ class Exchange(Kept):
         if self.status in _ASKING_TO_WAIT:
             if self.retry_after_s is None:
                 self.retry_after_s = read_retry_after(body)
+        elif self.status in _REFUSING:
+            self._refusal = body
         else:
             reader.body(body, self._content)
 
@@ -428,23 +429,22 @@ class Exchange(Kept):
             strange=bool(self._unreadable_events() if self.streamed else self.response_bytes),
         )
 
+    def _chunks_read(self) -> int | None:
+        """How many chunks a stream had; None where it was no answer, or wasn't read."""
+        known = self.unread is None and (self._content.readable or not self._content.unreadable_events)
+        chunks = len(self.chunk_offsets_us or ())
+        return chunks if self.reader and (self.status or 400) < 400 and (known or chunks) else None
+
+    def _note_rarer(self, asked: RequestBody) -> None:
+        self._content.choices_asked = asked.choices()
+        self.rarer = asked.rarer()
+        if (user := asked.asking_user()) is not None and self.named_user is not None:
+            self.rarer["dyno.user"] = self.named_user(user)
+
     def _unreadable_events(self) -> int | None:
         """None where there were none."""
         oversized = 0 if self._scanner is None else self._scanner.oversized
         return self._content.unreadable_events + oversized or None
 
-    def _overhead_us(self, write_lag_ns: int | None) -> int | None:
-        """What the proxy added: (sent - the later of body_received and connected) + (a read's write - the read).
 
-        For a streamed response the read is that of the first token, otherwise that of the last byte.
-        """
-        if write_lag_ns is None and not self.streamed:
-            write_lag_ns = self.last_write_lag_ns
-        if write_lag_ns is None or self.sent_ns is None or self.connected_ns is None:
-            return None
-        ready_ns = max(self.connected_ns, self.body_received_ns or 0)
-        # A body may be sent on before its last byte has come. Then the proxy waits for the client: no overhead.
-        return ((self.sent_ns - ready_ns if self.sent_ns > ready_ns else 0) + write_lag_ns) // 1000
-
-
-_ASKING_TO_WAIT: Final = (429, 503)
+_ASKING_TO_WAIT, _REFUSING = (429, 503), (400, 422)

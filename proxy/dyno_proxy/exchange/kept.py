@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from dyno_proxy.http.content_coding import Decompressor, UndecodableError
 from dyno_proxy.readers import RequestBody, Skim, read_request, skim_request
 
 from .budget import ALL, Budget
@@ -20,6 +21,7 @@ from .budget import ALL, Budget
 KEPT_REQUEST_BYTES: Final = 8 * 1024 * 1024  # a longer body is neither sent again nor changed nor copied
 KEPT_UPLOAD_BYTES: Final = 64 * 1024  # the same, where the path is none of the known APIs'
 SHORT_BYTES: Final = 32 * 1024  # of a body that is decoded in one go, which takes 3 ms at the worst
+PLAIN_REQUEST_BYTES: Final = 64 * 1024 * 1024  # of a compressed request: a longer one isn't read further
 _SMALL_PIECE_BYTES: Final = 1024
 _FAR_BEHIND_BYTES: Final = 256 * 1024
 STRETCH_BYTES: Final = 4 * 1024  # of plain text that `look()` takes at once: 2 ms at the worst
@@ -41,6 +43,22 @@ class Upstream(Protocol):
         ...
 
 
+class UsageAsking(Protocol):
+    """Who decides whether streams' usage is asked for."""
+
+    def answered(self, status: int, refusal: bytes, *, asked: bool) -> None:
+        """A stream had this status, and this body where that refuses it. `asked`: it had our `stream_options`."""
+        ...
+
+
+def end_of_stretch(plain: bytes, at: int, *, streamed: bool) -> int:
+    """Where a stretch ends that begins at `at`: in a stream, if possible, where an SSE event ends, too."""
+    end = at + STRETCH_BYTES
+    if not streamed or end >= len(plain):
+        return min(end, len(plain))
+    return plain.rfind(b"\n\n", at, end) + 2 if plain.find(b"\n\n", at, end) >= 0 else end
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Kept(ABC):
     """The part of an exchange that keeps its request."""
@@ -55,6 +73,7 @@ class Kept(ABC):
     request_bytes: int = 0
     request_kept: bool = True  # all of the body so far is in `request_body`
     request_needed: bool = True  # the body may yet have to be changed, copied or sent again, even if a response comes
+    request_codings: tuple[bytes, ...] = ()  # its content codings; it is passed on as it is, and a copy is decompressed
     request_unread: str | None = None  # why its parameters are unknown
 
     budget: Budget = ALL
@@ -65,6 +84,7 @@ class Kept(ABC):
     _asked: tuple[bytes, ...] = ()  # pieces of a long request that aren't looked into yet
     _asked_left_bytes: int = 0  # that `_asked_skim` hasn't got yet
     _asked_skim: Skim | None = None
+    _asked_decompressor: Decompressor | None = None
     _looking: Iterator[None] | None = None  # set while the exchange is behind
     _reads_behind: bool = False  # reads of the response are held that `look()` has to look into
 
@@ -97,7 +117,7 @@ class Kept(ABC):
                 pieces[-1] += piece  # a hundred thousand pieces would take more memory than their bytes
             else:
                 pieces.append(piece)
-        if self.request_bytes > SHORT_BYTES:
+        if self.request_bytes > SHORT_BYTES or self.request_codings:
             self._take_long_request(piece)
 
     def _take_long_request(self, piece: bytes) -> None:
@@ -144,8 +164,10 @@ class Kept(ABC):
     def request_members(self) -> list[tuple[str, int, int]] | None:
         """A long request's members that matter, each with its key and where its value begins and ends in the body.
 
-        None for a short one. None are found in what isn't a whole JSON object.
+        None for a short one. None are found in what isn't a whole JSON object, or is compressed.
         """
+        if self.request_codings:
+            return []
         if self.request_bytes <= SHORT_BYTES:
             return None
         skim = self._asked_skim
@@ -179,13 +201,24 @@ class Kept(ABC):
     def _look_into_request(self) -> Iterator[None]:
         pieces, self._asked = self._asked, ()
         for piece in pieces:
-            for at in range(0, len(piece), STRETCH_BYTES):
-                if self._asked_skim is not None:
-                    part = piece[at : at + STRETCH_BYTES]
-                    self._asked_skim.feed(part)
-                    self._asked_left_bytes -= len(part)
-                    yield
+            try:
+                for plain in self._plain_request(piece):
+                    for at in range(0, len(plain), STRETCH_BYTES):
+                        if self._asked_skim is not None and not self._asked_skim.given_up:
+                            self._asked_skim.feed(plain[at : at + STRETCH_BYTES])
+                            yield
+            except UndecodableError as error:
+                self.request_unread = error.why
+                break
+            self._asked_left_bytes -= len(piece)
         self._uncount(sum(map(len, pieces)))
+
+    def _plain_request(self, piece: bytes) -> Iterator[bytes]:
+        if not self.request_codings:
+            return iter((piece,))
+        if self._asked_decompressor is None:
+            self._asked_decompressor = Decompressor(self.request_codings, PLAIN_REQUEST_BYTES)
+        return self._asked_decompressor.pieces(piece)
 
     @abstractmethod
     def give_up(self, why: str) -> None:

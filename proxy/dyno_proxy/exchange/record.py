@@ -25,6 +25,9 @@ class Record(msgspec.Struct, gc=False):
     started_at_unix_us: int
 
     client: str | None  # the name of its key
+    client_address: str | None
+    user_agent: str | None
+    request_id: str | None  # the endpoint's, by its headers
     endpoint: str | None  # None where no endpoint could be named (rejected)
     provider: str | None
     server_address: str | None
@@ -32,6 +35,7 @@ class Record(msgspec.Struct, gc=False):
     operation: str | None
     method: str
     path: str
+    endpoint_path: str | None  # at the endpoint
     status: int | None
     simulated: bool
     streamed: bool | None
@@ -50,6 +54,7 @@ class Record(msgspec.Struct, gc=False):
     mirror_trace_id: str | None  # a copy's: the original's trace and span, in hexadecimal
     mirror_span_id: str | None
 
+    rarer: dict[str, str | int | float | bool] | None  # attribute name -> value, of what few requests have
     baggage: dict[str, str | int | float | bool]  # attribute name -> value, BAGGAGE's names only
 
     # AS_CONTENT
@@ -91,6 +96,8 @@ class Record(msgspec.Struct, gc=False):
     error_type: str | None
     output_tokens: int | None
     usage_source: str | None
+    first_read_tokens: int | None  # that came with the first read that had output
+    choice_count: int | None  # of the answer; None for one
     reasoning_streamed: bool
     reasoning_hidden: bool | None  # True: output tokens hold reasoning that nobody saw or counted: no TPOT
     cadence: str | None  # of the chunks: "gateway" where an intermediary's rhythm shows

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 LONG_EVENT_BYTES: Final = 8 * 1024  # an event of more is skimmed, if somebody does that
 _UNDECIDED_BYTES: Final = 1024  # as many line ends before a body's beginning leave open what it is
+_NAME_BYTES: Final = 128  # of a line with an event's name
 _BOM: Final = b"\xef\xbb\xbf"
 _BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
@@ -26,6 +27,16 @@ def is_stream(begun: bytes, *, end: bool) -> bool | None:
     if end or received_bytes > _UNDECIDED_BYTES or not any(each.startswith(begun) for each in (*_BEGINNINGS, _BOM)):
         return False
     return None
+
+
+class Named(bytes):
+    """An SSE event's data, whose `event` line says what the data itself doesn't: that it is an error, or its type."""
+
+    name: str
+
+
+# The names by which the APIs tell their events apart. They stand in the data too, if all is well.
+_NAMES: Final = (b"response.", b"message_", b"content_block_")
 
 
 class Skimming(Protocol):
@@ -198,6 +209,7 @@ class _LongEvent:
         self._line = b""  # the beginning of a line whose field isn't known yet
         self._in_data: bool | None = None  # whether the line is of the data; None: not known yet
         self._has_data = False
+        self._name = b""
 
     def feed(self, piece: bytes) -> None:
         """Take the event's next bytes."""
@@ -213,18 +225,24 @@ class _LongEvent:
         if not self._has_data:
             return []
         data = self._skim.finish()
-        return None if data is None else [data]
+        return None if data is None else [_named(data, self._name)]
 
     def _go_on(self, part: bytes) -> None:
         if self._in_data:
             self._skim.feed(part)
         elif self._in_data is None:
             self._line += part
-            if len(self._line) > len(b"data:"):  # the space behind it can be told, too
+            # With one byte more the space behind it can be told, too. The name of the event is taken at its line's end.
+            if len(self._line) > len(b"data:") and not (b"event:".startswith(self._line[:6]) and self._is_short()):
                 self._begin_line()
+
+    def _is_short(self) -> bool:
+        return len(self._line) <= _NAME_BYTES
 
     def _begin_line(self) -> None:
         line, self._line = self._line, b""
+        if line.startswith(b"event:"):
+            self._name = line[6:].strip()
         field, colon, value = line.partition(b":") if line.startswith(b"data:") else (line, b"", b"")
         self._in_data = field == b"data"
         if self._in_data:
@@ -243,8 +261,22 @@ class _LongEvent:
 def _data_of(block: bytes) -> bytes | None:
     """The data of one event's lines (LF only); None where it has no `data` line."""
     data = []
+    name = b""
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         if field == b"data":
             data.append(value.removeprefix(b" "))
-    return b"\n".join(data) if data else None
+        elif field == b"event":
+            name = value.strip()
+    if not data:
+        return None
+    joined = b"\n".join(data)
+    return _named(joined, name) if name else joined
+
+
+def _named(data: bytes, name: bytes) -> bytes:
+    if name == b"error" or (name.startswith(_NAMES) and name not in data):
+        named = Named(data)
+        named.name = name.decode("utf-8", "replace")
+        return named
+    return data

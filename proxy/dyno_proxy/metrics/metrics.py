@@ -257,20 +257,20 @@ def _observe_figures(figures: Figures, record: Record, gaps: list[list[int]], ma
 def tpot_s(record: Record) -> float | None:
     """Time per output token in s, as docs/spans.md defines it; None where it can't be known.
 
-    (last_token - first_token) / (N_out - n_first), where n_first is the first chunk's tokens, or 1 if unknown.
-    Reasoning that was counted but not streamed is subtracted from N_out. With hidden reasoning that isn't counted,
-    nobody knows how many tokens came between the first and the last. With all tokens in one read, nobody knows how
-    far apart they were.
+    (last_token - first_token) / (N_out - n_first), where n_first is the tokens of the first read that had output. Of
+    several choices N_out and n_first are those of one: the time that one reader sees. Reasoning that was counted but
+    not streamed is subtracted from N_out. With hidden reasoning that isn't counted, nobody knows how many tokens came
+    between the first and the last. With all tokens in one read, nobody knows how far apart they were.
     """
     tokens, first_us, last_us = record.output_tokens, record.first_token_us, record.last_token_us
     if not record.streamed or tokens is None or first_us is None or last_us is None or record.reasoning_hidden:
         return None
     if record.reasoning_tokens and not record.reasoning_streamed:
         tokens -= record.reasoning_tokens
-    later = tokens - (1 if record.first_chunk_tokens is None else record.first_chunk_tokens)
-    if tokens < 2 or later < 1 or last_us == first_us:
+    later = tokens - (record.first_read_tokens or record.first_chunk_tokens or 1)
+    if later < 1 or last_us == first_us:
         return None
-    return (last_us - first_us) / 1e6 / later
+    return (last_us - first_us) / 1e6 * (record.choice_count or 1) / later
 
 
 def _is_label(model: str) -> bool:

@@ -28,6 +28,7 @@ from dyno_proxy.server.pages import METRICS, Pages, process_pages
 from dyno_proxy.server.peer_user import can_tell
 from dyno_proxy.telemetry.compaction import Conversion
 from dyno_proxy.telemetry.endpoint_watch import EndpointWatch
+from dyno_proxy.telemetry.named_users import named_users
 from dyno_proxy.telemetry.request_log import RequestLog
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
@@ -109,6 +110,7 @@ class Proxy:
             config.proxy,
             self._gc_pauses,
             self._metrics.mirrored,
+            named_users(Path(config.proxy.spans), config.spans.user),
         )
         self._own = Handler(
             {}, self._telemetry, self._lag, Pages(pages), _own_access(config), config.proxy, self._gc_pauses

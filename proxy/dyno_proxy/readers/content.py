@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from dyno_proxy.http.sse import Named
 from dyno_proxy.outcomes import StreamError
 
+from .ends import USUAL, gave_up, reason_said
+from .fitting import decoded, is_json
 from .skim import Skim, length_told, wanted
 
 # What one SSE event was, as a sum of these
@@ -31,7 +34,9 @@ GATEWAY_ERROR_ID: Final = "chatcmpl-api-error"
 GATEWAY_ERROR_PREFIX: Final = "\n\n[ERROR]"
 
 # How many tokens of a choice may yield no byte: the end of a turn, markup of a role or channel, a space stripped off.
-SILENT_TOKENS: Final = 64
+SILENT_TOKENS: Final = 16
+_ODD_BYTES: Final = 8 * 1024  # stands for what can't be written as JSON again
+_MOST_ENDS: Final = 128  # that are kept beyond one for each index
 TOOL_CALL_BYTES: Final = 32  # counted for each tool call: the server removes its markup, which may be so many tokens
 
 
@@ -45,6 +50,10 @@ class Content:
     error_type: StreamError | None = None  # an error inside a 200
     ended: bool = False  # the API's own end came; chat has one for each choice instead
     choices: dict[int, str | None] = field(default_factory=dict)  # index -> finish_reason, None until it comes
+    choices_asked: int | None = None  # how many the request asked for; None: it isn't known
+    more_ends: tuple[str, ...] = ()  # finish reasons beyond the first one of an index
+    end_bytes: int = -1  # of the output, when the newest finish reason came
+    usage_bytes: int = -1  # of the output, when a usage chunk came that closes the answer
     stop_reason: str | None = None  # where the API has no choices
     response_id: str | None = None
     response_model: str | None = None
@@ -52,7 +61,10 @@ class Content:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+    uncached_tokens: int = 0  # Anthropic counts these, and those written to the cache, apart
+    cache_written_tokens: int = 0
     first_chunk_tokens: int | None = None
+    first_read_tokens: int | None = None  # of the first read that had output, where the server tells them
     output_bytes: int = 0  # UTF-8 of all output that could be seen: answer, reasoning, tool calls
     reasoning_seen: bool = False
     reasoning_withheld: bool = False  # the API says that there was reasoning, and shows nothing of it
@@ -64,16 +76,82 @@ class Content:
 
     @property
     def finished(self) -> bool:
-        """Whether the API's own end came. In chat that is a finish_reason for every choice, of at least one."""
-        return self.ended or (bool(self.choices) and None not in self.choices.values())
+        """Whether the API's own end came. In chat that is a finish_reason for every choice, of at least one.
+
+        Some servers get the index wrong. text-generation-inference counts it up by chunk: then the one choice that was
+        asked for has many, and its end is on the last. llama.cpp puts the ends of two choices on index 0: then there
+        are as many ends as choices, and no output after them.
+        """
+        choices = self.choices
+        if self.ended or (choices and None not in choices.values()):
+            return True
+        ends = self._ends
+        if not ends or self.choices_asked == 1:
+            return ends > 0
+        return self.end_bytes == self.output_bytes and ends >= (self.choices_asked or len(choices))
+
+    @property
+    def _ends(self) -> int:
+        return len(self.choices) - list(self.choices.values()).count(None) + len(self.more_ends)
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
         """The finish_reason of each choice that has one, in order of index and in the API's own words."""
         choices = self.choices
-        if len(choices) < 2:
+        if len(choices) < 2 and not self.more_ends:
             return tuple(filter(None, choices.values() or (self.stop_reason,)))
-        return tuple(reason for _, reason in sorted(choices.items()) if reason is not None)
+        reasons = tuple(reason for _, reason in sorted(choices.items()) if reason is not None)
+        return (reasons + self.more_ends)[: self.choices_asked or len(choices)]
+
+    @property
+    def choice_count(self) -> int:
+        """How many choices the answer has; 1 where the API has none."""
+        count = len(self.choices)
+        if count < 2 and not self.more_ends:
+            return 1
+        return max(1, count if self.choices_asked is None else min(self.choices_asked, max(count, self._ends)))
+
+    @property
+    def several_choices(self) -> int | None:
+        """The same; None for one."""
+        if len(self.choices) < 2 and not self.more_ends:
+            return None
+        count = self.choice_count
+        return count if count > 1 else None
+
+    def end_choice(self, index: int, reason: str) -> None:
+        """A choice has ended."""
+        if self.choices.get(index) is None:
+            self.choices[index] = reason
+        elif len(self.more_ends) < _MOST_ENDS:
+            self.more_ends += (reason,)
+        self.end_bytes = self.output_bytes
+        if reason not in USUAL and gave_up(reason):
+            self.refuse(ERROR_EVENT)
+
+    def stop(self, reason: object) -> None:
+        """The answer of an API without choices has ended, for this reason if it is one."""
+        said_reason = reason_said(reason)
+        if said_reason is not None:
+            self.stop_reason = said_reason
+            if gave_up(said_reason):
+                self.refuse(ERROR_EVENT)
+
+    def end_first_read(self) -> None:
+        """The first read that had output is over. With continuous usage its last count is that of the read."""
+        if self.first_chunk_tokens and self.output_tokens is not None:
+            hidden = 0 if self.reasoning_seen else self.reasoning_tokens or 0
+            self.first_read_tokens = self.output_tokens - hidden
+
+    def done(self) -> int:
+        """Take a stream's `[DONE]`. Returns DONE.
+
+        By itself it is no end: a gateway that has lost its engine sends it too. Directly after the usage it is one,
+        since Snowflake sends no finish_reason.
+        """
+        if self.usage_bytes == self.output_bytes:
+            self.ended = True
+        return DONE
 
     def hides_reasoning(self, *, configured: bool) -> bool:
         """Whether output tokens hold reasoning that was neither shown nor counted, so that TPOT can't be known.
@@ -88,7 +166,7 @@ class Content:
             return True
         if self.output_tokens is None or self.output_tokens <= self.output_bytes:
             return False
-        return self.output_tokens > self.output_bytes + SILENT_TOKENS * max(1, len(self.choices))
+        return self.output_tokens > self.output_bytes + SILENT_TOKENS * self.choice_count
 
     def refuse(self, error_type: StreamError) -> None:
         """Note an error, by its error.type. Only the first one counts."""
@@ -107,33 +185,16 @@ class Reader(NamedTuple):
     skim_body: Callable[[], Skim]
 
 
-_T = TypeVar("_T")
-
-
-def decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T | None:
-    """The JSON as the decoder's type. None where it doesn't fit, even if numbers may be written as texts."""
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError:
-        pass  # a field's type isn't the one that its vendor documents: try once more, leniently
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    try:
-        return msgspec.convert(msgspec.json.decode(data), decoder.type, strict=False)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def read_stranger(data: bytes, content: Content) -> int:
     """Read an SSE event that hasn't its API's shape: `[DONE]` with a tail, an error of another form, or the unknown.
 
     Returns DONE or 0.
     """
-    if data.startswith(DONE_DATA):
-        return DONE
+    if data.lstrip().startswith(DONE_DATA):
+        return content.done()
     if GATEWAY_ERROR_ID.encode() in data and GATEWAY_ERROR_PREFIX.encode().strip() in data:
         content.refuse(GATEWAY_ERROR_TEXT)
-    elif _is_error(data):
+    elif event_name(data) == "error" or _is_error(data):
         content.refuse(ERROR_EVENT)
     else:
         content.unreadable_events += 1
@@ -148,19 +209,40 @@ def read_strange_body(body: bytes, content: Content) -> None:
     try:
         _ANYTHING.decode(body)
     except msgspec.DecodeError as error:
-        content.broken_off = bool(body) and str(error) == _BROKEN_OFF
+        # A lone surrogate has the same message.
+        content.broken_off = bool(body) and str(error) == _BROKEN_OFF and not is_json(body)
     except (UnicodeDecodeError, RecursionError):
         return
 
 
+def event_name(data: bytes) -> str:
+    """The name on the SSE event's own `event` line; empty where it only repeats what the data says."""
+    return data.name if type(data) is Named else ""
+
+
+def with_reasoning(output: int, reasoning: int | None, prompt: int | None, total: int | None) -> int:
+    """The output's tokens with those of the reasoning in them. xAI counts these beside the others: the total tells."""
+    if not reasoning:
+        return output
+    apart = reasoning > output or (prompt is not None and total == prompt + output + reasoning)
+    return output + reasoning if apart else output
+
+
 def utf8_bytes(text: object) -> int:
-    """A text's length in bytes of UTF-8. For anything else that stands in a text's place, an upper bound."""
+    """A text's length in bytes of UTF-8. For a list or an object in a text's place, an upper bound; 0 for all else."""
     if isinstance(text, str):
         return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if not isinstance(text, list | dict):
+        return 0
     length = length_told(text)
     if length is not None:
         return length
-    return len(msgspec.json.encode(text)) if text else 0
+    if isinstance(text, list) and all(item is None for item in text):
+        return 0
+    try:
+        return len(msgspec.json.encode(text)) if text else 0
+    except (UnicodeEncodeError, OverflowError, RecursionError):
+        return _ODD_BYTES
 
 
 class _Error(msgspec.Struct, gc=False):
@@ -200,5 +282,5 @@ def _is_error(data: bytes) -> bool:
 
 
 def said(error: object) -> bool:
-    """Whether an `error` field reports an error: null, false and an empty text don't, but `{}` does."""
-    return error is not None and error is not False and error != ""
+    """Whether an `error` field reports an error: null, false, 0, an empty text and `[]` don't, but `{}` does."""
+    return bool(error) or error == {}

@@ -4,7 +4,8 @@ from typing import Final
 
 import msgspec
 
-from .content import Content, Reader, decoded, read_strange_body, read_stranger, skimming
+from .content import Content, Reader, read_strange_body, read_stranger, skimming
+from .fitting import Count, decoded
 
 
 def read_event(data: bytes, content: Content) -> int:
@@ -15,18 +16,22 @@ def read_event(data: bytes, content: Content) -> int:
 def read_body(body: bytes, content: Content) -> None:
     """Read a whole body into `content`. It is complete if it has `data`."""
     answer = decoded(_ANSWER, body)
-    if answer is None or answer.data is None:
+    if answer is None or (answer.data is None and answer.usage is None):
         read_strange_body(body, content)
         return
-    content.readable = content.ended = True
+    content.readable = True
+    content.ended = answer.data is not None
     content.response_id = answer.id
     content.response_model = answer.model
-    if answer.usage is not None:
-        content.input_tokens = answer.usage.prompt_tokens
+    usage = answer.usage
+    if usage is not None:
+        # There is no output, so the total is the prompt's.
+        content.input_tokens = usage.total_tokens if usage.prompt_tokens is None else usage.prompt_tokens
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    total_tokens: Count | None = None
 
 
 class _Answer(msgspec.Struct, gc=False):

@@ -21,12 +21,14 @@ from .content import (
     TOOL_CALL_BYTES,
     Content,
     Reader,
-    decoded,
+    event_name,
     read_strange_body,
     read_stranger,
     skimming,
     utf8_bytes,
 )
+from .ends import reason_said
+from .fitting import Count, decoded
 
 
 def read_event(data: bytes, content: Content) -> int:
@@ -35,6 +37,8 @@ def read_event(data: bytes, content: Content) -> int:
         return DONE
     event = decoded(_EVENT, data)
     kind = None if event is None else event.type
+    if event is not None and kind not in _EVENTS and kind != "error":
+        kind = event_name(data)
     if event is None or kind not in _EVENTS:
         return read_stranger(data, content)
     content.readable = True
@@ -47,8 +51,8 @@ def read_event(data: bytes, content: Content) -> int:
         _read_usage(event.message.usage, content)
         content.output_tokens = None
     elif kind == "message_delta":
-        if event.delta is not None and event.delta.stop_reason is not None:
-            content.stop_reason = event.delta.stop_reason
+        if event.delta is not None:
+            content.stop(event.delta.stop_reason)
         _read_usage(event.usage, content)
     elif kind == "message_stop":
         content.ended = True
@@ -59,7 +63,7 @@ def read_event(data: bytes, content: Content) -> int:
 def read_body(body: bytes, content: Content) -> None:
     """Read a whole, unstreamed body into `content`. It is complete if it has a stop_reason."""
     message = decoded(_MESSAGE, body)
-    if message is None or message.type != "message":
+    if message is None or (message.type != "message" and (message.content is None or message.type == "error")):
         read_strange_body(body, content)
         return
     content.readable = True
@@ -67,9 +71,8 @@ def read_body(body: bytes, content: Content) -> None:
     _read_usage(message.usage, content)
     for block in message.content or ():
         _read_block(block, content)
-    if message.stop_reason is not None:
-        content.stop_reason = message.stop_reason
-        content.ended = True
+    content.stop(message.stop_reason)
+    content.ended = reason_said(message.stop_reason) is not None
 
 
 _EVENTS: Final = frozenset(
@@ -81,14 +84,14 @@ _EVENTS: Final = frozenset(
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
+    thinking_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    output_tokens: Count | None = None
     output_tokens_details: _OutputDetails | None = None
 
 
@@ -110,7 +113,7 @@ class _Delta(msgspec.Struct, gc=False):
     thinking: Any = None
     partial_json: Any = None
     signature: Any = None
-    stop_reason: str | None = None
+    stop_reason: Any = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -118,7 +121,7 @@ class _Message(msgspec.Struct, gc=False):
     type: str | None = None
     model: str | None = None
     content: list[_Block] | None = None
-    stop_reason: str | None = None
+    stop_reason: Any = None
     usage: _Usage | None = None
 
 
@@ -144,13 +147,16 @@ def _read_head(message: _Message, content: Content) -> None:
 def _read_delta(delta: _Delta, content: Content) -> int:
     """A citation or a signature isn't output. A signature without its thinking means that thinking isn't shown."""
     if delta.thinking:
-        content.reasoning_seen = True
-        content.output_bytes += utf8_bytes(delta.thinking)
-        return REASONING
+        size_bytes = utf8_bytes(delta.thinking)
+        if size_bytes:
+            content.reasoning_seen = True
+            content.output_bytes += size_bytes
+            return REASONING
     text = delta.text or delta.partial_json
     if text:
-        content.output_bytes += utf8_bytes(text)
-        return ANSWER
+        size_bytes = utf8_bytes(text)
+        content.output_bytes += size_bytes
+        return ANSWER if size_bytes else 0
     if delta.signature and not content.reasoning_seen:
         content.reasoning_withheld = True
     return 0
@@ -162,15 +168,18 @@ def _read_block(block: _Block, content: Content) -> int:
     if kind == "redacted_thinking" or (kind == "thinking" and block.signature and not block.thinking):
         content.reasoning_withheld = True
         return 0
-    if block.thinking:
+    thinking_bytes = utf8_bytes(block.thinking)
+    if thinking_bytes:
         content.reasoning_seen = True
-        content.output_bytes += utf8_bytes(block.thinking)
+        content.output_bytes += thinking_bytes
         return REASONING
-    if block.text and kind == "text":
-        content.output_bytes += utf8_bytes(block.text)
-        return ANSWER
-    if block.name:
-        content.output_bytes += utf8_bytes(block.name) + utf8_bytes(block.input) + TOOL_CALL_BYTES
+    if kind == "text" or (kind is None and not block.name):
+        text_bytes = utf8_bytes(block.text)
+        content.output_bytes += text_bytes
+        return ANSWER if text_bytes else 0
+    name_bytes = utf8_bytes(block.name)
+    if name_bytes:
+        content.output_bytes += name_bytes + utf8_bytes(block.input) + TOOL_CALL_BYTES
         return ANSWER
     return 0
 
@@ -178,16 +187,20 @@ def _read_block(block: _Block, content: Content) -> int:
 def _read_usage(usage: _Usage | None, content: Content) -> None:
     """The counts are running totals. Anthropic's `input_tokens` lack the tokens written to the cache or read from it.
 
-    The conventions' input tokens hold them, so they are added.
+    The conventions' input tokens hold them, so they are added, also where a later event tells them alone.
     """
     if usage is None:
         return
-    if usage.input_tokens is not None:
-        cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
-        content.input_tokens = max(usage.input_tokens + cached, content.input_tokens or 0)
+    if usage.cache_creation_input_tokens is not None:
+        content.cache_written_tokens = usage.cache_creation_input_tokens
     if usage.cache_read_input_tokens is not None:
         content.cached_tokens = usage.cache_read_input_tokens
+    if usage.input_tokens is not None:
+        content.uncached_tokens = max(usage.input_tokens, content.uncached_tokens)
+    if usage.input_tokens is not None or content.input_tokens is not None:
+        told = content.uncached_tokens + content.cache_written_tokens + (content.cached_tokens or 0)
+        content.input_tokens = max(told, content.input_tokens or 0)
     if usage.output_tokens is not None:
         content.output_tokens = usage.output_tokens
-    if usage.output_tokens_details is not None:
+    if usage.output_tokens_details is not None and usage.output_tokens_details.thinking_tokens is not None:
         content.reasoning_tokens = usage.output_tokens_details.thinking_tokens

@@ -25,13 +25,15 @@ from .content import (
     TOOL_CALL_BYTES,
     Content,
     Reader,
-    decoded,
+    event_name,
     read_strange_body,
     read_stranger,
     said,
     skimming,
     utf8_bytes,
+    with_reasoning,
 )
+from .fitting import Count, decoded
 
 _DELTAS: Final = {
     "response.output_text.delta": ANSWER,
@@ -41,9 +43,14 @@ _DELTAS: Final = {
     "response.mcp_call_arguments.delta": ANSWER,
     "response.code_interpreter_call_code.delta": ANSWER,
     "response.shell_call_command.delta": ANSWER,
+    "response.apply_patch_call_operation_diff.delta": ANSWER,
     "response.audio.delta": ANSWER,
     "response.audio.transcript.delta": ANSWER,
     "response.reasoning_text.delta": REASONING,
+    # Not the model's own words: a summary, and what a tool puts out
+    "response.reasoning_summary_text.delta": 0,
+    "response.reasoning_summary.delta": 0,
+    "response.shell_call_output_content.delta": 0,
 }
 _ENVELOPE: Final = ("response.created", "response.queued", "response.in_progress")
 _ENDS: Final = ("response.completed", "response.incomplete")
@@ -54,14 +61,19 @@ def read_event(data: bytes, content: Content) -> int:
     if data == DONE_DATA:
         return DONE
     event = decoded(_EVENT, data)
+    if event is not None and not event.type:
+        event.type = event_name(data)
     if event is None or not event.type.startswith("response."):
         return read_stranger(data, content)
     content.readable = True
     kind = _DELTAS.get(event.type)
+    if kind is None and event.type.endswith(".delta"):
+        kind = ANSWER  # of a kind of output that is newer than this table
     if kind is not None:
-        if not event.delta:
+        size_bytes = utf8_bytes(event.delta) if kind else 0
+        if not size_bytes:
             return EVENT
-        content.output_bytes += utf8_bytes(event.delta)
+        content.output_bytes += size_bytes
         content.reasoning_seen = content.reasoning_seen or kind == REASONING
         return EVENT | kind
     if event.response is not None:
@@ -69,7 +81,7 @@ def read_event(data: bytes, content: Content) -> int:
     if event.type in _ENDS:
         content.ended = True
         return DONE
-    if event.type == "response.failed":
+    if event.type in ("response.failed", "response.cancelled"):
         content.refuse(RESPONSE_FAILED)
         return DONE
     if event.type in _ENVELOPE:
@@ -104,16 +116,17 @@ class _Incomplete(msgspec.Struct, gc=False):
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _InputDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    total_tokens: Count | None = None
     output_tokens_details: _OutputDetails | None = None
     input_tokens_details: _InputDetails | None = None
 
@@ -167,14 +180,21 @@ def _read_response(response: _Head, content: Content) -> None:
     if response.status is not None:
         details = response.incomplete_details
         content.stop_reason = (details and details.reason) or response.status
-    usage = response.usage
-    if usage is not None:
+    if response.usage is not None:
+        _read_usage(response.usage, content)
+
+
+def _read_usage(usage: _Usage, content: Content) -> None:
+    details = usage.output_tokens_details
+    reasoning = None if details is None else details.reasoning_tokens
+    if reasoning is not None:
+        content.reasoning_tokens = reasoning
+    if usage.input_tokens is not None:
         content.input_tokens = usage.input_tokens
-        content.output_tokens = usage.output_tokens
-        if usage.output_tokens_details is not None:
-            content.reasoning_tokens = usage.output_tokens_details.reasoning_tokens
-        if usage.input_tokens_details is not None:
-            content.cached_tokens = usage.input_tokens_details.cached_tokens
+    if usage.output_tokens is not None:
+        content.output_tokens = with_reasoning(usage.output_tokens, reasoning, usage.input_tokens, usage.total_tokens)
+    if usage.input_tokens_details is not None and usage.input_tokens_details.cached_tokens is not None:
+        content.cached_tokens = usage.input_tokens_details.cached_tokens
 
 
 def _read_item(item: _Item, content: Content) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from .fitting import decoded
 from .skim import Skim, wanted
 
 _WAIT: Final = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(|ms|s|sec|seconds?|m|min|minutes?|h|hours?)\s*", re.ASCII)
@@ -24,10 +25,8 @@ def seconds_said(value: object) -> float | None:
 
 def read_retry_after(body: bytes) -> float | None:
     """The wait in s by `retry_after` at the top level of a refusal's body. ALCF's nginx writes `"1 second"` there."""
-    try:
-        return seconds_said(_REFUSAL.decode(body).retry_after)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    refusal = decoded(_REFUSAL, body)
+    return None if refusal is None else seconds_said(refusal.retry_after)
 
 
 def skim_refusal() -> Skim:

@@ -19,7 +19,7 @@ import msgspec
 
 KEPT_TEXT_BYTES: Final = 1024  # of a text or a number as it is written; a longer one isn't kept
 MAX_RESULT_BYTES: Final = 32 * 1024
-MAX_DEPTH: Final = 1000  # as for msgspec
+MAX_DEPTH: Final = 20_000  # of what is passed over: it is only counted, so nothing recurs
 MAX_STEPS: Final = 100_000  # brackets and values that take a step each, 0.5 µs: a sound text has a few thousand
 LENGTH_KEY: Final = "\0"
 

@@ -52,7 +52,16 @@ class MeasuredProtocol(RequestHandler):
     __slots__ = (
         *("_body", "_departure", "_head_begun", "_head_timer", "_linger_timer", "_measured", "_reads"),
         *("_stalled_timer", "_stamps"),
-        *("head_too_long", "last_read_ns", "page_headers", "peer_is_trusted", "receiving", "surplus", "upstream"),
+        *(
+            "client_address",
+            "head_too_long",
+            "last_read_ns",
+            "page_headers",
+            "peer_is_trusted",
+            "receiving",
+            "surplus",
+            "upstream",
+        ),
     )
 
     def __init__(self, manager: "MeasuredServer", **options: Any) -> None:
@@ -67,6 +76,7 @@ class MeasuredProtocol(RequestHandler):
         self._linger_timer: asyncio.TimerHandle | None = None
         self._departure: Departure | None = None
         self.last_read_ns = 0
+        self.client_address: str | None = None
         self.head_too_long = False  # of the request whose stamp was taken last
         self.page_headers: dict[str, str] | None = None  # that let the asking web page read the answer
         self.peer_is_trusted: bool | None = None  # None until somebody asks who is at the other end
@@ -76,6 +86,8 @@ class MeasuredProtocol(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.client_address = peer[0] if isinstance(peer, tuple) else None
         self._head_timer = self._loop.call_later(self._measured.limits.head_timeout_s, self._head_late)
         if sys.version_info < (3, 12):
             self._loop = _InPlace(self._loop)  # type: ignore[assignment]  # it has all that a loop has

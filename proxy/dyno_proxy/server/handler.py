@@ -15,6 +15,7 @@ from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.exchange.kept import SHORT_BYTES
 from dyno_proxy.exchange.route import API, BESIDE, CLIMBS, Route, route
 from dyno_proxy.exchange.trace_context import read_baggage, read_traceparent
+from dyno_proxy.http.content_coding import content_codings
 from dyno_proxy.http.heads import HeadError, request_head
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
@@ -42,6 +43,9 @@ _VERSIONS = (HttpVersion11, HttpVersion10)
 # An istr is found faster than a str, whose lower case would be made each time.
 _TRACEPARENT = istr("traceparent")
 _BAGGAGE = istr("baggage")
+_USER_AGENT = istr("user-agent")
+_CONTENT_ENCODING = istr("content-encoding")
+_LABEL_CHARACTERS = 256  # of a header that is kept
 
 _IDS = random.Random()  # noqa: S311 - ids need to be unique, not unguessable; the system seeds it
 
@@ -59,8 +63,11 @@ class Handler:
         limits: ProxyConfig | None = None,
         gc_pauses: GcPauses | None = None,
         mirrored: Callable[[str, str], None] = lambda _endpoint, _result: None,
+        named_user: Callable[[str], str] | None = None,
     ) -> None:
+        """`named_user`: what is kept of a user's name; None: nothing is."""
         self._pages = pages
+        self._named_user = named_user
         gc_pauses = gc_pauses or GcPauses()
         self._ended = EndedRequests(telemetry.record)
         self._requests = Requests(telemetry.started, self._ended, lag, gc_pauses)
@@ -92,7 +99,9 @@ class Handler:
         exchange = Exchange(received_ns, started_at_unix_us, request.method, path)
         where = route(target)
         endpoint = None if where is None else self._endpoints.get(where.endpoint)
+        exchange.named_user = self._named_user
         _identify(exchange, request, endpoint, where)
+        exchange.client_address = protocol.client_address
         try:
             with Bracket(self._requests, exchange, protocol):
                 return await self._serve(request, protocol, exchange, endpoint, where)
@@ -158,8 +167,11 @@ class Handler:
             idle_s=self._limits.client_idle_s,
         )
         upload.take_whole()
-        if endpoint.config.ask_usage and may_ask_usage(where.rest) and request.method == "POST":
-            await _ask_for_usage(upload)
+        asking = endpoint.usage_asking
+        if asking is not None and may_ask_usage(where.rest) and request.method == "POST":
+            exchange.usage_asking = asking
+            if asking.asks:
+                await _ask_for_usage(upload)
         mirror = endpoint.config.mirror
         other = None if mirror is None else self._endpoints.get(mirror.to)  # None if a reload has just removed it
         if other is not None and exchange.operation is not None and request.method == "POST":
@@ -219,10 +231,12 @@ class Handler:
     ) -> bytes:
         """The request's head for the endpoint. Raises RefusedError for one that can't be sent on."""
         prefix = endpoint.target_prefix if where.kind == API else _prefix(endpoint, where)
+        target = prefix + where.rest or "/"
+        exchange.endpoint_path = target[endpoint.before_path_characters :]
         try:
             return request_head(
                 request.method,
-                (prefix + where.rest or "/") + where.query,
+                target + where.query,
                 endpoint.host_header,
                 request.raw_headers,
                 authorization=authorization,
@@ -316,6 +330,13 @@ def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint |
     exchange.span_id = _IDS.getrandbits(64)
     if _BAGGAGE in headers:
         exchange.baggage = read_baggage(headers.getall(_BAGGAGE))
+    agent = headers.get(_USER_AGENT)
+    if agent:
+        exchange.user_agent = agent[:_LABEL_CHARACTERS]
+    if _CONTENT_ENCODING in headers:
+        exchange.request_codings = content_codings(
+            ",".join(headers.getall(_CONTENT_ENCODING)).encode("latin-1", "replace")
+        )
     if where is not None:
         exchange.operation = where.operation
         exchange.reader = where.reader

@@ -139,6 +139,8 @@ class Mirror:
         exchange.operation, exchange.reader = original.operation, original.reader
         exchange.endpoint, exchange.provider = other.name, other.provider
         exchange.server_address, exchange.server_port = other.host, other.port
+        exchange.endpoint_path = other.path + rest
+        exchange.named_user, exchange.usage_asking = original.named_user, other.usage_asking
         exchange.hides_reasoning = other.config.hidden_reasoning
         original.mirror, exchange.mirror = "original", "copy"
         exchange.mirror_trace_id = f"{original.trace_id:032x}"
@@ -173,7 +175,8 @@ async def _edited(original: Exchange, other: Endpoint, rest: str, body: bytes) -
     while not original.request_read:  # noqa: ASYNC110  # it takes some turns of the loop
         await asyncio.sleep(0)
     known = original.request_members
-    asking = asking_usage(body, known) if other.config.ask_usage and may_ask_usage(rest) else None
+    asks = other.usage_asking is not None and other.usage_asking.asks and may_ask_usage(rest)
+    asking = asking_usage(body, known) if asks else None
     if asking is None:
         return with_model(body, other.config.model or "", known), None
     if known is not None:

@@ -10,6 +10,7 @@ from .pool import Pool
 from .tls import TlsFileError, tls_context
 from .token import Token
 from .tunnel import HttpProxy
+from .usage_asking import UsageAsking
 
 
 class Endpoint:
@@ -33,11 +34,13 @@ class Endpoint:
         absolute = proxy is not None and tls is None
         before_path = f"http://{self.host_header.decode()}" if absolute else ""
         self.target_prefix = before_path + self.path
+        self.before_path_characters = len(before_path)  # of a request's target, before its path
         origin_path = _origin_path(config, self.path)
         self.origin_prefix = None if origin_path is None else before_path + origin_path
         self.proxy_authorization = proxy.authorization if proxy is not None and absolute else None
         self.pool = Pool(self.host, self.port, tls=tls, proxy=proxy, connect_s=config.timeouts.connect_s)
         self.token = _token(name, config)
+        self.usage_asking = UsageAsking(name) if config.ask_usage else None
         # What the proxy shows of its own: whoever reaches the endpoint through it, reaches it as the proxy's user.
         shown = (self.token, config.client_cert_file, proxy and proxy.authorization)
         self.holds_credential = any(each is not None for each in shown)

@@ -101,10 +101,14 @@ def genai_row(span: OtlpSpan, endpoint: str | None = None) -> Row | None:
     if own:
         if "dyno.event.first_event_us" in rest:
             rest.pop(_FIRST_CHUNK, None)  # the same moment, in seconds
+        if "dyno.path" in rest:
+            rest["url.path"] = rest.pop("dyno.path")  # the path at the proxy
+        if rest.get("dyno.usage.source") == "chunks" and "dyno.chunk.count" in rest:
+            rest.setdefault("gen_ai.usage.output_tokens", rest["dyno.chunk.count"])
     else:
         _translate(span, rest, row, endpoint)
-    for name, column, _ in ATTRIBUTE_COLUMNS:
-        value = fitted(column, rest.get(name))
+    for name, column, kind in ATTRIBUTE_COLUMNS:
+        value = fitted(column, rest.get(name) if own else _plain(rest.get(name), kind))
         if value is not None:
             del rest[name]
             row[column] = value
@@ -115,6 +119,15 @@ def genai_row(span: OtlpSpan, endpoint: str | None = None) -> Row | None:
         _hide(rest)
     row["attributes"] = {name: attribute_text(value) for name, value in rest.items()}
     return row
+
+
+def _plain(value: object, kind: str) -> object:
+    """A count that is written as a text or with a decimal point, as a number."""
+    if kind != "int":
+        return value
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value.partition(".")[0])
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_request(span: OtlpSpan) -> bool:
@@ -138,7 +151,7 @@ def _translate(span: OtlpSpan, rest: MutableMapping[str, object], row: Row, endp
     """Rename others' attributes in `rest` to the names of `ATTRIBUTE_COLUMNS`; put computed values into `row`."""
     for column, canonical, names in _RENAMED:
         for name in names:
-            if canonical not in rest and fitted(column, rest.get(name)) is not None:
+            if canonical not in rest and fitted(column, _plain(rest.get(name), _KINDS[column])) is not None:
                 rest[canonical] = rest.pop(name)
     operation = rest.get("gen_ai.operation.name") or rest.pop("llm.request.type", None)
     if operation is None:
@@ -256,5 +269,7 @@ def _hide(rest: MutableMapping[str, object]) -> None:
             rest[name] = url.partition("?")[0]
 
 
+_WHOLE: Final = re.compile(r"-?\d{1,18}(?:\.0*)?", re.ASCII)
 _CANONICAL: Final = {column: name for name, column, _ in ATTRIBUTE_COLUMNS}
+_KINDS: Final = {column: kind for _, column, kind in ATTRIBUTE_COLUMNS}
 _RENAMED: Final = tuple((column, _CANONICAL[column], names) for column, names in _OTHER_NAMES.items())

@@ -19,8 +19,11 @@ def json_spans(document: Mapping[str, Any]) -> Iterator[OtlpSpan | str]:
     """
     for resource_spans in _objects(document, "resourceSpans"):
         resource = _attributes(_object(resource_spans, "resource"))
-        for scope_spans in _objects(resource_spans, "scopeSpans"):
-            scope = str(_object(scope_spans, "scope").get("name") or "")
+        # OTLP before 0.16 had other names.
+        older = _objects(resource_spans, "instrumentationLibrarySpans")
+        for scope_spans in (*_objects(resource_spans, "scopeSpans"), *older):
+            named = _object(scope_spans, "scope") or _object(scope_spans, "instrumentationLibrary")
+            scope = str(named.get("name") or "")
             for number, span in enumerate(_objects(scope_spans, "spans"), start=1):
                 try:
                     yield _span(span, resource, scope)
