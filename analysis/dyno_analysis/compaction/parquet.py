@@ -2,14 +2,16 @@
 
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
 from dyno_analysis import interrupts
-from dyno_analysis.atomic_file import OURS, Draft, drafted, replacing_path
+from dyno_analysis.atomic_file import OURS, Draft, drafted, replacing, replacing_path
 from dyno_analysis.file_modes import OWN_FOLDER, Access, access_like
 from dyno_analysis.spans import file_names
 from dyno_analysis.spans.counted import Source
@@ -24,10 +26,6 @@ from dyno_analysis.spans.sql_text import as_glob, quoted
 # DuckDB's default. For each group of rows the file has every column's least and greatest value.
 _ROWS_OF_A_GROUP: Final = 122_880
 _MEMORY: Final = "1GB"
-# A file's name holds the writer of all its rows, unless it is merged.
-_WRITER_OF_NAME: Final = (
-    r"regexp_extract(filename, '(?:\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_)?([A-Za-z0-9_]+)-\d{12}[^/]*$', 1)"
-)
 
 
 def stored_rows(sources: Sequence[Source], writer: str | None = None) -> tuple[str, str]:
@@ -36,11 +34,17 @@ def stored_rows(sources: Sequence[Source], writer: str | None = None) -> tuple[s
     Where the sources' names don't say it, `writer` is the writer of all rows.
     """
     read = reading(sources, NOTHING, "dyno_stored")
-    of_name = _WRITER_OF_NAME if writer is None else quoted(writer)
+    of_name = writer_in_name("filename") if writer is None else quoted(writer)
     return read.lists, (
         f"{read.sql} SELECT * EXCLUDE (filename, writer), coalesce(writer, {of_name}) AS writer "  # noqa: S608  # paths are quoted
         "FROM (FROM stored UNION ALL BY NAME SELECT CAST(NULL AS VARCHAR) AS writer WHERE false)"
     )
+
+
+def writer_in_name(column: str) -> str:
+    """SQL for the writer that the name of a file says, which is a path in this column. Not for merged files."""
+    prefix = r"(?:\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_)?"
+    return f"regexp_extract({column}, '{prefix}([A-Za-z0-9_]+)-\\d{{12}}[^/]*$', 1)"
 
 
 def write_parquet(
@@ -89,8 +93,17 @@ def empty_replaced(path: Path) -> None:
 
     It has another column than all others: who listed the folder long before, and reads it, gets an error and no zero.
     """
-    with replacing_path(path, access_like(path)) as temporary:
-        _copy(temporary, ("", f"SELECT 0 AS {MOVED_COLUMN} WHERE false"), {VERSION_KEY: "1", ROWLESS_KEY: REPLACED})
+    with replacing(path, access_like(path)) as file:
+        file.write(_replaced_bytes())
+
+
+@cache
+def _replaced_bytes() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="dyno-compact-") as folder:
+        path = Path(folder) / "replaced.parquet"
+        rows = ("", f"SELECT 0 AS {MOVED_COLUMN} WHERE false")
+        _copy(path, rows, {VERSION_KEY: "1", ROWLESS_KEY: REPLACED})
+        return path.read_bytes()
 
 
 def _write(draft: Draft, held: Held, rows: tuple[str, str], kept_from_us: int | None) -> SpanFile:
