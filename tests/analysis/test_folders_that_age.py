@@ -23,6 +23,7 @@ from dyno_analysis.spans.footer import HELD_KEY, VERSION_KEY, read_footer
 from dyno_analysis.spans.selection import Selection
 from dyno_analysis.spans.sql_text import sql_text
 from rigs.dyno_command import dyno
+from rigs.imports import SAMPLES
 from rigs.stored_spans import STARTED_AT_US, line, span
 
 WRITER = "elsewhere_1_20261124T215900000000Z"
@@ -419,3 +420,18 @@ def test_a_selection_of_what_is_not_there(tmp_path: Path) -> None:
     assert span_folder.sources(tmp_path, Selection(("r2",)).may_be_in) == []
     done = dyno("sql", "SELECT count(*) FROM spans", "--spans", tmp_path, "--run", "r1", "--format", "csv")
     assert done.stdout.split() == ["count_star()", "4"]
+
+
+def test_an_import_of_what_will_be_deleted_says_so(tmp_path: Path) -> None:
+    """Where the folder keeps spans for a time, or up to a size; not where it keeps all, or the import is young."""
+    spans = tmp_path / "spans"
+    spans.mkdir()
+    sample = SAMPLES / "vllm_0.29_llm_request.json"
+    for keep, said in ((None, False), ("30000d", False), ("10GB", True), ("1d", True)):
+        shutil.rmtree(spans)
+        spans.mkdir()
+        if keep is not None:
+            assert dyno("compact", "--spans", spans, "--keep", keep).returncode == 0
+        done = dyno("import", sample, "--spans", spans, "--endpoint", "e")
+        assert done.returncode == 0
+        assert (f"keeps {'at most' if keep == '10GB' else 'only'} {keep}" in done.stderr) == said

@@ -65,6 +65,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     from dyno_analysis.compaction.retention import parse_keep
     from dyno_analysis.file_modes import access_in
     from dyno_analysis.spans.folder import collected_folder
+    from dyno_analysis.spans.kept import note
 
     keep = None if arguments.keep is None else parse_keep(arguments.keep)
     folder = Path(arguments.spans).absolute()
@@ -100,6 +101,8 @@ def _compact(arguments: argparse.Namespace) -> int:
             compaction.convert()
         if keep is not None:  # before files are joined, so that old spans don't go into new files
             expire_all(compactions, keep, now)
+            if compactions and not arguments.dry_run:
+                note(folder, arguments.keep)
         for compaction in compactions:
             compaction.merge(keep)
             compaction.clean()

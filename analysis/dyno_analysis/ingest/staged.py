@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ import duckdb
 
 from dyno_analysis import interrupts
 from dyno_analysis.atomic_file import replacing, sync_folder
+from dyno_analysis.compaction.retention import parse_keep
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import OWN_FOLDER, access_in
 from dyno_analysis.folder_lock import held
 from dyno_analysis.spans.folder import connect, execute
+from dyno_analysis.spans.kept import noted
 from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
 
 from .journal import journal_line
@@ -58,6 +61,7 @@ class StagedSpans:
         self._spans = spans
         self._writer = f"import_{secrets.token_hex(8)}"
         self._count = 0
+        self._oldest_us = float("inf")
         self._parts: list[Path] = []
         self._stack = ExitStack()
 
@@ -131,6 +135,8 @@ class StagedSpans:
                 sync_folder(self._spans)
         except OSError as error:
             raise unwritable(self._spans, error) from error
+        if self._parts:
+            self._warn()
         self._parts = []
 
     def _say_waiting(self) -> None:
@@ -140,9 +146,23 @@ class StagedSpans:
             flush=True,
         )
 
+    def _warn(self) -> None:
+        """Say it where what was imported is older than what the folder keeps."""
+        if (text := noted(self._spans)) is None:
+            return
+        keep = parse_keep(text)
+        if keep.age is None:
+            why = f"at most {text}, and the oldest requests go first"
+        elif self._oldest_us < (time.time() - keep.age.total_seconds()) * 1e6:
+            why = f"only {text}: the older requests of this import go with the next compaction"
+        else:
+            return
+        print(f"dyno import: '{self._spans}' keeps {why}; import into another --spans to keep all", file=sys.stderr)
+
     def _lines(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         for row in rows:
             self._count += 1
+            self._oldest_us = min(self._oldest_us, row.get("started_at_us", self._oldest_us))
             yield _line({**row, "seq": self._count})
 
 
