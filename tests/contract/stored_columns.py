@@ -6,7 +6,8 @@
 
 The programs don't import each other, so this script is outside of them. It writes only between a comment `begin: TITLE`
 and the next comment `end`. A new attribute with a column needs `make sql` and nothing else: the view `spans` shows it
-in its map `attributes`. Whether it becomes a column of the view too is decided by hand, in spans.sql's list.
+in its map `attributes`. Whether it becomes a column of the view too is decided by hand, in spans.sql's list. An
+attribute that had no column before gets `since`: then the view takes the values of older rows from their map.
 """
 
 import re
@@ -23,6 +24,8 @@ ANALYSIS: Final = Path(__file__).parents[2] / "analysis" / "dyno_analysis"
 
 ROW: Final = "columns of a journal's row, written by make sql"
 REST: Final = "stored columns that the view doesn't have, written by make sql"
+MOVED: Final = "columns whose values rows of version 1 have in the map, written by make sql"
+LEFT: Final = "attributes of the map that have a column by now, written by make sql"
 READING: Final = "how the files are read, from spans.sql, written by make sql"
 
 # Integers that Parquet files have always held in 32 bits.
@@ -49,10 +52,13 @@ def written(attributes: Sequence[Attribute] = ATTRIBUTES) -> dict[Path, str]:
 
 
 def spans_sql(text: str, attributes: Sequence[Attribute]) -> str:
-    """spans.sql with its two blocks made from these attributes."""
+    """spans.sql with its blocks made from these attributes."""
     row = [f"{name}: '{_duckdb_type(name, kind)}'," for name, kind in _columns(attributes)]
     row[-1] = row[-1].removesuffix(",")
     text = with_block(text, ROW, row)
+    moved = [a for a in attributes if a.column is not None and a.since > 1]
+    text = with_block(text, MOVED, [_taken_from_map(a) for a in moved])
+    text = with_block(text, LEFT, _left_map(moved))
     shown = _shown(text)
     rest = [_entry(a.name, a.column, a.type) for a in attributes if a.column is not None and a.column not in shown]
     rest[-1] = rest[-1].removesuffix(",")
@@ -71,9 +77,39 @@ def _duckdb_type(name: str, kind: str) -> str:
 
 
 def _shown(text: str) -> set[str]:
-    """The columns that stand before the map in the view's list, under their own names."""
-    listed = text[text.index("-- part: derived\n") : text.index(f"-- begin: {REST}\n")]
-    return {*re.findall(r"^    (?:.* AS )?(\w+),$", listed, re.MULTILINE), *_RENAMED}
+    """The columns of the view that its map doesn't have: those before the map, under their own names, and the last."""
+    derived = text[text.index("-- part: derived\n") :]
+    before = derived[: derived.index(f"-- begin: {REST}\n")]
+    last = derived[derived.index("    -- These aren't in the map.\n") :].partition("\nFROM (")[0]
+    return {
+        *re.findall(r"^    (?:.* AS )?(\w+),$", before, re.MULTILINE),
+        *re.findall(r'^    "?(\w+)"?,?$', last, re.MULTILINE),
+        *_RENAMED,
+    }
+
+
+def _taken_from_map(attribute: Attribute) -> str:
+    """The column with older rows' values."""
+    column = _quoted(attribute.column or "")
+    text = f"attributes['{attribute.name}']"
+    kind = DUCKDB_TYPES[attribute.type]
+    value = text if attribute.type == "string" else f"TRY_CAST({text} AS {kind})"
+    return f"coalesce({column}, {value}) AS {column},"
+
+
+def _left_map(moved: Sequence[Attribute]) -> list[str]:
+    """Which entries of older rows' maps the view shows in columns: what doesn't fit its column stays in the map."""
+    lines = []
+    for kind in dict.fromkeys(a.type for a in moved):
+        names = [f"    '{a.name}'," for a in moved if a.type == kind]
+        names[-1] = names[-1].removesuffix(",")
+        stays = "false" if kind == "string" else f"TRY_CAST(entry.value AS {DUCKDB_TYPES[kind]}) IS NULL"
+        lines += ["WHEN entry.key IN (", *names, f") THEN {stays}"]
+    return lines
+
+
+def _quoted(column: str) -> str:
+    return f'"{column}"' if column == "user" else column  # a keyword of SQL
 
 
 def _entry(name: str, column: str, kind: str) -> str:

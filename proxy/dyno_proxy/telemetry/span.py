@@ -34,7 +34,7 @@ from opentelemetry.util.types import AttributeValue
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, RARER, SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.exchange.record import Record
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 # A row's columns in order, with their types: attributes.py's, and `map` (string -> string).
 COLUMNS: Final[tuple[tuple[str, str], ...]] = (
@@ -62,6 +62,9 @@ _CHUNK_COUNT: Final = "dyno.chunk.count"
 _USAGE_SOURCE: Final = "dyno.usage.source"
 _PATH: Final = "url.path"  # in an exported span at the endpoint, as its host is; in a row at the proxy
 _PROXY_PATH: Final = "dyno.path"
+# Of the client's trace context. A span has both in its parent, not among its attributes.
+_PARENT_SAMPLED: Final = "dyno.parent.sampled"
+_PARENT_STATE: Final = "dyno.parent.tracestate"
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
@@ -188,6 +191,10 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     if end_ns is not None:
         row["duration_us"] = (end_ns - start_ns) // 1000
     rest = {name: value for name, value in (span.attributes or {}).items() if value is not None}
+    if span.parent is not None:
+        rest[_PARENT_SAMPLED] = span.parent.trace_flags.sampled
+        if span.parent.trace_state:
+            rest[_PARENT_STATE] = span.parent.trace_state.to_header()
     if _FIRST_EVENT in rest:
         rest.pop(_FIRST_CHUNK, None)  # the same moment, in seconds
     if rest.get(_USAGE_SOURCE) == "chunks" and _CHUNK_COUNT in rest:
@@ -280,6 +287,9 @@ def _record_row(record: Record, name: str, seq: int) -> Any:
         row.reasoning_streamed = row.chunk_count = None  # nothing was streamed: there is nothing to say
     if not record.chunk_offsets_us:
         row.chunk_offsets_us = None
+    if record.tracestate is not None:
+        state = _trace_state(record.tracestate)
+        row.tracestate = state.to_header() if state else None
     rest = {
         # A plain record's integers are short.
         other: value if type(value) is str else str(value) if type(value) is int else attribute_text(value)
@@ -300,7 +310,7 @@ def _record_row(record: Record, name: str, seq: int) -> Any:
 def _attributes(record: Record) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
         name: value
-        for name, value in zip(_TAKEN_NAMES, _VALUES(record), strict=True)
+        for name, value in zip(_EXPORTED_NAMES, _EXPORTED_VALUES(record), strict=True)
         if value is not None and value != ()
     }
     if record.outcome != "ok" and record.error_type is None:
@@ -418,20 +428,25 @@ _TAG_COLUMNS: Final = {a.name: a.column for a in ATTRIBUTES if a.name in _TAGS a
 
 # The attributes that a record has a field for. Baggage, and what not every request has, are fields of several.
 _TAKEN: Final = tuple(a for a in ATTRIBUTES if a.source in Record.__struct_fields__ and a.name not in _TAGS)
-_TAKEN_NAMES: Final = tuple(a.name for a in _TAKEN)
+_EXPORTED: Final = tuple(a for a in _TAKEN if a.name not in (_PARENT_SAMPLED, _PARENT_STATE))
+_EXPORTED_NAMES: Final = tuple(a.name for a in _EXPORTED)
 _OTHERS: Final = tuple(a for a in _TAKEN if a.column is None and a.name != _PROXY_PATH)
 _OTHER_NAMES: Final = tuple(a.name for a in _OTHERS)
 
 
-def _values_of(names: Iterable[str]) -> Callable[[Record], tuple[Any, ...]]:
-    """The function that takes these fields of a record, written out as `handed_over` is: attrgetter takes longer."""
-    taken = "".join(f"record.{name}, " for name in names)
+def _values_of(names: Iterable[str | None]) -> Callable[[Record], tuple[Any, ...]]:
+    """The function that takes these fields of a record, and None for None.
+
+    It is written out as `handed_over` is: attrgetter takes longer.
+    """
+    taken = "".join("None, " if name is None else f"record.{name}, " for name in names)
     written: Callable[[Record], tuple[Any, ...]] = eval(f"lambda record: ({taken})")  # noqa: S307  # our own names
     return written
 
 
-_VALUES: Final = _values_of(a.source for a in _TAKEN)
-_COLUMN_VALUES: Final = _values_of(a.source for a in _TAKEN if a.column is not None)
+_EXPORTED_VALUES: Final = _values_of(a.source for a in _EXPORTED)
+# Of every column: the tags' are set where a record has any.
+_COLUMN_VALUES: Final = _values_of(a.source if a in _TAKEN else None for a in ATTRIBUTES if a.column is not None)
 _OTHER_VALUES: Final = _values_of(a.source for a in _OTHERS)
 # A row without what is unknown, written as JSON in C: its fields are the columns, the leading ones by position.
 _RecordRow: Final = msgspec.defstruct(
