@@ -21,7 +21,7 @@ class Attribute(NamedTuple):
     column: str | None
     meaning: str
     field: str | None = None  # the field of Record, where its name isn't the column's
-    since: int = 1  # the version of the rows that have the column first; older rows have the value in the map, if at all
+    since: int = 1  # the first version of rows that has the column; older ones have the value in their map, if at all
 
     @property
     def source(self) -> str:
@@ -83,7 +83,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("session.id", "string", "session_id", "the client's session, by the request's baggage", _BAGGAGE,
               since=2),
     Attribute("dyno.request_id", "string", "request_id", "the endpoint's `x-request-id` of the response", since=2),
-    # Of the client's trace context. An exported span has its parent's trace state itself.
+    # Of the client's trace context: with them, spans can be exported from span files too.
     Attribute("dyno.parent.sampled", "bool", "sampled", "the sampled flag of the client's `traceparent`", since=2),
     Attribute("dyno.parent.tracestate", "string", "tracestate", "the client's `tracestate`, if it is well formed",
               since=2),

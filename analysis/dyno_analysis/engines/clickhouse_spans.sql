@@ -127,9 +127,8 @@ SELECT
     whole('dyno.connection.rtt_us') AS rtt_us,
     whole('dyno.connection.min_rtt_us') AS min_rtt_us,
     whole('dyno.gc_pause_us') AS gc_pause_us,
-    -- An exported span doesn't say the flag of its parent.
     flag('dyno.parent.sampled') AS sampled,
-    nullIf(TraceState, '') AS tracestate
+    text('dyno.parent.tracestate') AS tracestate
 FROM otel_traces
 -- Clients and engines may send their spans to the same table. Only our own requests have an outcome.
 WHERE mapContains(SpanAttributes, 'dyno.outcome');

@@ -219,5 +219,23 @@ SELECT
     run_id,
     workload,
     prompt_id,
-    attributes
+    -- What other programs' spans have, and rows of version 1 have in the map
+    CASE
+        WHEN coalesce(user_agent, client_address, session_id, reasoning_level) IS NULL THEN attributes
+        ELSE
+            map_concat(
+                coalesce(attributes, MAP {}),
+                map_from_entries(
+                    list_filter(
+                        [
+                            {'k': 'user_agent.original', 'v': user_agent},
+                            {'k': 'client.address', 'v': client_address},
+                            {'k': 'session.id', 'v': session_id},
+                            {'k': 'gen_ai.request.reasoning.level', 'v': reasoning_level}
+                        ],
+                        lambda entry: entry.v IS NOT NULL
+                    )
+                )
+            )
+    END AS attributes
 FROM stored;

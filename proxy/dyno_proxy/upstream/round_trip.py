@@ -5,7 +5,7 @@ import struct
 import sys
 from typing import Final
 
-# Of struct tcp_info in Linux' include/uapi/linux/tcp.h: tcpi_rtt and tcpi_min_rtt, both in µs. Later fields are cut off.
+# Of struct tcp_info in Linux' include/uapi/linux/tcp.h: tcpi_rtt and tcpi_min_rtt, both in µs. What follows is cut off.
 _ROUND_TRIPS: Final = struct.Struct("=68xI76xI")
 _NOT_MEASURED: Final = (0, 2**32 - 1)
 
