@@ -1,5 +1,6 @@
 """Rows of version 1 have in their map what rows of version 2 have in columns: the view shows them alike."""
 
+import json
 import os
 from datetime import UTC, datetime
 from importlib import resources
@@ -18,7 +19,8 @@ from dyno_analysis.spans.held_rows import as_text
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
 from rigs import first_format
-from rigs.stored_spans import span, streamed, write
+from rigs.dyno_command import dyno
+from rigs.stored_spans import pair, span, streamed, write
 
 STORED: Final = Path(__file__).parent / "stored" / "0.1.0"
 VALUES: Final[dict[str, Any]] = {
@@ -187,6 +189,24 @@ def test_released_files_beside_new_ones(tmp_path: Path) -> None:
     assert [each for each in found if each["user_agent"] != VALUES["user_agent"]] == old
     assert any(each["gc_pause_us"] is not None for each in old)
     assert not [each for each in old if each["attributes"].keys() & NAMES.values()]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_results_that_were_reported_come_back(tmp_path: Path, version: int) -> None:
+    """A report's results file has these values under their OpenTelemetry names, and its import has them in columns."""
+    values = {"connection_reused": True} | VALUES
+    said = {NAMES[column]: text(value) for column, value in VALUES.items()}
+    columns = values if version > 1 else {"attributes": said, "connection_reused": True}
+    write(tmp_path / "spans", [each for name in "ab" for each in pair(name, 1.5, 0.5, v=version, **columns)])
+    assert dyno("report", "--spans", tmp_path / "spans", "--out", tmp_path / "out").returncode == 0
+    (results,) = (tmp_path / "out").glob("*_results_*.json")
+    document = json.loads(results.read_text(encoding="utf-8"))
+    for each in (*document["metis"]["results"], *document["sophia"]["results"]):
+        assert each["attributes"] == said | {"dyno.connection.reused": "true"}
+    assert dyno("import", results, "--spans", tmp_path / "again").returncode == 0
+    found = by_view(tmp_path / "again")
+    assert len(found) == 4
+    assert [{column: each[column] for column in values} for each in found] == [values] * 4
 
 
 def test_an_older_dyno_names_the_new_files_and_reads_the_rest(tmp_path: Path) -> None:
