@@ -44,6 +44,23 @@ def test_what_a_row_says(tmp_path: Path) -> None:
     assert ask(tmp_path, "SELECT attributes['gen_ai.request.id'] FROM server_spans") == [("req-vllm-029-001",)]
 
 
+def test_a_spans_own_attributes_stay_in_the_map(tmp_path: Path) -> None:
+    """What other programs say under a name that has a column is in the map all the same, as in older rows."""
+    said = {
+        "user_agent.original": "agent/1.2",
+        "client.address": "::1",
+        "session.id": "ses",
+        "gen_ai.request.reasoning.level": "low",
+    }
+    columns: dict[str, Any] = {"user_agent": "agent/1.2", "client_address": "::1"}
+    columns |= {"session_id": "ses", "reasoning_level": "low"}
+    later = collected("2", "CLIENT", v=2, attributes={"a": "b"}, **columns)
+    bare = collected("3", "CLIENT", v=2, session_id="ses")
+    store(tmp_path, [], [collected("1", "CLIENT", attributes=said | {"a": "b"}), later, bare])
+    found = ask(tmp_path, "SELECT attributes FROM collected_spans ORDER BY name")
+    assert found == [(said | {"a": "b"},), (said | {"a": "b"},), ({"session.id": "ses"},)]
+
+
 def test_errors(tmp_path: Path) -> None:
     """`error` is the error's type, or else what the status says; it is NULL for a span that didn't fail."""
     failed = {"otel.status_code": "ERROR"}

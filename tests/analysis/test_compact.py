@@ -230,7 +230,7 @@ def test_files_that_cannot_be_read_are_named_and_left_alone(tmp_path: Path, capf
     """A foreign file, a broken one and one of a later version get a line each; the rest is read and compacted."""
     write(tmp_path, [span(endpoint="good")])
     future = tmp_path / "f-000000000001.jsonl"
-    future.write_bytes(line(span(v=2, endpoint="future")))
+    future.write_bytes(line(span(v=3, endpoint="future")))
     (tmp_path / "strange.parquet").write_bytes(b"PAR1")
     with duckdb.connect() as connection:
         connection.execute(f"COPY (SELECT 1 AS a) TO '{tmp_path}/other-000000000001-000000000002.parquet'")

@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ]
     odd = [
-        span(attributes={"dyno.retries": "2"}, run_id="r"),
-        span(outcome="rate_limited", run_id="r", attributes={"dyno.retry_after_s": "7.5"}),
+        span(retries=2, run_id="r"),
+        span(outcome="rate_limited", run_id="r", retry_after_s=7.5),
         streamed([1_000, 1_000, 5_000], endpoint="burst", cached_tokens=3, reasoning_tokens=1),
         span(endpoint="burst", started_at_us=STARTED_AT_US + 10_000_000_000),
     ]

@@ -246,7 +246,7 @@ def test_round_trip_of_the_published_file(tmp_path: Path) -> None:
 def test_lines_are_as_the_proxy_writes_them() -> None:
     """An imported line has the proxy's keys in the proxy's order, and the same bytes for the same row."""
     assert (*LEADING_KEYS, "attributes") == tuple(name for name, _ in COLUMNS)
-    row = {"v": 1, "seq": 3, "trace_id": "ab", "model": "gpt-öss", "chunk_offsets_us": [1, 2], "attributes": {"k": "v"}}
+    row = {"v": 2, "seq": 3, "trace_id": "ab", "model": "gpt-öss", "chunk_offsets_us": [1, 2], "attributes": {"k": "v"}}
     line = journal_line({key: value for key, value in reversed(row.items()) if key != "v"} | {"repeat": None})
     assert line == journal.journal_line(copy.deepcopy(row))
     body, _, end = line.rpartition(b',"crc32":')

@@ -85,7 +85,7 @@ def row(found: OtlpSpan | str) -> dict[str, object]:
     assert isinstance(found, OtlpSpan)
     made = genai_row(found)
     assert made is not None
-    return {"v": 1, "seq": 1} | {key: value for key, value in made.items() if value not in (None, {}, [])}
+    return {"v": 2, "seq": 1} | {key: value for key, value in made.items() if value not in (None, {}, [])}
 
 
 def files(spans: Sequence[ReadableSpan], messages_of: int = 2) -> Iterator[tuple[str, bytes]]:

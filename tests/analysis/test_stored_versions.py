@@ -1,6 +1,7 @@
 """Span files of every version that was ever released are read by this one, with the same result."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 from dyno_analysis.compaction import convert
 from dyno_analysis.spans import folder as span_folder
+from dyno_proxy.attributes import ATTRIBUTES
 from rigs.freeze_format import STORED, VERSION, read_rows
 
+COLUMNS = {a.name: a.column for a in ATTRIBUTES if a.column is not None}
 VERSIONS = sorted(path.name for path in STORED.iterdir() if path.is_dir())
 
 
@@ -19,11 +22,24 @@ def expected_rows(version: str) -> list[dict[str, str]]:
 
 
 def assert_same(folder: Path, expected: list[dict[str, str]]) -> None:
-    """Each value that was there then; a later version may know more columns."""
+    """Each value that was there then, in its column or the map; a later version may have more columns for them."""
     found = read_rows(folder)
     assert len(found) == len(expected)
     for now, then in zip(found, expected, strict=True):
-        assert {name: now.get(name) for name in then} == then
+        assert {name: now.get(name) for name in then if name != "attributes"} == without_map(then)
+        kept, was = entries(now["attributes"]), entries(then["attributes"])
+        assert kept.items() <= was.items()
+        for name in was.keys() - kept.keys():
+            assert now[COLUMNS[name]] == was[name], name
+
+
+def without_map(row: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if name != "attributes"}
+
+
+def entries(text: str) -> dict[str, str]:
+    """The map that DuckDB writes as this text."""
+    return dict(part.split("=", 1) for part in re.split(r", (?=[\w.]+=)", text[1:-1]))
 
 
 def test_this_version_is_frozen() -> None:

@@ -71,7 +71,7 @@ def test_a_span_of_others_keeps_all_it_has() -> None:
     )
     (received,) = spans_of(body)
     assert row_of(received) == {
-        "v": 1,
+        "v": 2,
         "seq": 1,
         "trace_id": f"{1:032x}",
         "span_id": f"{1:016x}",

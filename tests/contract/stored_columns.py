@@ -2,11 +2,13 @@
 
     proxy/dyno_proxy/attributes.py ──▶ spans/columns.py            the columns of a journal's row, with their types
                                   └──▶ sql/spans.sql               how a journal is read; what goes into the map
-                                           └──▶ sql/collected_spans.sql    the same reading of spans/collected/
+                                           ├──▶ sql/collected_spans.sql    the same reading of spans/collected/
+                                           └──▶ sql/results.sql            what a results file has beside the map
 
 The programs don't import each other, so this script is outside of them. It writes only between a comment `begin: TITLE`
 and the next comment `end`. A new attribute with a column needs `make sql` and nothing else: the view `spans` shows it
-in its map `attributes`. Whether it becomes a column of the view too is decided by hand, in spans.sql's list.
+in its map `attributes`. Whether it becomes a column of the view too is decided by hand, in spans.sql's list. An
+attribute that had no column before gets `since`: then the view takes the values of older rows from their map.
 """
 
 import re
@@ -23,6 +25,9 @@ ANALYSIS: Final = Path(__file__).parents[2] / "analysis" / "dyno_analysis"
 
 ROW: Final = "columns of a journal's row, written by make sql"
 REST: Final = "stored columns that the view doesn't have, written by make sql"
+MOVED: Final = "columns whose values rows of version 1 have in the map, written by make sql"
+LEFT: Final = "attributes of the map that have a column by now, written by make sql"
+ALONE: Final = "columns of spans that its map doesn't have, written by make sql"
 READING: Final = "how the files are read, from spans.sql, written by make sql"
 
 # Integers that Parquet files have always held in 32 bits.
@@ -37,22 +42,26 @@ _MAP_VALUES: Final = {
 
 def written(attributes: Sequence[Attribute] = ATTRIBUTES) -> dict[Path, str]:
     """Each file with generated blocks, and the text that it should have. Raises ValueError if a block is missing."""
-    columns, spans, collected = (
-        ANALYSIS / name for name in ("spans/columns.py", "sql/spans.sql", "sql/collected_spans.sql")
+    columns, spans, collected, results = (
+        ANALYSIS / name for name in ("spans/columns.py", "sql/spans.sql", "sql/collected_spans.sql", "sql/results.sql")
     )
     spans_text = spans_sql(spans.read_text(encoding="utf-8"), attributes)
     return {
         columns: with_block(columns.read_text(encoding="utf-8"), ROW, _constants(attributes)),
         spans: spans_text,
         collected: with_block(collected.read_text(encoding="utf-8"), READING, _reading(spans_text)),
+        results: with_block(results.read_text(encoding="utf-8"), ALONE, _alone(spans_text, attributes)),
     }
 
 
 def spans_sql(text: str, attributes: Sequence[Attribute]) -> str:
-    """spans.sql with its two blocks made from these attributes."""
+    """spans.sql with its blocks made from these attributes."""
     row = [f"{name}: '{_duckdb_type(name, kind)}'," for name, kind in _columns(attributes)]
     row[-1] = row[-1].removesuffix(",")
     text = with_block(text, ROW, row)
+    moved = [a for a in attributes if a.column is not None and a.since > 1]
+    text = with_block(text, MOVED, [_taken_from_map(a) for a in moved])
+    text = with_block(text, LEFT, _left_map(moved))
     shown = _shown(text)
     rest = [_entry(a.name, a.column, a.type) for a in attributes if a.column is not None and a.column not in shown]
     rest[-1] = rest[-1].removesuffix(",")
@@ -71,9 +80,48 @@ def _duckdb_type(name: str, kind: str) -> str:
 
 
 def _shown(text: str) -> set[str]:
-    """The columns that stand before the map in the view's list, under their own names."""
-    listed = text[text.index("-- part: derived\n") : text.index(f"-- begin: {REST}\n")]
-    return {*re.findall(r"^    (?:.* AS )?(\w+),$", listed, re.MULTILINE), *_RENAMED}
+    """The columns of the view that its map doesn't have: those before the map, under their own names, and the last."""
+    derived = text[text.index("-- part: derived\n") :]
+    before = derived[: derived.index(f"-- begin: {REST}\n")]
+    return {*re.findall(r"^    (?:.* AS )?(\w+),$", before, re.MULTILINE), *_last(text), *_RENAMED}
+
+
+def _last(text: str) -> set[str]:
+    """The columns that stand behind the map in the view's list, and aren't in it."""
+    listed = text[text.index("    -- These aren't in the map.\n") :].partition("\nFROM (")[0]
+    return set(re.findall(r'^    "?(\w+)"?,?$', listed, re.MULTILINE))
+
+
+def _alone(spans_text: str, attributes: Sequence[Attribute]) -> list[str]:
+    """The entries of a results file's attributes that the view has in columns alone."""
+    last = _last(spans_text)
+    entries = [_entry(a.name, _quoted(a.column), a.type) for a in attributes if a.column in last]
+    entries[-1] = entries[-1].removesuffix(",")
+    return entries
+
+
+def _taken_from_map(attribute: Attribute) -> str:
+    """The column with older rows' values."""
+    column = _quoted(attribute.column)
+    text = f"attributes['{attribute.name}']"
+    kind = DUCKDB_TYPES[attribute.type]
+    value = text if attribute.type == "string" else f"TRY_CAST({text} AS {kind})"
+    return f"coalesce({column}, {value}) AS {column},"
+
+
+def _left_map(moved: Sequence[Attribute]) -> list[str]:
+    """Which entries of older rows' maps the view shows in columns: what doesn't fit its column stays in the map."""
+    lines = []
+    for kind in dict.fromkeys(a.type for a in moved):
+        names = [f"    '{a.name}'," for a in moved if a.type == kind]
+        names[-1] = names[-1].removesuffix(",")
+        stays = "false" if kind == "string" else f"TRY_CAST(entry.value AS {DUCKDB_TYPES[kind]}) IS NULL"
+        lines += ["WHEN entry.key IN (", *names, f") THEN {stays}"]
+    return lines
+
+
+def _quoted(column: str | None) -> str:
+    return '"user"' if column == "user" else column or ""  # a keyword of SQL
 
 
 def _entry(name: str, column: str, kind: str) -> str:

@@ -13,6 +13,7 @@ from opentelemetry.semconv._incubating.attributes import (
     gen_ai_attributes,
     http_attributes,
     server_attributes,
+    session_attributes,
     url_attributes,
     user_agent_attributes,
 )
@@ -31,6 +32,7 @@ CONVENTIONS: Final[dict[str, ModuleType]] = {
     "http.": http_attributes,
     "url.": url_attributes,
     "server.": server_attributes,
+    "session.": session_attributes,
     "error.": error_attributes,
     "client.": client_attributes,
     "user_agent.": user_agent_attributes,
@@ -93,7 +95,7 @@ def test_baggage_names_are_attributes_with_a_column() -> None:
 def test_each_field_of_a_record_has_its_attribute() -> None:
     """No measured value is forgotten: each field is an attribute's source, or the span itself holds it."""
     of_the_span = {
-        *("trace_id", "span_id", "parent_span_id", "sampled", "tracestate", "started_at_unix_us", "duration_us"),
+        *("trace_id", "span_id", "parent_span_id", "started_at_unix_us", "duration_us"),
         "endpoint_path",  # an exported span's `url.path`
     }
     sources = {attribute.source for attribute in ATTRIBUTES}

@@ -109,4 +109,4 @@ def test_why_spans_are_dropped_and_copies_not_sent() -> None:
 
 
 def test_the_tags_of_a_baggage() -> None:
-    assert [name for name in named(section("Traces")) if name.startswith("dyno.")] == list(BAGGAGE)
+    assert [name for name in named(section("Traces")) if name.startswith(("dyno.", "session."))] == list(BAGGAGE)

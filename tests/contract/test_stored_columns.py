@@ -38,7 +38,7 @@ def test_written_files_are_current(path: Path) -> None:
 def test_a_new_attribute_needs_no_edit_by_hand(tmp_path: Path) -> None:
     """Attributes of every type that are added to the table are read from a journal and appear in the view's map."""
     sql = stored_columns.written((*ATTRIBUTES, *ADDED))[stored_columns.ANALYSIS / "sql" / "spans.sql"]
-    row = {"span_id": "1" * 16, "endpoint": "metis", "attributes": {"dyno.retries": "2"}, **VALUES}
+    row = {"span_id": "1" * 16, "endpoint": "metis", "attributes": {"dyno.mirror": "copy"}, **VALUES}
     (tmp_path / "w-000000000001.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     with duckdb.connect() as connection:
         connection.execute(
@@ -48,7 +48,7 @@ def test_a_new_attribute_needs_no_edit_by_hand(tmp_path: Path) -> None:
         ((endpoint, attributes),) = connection.execute("SELECT endpoint, attributes FROM spans").fetchall()
     assert endpoint == "metis"
     assert attributes == {
-        "dyno.retries": "2",
+        "dyno.mirror": "copy",
         "dyno.added.text": "a",
         "dyno.added.count": "7",
         "dyno.added.share": "0.5",

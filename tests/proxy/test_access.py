@@ -219,7 +219,7 @@ async def test_other_users_of_the_machine(tmp_path: Path) -> None:
             assert b" 401 " in await ask_as(65533, proxy)
 
             def named() -> list[str]:
-                return [row["attributes"]["dyno.client"] for row in proxy.rows() if "dyno.client" in row["attributes"]]
+                return [row["client"] for row in proxy.rows() if "client" in row]
 
             await until(named, "a row with a client's name")
             assert named() == ["alice"]

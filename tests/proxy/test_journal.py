@@ -119,14 +119,14 @@ def test_duckdb_reads_every_type(tmp_path: Path) -> None:
 def test_what_json_cannot_hold_is_mended() -> None:
     """A foreign row with a lone surrogate anywhere, or a number that isn't finite, still becomes a valid line."""
     row: dict[str, object] = {
-        "v": 1,
+        "v": 2,
         "name": "a\ud800",
         "finish_reasons": ["\udfff"],
         "server_ttft_s": math.nan,
         "attributes": {"\ud801": "b"},
     }
     assert parsed(journal_line(row)[:-1]) == {
-        "v": 1,
+        "v": 2,
         "name": "a\ufffd",
         "finish_reasons": ["\ufffd"],
         "server_ttft_s": None,

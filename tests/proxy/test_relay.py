@@ -117,7 +117,7 @@ async def test_a_stale_connection_is_replaced_once(tmp_path: Path) -> None:
             assert FINISHED in await proxy.send(POST, up_to=FINISHED)
         rows = await proxy.rows(3)
         assert [row["outcome"] for row in rows] == ["ok", "ok", "ok"]
-        assert [row.get("attributes", {}).get("dyno.resent") for row in rows] == [None, "true", "true"]
+        assert [row.get("resent") for row in rows] == [None, True, True]
         assert served == 3
 
 
@@ -140,7 +140,7 @@ async def test_a_request_that_was_worked_on_is_not_sent_again(tmp_path: Path) ->
         _, row = await proxy.rows(2)
     assert len(came) == 2
     assert (row["outcome"], row["error_type"]) == ("upstream_unreachable", "connection_closed")
-    assert (row["connection_reused"], row.get("attributes", {}).get("dyno.resent")) == (True, None)
+    assert (row["connection_reused"], row.get("resent")) == (True, None)
 
 
 async def test_a_client_that_leaves_cancels_the_upstream(tmp_path: Path) -> None:

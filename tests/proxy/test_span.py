@@ -141,7 +141,7 @@ def test_tracestate_passes_on(header: str, kept: dict[str, str], caplog: pytest.
 def test_the_row_of_an_ordinary_chat() -> None:
     """Every column is written out here by hand: this is the format that the analysis reads."""
     assert row_of(record()) == {
-        "v": 1,
+        "v": 2,
         "seq": 1,
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
         "span_id": "b7ad6b7169203331",
@@ -166,6 +166,7 @@ def test_the_row_of_an_ordinary_chat() -> None:
         "endpoint": "metis",
         "outcome": "ok",
         "streamed": True,
+        "sampled": True,
         "simulated": False,
         "usage_source": "server",
         "reasoning_streamed": False,
@@ -357,6 +358,10 @@ def expected(source: Record, attribute: Attribute) -> object:
         value = source.reasoning_streamed if source.streamed else None
     elif name == "error.type" and source.error_type is None and source.outcome != "ok":
         value = source.outcome
+    elif name == "dyno.parent.tracestate":
+        context = span_of(source).context
+        value = None if context is None else context.trace_state.to_header() or None
+        return value if value is None else str(value)
     else:
         value = getattr(source, attribute.source)
     return plain(value)

@@ -132,12 +132,12 @@ TRAPS: Final[dict[str, tuple[str, Script, dict[str, Any]]]] = {
     "nginx: a rate limit": (
         CHAT,
         [{"status": 429}, {"json": {"error": "Rate limit exceeded", "message": "slow", "retry_after": "1 second"}}],
-        {"outcome": "rate_limited", "attributes": {"dyno.retry_after_s": "1.0"}},
+        {"outcome": "rate_limited", "retry_after_s": 1.0},
     ),
     "a rate limit with the header": (
         CHAT,
         [{"status": 429, "headers": {"Retry-After": "7"}}, {"json": {"retry_after": "1 second"}}],
-        {"outcome": "rate_limited", "attributes": {"dyno.retry_after_s": "7.0"}},
+        {"outcome": "rate_limited", "retry_after_s": 7.0},
     ),
     "nginx: detail in a 200": (CHAT, [JSON, {"json": {"detail": "bad gateway"}}], ERROR),
     "a login page": (

@@ -40,17 +40,56 @@ async def test_who_asked_and_what_for(tmp_path: Path) -> None:
         await exchange(proxy.url, asking(body, ("User-Agent", "agent/1.2")))
         await exchange(proxy.url, asking({"model": "m", "reasoning": {"effort": "low"}}))
         await exchange(proxy.url, asking({"model": "m"}))
-        rows = [row["attributes"] for row in await proxy.rows(3)]
-    assert {name: rows[0].get(name) for name in (
-        "user_agent.original", "client.address", "dyno.request_id", "gen_ai.request.reasoning.level",
-        "gen_ai.request.top_k", "gen_ai.request.frequency_penalty", "gen_ai.request.presence_penalty",
-        "gen_ai.request.choice.count")} == {
-        "user_agent.original": "agent/1.2", "client.address": "127.0.0.1", "dyno.request_id": "req-7",
-        "gen_ai.request.reasoning.level": "high", "gen_ai.request.top_k": "40",
-        "gen_ai.request.frequency_penalty": "0.5", "gen_ai.request.presence_penalty": "-1.0",
-        "gen_ai.request.choice.count": "2"}  # fmt: skip
-    assert rows[1]["gen_ai.request.reasoning.level"] == "low"
-    assert not [name for name in rows[2] if name.startswith(("gen_ai.request.reasoning", "gen_ai.request.top_k"))]
+        rows = await proxy.rows(3)
+    said = {"user_agent": "agent/1.2", "client_address": "127.0.0.1", "request_id": "req-7", "reasoning_level": "high"}
+    assert {name: rows[0].get(name) for name in said} == said
+    rarer = {
+        "gen_ai.request.top_k": "40",
+        "gen_ai.request.frequency_penalty": "0.5",
+        "gen_ai.request.presence_penalty": "-1.0",
+        "gen_ai.request.choice.count": "2",
+    }
+    assert {name: rows[0]["attributes"].get(name) for name in rarer} == rarer
+    assert rows[1]["reasoning_level"] == "low"
+    assert "reasoning_level" not in rows[2]
+    assert "gen_ai.request.top_k" not in rows[2]["attributes"]
+
+
+async def test_the_clients_session_and_trace(tmp_path: Path) -> None:
+    """The row has the session that the baggage names, and the flag and state of the client's trace context."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-"
+    async with fake_upstream(ANSWER) as upstream, in_thread(running_proxy(tmp_path, {"e": upstream.url})) as proxy:
+        state, baggage = ("tracestate", "b@c=2, a=1"), ("baggage", "session.id=ses%201;p=1, other=x")
+        await exchange(proxy.url, asking({"model": "m"}, ("traceparent", trace + "01"), state, baggage))
+        await exchange(proxy.url, asking({"model": "m"}, ("traceparent", trace + "00"), ("tracestate", "malformed")))
+        await exchange(proxy.url, asking({"model": "m"}, ("tracestate", "a=1")))
+        rows = await proxy.rows(3)
+    assert [row.get("session_id") for row in rows] == ["ses 1", None, None]
+    assert [row.get("sampled") for row in rows] == [True, False, None]
+    assert [row.get("tracestate") for row in rows] == ["b@c=2,a=1", None, None]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a connection's round trip")
+async def test_a_rows_round_trip_is_the_kernels(tmp_path: Path) -> None:
+    """The row has the connection's round trip and its shortest one, also where the endpoint closes it; over the
+    loopback they are short."""
+    closing = [{**ANSWER[0], "headers": {"Connection": "close", **ANSWER[0]["headers"]}}, *ANSWER[1:]]
+    for name, steps in (("kept", ANSWER), ("closed", closing)):
+        folder = tmp_path / name
+        folder.mkdir()
+        async with fake_upstream(steps) as upstream, in_thread(running_proxy(folder, {"e": upstream.url})) as proxy:
+            await exchange(proxy.url, asking({"model": "m"}))
+            (row,) = await proxy.rows(1)
+        assert 0 < row["min_rtt_us"] <= row["rtt_us"] < 1_000_000
+
+
+async def test_without_a_connection_there_is_no_round_trip(tmp_path: Path) -> None:
+    """A request that never reached its endpoint has none."""
+    async with in_thread(running_proxy(tmp_path, {"e": "http://127.0.0.1:1/v1"})) as proxy:
+        await exchange(proxy.url, asking({"model": "m"}))
+        (row,) = await proxy.rows(1)
+    assert row["outcome"] == "upstream_unreachable"
+    assert not {"rtt_us", "min_rtt_us"} & set(row)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +107,7 @@ async def test_a_users_name_is_kept_as_its_hmac(tmp_path: Path, body: dict[str, 
         for count in (1, 2):
             async with in_thread(running_proxy(tmp_path, {"e": upstream.url})) as proxy:
                 await exchange(proxy.url, asking({"model": "m", **body}))
-                seen = [row["attributes"]["dyno.user"] for row in await proxy.rows(count)]
+                seen = [row["user"] for row in await proxy.rows(count)]
     assert re.fullmatch(r"[0-9a-f]{32}", seen[0])
     assert seen == [seen[0]] * 2
     key = tmp_path / "spans" / ".dyno.user_key"
@@ -84,7 +123,7 @@ async def test_a_users_name_in_the_clear(tmp_path: Path) -> None:
     ):
         await exchange(proxy.url, asking({"model": "m", "user": "ada@example.org"}))
         (row,) = await proxy.rows(1)
-    assert row["attributes"]["dyno.user"] == "ada@example.org"
+    assert row["user"] == "ada@example.org"
 
 
 async def test_a_key_that_cannot_be_used(tmp_path: Path) -> None:
@@ -96,7 +135,7 @@ async def test_a_key_that_cannot_be_used(tmp_path: Path) -> None:
         assert (await exchange(proxy.url, asking({"model": "m", "user": "ada"}))).status == 200
         (row,) = await proxy.rows(1)
         assert "names aren't kept" in proxy.log.read_text()
-    assert "dyno.user" not in row["attributes"]
+    assert "user" not in row
 
 
 LONG = {"model": "long", "messages": [{"role": "user", "content": [

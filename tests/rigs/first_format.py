@@ -1,9 +1,11 @@
 """What Dyno did to a folder before format 2 of its Parquet files: the world that an upgrade finds, or goes back to.
 
 It knows files by `WRITER-FIRST[-LAST]` alone, takes every file with a name of another kind for a stranger's, and joins
-neighbours of one writer under a name that claims all between them. It leaves files alone that say a later format.
+neighbours of one writer under a name that claims all between them. It leaves files alone that say a later format, and
+its reader names them: lines and Parquet files of version 1 are all that it knows.
 """
 
+import json
 import re
 import stat
 from collections import defaultdict
@@ -19,12 +21,32 @@ from dyno_analysis.spans.sql_text import sql_part
 _NAME = re.compile(r"(?P<writer>[A-Za-z0-9_]+)-(?P<first>\d{12})(?:-(?P<last>\d{12})\.parquet|\.jsonl)")
 _METADATA = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{VERSION_KEY}: '1'}}"
 _MERGED_ROWS = 1000
+_VERSION = 1
+
+
+def readable(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """The folder's files that count and can be read, and why each of the others can't: the rest of `it …`."""
+    read, refused = [], {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".jsonl", ".parquet")):
+        if (version := _version(path)) > _VERSION:
+            refused[path] = f"was written by a later Dyno (format {version}); read it with that version"
+        elif "seed" not in path.name:
+            read.append(path)
+    return read, refused
+
+
+def _version(path: Path) -> int:
+    if path.suffix == ".parquet":
+        return int(read_footer(path).version)
+    with path.open("rb") as lines:
+        first = lines.readline()
+    return int(json.loads(first).get("v", 0)) if first else 0
 
 
 def compact(folder: Path, is_finished: Callable[[Path], bool], now_s: float, keep_from_us: int | None) -> None:
     """`dyno compact [--keep AGE]` of then, at that time."""
     for path in _counting(folder, ".jsonl"):
-        if is_finished(path) and (rows := _rows(path)):
+        if is_finished(path) and _version(path) <= _VERSION and (rows := _rows(path)):
             _write(path.with_name(f"{path.stem}-{rows[-1]:012d}.parquet"), _journal_sql(path))
     by_writer: dict[str, list[Path]] = defaultdict(list)
     for path in _counting(folder, ".parquet"):

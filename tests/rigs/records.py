@@ -3,6 +3,7 @@
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+import msgspec
 from hypothesis import strategies as st
 
 from dyno_proxy.exchange.record import Record
@@ -95,6 +96,7 @@ _tags: dict[str, st.SearchStrategy[str | int | float | bool]] = {
     "dyno.warmup": st.booleans(),
     "dyno.due_at_unix_us": _numbers,
     "dyno.send_lag_s": _seconds,
+    "session.id": _texts,
 }
 
 
@@ -153,4 +155,11 @@ def _values(name: str) -> st.SearchStrategy[Any]:
 
 def records() -> st.SearchStrategy[Record]:
     """Any record that an exchange could make."""
-    return st.builds(Record, **{name: _values(name) for name in HINTS})
+    return st.builds(Record, **{name: _values(name) for name in HINTS}).map(_with_whole_parent)
+
+
+def _with_whole_parent(source: Record) -> Record:
+    """A traceparent gives the client's span and its flag, and without one nobody looks for a tracestate."""
+    if source.parent_span_id is None:
+        return msgspec.structs.replace(source, sampled=None, tracestate=None)
+    return msgspec.structs.replace(source, sampled=source.sampled is True)

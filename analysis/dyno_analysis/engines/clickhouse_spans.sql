@@ -110,7 +110,25 @@ SELECT
             arrayMap(reason -> lower(reason), finish_reasons),
             ['length', 'max_tokens', 'max_output_tokens', 'model_length', 'model_context_window_exceeded']
         )
-    ) AS cut_by_length
+    ) AS cut_by_length,
+    text('user_agent.original') AS user_agent,
+    text('dyno.client') AS client,
+    text('client.address') AS client_address,
+    text('dyno.user') AS user,
+    text('session.id') AS session_id,
+    text('dyno.request_id') AS request_id,
+    text('gen_ai.request.reasoning.level') AS reasoning_level,
+    whole('dyno.choice.count') AS choice_count,
+    whole('dyno.usage.first_read_tokens') AS first_read_tokens,
+    flag('dyno.connection.reused') AS connection_reused,
+    flag('dyno.resent') AS resent,
+    whole('dyno.retries') AS retries,
+    number('dyno.retry_after_s') AS retry_after_s,
+    whole('dyno.connection.rtt_us') AS rtt_us,
+    whole('dyno.connection.min_rtt_us') AS min_rtt_us,
+    whole('dyno.gc_pause_us') AS gc_pause_us,
+    flag('dyno.parent.sampled') AS sampled,
+    text('dyno.parent.tracestate') AS tracestate
 FROM otel_traces
 -- Clients and engines may send their spans to the same table. Only our own requests have an outcome.
 WHERE mapContains(SpanAttributes, 'dyno.outcome');

@@ -8,7 +8,7 @@ import orjson
 
 from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, OWN_COLUMNS
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 # The order of a line's keys; `attributes` and the checksum come last.
 LEADING_KEYS: Final = (
     *(column for column, kind in OWN_COLUMNS if kind != "map"),

@@ -10,7 +10,7 @@ import orjson
 from .footer import VERSION_KEY, BrokenError, Footer, read_footer
 
 # The formats' versions: of a journal's lines, and of Parquet files, which have known since 2 what they hold.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 PARQUET_VERSION: Final = 2
 FIRST_WITH_FOOTER: Final = 2
 # The key under which a Parquet span file names its format.

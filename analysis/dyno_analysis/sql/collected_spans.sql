@@ -75,6 +75,7 @@ journal AS (
             operation: 'VARCHAR',
             provider: 'VARCHAR',
             model: 'VARCHAR',
+            reasoning_level: 'VARCHAR',
             response_model: 'VARCHAR',
             response_id: 'VARCHAR',
             finish_reasons: 'VARCHAR[]',
@@ -87,15 +88,30 @@ journal AS (
             request_bytes: 'BIGINT',
             response_bytes: 'BIGINT',
             path: 'VARCHAR',
+            user_agent: 'VARCHAR',
+            client_address: 'VARCHAR',
             error_type: 'VARCHAR',
             endpoint: 'VARCHAR',
+            client: 'VARCHAR',
+            user: 'VARCHAR',
+            session_id: 'VARCHAR',
+            request_id: 'VARCHAR',
+            sampled: 'BOOLEAN',
+            tracestate: 'VARCHAR',
             outcome: 'VARCHAR',
             streamed: 'BOOLEAN',
             simulated: 'BOOLEAN',
             usage_source: 'VARCHAR',
             first_chunk_tokens: 'BIGINT',
+            first_read_tokens: 'BIGINT',
+            choice_count: 'BIGINT',
             reasoning_streamed: 'BOOLEAN',
             connection_reused: 'BOOLEAN',
+            retries: 'BIGINT',
+            resent: 'BOOLEAN',
+            rtt_us: 'BIGINT',
+            min_rtt_us: 'BIGINT',
+            retry_after_s: 'DOUBLE',
             body_received_us: 'BIGINT',
             connected_us: 'BIGINT',
             sent_us: 'BIGINT',
@@ -113,6 +129,7 @@ journal AS (
             overhead_us: 'BIGINT',
             overhead_end_us: 'BIGINT',
             loop_lag_us: 'BIGINT',
+            gc_pause_us: 'BIGINT',
             run_id: 'VARCHAR',
             workload: 'VARCHAR',
             prompt_id: 'VARCHAR',
@@ -202,5 +219,23 @@ SELECT
     run_id,
     workload,
     prompt_id,
-    attributes
+    -- What other programs' spans have, and rows of version 1 have in the map
+    CASE
+        WHEN coalesce(user_agent, client_address, session_id, reasoning_level) IS NULL THEN attributes
+        ELSE
+            map_concat(
+                coalesce(attributes, MAP {}),
+                map_from_entries(
+                    list_filter(
+                        [
+                            {'k': 'user_agent.original', 'v': user_agent},
+                            {'k': 'client.address', 'v': client_address},
+                            {'k': 'session.id', 'v': session_id},
+                            {'k': 'gen_ai.request.reasoning.level', 'v': reasoning_level}
+                        ],
+                        lambda entry: entry.v IS NOT NULL
+                    )
+                )
+            )
+    END AS attributes
 FROM stored;

@@ -28,7 +28,37 @@ SELECT
     spans.chunk_offsets_us,
     spans.overhead_us,
     spans.loop_lag_us,
-    CAST(to_json(spans.attributes) AS VARCHAR) AS attributes,
+    -- The file has them all in one object, as earlier versions had.
+    CAST(to_json(map_concat(
+        spans.attributes,
+        map_from_entries(
+            list_filter(
+                [
+                    -- begin: columns of spans that its map doesn't have, written by make sql
+                    {'k': 'gen_ai.request.reasoning.level', 'v': reasoning_level},
+                    {'k': 'user_agent.original', 'v': user_agent},
+                    {'k': 'client.address', 'v': client_address},
+                    {'k': 'dyno.client', 'v': client},
+                    {'k': 'dyno.user', 'v': "user"},
+                    {'k': 'session.id', 'v': session_id},
+                    {'k': 'dyno.request_id', 'v': request_id},
+                    {'k': 'dyno.parent.sampled', 'v': CAST(sampled AS VARCHAR)},
+                    {'k': 'dyno.parent.tracestate', 'v': tracestate},
+                    {'k': 'dyno.usage.first_read_tokens', 'v': CAST(first_read_tokens AS VARCHAR)},
+                    {'k': 'dyno.choice.count', 'v': CAST(choice_count AS VARCHAR)},
+                    {'k': 'dyno.connection.reused', 'v': CAST(connection_reused AS VARCHAR)},
+                    {'k': 'dyno.retries', 'v': CAST(retries AS VARCHAR)},
+                    {'k': 'dyno.resent', 'v': CAST(resent AS VARCHAR)},
+                    {'k': 'dyno.connection.rtt_us', 'v': CAST(rtt_us AS VARCHAR)},
+                    {'k': 'dyno.connection.min_rtt_us', 'v': CAST(min_rtt_us AS VARCHAR)},
+                    {'k': 'dyno.retry_after_s', 'v': CAST(retry_after_s AS VARCHAR)},
+                    {'k': 'dyno.gc_pause_us', 'v': CAST(gc_pause_us AS VARCHAR)}
+                    -- end
+                ],
+                lambda entry: entry.v IS NOT NULL
+            )
+        )
+    )) AS VARCHAR) AS attributes,
     prompts.prompt,
     prompts.question,
     prompts.reference_answers,

@@ -1,5 +1,5 @@
 -- A row is one request. docs/spans.md says what each stored column means; here times become seconds. All else that was
--- stored, such as the events and the response's id, is in the map `attributes` under its OpenTelemetry name.
+-- stored, such as the events, is in the map `attributes` under its OpenTelemetry name.
 -- In a DuckDB of your own: put your folder in place of 'spans' below, four times, and paste the whole file. You may
 -- query the view while a proxy writes and while journals become Parquet (docs/spans.md): the folder is listed once,
 -- before the files are read, and a journal that is converted meanwhile is still read as it was.
@@ -78,6 +78,7 @@ journal AS (
             operation: 'VARCHAR',
             provider: 'VARCHAR',
             model: 'VARCHAR',
+            reasoning_level: 'VARCHAR',
             response_model: 'VARCHAR',
             response_id: 'VARCHAR',
             finish_reasons: 'VARCHAR[]',
@@ -90,15 +91,30 @@ journal AS (
             request_bytes: 'BIGINT',
             response_bytes: 'BIGINT',
             path: 'VARCHAR',
+            user_agent: 'VARCHAR',
+            client_address: 'VARCHAR',
             error_type: 'VARCHAR',
             endpoint: 'VARCHAR',
+            client: 'VARCHAR',
+            user: 'VARCHAR',
+            session_id: 'VARCHAR',
+            request_id: 'VARCHAR',
+            sampled: 'BOOLEAN',
+            tracestate: 'VARCHAR',
             outcome: 'VARCHAR',
             streamed: 'BOOLEAN',
             simulated: 'BOOLEAN',
             usage_source: 'VARCHAR',
             first_chunk_tokens: 'BIGINT',
+            first_read_tokens: 'BIGINT',
+            choice_count: 'BIGINT',
             reasoning_streamed: 'BOOLEAN',
             connection_reused: 'BOOLEAN',
+            retries: 'BIGINT',
+            resent: 'BOOLEAN',
+            rtt_us: 'BIGINT',
+            min_rtt_us: 'BIGINT',
+            retry_after_s: 'DOUBLE',
             body_received_us: 'BIGINT',
             connected_us: 'BIGINT',
             sent_us: 'BIGINT',
@@ -116,6 +132,7 @@ journal AS (
             overhead_us: 'BIGINT',
             overhead_end_us: 'BIGINT',
             loop_lag_us: 'BIGINT',
+            gc_pause_us: 'BIGINT',
             run_id: 'VARCHAR',
             workload: 'VARCHAR',
             prompt_id: 'VARCHAR',
@@ -210,7 +227,43 @@ SELECT
     simulated,
     imported_from,
     map_concat(
-        coalesce(attributes, MAP {}),
+        -- What rows of version 1 have in the map, and later ones in a column, the view has in the column alone.
+        map_from_entries(
+            list_filter(
+                map_entries(coalesce(attributes, MAP {})),
+                lambda entry:
+                    CASE
+                        -- begin: attributes of the map that have a column by now, written by make sql
+                        WHEN entry.key IN (
+                            'gen_ai.request.reasoning.level',
+                            'user_agent.original',
+                            'client.address',
+                            'dyno.client',
+                            'dyno.user',
+                            'session.id',
+                            'dyno.request_id',
+                            'dyno.parent.tracestate'
+                        ) THEN false
+                        WHEN entry.key IN (
+                            'dyno.parent.sampled',
+                            'dyno.resent'
+                        ) THEN TRY_CAST(entry.value AS BOOLEAN) IS NULL
+                        WHEN entry.key IN (
+                            'dyno.usage.first_read_tokens',
+                            'dyno.choice.count',
+                            'dyno.retries',
+                            'dyno.connection.rtt_us',
+                            'dyno.connection.min_rtt_us',
+                            'dyno.gc_pause_us'
+                        ) THEN TRY_CAST(entry.value AS BIGINT) IS NULL
+                        WHEN entry.key IN (
+                            'dyno.retry_after_s'
+                        ) THEN TRY_CAST(entry.value AS DOUBLE) IS NULL
+                        -- end
+                        ELSE true
+                    END
+            )
+        ),
         map_from_entries(
             list_filter(
                 [
@@ -222,7 +275,6 @@ SELECT
                     },
                     {'k': 'dyno.usage.first_chunk_tokens', 'v': CAST(first_chunk_tokens AS VARCHAR)},
                     {'k': 'dyno.reasoning.streamed', 'v': CAST(reasoning_streamed AS VARCHAR)},
-                    {'k': 'dyno.connection.reused', 'v': CAST(connection_reused AS VARCHAR)},
                     {'k': 'dyno.event.body_received_us', 'v': CAST(body_received_us AS VARCHAR)},
                     {'k': 'dyno.event.connected_us', 'v': CAST(connected_us AS VARCHAR)},
                     {'k': 'dyno.event.sent_us', 'v': CAST(sent_us AS VARCHAR)},
@@ -239,8 +291,8 @@ SELECT
             )
         )
     ) AS attributes,
-    -- The map has the columns below too. Reports and views read them here, since building the maps of a million rows
-    -- takes 10 s.
+    -- The map has these columns too. Reports and views read them here, since building the maps of a million rows takes
+    -- 10 s.
     overhead_end_us,
     timed.attributes['dyno.mirror'] AS mirror,
     timed.attributes['dyno.mirror.trace_id'] AS mirror_trace_id,
@@ -255,11 +307,49 @@ SELECT
     list_has_any(
         list_transform(finish_reasons, lambda reason: lower(reason)),
         ['length', 'max_tokens', 'max_output_tokens', 'model_length', 'model_context_window_exceeded']
-    ) AS cut_by_length
+    ) AS cut_by_length,
+    -- These aren't in the map.
+    user_agent,
+    client,
+    client_address,
+    "user",
+    session_id,
+    request_id,
+    reasoning_level,
+    choice_count,
+    first_read_tokens,
+    connection_reused,
+    resent,
+    retries,
+    retry_after_s,
+    rtt_us,
+    min_rtt_us,
+    gc_pause_us,
+    sampled,
+    tracestate
 FROM (
     FROM (
         FROM stored
         SELECT * REPLACE (
+            -- begin: columns whose values rows of version 1 have in the map, written by make sql
+            coalesce(reasoning_level, attributes['gen_ai.request.reasoning.level']) AS reasoning_level,
+            coalesce(user_agent, attributes['user_agent.original']) AS user_agent,
+            coalesce(client_address, attributes['client.address']) AS client_address,
+            coalesce(client, attributes['dyno.client']) AS client,
+            coalesce("user", attributes['dyno.user']) AS "user",
+            coalesce(session_id, attributes['session.id']) AS session_id,
+            coalesce(request_id, attributes['dyno.request_id']) AS request_id,
+            coalesce(sampled, TRY_CAST(attributes['dyno.parent.sampled'] AS BOOLEAN)) AS sampled,
+            coalesce(tracestate, attributes['dyno.parent.tracestate']) AS tracestate,
+            coalesce(first_read_tokens, TRY_CAST(attributes['dyno.usage.first_read_tokens'] AS BIGINT)) AS first_read_tokens,
+            coalesce(choice_count, TRY_CAST(attributes['dyno.choice.count'] AS BIGINT)) AS choice_count,
+            coalesce(retries, TRY_CAST(attributes['dyno.retries'] AS BIGINT)) AS retries,
+            coalesce(resent, TRY_CAST(attributes['dyno.resent'] AS BOOLEAN)) AS resent,
+            coalesce(rtt_us, TRY_CAST(attributes['dyno.connection.rtt_us'] AS BIGINT)) AS rtt_us,
+            coalesce(min_rtt_us, TRY_CAST(attributes['dyno.connection.min_rtt_us'] AS BIGINT)) AS min_rtt_us,
+            coalesce(retry_after_s, TRY_CAST(attributes['dyno.retry_after_s'] AS DOUBLE)) AS retry_after_s,
+            coalesce(gc_pause_us, TRY_CAST(attributes['dyno.gc_pause_us'] AS BIGINT)) AS gc_pause_us,
+            -- end
             -- A stream that was read and had no output has 0 tokens. Other proxies' spans have the number of chunks
             -- apart, and so had older rows of empty streams.
             CASE
@@ -283,14 +373,14 @@ FROM (
         -- The tokens that came with the first read. Older rows say only those of the first chunk, if at all, and how
         -- many chunks came in one read with it.
         coalesce(
-            TRY_CAST(attributes['dyno.usage.first_read_tokens'] AS BIGINT),
+            first_read_tokens,
             greatest(
                 first_chunk_tokens,
                 len(list_filter(chunk_offsets_us, lambda offset_us: offset_us = first_token_us)),
                 1
             )
         ) AS first_tokens,
-        greatest(TRY_CAST(attributes['dyno.choice.count'] AS BIGINT), len(finish_reasons), 1) AS choices,
+        greatest(choice_count, len(finish_reasons), 1) AS choices,
         -- Reasoning that was counted but not streamed takes no time between the first token and the last. If reasoning
         -- is hidden and wasn't counted, the number of streamed tokens isn't known.
         CASE

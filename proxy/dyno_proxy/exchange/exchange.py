@@ -93,6 +93,8 @@ class Exchange(Kept):
     streamed: bool | None = None
     simulated: bool = False
     retry_after_s: float | None = None
+    rtt_us: int | None = None  # of the connection that it ended on
+    min_rtt_us: int | None = None
     response_bytes: int = 0
     complete: bool = False  # the body reached its end by HTTP's rules
     broken: Ending | None = None  # what ended it early
@@ -272,10 +274,7 @@ class Exchange(Kept):
             self.upstream.go_on()
 
     def _undone(self, body: bytes) -> Iterator[bytes]:
-        """Our copy of the body without its codings, in pieces.
-
-        If that fails, the content stays unknown; the client isn't affected.
-        """
+        """Our copy of the body without its codings, in pieces. If that fails, its content stays unknown."""
         if not self._codings:
             yield body
             return

@@ -242,6 +242,8 @@ def _head(
 
 def _baggage(exchange: Exchange) -> bytes:
     tags = {
-        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in exchange.baggage.items()
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in exchange.baggage.items()
+        if name.startswith("dyno.")  # the users' sessions are none of the second provider's business
     }
     return ",".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in tags.items()).encode("ascii")

@@ -9,7 +9,6 @@ Names and types come from `attributes.py`. `span_row` takes any ReadableSpan, al
 import json
 import math
 import re
-from array import array
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final
@@ -34,7 +33,9 @@ from opentelemetry.util.types import AttributeValue
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE, RARER, SCHEMA_URL, SCOPE_NAME
 from dyno_proxy.exchange.record import Record
 
-SCHEMA_VERSION: Final = 1
+from .column_types import FITTED, is_int64
+
+SCHEMA_VERSION: Final = 2
 
 # A row's columns in order, with their types: attributes.py's, and `map` (string -> string).
 COLUMNS: Final[tuple[tuple[str, str], ...]] = (
@@ -62,6 +63,7 @@ _CHUNK_COUNT: Final = "dyno.chunk.count"
 _USAGE_SOURCE: Final = "dyno.usage.source"
 _PATH: Final = "url.path"  # in an exported span at the endpoint, as its host is; in a row at the proxy
 _PROXY_PATH: Final = "dyno.path"
+_PARENT_STATE: Final = "dyno.parent.tracestate"
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
@@ -249,7 +251,7 @@ def _is_plain(record: Record) -> bool:
     if len(texts) > TEXT_CHARACTERS or not texts.isascii():
         return False
     numbers = [number for number in _INTEGERS(record) if number is not None]
-    if numbers and not (_is_int64(min(numbers)) and _is_int64(max(numbers))):
+    if numbers and not (is_int64(min(numbers)) and is_int64(max(numbers))):
         return False
     if (record.baggage and not _are_plain(record.baggage)) or (record.rarer and not _are_plain(record.rarer)):
         return False
@@ -280,6 +282,8 @@ def _record_row(record: Record, name: str, seq: int) -> Any:
         row.reasoning_streamed = row.chunk_count = None  # nothing was streamed: there is nothing to say
     if not record.chunk_offsets_us:
         row.chunk_offsets_us = None
+    if record.tracestate is not None:
+        row.tracestate = _state_text(record.tracestate)
     rest = {
         # A plain record's integers are short.
         other: value if type(value) is str else str(value) if type(value) is int else attribute_text(value)
@@ -318,6 +322,10 @@ def _attributes(record: Record) -> dict[str, AttributeValue]:
         attributes.pop(_PROXY_PATH, None)
     else:
         attributes[_PATH] = record.endpoint_path
+    if record.tracestate is not None:
+        attributes.pop(_PARENT_STATE, None)
+        if (state := _state_text(record.tracestate)) is not None:
+            attributes[_PARENT_STATE] = state
     attributes.update(record.rarer or {})
     attributes.update(record.baggage)
     return attributes
@@ -329,7 +337,7 @@ def _mended_attributes(record: Record) -> dict[str, AttributeValue]:
     for name, value in _attributes(record).items():
         if isinstance(value, str):
             mended[name] = _bounded(value)
-        elif isinstance(value, int) and not _is_int64(value):
+        elif isinstance(value, int) and not is_int64(value):
             mended[name] = _integer_text(value)
         else:
             mended[name] = value
@@ -343,10 +351,6 @@ def _bounded(text: str | None) -> str:
         return ""
     text = text[:TEXT_CHARACTERS]
     return text if text.isascii() else mended_text(text)
-
-
-def _is_int64(value: int) -> bool:
-    return -(2**63) <= value < 2**63
 
 
 def _integer_text(value: int) -> str:
@@ -368,52 +372,16 @@ def _trace_state(header: str) -> TraceState | None:
     return TraceState(list(pairs.items()))
 
 
-# To the row. Each returns the value as its column holds it, None where it doesn't fit.
+def _state_text(header: str) -> str | None:
+    """The header's members in one form; None if one is malformed, or if it is very long."""
+    state = _trace_state(header)
+    text = state.to_header() if state else ""
+    return text if 0 < len(text) <= TEXT_CHARACTERS else None
 
 
-def _fitted_string(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _fitted_bool(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _fitted_int(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and _is_int64(value) else None
-
-
-def _fitted_float(value: object) -> float | None:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return _fitted_int(value)
-
-
-def _fitted_strings(value: object) -> list[str] | None:
-    return list(value) if isinstance(value, tuple | list) and all(isinstance(item, str) for item in value) else None
-
-
-def _fitted_ints(value: object) -> list[int] | None:
-    if not isinstance(value, tuple | list):
-        return None
-    try:
-        return array("q", value).tolist()  # a million offsets are checked in C
-    except (TypeError, OverflowError):
-        return None
-
-
-_FITTED: Final[dict[str, Callable[[object], object | None]]] = {
-    "string": _fitted_string,
-    "bool": _fitted_bool,
-    "int": _fitted_int,
-    "float": _fitted_float,
-    "string[]": _fitted_strings,
-    "int[]": _fitted_ints,
-}
-
-_FITTED_COLUMNS: Final = tuple((a.name, a.column, _FITTED[a.type]) for a in ATTRIBUTES if a.column is not None)
+_FITTED_COLUMNS: Final = tuple((a.name, a.column, FITTED[a.type]) for a in ATTRIBUTES if a.column is not None)
 _TAGS: Final = frozenset((*BAGGAGE, *RARER))  # of these a record has only what was said
-_TAGS_FITTED: Final = {a.name: _FITTED[a.type] for a in ATTRIBUTES if a.name in _TAGS}
+_TAGS_FITTED: Final = {a.name: FITTED[a.type] for a in ATTRIBUTES if a.name in _TAGS}
 _TAG_COLUMNS: Final = {a.name: a.column for a in ATTRIBUTES if a.name in _TAGS and a.column is not None}
 
 # The attributes that a record has a field for. Baggage, and what not every request has, are fields of several.
@@ -423,15 +391,19 @@ _OTHERS: Final = tuple(a for a in _TAKEN if a.column is None and a.name != _PROX
 _OTHER_NAMES: Final = tuple(a.name for a in _OTHERS)
 
 
-def _values_of(names: Iterable[str]) -> Callable[[Record], tuple[Any, ...]]:
-    """The function that takes these fields of a record, written out as `handed_over` is: attrgetter takes longer."""
-    taken = "".join(f"record.{name}, " for name in names)
+def _values_of(names: Iterable[str | None]) -> Callable[[Record], tuple[Any, ...]]:
+    """The function that takes these fields of a record, and None for None.
+
+    It is written out as `handed_over` is: attrgetter takes longer.
+    """
+    taken = "".join("None, " if name is None else f"record.{name}, " for name in names)
     written: Callable[[Record], tuple[Any, ...]] = eval(f"lambda record: ({taken})")  # noqa: S307  # our own names
     return written
 
 
 _VALUES: Final = _values_of(a.source for a in _TAKEN)
-_COLUMN_VALUES: Final = _values_of(a.source for a in _TAKEN if a.column is not None)
+# Of every column: the tags' are set where a record has any.
+_COLUMN_VALUES: Final = _values_of(a.source if a in _TAKEN else None for a in ATTRIBUTES if a.column is not None)
 _OTHER_VALUES: Final = _values_of(a.source for a in _OTHERS)
 # A row without what is unknown, written as JSON in C: its fields are the columns, the leading ones by position.
 _RecordRow: Final = msgspec.defstruct(

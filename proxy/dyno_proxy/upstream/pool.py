@@ -85,6 +85,7 @@ class Pool:
                 connected.close()
                 raise
         connection.round_trip_s = round_trip_s
+        connection.socket = connected
         return connection
 
     def put_back(self, connection: UpstreamConnection) -> None:

@@ -21,6 +21,8 @@ from dyno_proxy.http.response import MALFORMED, Headers, Response
 from dyno_proxy.outcomes import ConnectionLost, Ending
 from dyno_proxy.rewrite.usage_chunk import UsageChunkFilter
 
+from .round_trip import round_trips_us
+
 # SO_LINGER on, with 0 s: closing the socket drops what isn't sent yet, and sends a reset.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -33,6 +35,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.transport: asyncio.Transport | None = None
+        self.socket: socket.socket | None = None  # the transport's
         self.closed = False
         self.idle_since_s = 0.0
         self.round_trip_s = 0.0  # to the endpoint, by how long connecting took
@@ -188,6 +191,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._end(self._exchange, ending)
 
     def _end(self, exchange: Exchange, broken: Ending | None) -> None:
+        if self.socket is not None:
+            exchange.rtt_us, exchange.min_rtt_us = round_trips_us(self.socket)
         if broken is not None:
             exchange.broken = broken
             self.abort()
