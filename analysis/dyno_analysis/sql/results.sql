@@ -29,6 +29,7 @@ SELECT
     spans.overhead_us,
     spans.loop_lag_us,
     CAST(to_json(spans.attributes) AS VARCHAR) AS attributes,
+    CAST(to_json(spans) AS VARCHAR) AS span,
     prompts.prompt,
     prompts.question,
     prompts.reference_answers,

@@ -64,7 +64,7 @@ class TrainingLog:
             if self._next is None:
                 self._last_us = stamp_us
         if found := _JOB.search(line):
-            if self._steps:
+            if any(step["phase"] == "train" for step in self._steps):
                 self._next = {"restarted": True}
                 known = self._next
                 if stamp_us is not None:
