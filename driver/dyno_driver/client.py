@@ -63,6 +63,7 @@ class Answer:
     status: int | None = None
     ttft_s: float | None = None  # None: not streamed, or no output came
     latency_s: float | None = None
+    timed_out: bool = False
     simulated: bool | None = None  # None: unknown, since no answer came that shows it
 
 
@@ -153,6 +154,7 @@ class ProxyClient:
             raise ProxyGoneError(f"the proxy at {self.url} is gone: {_why(error)}") from error
         except TimeoutError:
             answer.error = f"no complete answer within {parameters.timeout_s:g} s"
+            answer.timed_out = True
         except (aiohttp.ClientError, OSError) as error:
             answer.error = reading.error or f"broke off: {_why(error)}"
         answer.latency_s = (time.monotonic_ns() - start_ns) / 1e9

@@ -222,7 +222,8 @@ def test_own_results_come_back(tmp_path: Path) -> None:
     same = (
         "trace_id, started_at::VARCHAR, endpoint, model, streamed, outcome, error_type, status, latency_s, ttfb_s, "
         "ttft_s, ttfa_s, tpot_s, input_tokens, output_tokens, reasoning_tokens, finish_reason, chunk_count, "
-        "chunk_offsets_us, overhead_us, loop_lag_us, prompt_id, repeat, simulated, attributes, span_id, operation, workload"
+        "chunk_offsets_us, overhead_us, loop_lag_us, prompt_id, repeat, simulated, attributes, "
+        "span_id, operation, workload, method, path, response_model, send_lag_s"
     )
     assert spans(tmp_path / "again", same) == spans(tmp_path / "spans", same)
 

@@ -91,7 +91,7 @@ def test_a_bare_model_name_yields_to_a_request_of_its_trace(tmp_path: Path) -> N
 
 
 def test_a_frameworks_span_and_an_sdks_are_one_request(tmp_path: Path) -> None:
-    """The innermost caller's span with tokens is kept, also across lines and other spans between them; again: nothing."""
+    """The innermost caller's span with tokens is kept, whatever lies between them; again: nothing new."""
     path = tmp_path / "t.jsonl"
     framework = span(1, None, "ChatOpenAI.chat", {**CHAT, **USAGE})
     http = span(2, 1, "RunnableSequence", {})
@@ -133,9 +133,7 @@ def test_which_span_of_a_call_is_kept(trace: list[Said], dropped: set[int]) -> N
     assert left_out(trace[::-1]) == (dropped, set())
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 8), st.booleans(), st.booleans(), st.booleans(), st.booleans()), max_size=8)
-)
+@given(st.lists(st.tuples(st.integers(0, 8), st.booleans(), st.booleans(), st.booleans(), st.booleans()), max_size=8))
 def test_every_trace_with_a_request_keeps_one(drawn: list[tuple[int, bool, bool, bool, bool]]) -> None:
     """Whatever the nesting, some request stays, and what is settled always does."""
     trace = [

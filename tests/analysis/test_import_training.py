@@ -116,11 +116,13 @@ def test_several_runs_and_evaluations(tmp_path: Path) -> None:
 
 
 def test_a_restarted_run(tmp_path: Path) -> None:
-    """A killed run keeps its own steps, without samples; the one that goes on from its checkpoint has its batch size."""
+    """A killed run keeps its own steps, without samples; the one that goes on from there has its batch size."""
     killed = log(1024, 33.0, 0, 6.1, 100, finished=False)
-    going_on = "".join(
-        line for line in log(1024, 33.0, 4000.0, 6.1).splitlines(keepends=True) if "Step=50" not in line
-    ).replace("Step=100,", "Step=100, Again=1,").replace("wsjob-batch1024", "wsjob-second")
+    going_on = (
+        "".join(line for line in log(1024, 33.0, 4000.0, 6.1).splitlines(keepends=True) if "Step=50" not in line)
+        .replace("Step=100,", "Step=100, Again=1,")
+        .replace("wsjob-batch1024", "wsjob-second")
+    )
     going_on = "".join(line for line in going_on.splitlines(keepends=True) if "Step=100," not in line)
     path = tmp_path / "train.log"
     path.write_text(killed + going_on.replace("Processed 204800", "Processed 102400"))
@@ -137,7 +139,9 @@ def test_steps_that_begin_again(tmp_path: Path) -> None:
     step = "2025-10-13 15:{:02d}:04,385 INFO:   | Train Device=CSX, Step={}, Loss=1.0, GlobalRate=3.0 samples/sec\n"
     lines = [step.format(minute, number) for minute, number in enumerate((50, 100, 150, 50, 100))]
     path = tmp_path / "train.log"
-    path.write_text("".join(lines) + "2025-10-13 16:00:00,000 INFO:   Processed 800 training sample(s) in 0.0 seconds.\n")
+    path.write_text(
+        "".join(lines) + "2025-10-13 16:00:00,000 INFO:   Processed 800 training sample(s) in 0.0 seconds.\n"
+    )
     assert "2 training runs added" in imported(tmp_path / "s", path)
     found = "SELECT steps, batch_size, total_s, samples_per_s, outside_s FROM training ORDER BY started_at"
     assert table(tmp_path / "s", found) == [(150, None, None, None, None), (100, 8, 0.0, None, None)]

@@ -122,8 +122,7 @@ def _store_spans(found: "Recognised", spans: "Path") -> int:
     unnamed = min(rows.without_endpoint, staged.new + staged.known)
     if unnamed:
         print(
-            f"  {_count(unnamed, 'request')} without an endpoint's name: "
-            "name it with --endpoint NAME to compare them"
+            f"  {_count(unnamed, 'request')} without an endpoint's name: name it with --endpoint NAME to compare them"
         )
     _complain(found.path, rows.broken, rows.broken_count)
     return rows.broken_count

@@ -32,10 +32,13 @@ _BY_PHRASES = (
     (r"permission denied|unauthori[sz]ed|authentication failed|invalid api key", "auth", "auth"),
     (r"\btimed out\b|\btime-?out\b|deadline exceeded", "upstream_timeout", "timeout"),
     (
-        r"\bconnection (?:error|refused|failed|attempts? failed|could not)|\bconnect call failed"
-        r"|\bconnection attempts failed|(?:can(?:no|')t|could ?n[o']t|failed to|unable to) (?:connect|resolve|reach)"
-        r"|\bname resolution\b|\bname or service not known|nodename nor servname|no route to host|\bunreachable\b"
-        r"|\bgetaddrinfo\b",
+        (
+            r"\bconnection (?:error|refused|failed|attempts? failed|could not)|\bconnect call failed"
+            r"|\bconnection attempts failed"
+            r"|(?:can(?:no|')t|could ?n[o']t|failed to|unable to) (?:connect|resolve|reach)"
+            r"|\bname resolution\b|\bname or service not known|nodename nor servname|no route to host|\bunreachable\b"
+            r"|\bgetaddrinfo\b"
+        ),
         "upstream_unreachable",
         "connection_error",
     ),

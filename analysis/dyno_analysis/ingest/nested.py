@@ -33,7 +33,7 @@ class Nested:
     def tell(self, trace_id: str, said: Said) -> None:
         values = {name: value for name, value in asdict(said).items() if value}
         self._others |= said.request and not said.settled
-        flags = {name: False for name in ("request", "settled", "usage", "server", "weak")}
+        flags = dict.fromkeys(("request", "settled", "usage", "server", "weak"), False)
         self._lines += orjson.dumps({"trace_id": trace_id, **flags, **values}) + b"\n"
         if len(self._lines) > _WRITE_BYTES:
             self._write()

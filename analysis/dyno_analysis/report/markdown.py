@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dyno_analysis.query.row_types import AnswerRow
 from dyno_analysis.render.table import Table
 
-from . import detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
+from . import costs, detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
 from .comparison import Comparison
 from .titles import titled
 
@@ -42,6 +42,7 @@ def markdown(comparison: Comparison, results_name: str) -> str:
                 "Judge completeness and style yourself, from the samples below and `answers.parquet`.",
             ],
         ),
+        *([_section("Cost and energy", cost)] if (cost := _optional(costs.cost_table(comparison))) else []),
         _section("When to use which", [_list(findings.when_to_use(comparison))]),
         _section("What to know before quoting this", [_list(caveats(comparison))]),
         _section("Sample responses", _samples(comparison)),

@@ -87,5 +87,6 @@ def main(argv: list[str]) -> int:
     try:
         return run(load(), load)
     except (ConfigError, SetupError) as error:
-        print(f"dyno proxy: {error}", file=sys.stderr)
+        # `dyno compare` starts a proxy of its own, and what is wrong with the configuration is its user's to know.
+        print(f"{os.environ.get('DYNO_SIGNED_AS') or 'dyno proxy'}: {error}", file=sys.stderr)
         return 2

@@ -97,7 +97,7 @@ def ingest(document: Mapping[str, Any], path: PurePath, content: bytes) -> Inges
                 "span_id": identity[32:48],
                 "endpoint": name,
                 "run_id": run_id,
-                "workload": "single",
+                "workload": None if own else "single",
                 "prompt_id": prompt_id,
                 **_further(_mapping(result.get("span"))),
                 "imported_from": path.name,

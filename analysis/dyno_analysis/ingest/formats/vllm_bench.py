@@ -18,24 +18,34 @@ from dyno_analysis.ingest.run import Ingested, number, record, whole
 KIND: Final = "a result of vllm bench serve"
 # By version where vLLM changed; the file doesn't name its version, but its events and tokens can be counted.
 _MORE_EVENTS: Final = (
-    "TTFT: theirs ends with the first SSE event that has choices (in chat it may only name a role), as before vLLM "
-    "0.33: this file has more events than tokens; ours ends with the first output",
+    (
+        "TTFT: theirs ends with the first SSE event that has choices (in chat it may only name a role), as before vLLM "
+        "0.33: this file has more events than tokens; ours ends with the first output"
+    ),
     "inter-chunk latency (ITL): theirs counts every event with choices, the closing one too; ours those with output",
 )
 _TOKENS_ONLY: Final = (
-    "TTFT: theirs ends with the first SSE event that has tokens, as since vLLM 0.33: this file has no more events than "
-    "tokens; ours ends with the first output",
+    (
+        "TTFT: theirs ends with the first SSE event that has tokens, as since vLLM 0.33: this file has no more "
+        "events than tokens; ours ends with the first output"
+    ),
     "inter-chunk latency (ITL): theirs counts the events with tokens; ours those with output",
 )
 _UNKNOWN: Final = (
-    "TTFT: theirs ends, before vLLM 0.33, with the first SSE event that has choices (in chat it may only name a role), "
-    "since then with the first that has tokens; this file doesn't show which; ours ends with the first output",
-    "inter-chunk latency (ITL): theirs counts events with choices, since 0.33 events with tokens; ours those with "
-    "output",
+    (
+        "TTFT: theirs ends, before vLLM 0.33, with the first SSE event that has choices (in chat it may only name "
+        "a role), since then with the first that has tokens; this file doesn't show which; ours ends with the first output"
+    ),
+    (
+        "inter-chunk latency (ITL): theirs counts events with choices, since 0.33 events with tokens; ours those with "
+        "output"
+    ),
 )
 DIFFERENCES: Final = (
-    "reasoning: theirs sees it under 'reasoning' since 0.33, under 'reasoning_content' before; under the other name it "
-    "isn't in theirs; ours sees both",
+    (
+        "reasoning: theirs sees it under 'reasoning' since 0.33, under 'reasoning_content' before; under the other "
+        "name it isn't in theirs; ours sees both"
+    ),
     "start: theirs is when the client asks for a connection; ours is when the proxy has the request",
     "latency: theirs ends with the last event counted (unknown if the request failed); ours with the response",
     "TPOT is the same: from the first token to the last, over output tokens - 1",
