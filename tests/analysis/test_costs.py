@@ -16,7 +16,7 @@ def test_the_formulas() -> None:
     """200 and 80 tokens at 0.22 and 0.59 a million; 500 W for 2 s."""
     price = {"input_per_million": 0.22, "output_per_million": 0.59}
     cost, of_million, energy_j, of_token_j = estimates(price, 500.0, 200.0, 80.0, 2.0)
-    assert (cost, of_million) == (pytest.approx(0.0000912), pytest.approx(1.14))
+    assert [cost, of_million] == pytest.approx([0.0000912, 1.14])
     assert (energy_j, of_token_j) == (1000.0, 12.5)
     assert estimates(price, None, None, 80.0, 2.0) == (None, None, None, None)
     assert estimates({}, 10.0, 1.0, 0.0, 2.0) == (None, None, 20.0, None)

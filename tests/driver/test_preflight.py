@@ -30,7 +30,7 @@ class Endpoints:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         name = request.path.split("/")[1]
         self.asked.append(name)
         if name == "hanging":
@@ -46,7 +46,7 @@ class Endpoints:
 
 async def serve() -> tuple[web.AppRunner, str, Endpoints]:
     endpoints, app = Endpoints(), web.Application()
-    app.router.add_post("/{rest:.*}", endpoints)
+    app.router.add_post("/{rest:.*}", endpoints.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

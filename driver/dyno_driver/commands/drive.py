@@ -88,7 +88,8 @@ def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
     print("\n".join(summary(result)))
-    print(f"Tables: dyno report {result.run_id} --spans {parsed.spans}")
+    if result.measured:
+        print(f"Tables: dyno report {result.run_id} --spans {parsed.spans}")
     return result.exit_code
 
 

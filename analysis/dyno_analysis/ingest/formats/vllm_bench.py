@@ -34,7 +34,8 @@ _TOKENS_ONLY: Final = (
 _UNKNOWN: Final = (
     (
         "TTFT: theirs ends, before vLLM 0.33, with the first SSE event that has choices (in chat it may only name "
-        "a role), since then with the first that has tokens; this file doesn't show which; ours ends with the first output"
+        "a role), since then with the first that has tokens; this file doesn't show which; ours ends with the first "
+        "output"
     ),
     (
         "inter-chunk latency (ITL): theirs counts events with choices, since 0.33 events with tokens; ours those with "
