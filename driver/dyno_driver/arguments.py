@@ -56,6 +56,11 @@ class RunOptions:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options that `dyno drive` and `dyno compare` share."""
+    _add_what(parser)
+    _add_how(parser)
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is asked")
     what.add_argument(
         "--prompts",
@@ -91,6 +96,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--stream", action=argparse.BooleanOptionalAction, default=True, help="streamed answers (default: yes)"
     )
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--workload", choices=list(WORKLOADS), default="single", help="shape of the traffic (default: single)"

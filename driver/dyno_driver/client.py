@@ -64,6 +64,7 @@ class Answer:
     ttft_s: float | None = None  # None: not streamed, or no output came
     latency_s: float | None = None
     timed_out: bool = False
+    proxys_code: str | None = None  # the error type, if the error is the proxy's own
     simulated: bool | None = None  # None: unknown, since no answer came that shows it
 
 
@@ -219,6 +220,14 @@ def _error_in(body: bytes) -> str:
         return body[:1000].decode("utf-8", "replace")
 
 
+def _proxys_code(body: bytes) -> str | None:
+    try:
+        error = json.loads(body)["error"]
+        return str(error["code"]) if error["type"] == "dyno_proxy_error" else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _why(error: BaseException) -> str:
     """The exception's message as one line, or its type's name if it has none (a TimeoutError, say)."""
     if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
@@ -255,6 +264,7 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Readi
             answer.ttft_s = (now_ns - start_ns) / 1e9
     if response.status != 200:
         answer.error = f"HTTP {response.status}: {one_line(_error_in(bytes(whole)) or response.reason or '')}"
+        answer.proxys_code = _proxys_code(bytes(whole))
         return
     if streamed:
         output = [reading.event(event) for event in splitter.finish()]

@@ -159,7 +159,7 @@ async def test_an_endpoint_that_is_down(tmp_path: Path) -> None:
 
 async def test_an_endpoint_that_refuses(tmp_path: Path) -> None:
     """A connection that is refused stops the run at the endpoint's first request."""
-    down = saying(502, {"error": {"message": "endpoint 'b': connection refused at h:9", "type": "dyno_proxy_error"}})
+    down = saying(502, {"error": {"message": "b: h:9", "type": "dyno_proxy_error", "code": "connection_refused"}})
     async with fake_proxy({"a": answering("x"), "b": down}) as proxy:
         done = await drive(proxy, tmp_path, "-n", "2")
     assert done.code == 1

@@ -64,7 +64,7 @@ def results_document(comparison: Comparison, results: Sequence[ResultRow], at: d
         own = [row for row in results if row.endpoint == name]
         document[name] = {
             "simulated": bool(comparison.figures[name].simulated),
-            "results": [_result(row) for row in own],
+            "results": [_result(row, comparison.origin(name).endpoint) for row in own],
             "statistics": _statistics(comparison.figures[name], own),
         }
     document["comparison"] = {
@@ -104,7 +104,7 @@ def _json(found: Any) -> Any:
     return value(asdict(found))
 
 
-def _result(row: ResultRow) -> dict[str, Any]:
+def _result(row: ResultRow, endpoint: str) -> dict[str, Any]:
     attributes = json.loads(row.attributes)
     total = None if row.input_tokens is None or row.output_tokens is None else row.input_tokens + row.output_tokens
     extended = {
@@ -132,7 +132,8 @@ def _result(row: ResultRow) -> dict[str, Any]:
         "overhead_us": row.overhead_us,
         "loop_lag_us": row.loop_lag_us,
         "attributes": {name: value for name, value in attributes.items() if not _EVENT.fullmatch(name)},
-        "span": {
+        "span": ({} if endpoint == row.endpoint else {"endpoint": endpoint})
+        | {
             name: value
             for name, value in json.loads(row.span).items()
             if name in FURTHER_COLUMNS and value not in (None, [])

@@ -82,6 +82,7 @@ def ingest(document: Mapping[str, Any], path: PurePath, content: bytes) -> Inges
     spans: list[dict[str, Any]] = []
     prompts: dict[str, dict[str, Any]] = {}
     answers: list[dict[str, Any]] = []
+    named: dict[str, Mapping[str, Any]] = {}  # by the endpoint's own name, which a column of one run hasn't
     for name, section in endpoints.items():
         for position, result in enumerate(section["results"], start=1):
             where = f"'{path}': {name}.results[{position - 1}]"
@@ -105,10 +106,13 @@ def ingest(document: Mapping[str, Any], path: PurePath, content: bytes) -> Inges
             spans.append(span)
             prompts.setdefault(prompt_id, _prompt(result, prompt_id))
             answers.append(_answer(result, span))
+            named.setdefault(span["endpoint"], section)
+        if not section["results"]:
+            named.setdefault(name, section)
     return Ingested(
         kind=OWN_KIND if own else KIND,
         run_id=run_id,
-        record=_record(document, endpoints, run_id, path.name, digest, timestamp, len(prompts), own=own),
+        record=_record(document, named, run_id, path.name, digest, timestamp, len(prompts), own=own),
         spans=spans,
         prompts=list(prompts.values()),
         answers=answers,
@@ -140,7 +144,11 @@ def _run_id(document: Mapping[str, Any], timestamp: datetime, *, own: bool) -> s
 def _further(said: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that only files of Dyno's own have, where they fit."""
     found = {name: fitted(name, said.get(name)) for name in _FURTHER_ATTRIBUTES}
-    found |= {name: said[name] for name in ("span_id", "parent_span_id", "workload") if isinstance(said.get(name), str)}
+    found |= {
+        name: said[name]
+        for name in ("span_id", "parent_span_id", "workload", "endpoint")
+        if isinstance(said.get(name), str)
+    }
     if isinstance(due_at := said.get("due_at"), str):
         with contextlib.suppress(ValueError, OverflowError):
             found["due_at_unix_us"] = round(times.parse(due_at).timestamp() * 1e6)

@@ -6,7 +6,6 @@ read in the senders' sources: OpenLLMetry (opentelemetry-instrumentation-openai 
 Gateway (OpenInference, and the GenAI conventions), LiteLLM, vLLM (`llm_request`).
 """
 
-import ast
 import hashlib
 import json
 import re
@@ -173,14 +172,11 @@ def _listed(text: str) -> list[str]:
     """The reasons in a text: one, or a list of them as JSON or Python writes it (LiteLLM)."""
     if not text.lstrip().startswith(("[", "(")):
         return [text] if text.strip() else []
-    for read in (json.loads, ast.literal_eval):
-        try:
-            listed = read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(listed, list | tuple):
-            return [str(reason) for reason in listed if reason not in (None, "")]
-    return [text]
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError):
+        return [reason for reason in _IN_QUOTES.findall(text) if reason] or [text]
+    return [str(reason) for reason in listed if reason not in (None, "")] if isinstance(listed, list) else [text]
 
 
 def _endpoint(span: OtlpSpan) -> str | None:
@@ -274,6 +270,7 @@ def _hide(rest: MutableMapping[str, object]) -> None:
             rest[name] = url.partition("?")[0]
 
 
+_IN_QUOTES: Final = re.compile(r"['\"]([^'\"]*)['\"]")
 _WHOLE: Final = re.compile(r"-?\d{1,18}(?:\.0*)?", re.ASCII)
 _CANONICAL: Final = {column: name for name, column, _ in ATTRIBUTE_COLUMNS}
 _KINDS: Final = {column: kind for _, column, kind in ATTRIBUTE_COLUMNS}
