@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyno_analysis.report.costs import estimates
+from dyno_analysis.report.markdown import cut
 from rigs.dyno_command import cells, dyno
 from rigs.stored_spans import RUN_ID, pair, write
 
@@ -28,6 +29,15 @@ def test_a_million_tokens_cost_at_least_their_price(into: float, out: float, n_i
     _, of_million, _, _ = estimates({"input_per_million": into, "output_per_million": out}, None, n_in, n_out, None)
     assert of_million is not None
     assert of_million >= out * (1 - 1e-9)
+
+
+@given(st.text(max_size=50), st.integers(0, 60))
+def test_long_texts_are_cut(text: str, longest: int) -> None:
+    """A prompt of any length makes a heading of report.md that can be read; what is left out is counted."""
+    shown = cut(text, longest)
+    assert shown.startswith(text[:longest])
+    assert (shown == text) == (len(text) <= longest)
+    assert len(shown) <= longest + 40
 
 
 def test_the_table(tmp_path: Path) -> None:

@@ -134,6 +134,19 @@ def test_a_restarted_run(tmp_path: Path) -> None:
     ]
 
 
+def test_a_checkpoint_says_where_a_run_began(tmp_path: Path) -> None:
+    """A log of a restarted run alone, or a checkpoint that is loaded after a killed run's steps."""
+    line = "2025-10-13 15:{:02d}:04,385 INFO:   | Train Device=CSX, Step={}, Loss=1.0, GlobalRate=3.0 samples/sec\n"
+    loaded = "2025-10-13 15:20:00,000 INFO:   Loading weights from checkpoint ./model_dir/checkpoint_100.mdl\n"
+    processed = "2025-10-13 16:00:00,000 INFO:   Processed 102400 training sample(s) in 4000.0 seconds.\n"
+    (tmp_path / "a.log").write_text(loaded + line.format(30, 200) + processed)
+    steps = [line.format(minute, number) for minute, number in enumerate((50, 100, 150))]
+    (tmp_path / "b.log").write_text("".join(steps) + loaded + line.format(40, 150) + line.format(50, 200) + processed)
+    imported(tmp_path / "s", tmp_path / "a.log", tmp_path / "b.log")
+    found = "SELECT imported_from, batch_size, len(progress) FROM training ORDER BY ALL"
+    assert table(tmp_path / "s", found) == [("a.log", 1024, 1), ("b.log", 1024, 2), ("b.log", None, 3)]
+
+
 def test_steps_that_begin_again(tmp_path: Path) -> None:
     """Without a word about a new job, a step that is no further than the last one begins a run."""
     step = "2025-10-13 15:{:02d}:04,385 INFO:   | Train Device=CSX, Step={}, Loss=1.0, GlobalRate=3.0 samples/sec\n"

@@ -11,6 +11,7 @@ from .titles import titled
 
 SAMPLES = 3
 LONGEST_SAMPLE = 1_500  # characters
+LONGEST_HEADING = 200
 
 
 def markdown(comparison: Comparison, results_name: str) -> str:
@@ -106,7 +107,8 @@ def _samples(comparison: Comparison) -> list[str]:
     for number in picked:
         answers = complete[number]
         any_answer = next(iter(answers.values()))
-        parts.append(f"**{_cell(any_answer.question or any_answer.prompt or any_answer.prompt_id)}**")
+        asked = any_answer.question or any_answer.prompt or any_answer.prompt_id
+        parts.append(f"**{cut(_cell(asked), LONGEST_HEADING)}**")
         if any_answer.reference_answers:
             parts.append(f"Reference: {_cell(' / '.join(dict.fromkeys(any_answer.reference_answers)))}")
         for name in comparison.endpoints:
@@ -117,7 +119,11 @@ def _samples(comparison: Comparison) -> list[str]:
     return parts
 
 
+def cut(text: str, longest: int) -> str:
+    """The text's beginning, and how many characters follow, if it has more than `longest`."""
+    return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest:,} more characters)"
+
+
 def _quote(text: str) -> str:
-    if len(text) > LONGEST_SAMPLE:
-        text = f"{text[:LONGEST_SAMPLE]} … ({len(text) - LONGEST_SAMPLE:,} more characters)"
+    text = cut(text, LONGEST_SAMPLE)
     return "\n".join(f"> {line}".rstrip() for line in (text.strip() or "(empty)").splitlines())

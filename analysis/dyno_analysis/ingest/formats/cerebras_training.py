@@ -43,6 +43,7 @@ class TrainingLog:
         self._next: Run | None = None  # a job that began after steps; its first step shows that it trains
         self._steps: list[dict[str, Any]] = []
         self._last_us: int | None = None
+        self._checkpoint: int | None = None
 
     def read(self, lines: Iterable[tuple[str, str, bool]]) -> None:
         """Read the whole log: its lines, each with its place in the file, and whether it has a line end."""
@@ -73,7 +74,10 @@ class TrainingLog:
         elif found := _DEVICES.search(line):
             known["systems"] = int(found.group(1))
         elif found := _CHECKPOINT.search(line):
-            known["start_step"] = int(found.group(1))
+            if self._next is None and self._steps:
+                self._checkpoint = int(found.group(1))  # of the run that begins next, if one does
+            else:
+                known["start_step"] = int(found.group(1))
         elif found := _PROGRESS.search(line):
             try:
                 step = _step(found.group(1).lower(), found.group(2), stamp_us)
@@ -102,11 +106,14 @@ class TrainingLog:
             self._go_on({"restarted": True}, stamp_us)
 
     def _go_on(self, run: Run, stamp_us: int | None) -> None:
+        checkpoint = self._checkpoint
         last_us = self._steps[-1]["logged_at_us"] if self._steps else None
         self._last_us = last_us if last_us is not None else self._last_us
         self._end()
         self._run = run
         self._last_us = stamp_us
+        if checkpoint is not None:
+            run.setdefault("start_step", checkpoint)
         if stamp_us is not None:
             run.setdefault("started_at_us", stamp_us)
 
@@ -132,7 +139,7 @@ class TrainingLog:
                     "steps": self._steps,
                 }
             )
-        self._run, self._steps, self._last_us, self._next = {}, [], None, None
+        self._run, self._steps, self._last_us, self._next, self._checkpoint = {}, [], None, None, None
 
 
 def _start_step(steps: list[dict[str, Any]], run: Run) -> int | None:
