@@ -78,6 +78,24 @@ def test_litellm(tmp_path: Path) -> None:
     assert rows(tmp_path / "s", columns) == [(f"{5:016x}", "chat", True, "stop", 12, 7)]
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"service": "redis"},
+        {"service": "x", "call_type": "async_set_cache"},
+        {"db.system.name": "postgresql"},
+        {"http.request.method": "POST"},
+        {"messaging.system": "kafka"},
+        {"openinference.span.kind": "CHAIN"},
+        {"langfuse.observation.type": "span"},
+        {"gen_ai.operation.name": "invoke_agent"},
+    ],
+)
+def test_what_is_no_request(attributes: dict[str, Any]) -> None:
+    """The name of a model makes no request of a span that says that it is of something else."""
+    assert genai_row(plain({"gen_ai.request.model": "m", **attributes})) is None
+
+
 def test_a_bare_model_name_yields_to_a_request_of_its_trace(tmp_path: Path) -> None:
     """A span that has a model's name and nothing else is a request only if no other span of its trace is one."""
     path = tmp_path / "t.jsonl"

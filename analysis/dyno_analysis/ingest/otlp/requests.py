@@ -43,6 +43,9 @@ _USAGE: Final = (
 )
 # What spans of other work say of themselves. LiteLLM's own services (redis, postgres, auth, router) have 'service'.
 _OTHER_WORK: Final = ("db.", "rpc.", "messaging.", "faas.", "aws.s3.", "aws.dynamodb.")
+_SERVICES: Final = frozenset(
+    ("redis", "postgres", "auth", "router", "self", "litellm", "proxy_pre_call", "batch_write_to_db")
+)
 _HTTP: Final = ("http.request.method", "http.method", "http.route", "http.response.status_code", "http.status_code")
 _OBSERVATION: Final = "langfuse.observation.type"
 _OBSERVATIONS: Final = ("generation", "embedding")
@@ -82,7 +85,8 @@ def is_other_work(attributes: Mapping[str, object]) -> bool:
     """Whether the span is of a database, a queue, another procedure, or a service inside a gateway."""
     if has_usage(attributes):
         return False
-    if isinstance(attributes.get("service"), str) and "call_type" in attributes:
+    service = attributes.get("service")
+    if isinstance(service, str) and ("call_type" in attributes or service in _SERVICES):
         return True
     return any(name.startswith(_OTHER_WORK) for name in attributes)
 
