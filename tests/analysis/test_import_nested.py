@@ -126,7 +126,18 @@ def test_a_frameworks_span_and_an_sdks_are_one_request(tmp_path: Path) -> None:
     assert "0 requests added" in imported(tmp_path / "s", later)
 
 
-def said(number: int, parent: int | None, **more: bool) -> Said:
+def test_a_span_beside_the_sdks_is_the_same_request(tmp_path: Path) -> None:
+    """Spans of one trace with the same answer's id are one call, though none is in the other; other answers aren't."""
+    answer = {**CHAT, **USAGE, "gen_ai.response.id": "chatcmpl-1"}
+    beside = [span(1, None, "LangChain", {}), span(2, 1, "ChatOpenAI.chat", answer), span(3, 1, "openai.chat", answer)]
+    other = span(4, 1, "openai.chat", {**answer, "gen_ai.response.id": "chatcmpl-2"})
+    path = tmp_path / "t.jsonl"
+    path.write_text(otlp(*beside, other))
+    assert "2 requests added; 1 other span left out" in imported(tmp_path / "s", path)
+    assert rows(tmp_path / "s", "span_id") == [(f"{3:016x}",), (f"{4:016x}",)]
+
+
+def said(number: int, parent: int | None, **more: Any) -> Said:
     return Said(str(number), None if parent is None else str(parent), number, **{"request": True, **more})
 
 

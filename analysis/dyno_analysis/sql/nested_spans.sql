@@ -6,7 +6,7 @@ WITH told AS (
         format = 'newline_delimited',
         columns = {
             trace_id: 'VARCHAR', span_id: 'VARCHAR', parent: 'VARCHAR', request: 'BOOLEAN', settled: 'BOOLEAN',
-            usage: 'BOOLEAN', server: 'BOOLEAN', weak: 'BOOLEAN'
+            usage: 'BOOLEAN', server: 'BOOLEAN', weak: 'BOOLEAN', response: 'VARCHAR'
         }
     )
 ),
@@ -21,18 +21,19 @@ staged AS (
 ),
 stored AS (
     -- A call's spans start within an hour, so other files need not be read.
-    SELECT trace_id, span_id, parent_span_id, output_tokens IS NOT NULL AS usage
+    SELECT trace_id, span_id, parent_span_id, output_tokens IS NOT NULL AS usage,
+        attributes['gen_ai.response.id'] AS response
     FROM spans
     WHERE trace_id IN (SELECT trace_id FROM staged)
         AND started_at >= (SELECT min(started_at) FROM staged) - INTERVAL 1 HOUR
         AND started_at <= (SELECT max(started_at) FROM staged) + INTERVAL 1 HOUR
 ),
 known AS (
-    SELECT trace_id, span_id, parent, request, settled, usage, server, weak, false AS is_stored
+    SELECT trace_id, span_id, parent, request, settled, usage, server, weak, response, false AS is_stored
     FROM told
     WHERE (trace_id, span_id) NOT IN (SELECT (trace_id, span_id) FROM stored)
     UNION ALL
-    SELECT trace_id, span_id, parent_span_id, true, true, usage, false, false, true
+    SELECT trace_id, span_id, parent_span_id, true, true, usage, false, false, response, true
     FROM stored
 ),
 several AS (
@@ -42,7 +43,7 @@ several AS (
     GROUP BY ALL
     HAVING count(*) > 1 AND count(*) FILTER (NOT settled) > 0
 )
-SELECT trace_id, span_id, parent, CASE WHEN NOT is_stored THEN seq END AS seq, request, settled, usage, server, weak
+SELECT trace_id, span_id, parent, CASE WHEN NOT is_stored THEN seq END AS seq, request, settled, usage, server, weak, response
 FROM known
 SEMI JOIN several USING (trace_id)
 LEFT JOIN staged USING (trace_id, span_id)

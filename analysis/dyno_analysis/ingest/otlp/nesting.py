@@ -26,6 +26,7 @@ class Said:
     usage: bool = False
     server: bool = False  # an engine's, or a gateway's, of what it received
     weak: bool = False  # the model's name is all that speaks for a request
+    response: str | None = None  # the answer's id, which spans of one call share even where none is in the other
 
 
 def left_out(trace: Sequence[Said]) -> tuple[set[int], set[int]]:
@@ -43,7 +44,20 @@ def left_out(trace: Sequence[Said]) -> tuple[set[int], set[int]]:
         below = [each for child in inner[span.span_id] for each in kept[child.span_id]]
         kept[span.span_id], out = _of_one_call(span, below)
         dropped |= {each.seq for each in out if each.seq is not None}
-    return dropped, none
+    return dropped | _told_again([span for span in requests if span.seq not in dropped]), none
+
+
+def _told_again(requests: Sequence[Said]) -> set[int]:
+    """The numbers of rows whose answer another row has: callbacks of a framework make a span beside the SDK's."""
+    by_answer: dict[str, list[Said]] = defaultdict(list)
+    for span in requests:
+        if span.response:
+            by_answer[span.response].append(span)
+    dropped: set[int] = set()
+    for same in by_answer.values():
+        best = max(same, key=lambda span: (span.settled, span.usage, not span.server, span.seq or 0))
+        dropped |= {span.seq for span in same if span is not best and not span.settled and span.seq is not None}
+    return dropped
 
 
 def _of_one_call(span: Said, below: list[Said]) -> tuple[list[Said], list[Said]]:

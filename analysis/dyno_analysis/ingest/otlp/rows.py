@@ -95,6 +95,7 @@ class OtlpRows:
             usage=has_usage(span.attributes),
             server=span.kind == "SERVER",
             weak=not own and names_a_model_only(span),
+            response=row.get("response_id"),
         )
         self.told(row["trace_id"], said)
 
