@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 def connect(spans: str | Path = "spans") -> "duckdb.DuckDBPyConnection":
     """A DuckDB in memory for a notebook, with `spans` and the other views of docs/sql.md over the folder's files.
 
-    The files are listed once: connect again to see later ones. Dyno's views only read them; you may do anything else
+    The files are listed once: connect again to see later ones. A query over files that a compaction has emptied since
+    raises duckdb.Error. Dyno's views only read them; you may do anything else
     with the connection. Raises dyno_analysis.errors.InputError if the folder doesn't exist or can't be read.
     """
     # Imported here, so that `import dyno_analysis` doesn't load DuckDB.

@@ -135,7 +135,7 @@ def write(folder: Path, n: int, rows_of_a_file: int = COMPACTED, extras: Extras 
             held = as_text(one_range(WRITER, first + 1, end))
             metadata = f"KV_METADATA {{{VERSION_KEY}: '{PARQUET_VERSION}', {HELD_KEY}: '{held}'}}"
             connection.execute(f"COPY ({_STORED}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, {metadata})")
-            _, contents = contents_of(path)
+            _, contents = contents_of(path, connection)
             path.rename(folder / SpanFile(WRITER, first + 1, end, contents).name)
 
 

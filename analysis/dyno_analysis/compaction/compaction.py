@@ -56,6 +56,7 @@ class Compaction:
         self._complain = complain
         self._dry = dry
         self._complained: set[Path] = set()
+        self._listing: Listing | None = None  # until something is changed
         self._held: Mapping[SpanFile, Held] = {}
         self.problems = 0
 
@@ -73,6 +74,7 @@ class Compaction:
                 self._say(f"{journal.name}: becomes Parquet")
                 if self._dry:
                     continue
+                self._listing = None
                 done = convert.convert(self._folder, journal, counted.elsewhere)
                 if done.rejected:
                     numbers = ", ".join(map(str, done.rejected[:5])) + (" …" if len(done.rejected) > 5 else "")
@@ -147,10 +149,12 @@ class Compaction:
         self._say(f"{len(sources)} files from {sources[0].path.name} on: become one")
         if self._dry:
             return
+        self._listing = None
         convert.merge(self._folder, sources)
 
     def _delete(self, counted: Counted, before_us: int, rows: int, *, whole: bool) -> None:
         """Delete a file's spans that started before then."""
+        self._listing = None
         if whole:
             self._say(f"{counted.file.name}: {rows:,} spans go")
             if not self._dry:
@@ -227,7 +231,9 @@ class Compaction:
         return self._age_s(journal.name) > STALE_S
 
     def _list(self) -> Listing:
-        listing = list_folder(self._folder)
+        if self._listing is not None:
+            return self._listing
+        self._listing = listing = list_folder(self._folder)
         self._held = listing.held
         for path, problem in listing.problems.items():
             if path.suffix == ".parquet" and file_names.parse(path.name) is not None:

@@ -2,14 +2,16 @@
 
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import duckdb
 
 from dyno_analysis import interrupts
-from dyno_analysis.atomic_file import OURS, Draft, drafted, replacing_path
+from dyno_analysis.atomic_file import OURS, Draft, drafted, replacing, replacing_path
 from dyno_analysis.file_modes import OWN_FOLDER, Access, access_like
 from dyno_analysis.spans import file_names
 from dyno_analysis.spans.counted import Source
@@ -24,10 +26,8 @@ from dyno_analysis.spans.sql_text import as_glob, quoted
 # DuckDB's default. For each group of rows the file has every column's least and greatest value.
 _ROWS_OF_A_GROUP: Final = 122_880
 _MEMORY: Final = "1GB"
-# A file's name holds the writer of all its rows, unless it is merged.
-_WRITER_OF_NAME: Final = (
-    r"regexp_extract(filename, '(?:\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_)?([A-Za-z0-9_]+)-\d{12}[^/]*$', 1)"
-)
+
+Looked = TypeVar("Looked")
 
 
 def stored_rows(sources: Sequence[Source], writer: str | None = None) -> tuple[str, str]:
@@ -36,11 +36,17 @@ def stored_rows(sources: Sequence[Source], writer: str | None = None) -> tuple[s
     Where the sources' names don't say it, `writer` is the writer of all rows.
     """
     read = reading(sources, NOTHING, "dyno_stored")
-    of_name = _WRITER_OF_NAME if writer is None else quoted(writer)
+    of_name = writer_in_name("filename") if writer is None else quoted(writer)
     return read.lists, (
         f"{read.sql} SELECT * EXCLUDE (filename, writer), coalesce(writer, {of_name}) AS writer "  # noqa: S608  # paths are quoted
         "FROM (FROM stored UNION ALL BY NAME SELECT CAST(NULL AS VARCHAR) AS writer WHERE false)"
     )
+
+
+def writer_in_name(column: str) -> str:
+    """SQL for the writer that the name of a file says, which is a path in this column. Not for merged files."""
+    prefix = r"(?:\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_)?"
+    return f"regexp_extract({column}, '{prefix}([A-Za-z0-9_]+)-\\d{{12}}[^/]*$', 1)"
 
 
 def write_parquet(
@@ -69,8 +75,7 @@ def rewrite(path: Path, held: Held, rows: tuple[str, str], kept_from_us: int) ->
     It keeps its name, and says that it holds what it held, so that none of the files that it replaced counts again.
     """
     with replacing_path(path, access_like(path)) as temporary:
-        _copy(temporary, rows, {**_said(held), KEPT_FROM_KEY: str(kept_from_us)})
-        return contents_of(temporary)[0]
+        return _copy(temporary, rows, {**_said(held), KEPT_FROM_KEY: str(kept_from_us)}, contents_of)[0]
 
 
 def empty_expired(path: Path, held: Held, kept_from_us: int) -> None:
@@ -81,7 +86,7 @@ def empty_expired(path: Path, held: Held, kept_from_us: int) -> None:
     )
     with replacing_path(path, access_like(path)) as temporary:
         said = {**_said(held), KEPT_FROM_KEY: str(kept_from_us), ROWLESS_KEY: EXPIRED}
-        _copy(temporary, (rows[0], f"{rows[1]} WHERE false"), said)
+        _copy(temporary, (rows[0], f"{rows[1]} WHERE false"), said, _nothing)
 
 
 def empty_replaced(path: Path) -> None:
@@ -89,16 +94,24 @@ def empty_replaced(path: Path) -> None:
 
     It has another column than all others: who listed the folder long before, and reads it, gets an error and no zero.
     """
-    with replacing_path(path, access_like(path)) as temporary:
-        _copy(temporary, ("", f"SELECT 0 AS {MOVED_COLUMN} WHERE false"), {VERSION_KEY: "1", ROWLESS_KEY: REPLACED})
+    with replacing(path, access_like(path)) as file:
+        file.write(_replaced_bytes())
+
+
+@cache
+def _replaced_bytes() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="dyno-compact-") as folder:
+        path = Path(folder) / "replaced.parquet"
+        rows = ("", f"SELECT 0 AS {MOVED_COLUMN} WHERE false")
+        _copy(path, rows, {VERSION_KEY: "1", ROWLESS_KEY: REPLACED}, _nothing)
+        return path.read_bytes()
 
 
 def _write(draft: Draft, held: Held, rows: tuple[str, str], kept_from_us: int | None) -> SpanFile:
     said = _said(held)
     if kept_from_us is not None:
         said[KEPT_FROM_KEY] = str(kept_from_us)
-    _copy(draft.path, rows, said)
-    count, contents = contents_of(draft.path)
+    count, contents = _copy(draft.path, rows, said, contents_of)
     if len(held) == 1:
         ((writer, ranges),) = held.items()
         if len(ranges) == 1:
@@ -110,20 +123,28 @@ def _said(held: Held) -> dict[str, str]:
     return {VERSION_KEY: str(PARQUET_VERSION), HELD_KEY: as_text(held)}
 
 
-def contents_of(path: Path) -> tuple[int, file_names.Contents]:
+def contents_of(path: Path, connection: duckdb.DuckDBPyConnection) -> tuple[int, file_names.Contents]:
     """How many rows the file has, and what its name says of them."""
-    with interrupts.opened(duckdb.connect()) as connection:
-        ((count, start_us, end_us, endpoints, runs),) = connection.execute(
-            "SELECT count(*), epoch_us(min(started_at)), epoch_us(max(started_at)), "
-            "list(DISTINCT endpoint) FILTER (endpoint IS NOT NULL), list(DISTINCT run_id) FILTER (run_id IS NOT NULL) "
-            "FROM read_parquet(?)",
-            [as_glob(str(path))],
-        ).fetchall()
+    ((count, start_us, end_us, endpoints, runs),) = connection.execute(
+        "SELECT count(*), epoch_us(min(started_at)), epoch_us(max(started_at)), "
+        "list(DISTINCT endpoint) FILTER (endpoint IS NOT NULL), list(DISTINCT run_id) FILTER (run_id IS NOT NULL) "
+        "FROM read_parquet(?)",
+        [as_glob(str(path))],
+    ).fetchall()
     return count, file_names.contents(start_us or 0, end_us or 0, endpoints or (), runs or ())
 
 
-def _copy(target: Path, rows: tuple[str, str], said: dict[str, str]) -> None:
-    """Write the query's rows to the file, in order of time."""
+def _nothing(_: Path, __: duckdb.DuckDBPyConnection) -> None:
+    return None
+
+
+def _copy(
+    target: Path,
+    rows: tuple[str, str],
+    said: dict[str, str],
+    look: Callable[[Path, duckdb.DuckDBPyConnection], Looked],
+) -> Looked:
+    """Write the query's rows to the file, in order of time; then look at it by the same connection."""
     spill = target.with_name(f".{secrets.token_hex(4)}.{OURS}.spill")
     before, query = rows
     metadata = ", ".join(f"{key}: {quoted(value)}" for key, value in said.items())
@@ -141,5 +162,6 @@ def _copy(target: Path, rows: tuple[str, str], said: dict[str, str]) -> None:
                 f"COPY (FROM ({query}){order}) TO {quoted(str(target))} (FORMAT parquet, USE_TMP_FILE false, "
                 f"COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_OF_A_GROUP}, KV_METADATA {{{metadata}}})"
             )
+            return look(target, writer)
     finally:
         shutil.rmtree(spill, ignore_errors=True)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import blake2b
 from typing import Final
 
@@ -66,12 +67,15 @@ class SpanFile:
     last: int | None
     contents: Contents | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The file's name."""
         last = "" if self.last is None else f"-{self.last:012d}"
         prefix = "" if self.contents is None else _prefix(self.contents)
         return f"{prefix}{self.writer}-{self.first:012d}{last}{'.jsonl' if self.last is None else '.parquet'}"
+
+    def __hash__(self) -> int:
+        return hash((self.writer, self.first, self.last))
 
     @property
     def is_merged(self) -> bool:
@@ -101,7 +105,9 @@ def parse(name: str) -> SpanFile | None:
             return None
         if found["last"] is None:
             return None
-    return SpanFile(found["writer"], int(found["first"]), int(found["last"]) if found["last"] else None, contents)
+    file = SpanFile(found["writer"], int(found["first"]), int(found["last"]) if found["last"] else None, contents)
+    vars(file)["name"] = name  # a folder may have thousands, and each name is asked for often
+    return file
 
 
 def contents(start_us: int, end_us: int, endpoints: Iterable[str], runs: Iterable[str]) -> Contents:

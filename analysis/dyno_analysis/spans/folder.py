@@ -13,6 +13,7 @@ from dyno_analysis.errors import InputError
 
 from .counted import Source
 from .file_names import SpanFile
+from .footer import REPLACED
 from .listing import list_folder
 from .readable import Problem, footer_of, is_emptied, unreadable
 from .reading import reading
@@ -89,6 +90,8 @@ def sources(folder: Path, wanted: Callable[[SpanFile], bool] = lambda _: True) -
         footer = footer_of(counted.path)
         if isinstance(footer, Problem):
             problems[named] = footer.text
+        elif footer.rowless == REPLACED:
+            problems[named] = "was emptied, as its rows moved to another file, and that isn't here; restore it"
         else:
             found.append(Source(counted, footer.columns))
     for path, problem in sorted(problems.items()):

@@ -21,13 +21,11 @@ from . import file_names
 from .counted import Counted
 from .file_names import SpanFile
 from .footer import REPLACED
-from .held_rows import NOTHING_HELD, OPEN, Held, Range, common, count, joined, one_range, what_counts, without
+from .held_rows import NOTHING_HELD, OPEN, Held, Range, common, count, joined, one_range, what_counts
 from .readable import FIRST_WITH_FOOTER, Problem, footer_of
 from .sql_text import as_glob
 
 _TAIL_BYTES: Final = 65_536
-# What a file of format 1 says that it holds.
-_UNSAID: Final[Held] = {}
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,7 @@ def list_folder(folder: Path, only: str | None = None) -> Listing:
     problems = {folder / name: "isn't named as Dyno's span files are; move it elsewhere" for name in sorted(strangers)}
     if only is not None:
         files = [file for file in files if file.is_merged or file.writer == only]
-    held = _held(folder, files, problems)
-    counting = what_counts(held)
+    held, counting = _settled(folder, _held(folder, files, problems), problems)
     resolved = folder.resolve()
     return Listing(
         folder,
@@ -71,7 +68,7 @@ def list_folder(folder: Path, only: str | None = None) -> Listing:
 
 
 def _held(folder: Path, files: Iterable[SpanFile], problems: dict[Path, str]) -> dict[SpanFile, Held]:
-    """What each file holds, but for those that have a problem."""
+    """What each file holds: as its name says, or as a merged file says itself, but for those that can't be read."""
     held: dict[SpanFile, Held] = {}
     journals: list[SpanFile] = []
     for file in files:
@@ -85,35 +82,39 @@ def _held(folder: Path, files: Iterable[SpanFile], problems: dict[Path, str]) ->
     for file, end in _ends(journals).items():
         rows = one_range(file.writer, file.first, end)
         held[file] = _of_journal(folder / file.name, file, rows) if common(rows, in_parquet) else rows
-    plain = [file for file in _overlapping(held) if file.last is not None and not file.is_merged]
-    first_format = []
-    for file in plain:
-        found = _from_footer(folder, file, problems)
-        if found is None:
-            del held[file]
-        elif found is _UNSAID:
-            first_format.append(file)
-        else:
-            held[file] = found
-    # In format 1 a merged file's name may claim rows between its parts that it doesn't hold. That doesn't matter where
-    # one file that says what it holds has all that the name claims: then it counts.
-    sayers: dict[str, list[SpanFile]] = {}
-    for file, rows in held.items():
-        if file.contents is not None:
-            for writer in rows:
-                sayers.setdefault(writer, []).append(file)
-    for file in first_format:
-        if all(without(held[file], held[other]) for other in sayers.get(file.writer, ())):
-            try:
-                held[file] = _of_first_format(folder / file.name, file)
-            except duckdb.Error as error:
-                del held[file]
-                problems[folder / file.name] = f"is broken: {str(error).splitlines()[0]}; restore it from a backup"
     return held
 
 
+def _settled(
+    folder: Path, held: dict[SpanFile, Held], problems: dict[Path, str]
+) -> tuple[dict[SpanFile, Held], dict[SpanFile, Held]]:
+    """What each file holds, and which files count, once each file that counts for others' rows has been looked at.
+
+    A broken one is left out, and then others may count. The name of a merged file of format 1 may claim rows between
+    its parts that it doesn't hold.
+    """
+    shared = _overlapping(held)
+    looked_at: set[SpanFile] = set()
+    while True:
+        counting = what_counts(held)
+        unsure = [
+            file
+            for file in counting
+            if file in shared and file not in looked_at and file.last is not None and not file.is_merged
+        ]
+        if not unsure:
+            return held, counting
+        for file in unsure:
+            looked_at.add(file)
+            found = _from_footer(folder, file, problems)
+            if found is None:
+                del held[file]
+            else:
+                held[file] = found
+
+
 def _from_footer(folder: Path, file: SpanFile, problems: dict[Path, str]) -> Held | None:
-    """What the Parquet file says that it holds; None if it can't be read."""
+    """What the Parquet file really holds; None if it can't be read."""
     path = folder / file.name
     footer = footer_of(path)
     if isinstance(footer, Problem):
@@ -124,7 +125,11 @@ def _from_footer(folder: Path, file: SpanFile, problems: dict[Path, str]) -> Hel
         return NOTHING_HELD
     if int(footer.version) >= FIRST_WITH_FOOTER:
         return footer.held
-    return _UNSAID
+    try:
+        return _of_first_format(path, file)
+    except duckdb.Error as error:
+        problems[path] = f"is broken: {str(error).splitlines()[0]}; restore it from a backup"
+        return None
 
 
 def _of_first_format(path: Path, file: SpanFile) -> Held:

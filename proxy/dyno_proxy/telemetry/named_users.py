@@ -8,6 +8,7 @@ import hmac
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -55,7 +56,7 @@ def _key(folder: Path) -> bytes:
         if key:
             raise OSError(None, "it is too short; remove it, and another one is made")
         _make(path)
-    raise OSError(None, "it is empty; remove it, and another one is made")
+    raise OSError(None, "it is empty, and no other can be put in its place")
 
 
 def _make(path: Path) -> None:
@@ -65,14 +66,29 @@ def _make(path: Path) -> None:
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+        _sync_later(draft)
         try:
             path.hardlink_to(draft)
         except FileExistsError:
-            return
+            if not path.stat().st_size:  # the machine went down before it was on disk, so nothing was named by it
+                draft.replace(path)
         except OSError:  # a file system without hard links
             if not path.exists():
                 draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _sync_later(path: Path) -> None:
+    """Have the file on disk some time. A file server may take a minute for that, and the proxy's start doesn't wait."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def sync() -> None:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            _LOG.debug("the key of users' names isn't synced: %s", error)
+        finally:
+            os.close(fd)
+
+    threading.Thread(target=sync, name="dyno-key-sync", daemon=True).start()
