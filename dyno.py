@@ -20,6 +20,13 @@ COMMANDS = {
 
 # A bare install carries the proxy; the other programs come as extras.
 EXTRAS = {"dyno_driver": "driver", "dyno_analysis": "analysis"}
+_ANALYSIS = ("duckdb", "numpy", "pytz", "rich")
+# What a command imports in the end. It is looked for before anything runs: `compare` measures first and reports then.
+NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
+    "compare": {"driver": ("datasets", "pyarrow", "rich"), "analysis": _ANALYSIS},
+    "drive": {"driver": ("datasets", "pyarrow", "rich")},
+    **{name: {"analysis": _ANALYSIS} for name in ("report", "sql", "trace", "compact", "import")},
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,6 +47,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"dyno: no command '{name}'{hint}", file=sys.stderr)
         return 2
     module_name = COMMANDS[name][0]
+    if not {"-h", "--help"} & {*rest} and (missing := _missing(name)):
+        extras, package = missing
+        print(f"dyno {name}: '{package}' is missing: pip install 'inference-dyno[{extras}]'", file=sys.stderr)
+        return 2
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -69,6 +80,19 @@ def main(argv: list[str] | None = None) -> int:
         _forget_output()
         return 1
     return code
+
+
+def _missing(command: str) -> tuple[str, str] | None:
+    """The extras that the command needs and that aren't installed, and the first missing package; None if all are."""
+    from importlib.util import find_spec
+
+    missing = {
+        extra: package
+        for extra, packages in NEEDED.get(command, {}).items()
+        for package in packages[::-1]
+        if find_spec(package) is None
+    }
+    return (",".join(missing), next(iter(missing.values()))) if missing else None
 
 
 def _forget_output() -> None:

@@ -2,8 +2,11 @@
 
 import argparse
 import math
+import os
 import sys
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -11,6 +14,8 @@ from .schedule import ORDERS, WORKLOADS, Order
 
 DEFAULT_SPANS: Final = "spans"
 DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
+CONFIGURATION: Final = Path("dyno.toml")  # what `dyno proxy` reads without --config
+DEFAULT_COUNT: Final = 10  # prompts of a set; of a file all are asked
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -27,10 +32,14 @@ class RunOptions:
 
     `seed` draws the order of the requests; `sampling_seed` is sent to the endpoints. `endpoints` None: all of the
     proxy's. `seed` None: one is drawn. None for `temperature`, `max_tokens` or `sampling_seed`: it isn't sent.
+    `count` None: all prompts of a file, DEFAULT_COUNT of a set. `preflight_s`: how long the first request to an
+    endpoint may take.
     """
 
     prompts: str
-    count: int
+    count: int | None
+    column: str | None
+    template: str | None
     endpoints: tuple[str, ...] | None
     workload: str
     order: Order
@@ -42,20 +51,37 @@ class RunOptions:
     sampling_seed: int | None
     stream: bool
     timeout_s: float
+    preflight_s: float
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options that `dyno drive` and `dyno compare` share."""
+    _add_what(parser)
+    _add_how(parser)
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is asked")
     what.add_argument(
         "--prompts",
         default="science",
         metavar="SET",
         help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, or OWNER/NAME[:SPLIT] on the "
-        "Hugging Face hub (default: science)",
+        "Hugging Face hub (default: science). A record's 'prompt' is sent as it is; a 'question', with its 'context', "
+        "is sent as 'Context: … Question: … Answer:'",
     )
     what.add_argument(
-        "-n", dest="count", type=_positive_int, default=10, metavar="N", help="the first N prompts (default: 10)"
+        "-n",
+        dest="count",
+        type=_positive_int,
+        metavar="N",
+        help=f"the first N prompts (default: all of a file, {DEFAULT_COUNT} of a set)",
+    )
+    what.add_argument("--column", metavar="NAME", help="this column's text is sent as it is")
+    what.add_argument(
+        "--template",
+        metavar="TEXT",
+        help="what is sent, with columns in braces: 'Summarize: {text}'; \\n is a line end",
     )
     what.add_argument(
         "--endpoints", type=_names, metavar="A,B", help="names in the proxy's configuration (default: all of them)"
@@ -70,6 +96,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--stream", action=argparse.BooleanOptionalAction, default=True, help="streamed answers (default: yes)"
     )
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--workload", choices=list(WORKLOADS), default="single", help="shape of the traffic (default: single)"
@@ -98,6 +127,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds until a request is given up (default: 600)",
     )
+    how.add_argument(
+        "--preflight",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="the first request to each endpoint must end within S seconds, or the run stops (default: 60); a model "
+        "that has to be loaded first may need longer",
+    )
 
 
 def run_options(parsed: argparse.Namespace) -> RunOptions:
@@ -105,6 +142,8 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
     return RunOptions(
         prompts=parsed.prompts,
         count=parsed.count,
+        column=parsed.column,
+        template=parsed.template,
         endpoints=parsed.endpoints,
         workload=parsed.workload,
         order=parsed.order,
@@ -116,7 +155,25 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         sampling_seed=parsed.sampling_seed,
         stream=parsed.stream,
         timeout_s=parsed.timeout,
+        preflight_s=parsed.preflight,
     )
+
+
+def spans_folder() -> Path:
+    """The spans folder where none is given: DYNO_PROXY_SPANS, ./dyno.toml's [proxy] spans, ./spans. The same rule holds
+    for all commands. ArgumentTypeError if dyno.toml can't be read.
+    """
+    if told := os.environ.get("DYNO_PROXY_SPANS"):
+        return Path(told)
+    try:
+        with CONFIGURATION.open("rb") as file:
+            section = tomllib.load(file).get("proxy", {})
+    except FileNotFoundError:
+        return Path(DEFAULT_SPANS)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{CONFIGURATION}: {error}; mend it, or give --spans") from error
+    told = section.get("spans") if isinstance(section, dict) else None
+    return Path(told if isinstance(told, str) and told else DEFAULT_SPANS)
 
 
 def proxy_url(text: str) -> str:

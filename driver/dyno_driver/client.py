@@ -63,6 +63,8 @@ class Answer:
     status: int | None = None
     ttft_s: float | None = None  # None: not streamed, or no output came
     latency_s: float | None = None
+    timed_out: bool = False
+    proxys_code: str | None = None  # the error type, if the error is the proxy's own
     simulated: bool | None = None  # None: unknown, since no answer came that shows it
 
 
@@ -153,6 +155,7 @@ class ProxyClient:
             raise ProxyGoneError(f"the proxy at {self.url} is gone: {_why(error)}") from error
         except TimeoutError:
             answer.error = f"no complete answer within {parameters.timeout_s:g} s"
+            answer.timed_out = True
         except (aiohttp.ClientError, OSError) as error:
             answer.error = reading.error or f"broke off: {_why(error)}"
         answer.latency_s = (time.monotonic_ns() - start_ns) / 1e9
@@ -217,6 +220,14 @@ def _error_in(body: bytes) -> str:
         return body[:1000].decode("utf-8", "replace")
 
 
+def _proxys_code(body: bytes) -> str | None:
+    try:
+        error = json.loads(body)["error"]
+        return str(error["code"]) if error["type"] == "dyno_proxy_error" else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _why(error: BaseException) -> str:
     """The exception's message as one line, or its type's name if it has none (a TimeoutError, say)."""
     if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
@@ -253,6 +264,7 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Readi
             answer.ttft_s = (now_ns - start_ns) / 1e9
     if response.status != 200:
         answer.error = f"HTTP {response.status}: {one_line(_error_in(bytes(whole)) or response.reason or '')}"
+        answer.proxys_code = _proxys_code(bytes(whole))
         return
     if streamed:
         output = [reading.event(event) for event in splitter.finish()]

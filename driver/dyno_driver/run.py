@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from . import run_record, schedule
 from .arguments import RunOptions
 from .client import Answer, Endpoint, Parameters, ProxyClient, select
 from .errors import ProxyGoneError
+from .preflight import why_not
 from .progress import progress_on
 from .prompts.prompt_set import WARMUP, PromptSet
 from .run_json import counted, rfc3339, run_json
@@ -71,6 +72,7 @@ async def run(
         record = run_json(folder.name, command, started, seed, options, prompt_set, endpoints, proxy_url, proxy_version)
         run_record.write_run(folder, record)
         run_record.write_prompts(folder, prompt_set.prompts)
+        print(prompt_set.said, flush=True)
         answers: list[Answer] = []
         stopped_by: str | None = "an error of the driver's own"
         try:
@@ -110,12 +112,15 @@ async def _ask_all(
     parameters = Parameters(
         options.temperature, options.max_tokens, options.sampling_seed, options.stream, options.timeout_s
     )
+    preflight = replace(parameters, timeout_s=min(options.preflight_s, options.timeout_s))
+    asked: set[str] = set()
     with progress_on(sys.stderr, len(turns)) as progress:
         for turn in turns:
             progress.sending(turn)
-            request = client.ask(
-                turn, by_name[turn.endpoint], texts[turn.prompt_id], parameters, run_id, options.workload
-            )
+            endpoint, first = by_name[turn.endpoint], turn.endpoint not in asked
+            asked.add(turn.endpoint)
+            how = preflight if first else parameters
+            request = client.ask(turn, endpoint, texts[turn.prompt_id], how, run_id, options.workload)
             try:
                 answer = await unless(stop, request)
             except StoppedError:
@@ -124,6 +129,8 @@ async def _ask_all(
                 return str(error)
             answers.append(answer)
             progress.answered(answer)
+            if first and (why := why_not(endpoint, answer)) is not None:
+                return why
     return None
 
 

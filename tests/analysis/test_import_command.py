@@ -213,12 +213,17 @@ def test_own_results_come_back(tmp_path: Path) -> None:
     write(tmp_path / "spans", rows)
     first = dyno("report", "--spans", tmp_path / "spans", "--out", tmp_path / "out")
     assert first.returncode == 1
-    results_path = next((tmp_path / "out").glob("metis_vs_sophia_results_*.json"))
+    results_path = next((tmp_path / "out").glob("*_results_*.json"))
     assert dyno("import", results_path, "--spans", tmp_path / "again").returncode == 0
+    told = dyno("report", "--spans", tmp_path / "again").stdout
+    assert "Imported from a results file of Dyno's own" in told
+    assert "not measured by Dyno" not in told
+    assert "not in the file" not in told
     same = (
         "trace_id, started_at::VARCHAR, endpoint, model, streamed, outcome, error_type, status, latency_s, ttfb_s, "
         "ttft_s, ttfa_s, tpot_s, input_tokens, output_tokens, reasoning_tokens, finish_reason, chunk_count, "
-        "chunk_offsets_us, overhead_us, loop_lag_us, prompt_id, repeat, simulated, attributes"
+        "chunk_offsets_us, overhead_us, loop_lag_us, prompt_id, repeat, simulated, attributes, "
+        "span_id, operation, workload, method, path, response_model, send_lag_s"
     )
     assert spans(tmp_path / "again", same) == spans(tmp_path / "spans", same)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dyno_analysis.ingest.failures import failure
 from rigs.dyno_command import dyno, refusal
 from rigs.imports import SAMPLES, imported, rows
 
@@ -61,14 +62,63 @@ def test_the_differences_are_said_once_and_kept(tmp_path: Path) -> None:
 
 
 def test_vllm_bench_without_details(tmp_path: Path) -> None:
-    """A file without requests gives no row; its summary is kept in the run's record, once."""
-    said = imported(tmp_path, "vllm_bench_summary.json")
-    assert "only its summary is kept" in said
-    published = run_record(tmp_path)["published"]["openai-chat"]
-    assert (published["num_requests"], published["successful_requests"]) == (4, 3)
-    assert published["latency"]["mean"] == pytest.approx(0.35583)
-    assert (published["median_ttft_ms"], published["output_tokens"]["mean"]) == (250.0, 3.0)
-    assert "nothing added" in imported(tmp_path, "vllm_bench_summary.json")
+    """A file without requests is refused, and the line says how to get them."""
+    refused = refusal("import", SAMPLES / "vllm_bench_summary.json", "--spans", tmp_path)
+    assert "without single requests" in refused
+    assert "--save-detailed" in refused
+    path = tmp_path / "both.json"
+    path.write_text(json.dumps(json.loads((SAMPLES / "vllm_bench_summary.json").read_text())) + "\n" + json.dumps(VLLM))
+    said = imported(tmp_path / "s", path)
+    assert "no single requests, only a summary; left out" in said
+    assert "4 requests" in said
+
+
+@pytest.mark.parametrize(
+    ("itls", "output_lens", "said"),
+    [
+        ([[0.1, 0.1, 0.1]] * 4, [3] * 4, "the first SSE event that has choices"),
+        ([[0.1, 0.1]] * 4, [3] * 4, "the first SSE event that has tokens, as since vLLM 0.33"),
+        ([[]] * 4, [3] * 4, "this file doesn't show which"),
+    ],
+)
+def test_vllms_definitions_by_what_the_file_shows(
+    tmp_path: Path, itls: list[list[float]], output_lens: list[int], said: str
+) -> None:
+    """More events than tokens are those of a vLLM before 0.33, which counted events that only name a role."""
+    path = save(tmp_path / "r.json", changed(itls=itls, output_lens=output_lens))
+    assert said in imported(tmp_path / "s", path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("resolved with empty response payload", ("http_error", "_OTHER", None)),
+        ("request ended after 512 tokens", ("http_error", "_OTHER", None)),
+        ("ConnectError('All connection attempts failed')", ("upstream_unreachable", "connection_error", None)),
+        ("[Errno -2] Name or service not known", ("upstream_unreachable", "connection_error", None)),
+        ("could not resolve host", ("upstream_unreachable", "connection_error", None)),
+        ("httpx.ReadTimeout", ("upstream_timeout", "timeout", None)),
+        ("Client error '404 Not Found' for url 'http://h:8500/v1'", ("http_error", "404", 404)),
+        ("Error code: 429 - {'error': 1}", ("rate_limited", "429", 429)),
+        ("the model disconnected its tools", ("http_error", "_OTHER", None)),
+        ("HTTP 503", ("http_error", "503", 503)),
+    ],
+)
+def test_a_failure_is_judged_by_its_structure(text: str, expected: tuple[Any, ...]) -> None:
+    """Names of exceptions, whole phrases and numbers that are called a status count; letters inside words don't."""
+    assert failure(text) == expected
+
+
+def test_guidellms_empty_answer(tmp_path: Path) -> None:
+    """A request whose answer had begun was no unreachable endpoint, whatever the message says."""
+    document = json.loads((SAMPLES / "guidellm_0.8.1.json").read_text())
+    (failed,) = document["benchmarks"][0]["requests"]["errored"]
+    failed["info"]["error"] = "response resolved with empty response payload"
+    imported(tmp_path / "a", save(tmp_path / "a.json", document))
+    assert rows(tmp_path / "a", "outcome", "outcome <> 'ok'") == [("http_error",)]
+    failed["info"]["timings"]["first_request_iteration"] = failed["info"]["timings"]["request_start"] + 0.001
+    imported(tmp_path / "b", save(tmp_path / "b.json", document))
+    assert rows(tmp_path / "b", "outcome", "outcome <> 'ok'") == [("truncated",)]
 
 
 def test_older_vllm_files(tmp_path: Path) -> None:

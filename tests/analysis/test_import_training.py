@@ -115,6 +115,74 @@ def test_several_runs_and_evaluations(tmp_path: Path) -> None:
     ]
 
 
+def test_a_restarted_run(tmp_path: Path) -> None:
+    """A killed run keeps its own steps, without samples; the one that goes on from there has its batch size."""
+    killed = log(1024, 33.0, 0, 6.1, 100, finished=False)
+    going_on = (
+        "".join(line for line in log(1024, 33.0, 4000.0, 6.1).splitlines(keepends=True) if "Step=50" not in line)
+        .replace("Step=100,", "Step=100, Again=1,")
+        .replace("wsjob-batch1024", "wsjob-second")
+    )
+    going_on = "".join(line for line in going_on.splitlines(keepends=True) if "Step=100," not in line)
+    path = tmp_path / "train.log"
+    path.write_text(killed + going_on.replace("Processed 204800", "Processed 102400"))
+    assert "2 training runs added" in imported(tmp_path / "s", path)
+    found = "SELECT job_id, batch_size, samples, len(progress) FROM training ORDER BY started_at, job_id"
+    assert table(tmp_path / "s", found) == [
+        ("wsjob-batch1024", None, None, 2),
+        ("wsjob-second", 1024, 102400, 2),
+    ]
+
+
+def test_a_checkpoint_says_where_a_run_began(tmp_path: Path) -> None:
+    """A log of a restarted run alone, or a checkpoint that is loaded after a killed run's steps."""
+    line = "2025-10-13 15:{:02d}:04,385 INFO:   | Train Device=CSX, Step={}, Loss=1.0, GlobalRate=3.0 samples/sec\n"
+    loaded = "2025-10-13 15:20:00,000 INFO:   Loading weights from checkpoint ./model_dir/checkpoint_100.mdl\n"
+    processed = "2025-10-13 16:00:00,000 INFO:   Processed 102400 training sample(s) in 4000.0 seconds.\n"
+    (tmp_path / "a.log").write_text(loaded + line.format(30, 200) + processed)
+    steps = [line.format(minute, number) for minute, number in enumerate((50, 100, 150))]
+    (tmp_path / "b.log").write_text("".join(steps) + loaded + line.format(40, 150) + line.format(50, 200) + processed)
+    imported(tmp_path / "s", tmp_path / "a.log", tmp_path / "b.log")
+    found = "SELECT imported_from, batch_size, len(progress) FROM training ORDER BY ALL"
+    assert table(tmp_path / "s", found) == [("a.log", 1024, 1), ("b.log", 1024, 2), ("b.log", None, 3)]
+
+
+def test_steps_that_begin_again(tmp_path: Path) -> None:
+    """Without a word about a new job, a step that is no further than the last one begins a run."""
+    step = "2025-10-13 15:{:02d}:04,385 INFO:   | Train Device=CSX, Step={}, Loss=1.0, GlobalRate=3.0 samples/sec\n"
+    lines = [step.format(minute, number) for minute, number in enumerate((50, 100, 150, 50, 100))]
+    path = tmp_path / "train.log"
+    path.write_text(
+        "".join(lines) + "2025-10-13 16:00:00,000 INFO:   Processed 800 training sample(s) in 0.0 seconds.\n"
+    )
+    assert "2 training runs added" in imported(tmp_path / "s", path)
+    found = "SELECT steps, batch_size, total_s, samples_per_s, outside_s FROM training ORDER BY started_at"
+    assert table(tmp_path / "s", found) == [(150, None, None, None, None), (100, 8, 0.0, None, None)]
+
+
+def test_rates_of_tokens(tmp_path: Path) -> None:
+    """Tokens per second aren't samples per second: the rates are empty, and the command says so."""
+    path = tmp_path / "train.log"
+    path.write_text(log(256, 32.0, 100.0, 6.0).replace("samples/sec", "tokens/sec"))
+    assert "its rates are in tokens per second" in imported(tmp_path / "s", path)
+    assert table(tmp_path / "s", "SELECT global_rate, outside_s, batch_size FROM training") == [(None, None, 256)]
+
+
+@pytest.mark.parametrize("cut", ["Loss=6.00", "GlobalRate=32.", "Step=20"])
+def test_a_number_that_the_files_end_cuts_off(tmp_path: Path, cut: str) -> None:
+    """A last line without its end isn't read, and is named; the grown log then brings it."""
+    whole = log(256, 32.0, 100.0, 6.0)
+    path = tmp_path / "train.log"
+    path.write_text(whole[: whole.rindex(cut[:-1]) + len(cut) - 1])
+    done = dyno("import", path, "--spans", tmp_path / "s")
+    assert done.returncode == 1
+    assert "it has no line end" in done.stderr
+    assert table(tmp_path / "s", "SELECT steps FROM training") == [(150,)]
+    path.write_text(whole)
+    imported(tmp_path / "s", path)
+    assert table(tmp_path / "s", "SELECT steps, final_loss FROM training") == [(200, 6.0)]
+
+
 def test_a_broken_progress_line(tmp_path: Path) -> None:
     """It is named by its line and left out."""
     path = tmp_path / "train.log"

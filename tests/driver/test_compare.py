@@ -119,14 +119,17 @@ async def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
 
 async def test_simulated_endpoints_are_called_so(tmp_path: Path) -> None:
-    """Without --config the endpoints are simulated: it is said first, and no variable makes one of them real."""
+    """Without dyno.toml the endpoints are simulated: it is said first, their spans lie apart, and no variable makes one
+    of them real.
+    """
     real = {"DYNO_ENDPOINTS_METIS_URL": "http://127.0.0.1:1/v1"}
     process = await start(tmp_path, "-n", "1", "--warmup", "0", "--endpoints", "metis", environment=real)
     assert process.stdout is not None
     first = (await process.stdout.readline()).decode()
-    assert first == "No --config: metis and sophia are simulated; nothing real is measured.\n"
+    assert first == "No --config and no dyno.toml: metis and sophia are simulated; nothing real is measured.\n"
     await process.communicate()
-    [record] = (tmp_path / "spans" / "runs").glob("*/run.json")
+    assert not (tmp_path / "spans").exists()
+    [record] = (tmp_path / "spans-simulated" / "runs").glob("*/run.json")
     endpoints = json.loads(record.read_text())["endpoints"]
     assert endpoints["metis"]["simulated"] is True
     assert endpoints["metis"]["hardware"] == "simulated"
@@ -137,9 +140,12 @@ async def test_simulated_endpoints_are_called_so(tmp_path: Path) -> None:
     [
         (("--endpoints", "metis,sofia"), "dyno compare: --endpoints: no endpoint 'sofia'; did you mean 'sophia'?"),
         (("--prompts", "missing.json"), "dyno compare: --prompts missing.json: no such file"),
-        (("--config", "missing.toml"), "dyno proxy: "),
-        (("--config", "typo.toml"), "dyno proxy: "),
-        (("--spans", "typo.toml"), "dyno proxy: "),
+        (("--config", "missing.toml"), "dyno compare: missing.toml: "),
+        (("--config", "typo.toml"), "dyno compare: typo.toml: "),
+        (("--spans", "typo.toml"), "dyno compare: "),
+        (("--simulate", "--config", "typo.toml"), "dyno compare: --simulate and --config exclude each other"),
+        (("--simulate-speed", "0"), "dyno compare: argument --simulate-speed: "),
+        (("--column", "text"), "dyno compare: --column: record 1 of science has no 'text' (its columns: "),
         (("--wrong",), "dyno compare: unrecognized arguments: --wrong"),
     ],
 )

@@ -31,6 +31,32 @@ def saved(folder: Path, name: str, text: str) -> str:
     return str(path)
 
 
+def test_all_rows_of_a_file(tmp_path: Path) -> None:
+    """Without a number, all of a file are asked and ten of a set; what is asked is said."""
+    path = saved(tmp_path, "p.jsonl", "".join(json.dumps({"question": f"q{n}"}) + "\n" for n in range(25)))
+    assert len(load_prompts(path, None).prompts) == 25
+    assert load_prompts(path, None).said == f"Prompts: all 25 prompts of {path}; sent as 'Question: … Answer:'."
+    assert load_prompts(path, 3).said.startswith(f"Prompts: the first 3 prompts of {path}; ")
+    assert len(load_prompts("science", None).prompts) == 10
+    assert load_prompts("science", 500).said.startswith("Prompts: science has 20 prompts, not 500: all are asked; ")
+
+
+def test_a_column_or_a_template(tmp_path: Path) -> None:
+    """The text is taken as it is from the named column, or put into the template; a missing column is named."""
+    rows = [{"text": "a {b}", "lang": "de", "question": "?"}, {"text": "c", "lang": "fr", "question": "!"}]
+    path = saved(tmp_path, "p.json", json.dumps(rows))
+    assert [prompt.prompt for prompt in load_prompts(path, None, column="text").prompts] == ["a {b}", "c"]
+    told = load_prompts(path, None, template="In {lang}:\\n{text}")
+    assert [prompt.prompt for prompt in told.prompts] == ["In de:\na {b}", "In fr:\nc"]
+    assert told.prompts[0].question == "?"
+    with pytest.raises(WrongUseError, match=r"--column: record 1 of .* has no 'body' \(its columns: text, lang"):
+        load_prompts(path, None, column="body")
+    with pytest.raises(WrongUseError, match=r"--template: record 1 of .* has no 'body'"):
+        load_prompts(path, None, template="{body}")
+    with pytest.raises(WrongUseError, match="exclude each other"):
+        load_prompts(path, None, column="text", template="{text}")
+
+
 def test_science_covers_its_domains() -> None:
     """The set that ships has four questions in each of five domains, the domains in turn."""
     prompts = load_prompts("science", 1000).prompts

@@ -147,14 +147,25 @@ async def test_a_random_order_can_be_had_again(tmp_path: Path, given: bool) -> N
 
 async def test_an_endpoint_that_is_down(tmp_path: Path) -> None:
     """The run goes on to its end; failures are counted, named and kept, and the exit code is 1."""
-    down = saying(502, {"error": {"message": "endpoint 'b': Connection refused", "type": "dyno_proxy_error"}})
+    down = saying(502, {"error": {"message": "endpoint 'b': it broke off", "type": "dyno_proxy_error"}})
     async with fake_proxy({"a": answering("x"), "b": down}) as proxy:
         done = await drive(proxy, tmp_path, "-n", "2")
     assert done.code == 1
-    assert "b: 2 of 2 requests failed; the first: HTTP 502: endpoint 'b': Connection refused" in done.out
+    assert "b: 2 of 2 requests failed; the first: HTTP 502: endpoint 'b': it broke off" in done.out
     errors = [(row["endpoint"], row["status"], row["error"] is None) for row in done.rows("answers")]
     assert errors.count(("a", 200, True)) == errors.count(("b", 502, False)) == 3
     assert done.record["endpoints"]["b"]["simulated"] is None
+
+
+async def test_an_endpoint_that_refuses(tmp_path: Path) -> None:
+    """A connection that is refused stops the run at the endpoint's first request."""
+    down = saying(502, {"error": {"message": "b: h:9", "type": "dyno_proxy_error", "code": "connection_refused"}})
+    async with fake_proxy({"a": answering("x"), "b": down}) as proxy:
+        done = await drive(proxy, tmp_path, "-n", "2")
+    assert done.code == 1
+    assert len(proxy.received) == 2
+    assert "Stopped by endpoint 'b' at" in done.out
+    assert "Tables:" not in done.out
 
 
 async def test_a_failed_warm_up_is_no_failure(tmp_path: Path) -> None:

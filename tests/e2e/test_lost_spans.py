@@ -99,7 +99,7 @@ async def test_a_comparison(tmp_path: Path) -> None:
     host = re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname())
     journals = spans / f"{host}_"  # the driver's own files are written
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "dyno", "compare", "-n", "1", "--max-tokens", "8"),
+        *(sys.executable, "-m", "dyno", "compare", "--spans", "spans", "-n", "1", "--max-tokens", "8"),
         cwd=tmp_path,
         env={**os.environ, **failing("EDQUOT", "write", journals, while_there=fault)},
         stdout=subprocess.PIPE,

@@ -26,7 +26,7 @@ These files are recognised by their content, not by their names; they may be com
   OTLP spans, as JSON lines or length-prefixed messages of the OpenTelemetry Collector's file exporter: Dyno's own,
     and those of clients, gateways and engines that follow the GenAI conventions
   result files of the published benchmark's shape, which `dyno report --out` writes too
-  result files of vllm bench serve (with --save-detailed they have each request); reports of GuideLLM
+  result files of vllm bench serve --save-detailed (without it there is no single request); reports of GuideLLM
   training logs of Cerebras' model zoo, which go into the table `training`
 
 What a file doesn't say stays unknown. Where its definitions differ from Dyno's, the command says how
@@ -85,23 +85,24 @@ def _store(found: "Recognised", spans: "Path", explained: set[str]) -> int:
 def _store_run(path: "Path", ingested: "Ingested", spans: "Path", explained: set[str]) -> None:
     from dyno_analysis.ingest.store import store
 
+    if not ingested.spans:
+        print(f"{path}: {ingested.run_id} has no single requests, only a summary; left out")
+        return
     run_id = store(ingested, spans)
     if run_id is None:
         print(f"{path}: was imported before; nothing added")
         return
     endpoints = ", ".join(ingested.record["endpoints"])
     print(f"{path}: {_count(len(ingested.spans), 'request')} to {endpoints}, as run {run_id}")
-    if not ingested.spans:
-        print("  the file has no single requests: only its summary is kept, in the run's record")
-    elif not ingested.started_known:
+    if not ingested.started_known:
         print("  the file doesn't say when each request started: all have the file's timestamp")
-    if ingested.differences and ingested.kind not in explained:
-        explained.add(ingested.kind)
+    said = f"{ingested.kind}{ingested.differences}"
+    if ingested.differences and said not in explained:
+        explained.add(said)
         print(f"  how the definitions of {ingested.kind} differ from Dyno's:")
         for difference in ingested.differences:
             print(f"    {difference}")
-    if ingested.spans:
-        print(f"  next: dyno report {run_id} --spans {spans}")
+    print(f"  next: dyno report {run_id} --spans {spans}")
 
 
 def _store_spans(found: "Recognised", spans: "Path") -> int:
@@ -109,14 +110,19 @@ def _store_spans(found: "Recognised", spans: "Path") -> int:
 
     with found.rows() as rows:
         staged = store_rows(rows, spans)
-    others = f"; {_count(rows.other_spans, 'other span')} left out (not requests to a model)"
-    left_out = others if rows.other_spans else ""
+    others = rows.other_spans + staged.none
+    left_out = f"; {_count(others, 'other span')} left out (not requests to a model)" if others else ""
+    if staged.nested:
+        left_out += (
+            f"; {_count(staged.nested, 'nested span')} left out (of calls that have a row: the innermost caller's span "
+            "with tokens)"
+        )
     left_out += f"; {_count(rows.other_signals, 'message')} of metrics or logs left out" if rows.other_signals else ""
     print(f"{found.path}: {_count(staged.new, 'request')} added{_known(staged.known)}{left_out}")
-    if rows.without_endpoint:
+    unnamed = min(rows.without_endpoint, staged.new + staged.known)
+    if unnamed:
         print(
-            f"  {_count(rows.without_endpoint, 'request')} without an endpoint's name: "
-            "name it with --endpoint NAME to compare them"
+            f"  {_count(unnamed, 'request')} without an endpoint's name: name it with --endpoint NAME to compare them"
         )
     _complain(found.path, rows.broken, rows.broken_count)
     return rows.broken_count
@@ -129,6 +135,8 @@ def _store_training(path: "Path", log: "TrainingLog", spans: "Path") -> int:
     print(f"{path}: {_count(stored, 'training run')} added{_known(len(log.runs()) - stored)}")
     if stored:
         print(f'  next: dyno sql "FROM training" --spans {spans}')
+    for note in log.notes:
+        print(f"  {note}")
     _complain(path, log.broken, len(log.broken))
     return len(log.broken)
 

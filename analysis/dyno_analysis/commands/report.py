@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from dyno_analysis.arguments import DEFAULT_SPANS, ArgumentParser, spans_argument
+from dyno_analysis.arguments import ArgumentParser, spans_argument, spans_folder
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
 from dyno_analysis.interrupts import ending
@@ -186,7 +186,7 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
         ("--out", arguments.out is not None),
         ("--paired-by mirror", arguments.paired_by == "mirror"),
         ("--list", arguments.list),
-        ("--spans", arguments.spans != DEFAULT_SPANS),
+        ("--spans", arguments.spans != spans_folder()),
     ):
         if given:
             raise InputError(f"{flag} needs span files, and --store reads none; leave out one of the two")
@@ -226,7 +226,7 @@ def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str]
 
 def _print(comparison: "Comparison") -> None:
     from dyno_analysis.render.terminal import print_line, print_table
-    from dyno_analysis.report import detail_tables, findings, lines, tables, verdicts
+    from dyno_analysis.report import costs, detail_tables, findings, lines, tables, verdicts
     from dyno_analysis.report.markdown import caveats
     from dyno_analysis.report.titles import titled
 
@@ -244,6 +244,7 @@ def _print(comparison: "Comparison") -> None:
         lines.fixed_per_token_table(comparison),
         detail_tables.failure_table(comparison),
         detail_tables.quality_table(comparison),
+        costs.cost_table(comparison),
         detail_tables.instrument_table(comparison),
     ):
         if table is not None:

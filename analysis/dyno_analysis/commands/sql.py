@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from dyno_analysis.query.statement import Statement
     from dyno_analysis.spans.selection import Selection
 
-FORMATS = ("table", "csv", "json", "markdown", "parquet", "arrow")
+FORMATS = ("table", "record", "csv", "json", "markdown", "parquet", "arrow")
 _BINARY = ("parquet", "arrow")
 EPILOG = """\
 examples:
   dyno sql "SELECT endpoint, count(*), median(ttft_s) FROM spans GROUP BY ALL"
   dyno sql "FROM spans LIMIT 10" --format csv > spans.csv
+  dyno sql "FROM spans LIMIT 1" --format record     a line per column, for wide rows
   dyno sql "FROM spans" --format parquet --output spans.parquet
   dyno sql "SELECT endpoint, p(ttft_s, 0.95) FROM spans GROUP BY ALL" --since 2h
   dyno sql question.sql
@@ -91,6 +92,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if sys.stdin.isatty():
             return open_shell(spans)
         text = sys.stdin.read()
+        if not text.strip():
+            raise InputError('no statement is given: standard input is empty; write dyno sql "SELECT …"')
     elif text.endswith(".sql"):
         text = _read(Path(text))
     if arguments.format in _BINARY and arguments.output is None and sys.stdout.isatty():

@@ -12,6 +12,7 @@ from dyno_analysis.errors import InputError
 from .formats.cerebras_training import TrainingLog
 from .formats.guidellm import ingest_guidellm, is_guidellm
 from .formats.published_results import ingest, is_results
+from .formats.vllm_bench import KIND as VLLM_BENCH
 from .formats.vllm_bench import ingest_vllm_bench, is_vllm_bench
 from .otlp.rows import OtlpRows
 from .run import Ingested
@@ -75,12 +76,21 @@ def _document(path: Path, content: bytes, endpoint: str | None) -> Recognised:
         if is_otlp(document):
             return Recognised(path, otlp=True, document=content, endpoint=endpoint)
         if is_guidellm(document):
-            return Recognised(path, tuple(ingest_guidellm(document, path, content, endpoint)))
+            return _runs(path, ingest_guidellm(document, path, content, endpoint))
         if is_results(document):
-            return Recognised(path, (ingest(document, path, content),))
+            return _runs(path, [ingest(document, path, content)])
     if all(isinstance(document, dict) and is_vllm_bench(document) for document, _ in documents):
-        return Recognised(path, tuple(ingest_vllm_bench(found, path, text, endpoint) for found, text in documents))
+        return _runs(path, [ingest_vllm_bench(found, path, text, endpoint) for found, text in documents])
     raise unknown(path, " (no endpoint in it has 'results')" if len(documents) == 1 else "")
+
+
+def _runs(path: Path, runs: list[Ingested]) -> Recognised:
+    """InputError if no run has a single request: nothing could be made of a summary."""
+    if not any(run.spans for run in runs):
+        kind = runs[0].kind
+        mend = "; measure with --save-detailed, which saves each request" if kind == VLLM_BENCH else ""
+        raise InputError(f"'{path}' is {kind} without single requests: it has only a summary{mend}")
+    return Recognised(path, tuple(runs))
 
 
 def _documents(path: Path, content: bytes) -> list[tuple[Any, bytes]]:
@@ -111,7 +121,7 @@ def _parsed(content: bytes) -> Any:
 
 def _training(source: Source) -> TrainingLog:
     log = TrainingLog(source.path.name)
-    log.read((piece.where, piece.content.decode("utf-8", "replace")) for piece in source.lines())
+    log.read((piece.where, piece.content.decode("utf-8", "replace"), piece.ended) for piece in source.lines())
     if source.cut:
         log.broken.append(f"its end: {source.cut}: what follows is lost")
     return log

@@ -43,15 +43,22 @@ _SPANS_FIELD: Final = 0x0A  # TracesData's first byte: field 1, length-delimited
 _BROKEN: Final = (EOFError, OSError, zlib.error, zstd.ZstdError)
 # The keys of the signals that a Collector writes; a file may hold several.
 SIGNALS = ("resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles")
-_OTLP_LINE: Final = re.compile(rb'\s*\{\s*"(?:' + "|".join(SIGNALS).encode() + rb')"\s*:\s*\S')
+# Tempo's API answers with 'batches', where OTLP has 'resourceSpans'; its newer one puts them into 'trace'.
+SPANS_OF_TEMPO = ("batches", "trace")
+_SCOPES: Final = frozenset(("scopeSpans", "instrumentationLibrarySpans"))
+_OTLP_LINE: Final = re.compile(rb'\s*\{\s*"(?:' + "|".join((*SIGNALS, *SPANS_OF_TEMPO)).encode() + rb')"\s*:\s*\S')
 
 
 class Piece(NamedTuple):
-    """A line or a message, and its place in the file. `wrong` says why it couldn't be read; None if it could."""
+    """A line or a message, and its place in the file. `wrong` says why it couldn't be read; None if it could.
+
+    `ended` is false for a last line without a line end, which may be cut off.
+    """
 
     where: str
     content: bytes
     wrong: str | None = None
+    ended: bool = True
 
 
 class Source:
@@ -117,7 +124,7 @@ class Source:
             del self._ahead[: len(line) + 1]
             number += 1
             if line.strip():
-                yield Piece(f"line {number}", line.rstrip(b"\r"))
+                yield Piece(f"line {number}", line.rstrip(b"\r"), ended=end >= 0)
 
     def messages(self) -> Iterator[Piece]:
         """The messages, decompressed if they were compressed one by one. `where` has the message's number."""
@@ -218,4 +225,12 @@ def _decompressed(where: str, message: bytes) -> Piece:
 
 def is_otlp(document: object) -> bool:
     """Whether a parsed JSON document is an OTLP message, of spans or of another signal."""
-    return isinstance(document, dict) and any(signal in document for signal in SIGNALS)
+    return isinstance(document, dict) and (any(signal in document for signal in SIGNALS) or _is_tempo(document))
+
+
+def _is_tempo(document: dict[str, object]) -> bool:
+    trace = document.get("trace")
+    if isinstance(trace, dict):
+        return "resourceSpans" in trace or _is_tempo(trace)
+    batches = document.get("batches")
+    return isinstance(batches, list) and all(isinstance(b, dict) and _SCOPES & b.keys() for b in batches)

@@ -32,6 +32,7 @@ from dyno_analysis.spans.kept import noted
 from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
 
 from .journal import journal_line
+from .nested import Nested
 
 JOURNAL_BYTES: Final = 19_000_000  # as the proxy's, so that a journal becomes Parquet in little memory
 LINE_BYTES: Final = 15_000_000  # DuckDB's read_json fails for the whole file at a line of 16 MB
@@ -45,10 +46,15 @@ _MEMORY: Final = "512MB"
 
 @dataclass(frozen=True)
 class Staged:
-    """How many rows of an import are new to the folder, and how many aren't: the folder, or the import, has them."""
+    """How many rows of an import are new to the folder, and how many aren't: the folder, or the import, has them.
+
+    `nested` rows are the same call to a model as another row, and `none` are no requests, as their trace shows.
+    """
 
     new: int
     known: int
+    nested: int = 0
+    none: int = 0
 
 
 class StagedSpans:
@@ -75,6 +81,7 @@ class StagedSpans:
             self._staging = interrupts.temporary(self._spans / f".import-{secrets.token_hex(8)}")
             self._staging.mkdir(OWN_FOLDER)
             self._stack.callback(shutil.rmtree, self._staging, ignore_errors=True)
+            self.nested = Nested(self._staging / "told")
         except OSError as error:
             self._stack.close()
             raise unwritable(self._spans, error) from error
@@ -111,18 +118,21 @@ class StagedSpans:
         if not self._parts:
             return Staged(0, 0)
         parts, self._parts = self._parts, []
-        known = 0
+        known, left_out = 0, (0, 0)
         with connect(self._spans) as connection:
             connection.execute(f"SET memory_limit = '{_MEMORY}'; SET temp_directory = {quoted(str(self._staging))}")
             _find_known(connection, parts)
+            nested, none = self.nested.find(connection, parts)
+            left_out = len(nested), len(none)
             ends = [*map(_first, parts[1:]), self._count + 1]
             for part, end in zip(parts, ends, strict=True):
                 found = connection.execute("SELECT seq FROM known WHERE seq >= ? AND seq < ?", [_first(part), end])
                 drop = {seq for (seq,) in found.fetchall()}
                 known += len(drop)
+                drop |= {seq for seq in nested | none if _first(part) <= seq < end}
                 if len(drop) < end - _first(part):
                     self._parts.append(_without(part, drop))
-        return Staged(self._count - known, known)
+        return Staged(self._count - known - sum(left_out), known, *left_out)
 
     def let_in(self) -> None:
         """Move the staged journals into the folder."""

@@ -15,6 +15,7 @@ from dyno_analysis.file_modes import OWN_FOLDER, Access, access_in
 from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_analysis.spans.sql_text import as_glob, quoted
 
+from .otlp.rows import OtlpRows
 from .run import Ingested
 from .staged import Staged, StagedSpans, unwritable
 
@@ -36,9 +37,10 @@ def store(ingested: Ingested, spans: Path) -> str | None:
     return run_id
 
 
-def store_rows(rows: Iterable[Mapping[str, Any]], spans: Path) -> Staged:
-    """Store rows that belong to no run; returns how many were new."""
+def store_rows(rows: OtlpRows, spans: Path) -> Staged:
+    """Store rows that belong to no run, one for each call to a model; returns how many were new."""
     with StagedSpans(spans) as staged:
+        rows.told = staged.nested.tell
         staged.add(rows)
         counted = staged.compare()
         staged.let_in()

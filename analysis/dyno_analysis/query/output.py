@@ -52,8 +52,23 @@ def table_pieces(statement: Statement) -> Iterator[str]:
         yield "  ".join(padded).rstrip() + "\n"
 
 
+def record_pieces(statement: Statement) -> Iterator[str]:
+    """A line per column, `name  value`, and an empty line between rows; NULL is written as NULL."""
+    names, rows = statement.rows()
+    width = max((len(name) for name in names), default=0)
+    between = ""
+    for row in rows:
+        lines = (
+            f"{name:<{width}}  {'NULL' if value is None else value}".rstrip()
+            for name, value in zip(names, row, strict=True)
+        )
+        yield between + "\n".join(lines) + "\n"
+        between = "\n"
+
+
 PIECES: dict[str, Callable[[Statement], Iterator[str]]] = {
     "table": table_pieces,
+    "record": record_pieces,
     "csv": csv_pieces,
     "json": json_pieces,
     "markdown": markdown_pieces,

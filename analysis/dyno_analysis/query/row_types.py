@@ -168,7 +168,7 @@ class InstrumentRow:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """results.sql; `attributes` is a JSON object."""
+    """results.sql; `attributes` and `span` (the whole row) are JSON objects."""
 
     endpoint: str
     trace_id: str
@@ -198,6 +198,7 @@ class ResultRow:
     overhead_us: int | None
     loop_lag_us: int | None
     attributes: str
+    span: str
     prompt: str | None
     question: str | None
     reference_answers: list[str] | None

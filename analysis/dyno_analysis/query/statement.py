@@ -41,7 +41,8 @@ class Statement:
             statement = self._only_one(text)
         if statement.type not in _READS:
             what = str(statement.type).rpartition(".")[2]
-            raise InputError(f"{what} isn't allowed; only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW are")
+            allowed = "only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW are"
+            raise InputError(f"{what} isn't allowed; {allowed}, unless you add --allow-writes")
         self._query = self._without_end(statement.query)
 
     def rows(self) -> tuple[list[str], Iterator[list[str | None]]]:
@@ -164,6 +165,8 @@ def _message(error: duckdb.Error, text: str, shift_bytes: int) -> str:
     except ValueError:
         return str(error)
     message = f"{kind}: {details.get('exception_message', rest)}"
+    if kind.startswith("Permission"):
+        message += "; with --allow-writes a statement may use any file"
     position = details.get("position")
     if position is None or int(position) < shift_bytes:
         return message

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dyno_analysis.query import row_types
-from dyno_analysis.runs.record import RunRecord
+from dyno_analysis.runs.record import OWN_KIND, RunRecord
 from dyno_analysis.stats.crossing import Crossing
 from dyno_analysis.stats.interval import Array
 from dyno_analysis.stats.paired import PairedRatio, Verdict
@@ -129,6 +129,15 @@ class Comparison:
     @property
     def simulated(self) -> list[str]:
         return [name for name in self.endpoints if self.figures[name].simulated]
+
+    def is_from_own_file(self, name: str) -> bool:
+        """Whether the endpoint's requests were imported from results files that Dyno wrote of what it measured."""
+        kinds = [r.values.get("imported_kind") for r in self.records if self.origin(name).endpoint in r.endpoints]
+        return bool(kinds) and all(kind == OWN_KIND for kind in kinds)
+
+    def was_imported(self, name: str) -> bool:
+        """Whether the endpoint's requests were measured by another tool."""
+        return self.figures[name].imported and not self.is_from_own_file(name)
 
     @property
     def lengths_sampled(self) -> bool:

@@ -37,7 +37,7 @@ def instrument_table(comparison: Comparison) -> Table:
     for name in comparison.endpoints:
         row = comparison.instrument.get(name)
         if row is None or not (row.n or row.with_lag):
-            reason = NOT_IN_FILE if comparison.figures[name].imported else "not known"
+            reason = NOT_IN_FILE if comparison.was_imported(name) else "not known"
             table.append([name, "0", reason, *[UNKNOWN] * (8 if open_loop else 6)])
             continue
         p99_needs = samples_needed(0.99)

@@ -32,6 +32,10 @@ def _sources(comparison: Comparison) -> list[str]:
     elif simulated:
         found.append(f"Only {', '.join(simulated)} was simulated: a simulation is compared with a real endpoint.")
     imported = [name for name in comparison.endpoints if comparison.figures[name].imported]
+    own = [name for name in imported if comparison.is_from_own_file(name)]
+    imported = [name for name in imported if name not in own]
+    if own:
+        found.append(f"Imported from a results file of Dyno's own: {', '.join(own)}. Dyno measured what is in it.")
     if imported:
         found.append(
             f"Imported, not measured by Dyno: {', '.join(imported)}. "

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dyno_analysis.query.row_types import AnswerRow
 from dyno_analysis.render.table import Table
 
-from . import detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
+from . import costs, detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
 from .comparison import Comparison
 from .titles import titled
 
 SAMPLES = 3
 LONGEST_SAMPLE = 1_500  # characters
+LONGEST_HEADING = 200
 
 
 def markdown(comparison: Comparison, results_name: str) -> str:
@@ -42,6 +43,7 @@ def markdown(comparison: Comparison, results_name: str) -> str:
                 "Judge completeness and style yourself, from the samples below and `answers.parquet`.",
             ],
         ),
+        *([_section("Cost and energy", cost)] if (cost := _optional(costs.cost_table(comparison))) else []),
         _section("When to use which", [_list(findings.when_to_use(comparison))]),
         _section("What to know before quoting this", [_list(caveats(comparison))]),
         _section("Sample responses", _samples(comparison)),
@@ -105,7 +107,8 @@ def _samples(comparison: Comparison) -> list[str]:
     for number in picked:
         answers = complete[number]
         any_answer = next(iter(answers.values()))
-        parts.append(f"**{_cell(any_answer.question or any_answer.prompt or any_answer.prompt_id)}**")
+        asked = any_answer.question or any_answer.prompt or any_answer.prompt_id
+        parts.append(f"**{cut(_cell(asked), LONGEST_HEADING)}**")
         if any_answer.reference_answers:
             parts.append(f"Reference: {_cell(' / '.join(dict.fromkeys(any_answer.reference_answers)))}")
         for name in comparison.endpoints:
@@ -116,7 +119,11 @@ def _samples(comparison: Comparison) -> list[str]:
     return parts
 
 
+def cut(text: str, longest: int) -> str:
+    """The text's beginning, and how many characters follow, if it has more than `longest`."""
+    return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest:,} more characters)"
+
+
 def _quote(text: str) -> str:
-    if len(text) > LONGEST_SAMPLE:
-        text = f"{text[:LONGEST_SAMPLE]} … ({len(text) - LONGEST_SAMPLE:,} more characters)"
+    text = cut(text, LONGEST_SAMPLE)
     return "\n".join(f"> {line}".rstrip() for line in (text.strip() or "(empty)").splitlines())

@@ -32,6 +32,14 @@ DEFINITIONS = {
     "log ratios; `confidence` is each interval's, so that all verdicts hold together with 95 %",
     "ratio": "of the means over the same prompts, with Fieller's interval; `mean_verdict` from 30 prompts on",
 }
+# A span's columns that no other key of a result has. With them `dyno import` reads back the same row.
+FURTHER_COLUMNS = frozenset(
+    (
+        *("span_id", "parent_span_id", "operation", "response_model", "method", "path", "request_bytes"),
+        *("response_bytes", "server_ttft_s", "server_latency_s", "server_queue_s", "workload", "send_lag_s"),
+        *("due_at", "imported_from"),
+    )
+)
 _EVENT = re.compile(r"dyno\.event\.(\w+)_us")
 
 
@@ -56,7 +64,7 @@ def results_document(comparison: Comparison, results: Sequence[ResultRow], at: d
         own = [row for row in results if row.endpoint == name]
         document[name] = {
             "simulated": bool(comparison.figures[name].simulated),
-            "results": [_result(row) for row in own],
+            "results": [_result(row, comparison.origin(name).endpoint) for row in own],
             "statistics": _statistics(comparison.figures[name], own),
         }
     document["comparison"] = {
@@ -96,7 +104,7 @@ def _json(found: Any) -> Any:
     return value(asdict(found))
 
 
-def _result(row: ResultRow) -> dict[str, Any]:
+def _result(row: ResultRow, endpoint: str) -> dict[str, Any]:
     attributes = json.loads(row.attributes)
     total = None if row.input_tokens is None or row.output_tokens is None else row.input_tokens + row.output_tokens
     extended = {
@@ -124,6 +132,12 @@ def _result(row: ResultRow) -> dict[str, Any]:
         "overhead_us": row.overhead_us,
         "loop_lag_us": row.loop_lag_us,
         "attributes": {name: value for name, value in attributes.items() if not _EVENT.fullmatch(name)},
+        "span": ({} if endpoint == row.endpoint else {"endpoint": endpoint})
+        | {
+            name: value
+            for name, value in json.loads(row.span).items()
+            if name in FURTHER_COLUMNS and value not in (None, [])
+        },
     }
     return {
         "endpoint": row.endpoint,

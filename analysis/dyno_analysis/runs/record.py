@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypedDict
 
 SCHEMA: Final = 1  # the newest that this version reads; a run.json without one is older than the first
+OWN_KIND: Final = "a results file of Dyno's own"  # `imported_kind` of a run that Dyno measured itself
 
 
 def unreadable_schema(values: Mapping[str, Any]) -> str | None:

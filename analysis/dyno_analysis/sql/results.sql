@@ -59,6 +59,7 @@ SELECT
             )
         )
     )) AS VARCHAR) AS attributes,
+    CAST(to_json(spans) AS VARCHAR) AS span,
     prompts.prompt,
     prompts.question,
     prompts.reference_answers,

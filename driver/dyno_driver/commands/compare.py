@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dyno_driver.arguments import ArgumentParser, RunOptions, add_run_options, run_options
+from dyno_driver.arguments import CONFIGURATION, ArgumentParser, RunOptions, add_run_options, run_options
 from dyno_driver.errors import WrongUseError
 
 if TYPE_CHECKING:
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 PROG: Final = "dyno compare"
 
 EPILOG: Final = """\
-Without --config two endpoints are simulated, and all output says so. Tables and paths go to stdout, progress to stderr.
+Without --config it reads ./dyno.toml, as `dyno proxy` does. Without that file, or with --simulate, two endpoints are
+simulated, all output says so, and their spans go to a folder of their own. Tables and paths go to stdout, progress to
+stderr. The first request to each endpoint is its preflight: a refused connection, 401, 403, 404 or a token that can't
+be had stops the run at once.
 Exit code: 0; 1 if a request failed, spans were lost or the run was stopped (what was measured is kept);
 2 for wrong use.
 
 examples:
-  dyno compare
+  dyno compare --simulate
   dyno compare --config dyno.toml --prompts squad -n 10
 """
 
@@ -38,6 +41,8 @@ SIMULATED: Final = {
     "metis": {"model": "gpt-oss-120b", "provider": "sambanova", "hardware": "simulated"},
     "sophia": {"model": "openai/gpt-oss-120b", "provider": "vllm", "hardware": "simulated"},
 }
+
+SIMULATED_SPANS: Final = "spans-simulated"  # apart from what is real
 
 _PROXY_READY: Final = re.compile(r"dyno proxy: listening on (?P<url>http\S+), spans in (?P<spans>.+)")
 _SIMULATE_READY: Final = re.compile(r"dyno simulate: (?P<profile>\S+) on (?P<url>http\S+)")
@@ -52,9 +57,18 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     where = parser.add_argument_group("where")
-    where.add_argument("--config", type=Path, metavar="FILE", help="the proxy's configuration with its endpoints")
     where.add_argument(
-        "--spans", metavar="DIR", help="folder of the spans and runs (default: the configuration's, or spans)"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the proxy's configuration with its endpoints (default: dyno.toml, if it exists)",
+    )
+    where.add_argument("--simulate", action="store_true", help="compare simulated endpoints, whatever dyno.toml says")
+    where.add_argument(
+        "--spans",
+        metavar="DIR",
+        help="folder of the spans and runs (default: the configuration's, or spans; of a simulation "
+        f"{SIMULATED_SPANS})",
     )
     where.add_argument(
         "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where the proxy listens (default: a free port)"
@@ -62,8 +76,20 @@ def main(argv: list[str]) -> int:
     where.add_argument(
         "--simulate-seed", type=int, default=0, metavar="N", help="seed of the simulated times (default: 0)"
     )
+    where.add_argument(
+        "--simulate-speed",
+        type=_speed,
+        default=1.0,
+        metavar="X",
+        help="the simulated endpoints answer X times as fast as their profiles say (default: 1); figures are as "
+        "measured",
+    )
     add_run_options(parser)
     parsed = parser.parse_args(argv)
+    if parsed.simulate and parsed.config is not None:
+        parser.error("--simulate and --config exclude each other; leave out one of the two")
+    if not parsed.simulate and parsed.config is None and CONFIGURATION.exists():
+        parsed.config = CONFIGURATION
     try:
         return _compare(parsed, ["dyno", "compare", *argv])
     except KeyboardInterrupt:
@@ -80,12 +106,13 @@ def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     from dyno_driver.stopping import StoppedError
 
     if parsed.config is None:
-        print(f"No --config: {' and '.join(SIMULATED)} are simulated; nothing real is measured.", flush=True)
-        if Path("dyno.toml").exists():
-            print("The dyno.toml in this folder is not used; pass --config dyno.toml to use it.", flush=True)
+        why = "--simulate" if parsed.simulate else "No --config and no dyno.toml"
+        speed = "" if parsed.simulate_speed == 1 else f" at {parsed.simulate_speed:g} times their profiles' speed"
+        print(f"{why}: {' and '.join(SIMULATED)} are simulated{speed}; nothing real is measured.", flush=True)
+        parsed.spans = parsed.spans or SIMULATED_SPANS
     options = run_options(parsed)
     try:
-        prompt_set = load_prompts(options.prompts, options.count)
+        prompt_set = load_prompts(options.prompts, options.count, column=options.column, template=options.template)
         result, spans, journals, lost = asyncio.run(_measure(parsed, options, prompt_set, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
@@ -125,9 +152,10 @@ async def _measure(
         stop = stack.enter_context(stop_signals())
         config, environment = parsed.config, dict(os.environ)
         if config is None:
-            config = await _simulate(stack, stop, parsed.simulate_seed)
+            config = await _simulate(stack, stop, parsed.simulate_seed, parsed.simulate_speed)
             # A DYNO_ENDPOINTS_… variable could put a real endpoint behind a name that we call simulated.
             environment = {name: value for name, value in environment.items() if not name.startswith("DYNO_ENDPOINTS_")}
+        environment["DYNO_SIGNED_AS"] = PROG
         spans = [] if parsed.spans is None else ["--spans", parsed.spans]
         proxy = await Child.start("proxy", ["--config", str(config), "--listen", parsed.listen, *spans], environment)
         # The stack stops what was registered last first, so the endpoints still answer while the proxy drains.
@@ -139,7 +167,7 @@ async def _measure(
     return result, Path(ready["spans"]), f"*_{proxy.pid}_*-*", proxy.exit_code != 0
 
 
-async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int) -> Path:
+async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int, speed: float) -> Path:
     """Start the simulated endpoints and write a configuration that names them; returns its path.
 
     When `stack` closes, it stops the endpoints and removes the file.
@@ -148,23 +176,35 @@ async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed:
     from dyno_driver.stopping import unless
 
     profiles = [argument for name in SIMULATED for argument in ("--profile", name)]
-    simulators = await Child.start("simulate", [*profiles, "--listen", "127.0.0.1:0", "--seed", str(seed)])
+    flags = ["--listen", "127.0.0.1:0", "--seed", str(seed), "--time-scale", repr(1 / speed)]
+    simulators = await Child.start("simulate", [*profiles, *flags])
     stack.push_async_callback(simulators.stop)
     lines = await unless(stop, simulators.ready(_SIMULATE_READY, len(SIMULATED)))
     config = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dyno-")), "dyno.toml")
-    text = simulated_config({line["profile"]: line["url"] for line in lines})
+    text = simulated_config({line["profile"]: line["url"] for line in lines}, speed)
     await asyncio.to_thread(config.write_text, text, encoding="utf-8")
     return config
 
 
-def simulated_config(urls: dict[str, str]) -> str:
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0.01 <= speed <= 1000:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number between 0.01 and 1000")
+    return speed
+
+
+def simulated_config(urls: dict[str, str], speed: float = 1.0) -> str:
     """The text of a dyno.toml with the simulated endpoints at `urls` (profile's name -> URL).
 
     The strings are written by `json.dumps`, since JSON's strings are valid TOML.
     """
     sections = []
     for name, settings in SIMULATED.items():
-        keys = {"url": urls[name], **settings}
+        at_speed = {} if speed == 1 else {"hardware": f"simulated at {speed:g} times its profile's speed"}
+        keys = {"url": urls[name], **settings, **at_speed}
         lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
         sections.append("\n".join([f"[endpoints.{name}]", *lines]))
     return "\n\n".join(sections) + "\n"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from dyno_driver.arguments import (
     DEFAULT_PROXY,
-    DEFAULT_SPANS,
     ArgumentParser,
     RunOptions,
     add_run_options,
     proxy_url,
     run_options,
+    spans_folder,
 )
 from dyno_driver.errors import WrongUseError
 
@@ -51,12 +51,16 @@ def main(argv: list[str]) -> int:
     where.add_argument(
         "--spans",
         type=Path,
-        default=Path(os.environ.get("DYNO_PROXY_SPANS") or DEFAULT_SPANS),
         metavar="DIR",
-        help="the proxy's spans folder; the run's own files go to DIR/runs (default: DYNO_PROXY_SPANS, or spans)",
+        help="the proxy's spans folder; the run's own files go to DIR/runs (default: DYNO_PROXY_SPANS, ./dyno.toml's "
+        "[proxy] spans, or spans)",
     )
     add_run_options(parser)
     parsed = parser.parse_args(argv)
+    try:
+        parsed.spans = parsed.spans or spans_folder()
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
     try:
         return _replay(parsed, ["dyno", "drive", *argv])
     except KeyboardInterrupt:
@@ -75,7 +79,7 @@ def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     options = run_options(parsed)
     try:
         access_in(parsed.spans)  # a wrong group is said before the first request
-        prompt_set = load_prompts(options.prompts, options.count)
+        prompt_set = load_prompts(options.prompts, options.count, column=options.column, template=options.template)
         result = asyncio.run(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
@@ -84,7 +88,8 @@ def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
     print("\n".join(summary(result)))
-    print(f"Tables: dyno report {result.run_id} --spans {parsed.spans}")
+    if result.measured:
+        print(f"Tables: dyno report {result.run_id} --spans {parsed.spans}")
     return result.exit_code
 
 

@@ -7,12 +7,14 @@ import contextlib
 import itertools
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from dyno_driver.arguments import DEFAULT_COUNT
 from dyno_driver.errors import WrongUseError
 from dyno_driver.schedule import WARMUP_PROMPT_ID
 
@@ -20,6 +22,7 @@ from dyno_driver.schedule import WARMUP_PROMPT_ID
 LONGEST_ID: Final = 200
 
 _HUB_ID: Final = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<split>[\w.-]+))?")
+_BRACES: Final = re.compile(r"\{(\w[\w .-]*)\}")
 _WARMUP_PROMPT: Final = "Question: Which planet is closest to the Sun?\n\nAnswer:"
 
 
@@ -48,22 +51,48 @@ class PromptSet:
     license: str | None  # None: the source doesn't say
     description: str
     prompts: tuple[Prompt, ...]
+    whole: bool = False  # whether it is all that its file has
+    said: str = ""  # how many, of what, and how they are sent: a line to print
 
 
-def load_prompts(spec: str, count: int) -> PromptSet:
+def load_prompts(spec: str, count: int | None, *, column: str | None = None, template: str | None = None) -> PromptSet:
     """The first `count` prompts of the set that `--prompts` names; all of them if it has fewer.
 
-    Raises WrongUseError if there is no such set, if it can't be read, if it holds no question, or if a record of it
-    can't be used.
+    `count` None: all of a file, DEFAULT_COUNT of a set. `column`: its text is sent as it is. `template`: is sent, with
+    columns in braces. Raises WrongUseError if there is no such set, if it can't be read, if it holds no question, or if
+    a record of it can't be used.
     """
+    if column is not None and template is not None:
+        raise WrongUseError("--column and --template exclude each other; write '{COLUMN}' in the template")
+    found = _load(spec, count, _Form(column, template))
+    return replace(found, said=_said(spec, found, count, _Form(column, template)))
+
+
+def _said(spec: str, found: PromptSet, count: int | None, form: "_Form") -> str:
+    """How many prompts there are, and how they are sent."""
+    number = len(found.prompts)
+    what = "1 prompt" if number == 1 else f"{number} prompts"
+    if count is not None and number < count:
+        what = f"{spec} has {what}, not {count}: all are asked"
+    elif count is None and found.whole:
+        what = f"all {what} of {spec}"
+    else:
+        what = f"the first {what} of {spec}" if number > 1 else f"the first prompt of {spec}"
+    return f"Prompts: {what}; {form.said(found.prompts)}."
+
+
+def _load(spec: str, count: int | None, form: "_Form") -> PromptSet:
+    of_set = DEFAULT_COUNT if count is None else count
+    of_file = sys.maxsize if count is None else count
     if spec == "science":
-        return _science(count)
+        return _science(of_set, form)
     if spec == "squad":
         from . import hub
 
         return _set(
-            count,
-            hub.rows(spec, "rajpurkar/squad", "validation", count),
+            of_set,
+            hub.rows(spec, "rajpurkar/squad", "validation", of_set),
+            form,
             where="squad",
             name="squad",
             source="https://huggingface.co/datasets/rajpurkar/squad, split validation",
@@ -80,8 +109,10 @@ def load_prompts(spec: str, count: int) -> PromptSet:
                 f"--prompts {spec}: no such set or file; sets: science, squad, OWNER/NAME on the hub, or a FILE"
             )
         return _set(
-            count,
-            files.rows(path, count),
+            of_file,
+            files.rows(path, of_file),
+            form,
+            whole=count is None,
             where=str(path),
             name=path.stem,
             source=str(path.resolve()),
@@ -92,8 +123,9 @@ def load_prompts(spec: str, count: int) -> PromptSet:
 
     name, split = hub_id["name"], hub_id["split"] or "validation"
     return _set(
-        count,
-        hub.rows(spec, name, split, count),
+        of_set,
+        hub.rows(spec, name, split, of_set),
+        form,
         where=spec,
         name=name,
         source=f"https://huggingface.co/datasets/{name}, split {split}",
@@ -108,11 +140,12 @@ def published_prompt(question: str, context: str | None) -> str:
     return f"Context: {context}\n\n{asked}" if context else asked
 
 
-def _science(count: int) -> PromptSet:
+def _science(count: int, form: "_Form") -> PromptSet:
     text = resources.files("dyno_driver").joinpath("science.json").read_text(encoding="utf-8")
     return _set(
         count,
         json.loads(text),
+        form,
         where="science",
         name="science",
         source="written for Dyno (dyno_driver/science.json)",
@@ -125,14 +158,16 @@ def _science(count: int) -> PromptSet:
 def _set(
     count: int,
     rows: Iterable[Mapping[str, Any]],
+    form: "_Form",
     *,
     where: str,
+    whole: bool = False,
     name: str,
     source: str,
     license: str | None,  # noqa: A002 - the record's own word
     description: str,
 ) -> PromptSet:
-    prompts = tuple(itertools.islice(_prompts(rows, where), count))
+    prompts = tuple(itertools.islice(_prompts(rows, where, form), count))
     if not prompts:
         raise WrongUseError(f"--prompts {where}: has no questions; it needs records with 'question' or 'prompt'")
     seen: set[str] = set()
@@ -142,17 +177,61 @@ def _set(
                 f"--prompts {where}: two records have the id '{prompt.prompt_id}'; give each an id of its own"
             )
         seen.add(prompt.prompt_id)
-    return PromptSet(name, source, license, description, prompts)
+    return PromptSet(name, source, license, description, prompts, whole=whole)
 
 
-def _prompts(rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[Prompt]:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a record becomes the text that is sent; both None: by the columns `prompt`, or `question` and `context`."""
+
+    column: str | None = None
+    template: str | None = None
+
+    def text(self, row: Mapping[str, Any], number: int, where: str) -> str | None:
+        """The text by column or template; None if neither is given. WrongUseError if a column isn't there."""
+        if self.column is not None:
+            return self._cell(row, self.column, number, where, "--column")
+        if self.template is None:
+            return None
+
+        def filled(found: re.Match[str]) -> str:
+            return self._cell(row, found[1], number, where, "--template")
+
+        return _BRACES.sub(filled, self.template.replace("\\n", "\n"))
+
+    def said(self, prompts: tuple[Prompt, ...]) -> str:
+        """How the texts are sent, in words."""
+        if self.column is not None:
+            return f"the column '{self.column}' is sent as it is"
+        if self.template is not None:
+            return "sent by --template"
+        verbatim = sum(
+            prompt.question is None or prompt.prompt != published_prompt(prompt.question, prompt.context)
+            for prompt in prompts
+        )
+        context = "Context: … " if any(prompt.context for prompt in prompts) else ""
+        wrapped = f"sent as '{context}Question: … Answer:'"
+        if verbatim == len(prompts):
+            return "the column 'prompt' is sent as it is"
+        return wrapped if not verbatim else f"{verbatim} of them as they are, the others {wrapped}"
+
+    def _cell(self, row: Mapping[str, Any], name: str, number: int, where: str, flag: str) -> str:
+        text = _text(row, name)
+        if text is None:
+            columns = ", ".join(map(str, row)) or "none"
+            raise WrongUseError(f"{flag}: record {number} of {where} has no '{name}' (its columns: {columns})")
+        return text
+
+
+def _prompts(rows: Iterable[Mapping[str, Any]], where: str, form: _Form) -> Iterator[Prompt]:
     for number, row in enumerate(rows, start=1):
-        question, verbatim = _text(row, "question"), _text(row, "prompt")
+        question, verbatim = _text(row, "question"), form.text(row, number, where)
+        verbatim = _text(row, "prompt") if verbatim is None else verbatim
         if question is None and verbatim is None:
             columns = ", ".join(map(str, row)) or "none"
             raise WrongUseError(
-                f"--prompts {where}: record {number} has no question; fill 'question' or 'prompt' "
-                f"(its columns: {columns})"
+                f"--prompts {where}: record {number} has no question; fill 'question' or 'prompt', or name a column "
+                f"with --column (its columns: {columns})"
             )
         context = _text(row, "context")
         yield Prompt(

@@ -12,6 +12,9 @@ _DESCRIPTION = """\
 A reverse proxy in front of OpenAI-compatible endpoints. A client's base URL becomes
 http://127.0.0.1:8080/{endpoint}/v1; bytes pass unchanged, and every request leaves one span and metrics."""
 
+# The command whose user reads what is wrong: `dyno compare` starts a proxy of its own.
+_SIGNED_AS = "DYNO_SIGNED_AS"
+
 _EXAMPLE = """\
 example:
   dyno proxy --config dyno.toml
@@ -87,5 +90,5 @@ def main(argv: list[str]) -> int:
     try:
         return run(load(), load)
     except (ConfigError, SetupError) as error:
-        print(f"dyno proxy: {error}", file=sys.stderr)
+        print(f"{os.environ.get(_SIGNED_AS, 'dyno proxy')}: {error}", file=sys.stderr)
         return 2

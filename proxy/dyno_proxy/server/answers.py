@@ -20,7 +20,7 @@ def error_response(status: int, code: str, message: str) -> web.Response:
 
 def raw_error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> bytes:
     """The same as bytes, with further headers. The connection ends with it."""
-    body = _body(code, message).encode()
+    body = _body(code, message).encode("utf-8", "replace")
     fields = [("Content-Type", "application/json; charset=utf-8"), *(headers or {}).items()]
     if status == 401:
         fields.append(_CHALLENGE)
@@ -30,4 +30,5 @@ def raw_error(status: int, code: str, message: str, headers: Mapping[str, str] |
 
 
 def _body(code: str, message: str) -> str:
-    return json.dumps({"error": {"message": message, "type": "dyno_proxy_error", "code": code}})
+    error = {"message": message, "type": "dyno_proxy_error", "code": code}
+    return json.dumps({"error": error}, ensure_ascii=False)

@@ -153,7 +153,7 @@ def _span(request: Mapping[str, Any], outcome: str | None, setup: _Setup) -> dic
     operation = _OPERATIONS.get(str(request.get("request_type")), setup.operation)
     error = info.get("error") or request.get("error")
     named: tuple[str, str | None, int | None] = (
-        (outcome, None, 200 if outcome == "ok" else None) if outcome else failure(str(error or ""))
+        (outcome, None, 200 if outcome == "ok" else None) if outcome else _failed(str(error or ""), times)
     )
     first_event_us = after_start("first_request_iteration", "first_iteration")
     first_token_us = after_start("first_token_iteration", "first_iteration", "first_token_time")
@@ -187,6 +187,15 @@ def _span(request: Mapping[str, Any], outcome: str | None, setup: _Setup) -> dic
         "repeat": 1,
         "warmup": False,
     }
+
+
+def _failed(error: str, times: Mapping[str, Any]) -> tuple[str, str | None, int | None]:
+    """The outcome by what the file shows, then by the error: an answer that had begun wasn't out of reach."""
+    found = failure(error)
+    begun = number(times.get("first_request_iteration")) is not None or bool(whole(times.get("request_iterations")))
+    if begun and found[0] in ("upstream_unreachable", "http_error") and found[2] is None:
+        return "truncated", found[1], 200
+    return found
 
 
 def _streamed(setup: _Setup, ok: bool, first_us: int | None) -> bool | None:

@@ -6,6 +6,7 @@ list of objects with `prompt_id`, `prompt`, `run`, `response`, `latency_sec` and
 unknown: the published file doesn't say when a request started, so every request has the file's own timestamp.
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +18,8 @@ from dyno_analysis import times
 from dyno_analysis.errors import InputError
 from dyno_analysis.ingest.failures import failure
 from dyno_analysis.ingest.run import Ingested
-from dyno_analysis.runs.record import SCHEMA, RunJson, unreadable_schema
+from dyno_analysis.runs.record import OWN_KIND, SCHEMA, RunJson, unreadable_schema
+from dyno_analysis.spans.columns import fitted
 
 KIND = "a results file of the published benchmark's shape"
 # The proxy's outcomes.
@@ -55,6 +57,11 @@ OWN_COLUMNS: Mapping[str, tuple[str, Callable[[str], object]]] = {
 }
 # A latency above this (30 years) means that the file's unit isn't seconds.
 LONGEST_S = 1e9
+_RUN_ID = re.compile(r"[\w.-]{1,100}")
+_FURTHER_ATTRIBUTES = (
+    *("operation", "response_model", "method", "path", "request_bytes", "response_bytes"),
+    *("server_ttft_s", "server_latency_s", "server_queue_s", "send_lag_s"),
+)
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 # The published benchmark's prompt.
 _PROMPT_FORMAT = re.compile(r"Context: (?P<context>.*?)\s+Question: (?P<question>.*?)\s+Answer:\s*", re.DOTALL)
@@ -70,10 +77,12 @@ def ingest(document: Mapping[str, Any], path: PurePath, content: bytes) -> Inges
     endpoints = _endpoints(document)
     timestamp = _timestamp(document, path)
     digest = hashlib.sha256(content).hexdigest()
-    run_id = f"published_{timestamp:%Y%m%d_%H%M%S}"
+    own = _is_own(document)
+    run_id = _run_id(document, timestamp, own=own)
     spans: list[dict[str, Any]] = []
     prompts: dict[str, dict[str, Any]] = {}
     answers: list[dict[str, Any]] = []
+    named: dict[str, Mapping[str, Any]] = {}  # by the endpoint's own name, which a column of one run hasn't
     for name, section in endpoints.items():
         for position, result in enumerate(section["results"], start=1):
             where = f"'{path}': {name}.results[{position - 1}]"
@@ -89,22 +98,61 @@ def ingest(document: Mapping[str, Any], path: PurePath, content: bytes) -> Inges
                 "span_id": identity[32:48],
                 "endpoint": name,
                 "run_id": run_id,
-                "workload": "single",
+                "workload": None if own else "single",
                 "prompt_id": prompt_id,
+                **_further(_mapping(result.get("span"))),
                 "imported_from": path.name,
             }
             spans.append(span)
             prompts.setdefault(prompt_id, _prompt(result, prompt_id))
             answers.append(_answer(result, span))
+            named.setdefault(span["endpoint"], section)
+        if not section["results"]:
+            named.setdefault(name, section)
     return Ingested(
-        kind=KIND,
+        kind=OWN_KIND if own else KIND,
         run_id=run_id,
-        record=_record(document, endpoints, run_id, path.name, digest, timestamp, len(prompts)),
+        record=_record(document, named, run_id, path.name, digest, timestamp, len(prompts), own=own),
         spans=spans,
         prompts=list(prompts.values()),
         answers=answers,
         started_known=all("started_at_unix_us" in r for section in endpoints.values() for r in section["results"]),
     )
+
+
+def _is_own(document: Mapping[str, Any]) -> bool:
+    """Whether Dyno wrote the file from requests that it measured, and not from another tool's."""
+    runs = document.get("runs")
+    if not isinstance(runs, list) or not {"definitions", "comparison"} <= document.keys():
+        return False
+    if runs:
+        return all(_mapping(run).get("imported_kind") in (None, OWN_KIND) for run in runs)
+    results = (result for section in _endpoints(document).values() for result in section["results"])
+    return not any("imported_from" in _mapping(_mapping(result).get("span")) for result in results)
+
+
+def _run_id(document: Mapping[str, Any], timestamp: datetime, *, own: bool) -> str:
+    """The run's own id, if the file holds one run of Dyno's."""
+    runs = document.get("runs")
+    if own and isinstance(runs, list) and len(runs) == 1:
+        named = _mapping(runs[0]).get("run_id")
+        if isinstance(named, str) and _RUN_ID.fullmatch(named):
+            return named
+    return f"published_{timestamp:%Y%m%d_%H%M%S}"
+
+
+def _further(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that only files of Dyno's own have, where they fit."""
+    found = {name: fitted(name, said.get(name)) for name in _FURTHER_ATTRIBUTES}
+    found |= {
+        name: said[name]
+        for name in ("span_id", "parent_span_id", "workload", "endpoint")
+        if isinstance(said.get(name), str)
+    }
+    if isinstance(due_at := said.get("due_at"), str):
+        with contextlib.suppress(ValueError, OverflowError):
+            found["due_at_unix_us"] = round(times.parse(due_at).timestamp() * 1e6)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _endpoints(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -235,26 +283,28 @@ def _record(
     digest: str,
     timestamp: datetime,
     prompts: int,
+    *,
+    own: bool,
 ) -> RunJson:
     """Raises InputError where the file holds the run.json of a newer Dyno."""
     dataset, models = _mapping(document.get("dataset")), _mapping(document.get("models"))
     # A file of our own has its run's record.
     runs = document.get("runs")
-    own = _mapping(runs[0]) if isinstance(runs, list) and len(runs) == 1 else {}
-    described = _mapping(own.get("endpoints"))
+    kept = _mapping(runs[0]) if isinstance(runs, list) and len(runs) == 1 else {}
+    described = _mapping(kept.get("endpoints"))
     named = " ".join(str(dataset[key]) for key in ("name", "version") if dataset.get(key))
-    if (why := unreadable_schema(own)) is not None:
+    if (why := unreadable_schema(kept)) is not None:
         raise InputError(f"'{file_name}' holds a run that {why}")
     record = {
         "schema": SCHEMA,
         "workload": "single",
         "parameters": {},
         "method": "imported from a results file; how its requests were made isn't in it",
-        **own,
+        **kept,
         "run_id": run_id,
-        "started_at": own.get("started_at") or timestamp.isoformat().replace("+00:00", "Z"),
-        "finished_at": own.get("finished_at"),
-        "interrupted": bool(own.get("interrupted")),
+        "started_at": kept.get("started_at") or timestamp.isoformat().replace("+00:00", "Z"),
+        "finished_at": kept.get("finished_at"),
+        "interrupted": bool(kept.get("interrupted")),
         "prompt_set": {
             "name": named or None,
             "source": dataset.get("url") or dataset.get("source"),
@@ -264,9 +314,9 @@ def _record(
         },
         "endpoints": {name: {"model": models.get(name), **_mapping(described.get(name))} for name in endpoints},
         "imported_from": file_name,
-        "imported_kind": KIND,
+        "imported_kind": OWN_KIND if own else KIND,
         "imported_sha256": digest,
-        "published": {name: _mapping(section.get("statistics")) for name, section in endpoints.items()},
+        "published": {} if own else {name: _mapping(s.get("statistics")) for name, s in endpoints.items()},
     }
     return cast(RunJson, record)
 

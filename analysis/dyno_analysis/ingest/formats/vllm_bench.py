@@ -1,7 +1,7 @@
 """A result file of `vllm bench serve` as a run. Pure.
 
-Without `--save-detailed` the file has no requests, so the run has only its summary. The definitions are those of
-vLLM's benchmarks/serve.py and benchmarks/lib/endpoint_request_func.py.
+Without `--save-detailed` the file has no requests, and the import refuses it. The definitions are those of vLLM's
+benchmarks/serve.py and benchmarks/lib/endpoint_request_func.py.
 """
 
 import hashlib
@@ -16,11 +16,39 @@ from dyno_analysis.ingest.failures import failure
 from dyno_analysis.ingest.run import Ingested, number, record, whole
 
 KIND: Final = "a result of vllm bench serve"
-DIFFERENCES: Final = (
-    "TTFT: theirs ends with the first SSE event that has choices (in chat it may only name a role); ours with output",
-    "start: theirs is when the client asks for a connection; ours is when the proxy has the request",
-    "latency: theirs ends with the last event that has choices (unknown if the request failed); ours with the response",
+# By version where vLLM changed; the file doesn't name its version, but its events and tokens can be counted.
+_MORE_EVENTS: Final = (
+    (
+        "TTFT: theirs ends with the first SSE event that has choices (in chat it may only name a role), as before vLLM "
+        "0.33: this file has more events than tokens; ours ends with the first output"
+    ),
     "inter-chunk latency (ITL): theirs counts every event with choices, the closing one too; ours those with output",
+)
+_TOKENS_ONLY: Final = (
+    (
+        "TTFT: theirs ends with the first SSE event that has tokens, as since vLLM 0.33: this file has no more "
+        "events than tokens; ours ends with the first output"
+    ),
+    "inter-chunk latency (ITL): theirs counts the events with tokens; ours those with output",
+)
+_UNKNOWN: Final = (
+    (
+        "TTFT: theirs ends, before vLLM 0.33, with the first SSE event that has choices (in chat it may only name "
+        "a role), since then with the first that has tokens; this file doesn't show which; ours ends with the first "
+        "output"
+    ),
+    (
+        "inter-chunk latency (ITL): theirs counts events with choices, since 0.33 events with tokens; ours those with "
+        "output"
+    ),
+)
+DIFFERENCES: Final = (
+    (
+        "reasoning: theirs sees it under 'reasoning' since 0.33, under 'reasoning_content' before; under the other "
+        "name it isn't in theirs; ours sees both"
+    ),
+    "start: theirs is when the client asks for a connection; ours is when the proxy has the request",
+    "latency: theirs ends with the last event counted (unknown if the request failed); ours with the response",
     "TPOT is the same: from the first token to the last, over output tokens - 1",
     "output tokens: the server's count, or a tokenizer's if the server gave none; the file doesn't say which",
     "its summary is over successful requests, with standard deviations of the population; ours are of the sample",
@@ -51,7 +79,9 @@ def ingest_vllm_bench(
     starts_s = _floats(document, "start_times", path)
     began = date - timedelta(seconds=number(document.get("duration")) or 0.0)
     spans, answers = [], []
-    for position, request in enumerate(_requests(document, path)):
+    requests = _requests(document, path)
+    differences = (*_by_what_it_shows(requests), *DIFFERENCES)
+    for position, request in enumerate(requests):
         started_at = date if starts_s is None else began + timedelta(seconds=starts_s[position] - min(starts_s))
         span = _span(request) | _identity(f"{digest}/{position}") | _described(document, endpoint, started_at)
         span["imported_from"] = path.name
@@ -74,14 +104,27 @@ def ingest_vllm_bench(
             model=str(document["model_id"]),
             prompts=len(spans),
             published=_published(document),
-            differences=DIFFERENCES,
+            differences=differences,
         ),
         spans=spans,
         prompts=[],
         answers=[answer for answer in answers if answer["answer"] is not None],
         started_known=starts_s is not None,
-        differences=DIFFERENCES,
+        differences=differences,
     )
+
+
+def _by_what_it_shows(requests: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What TTFT and ITL are in this file: before vLLM 0.33 events without a token counted too."""
+    counts = [
+        (1 + len(request["itls"]), whole(request["output_lens"]) or 0)
+        for request in requests
+        if request["ttft"] and request["itls"] and not request["errors"] and whole(request["output_lens"])
+    ]
+    if not counts:
+        return _UNKNOWN
+    # One event may hold several tokens, so a single request with more events than tokens tells.
+    return _MORE_EVENTS if any(events > tokens for events, tokens in counts) else _TOKENS_ONLY
 
 
 def _backend(document: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 Our own spans come back as they were stored. An attribute of others' spans goes into the column for it, whatever the
 name that its version of the conventions has; the rest stays in the map `attributes` under its own name. The names were
 read in the senders' sources: OpenLLMetry (opentelemetry-instrumentation-openai 0.40 and 0.62), OpenLIT 1.45, Envoy AI
-Gateway (OpenInference, and the GenAI conventions), vLLM (`llm_request`).
+Gateway (OpenInference, and the GenAI conventions), LiteLLM, vLLM (`llm_request`).
 """
 
 import hashlib
@@ -16,20 +16,10 @@ from urllib.parse import urlsplit
 from dyno_analysis.ingest.failures import NO_NAME, failure
 from dyno_analysis.spans.columns import ATTRIBUTE_COLUMNS, attribute_text, fitted
 
+from .requests import is_request, operation_of
 from .span import ERROR, OtlpSpan
 
 Row = dict[str, Any]
-
-# Operations that aren't requests to a model, though they may contain one.
-_NOT_REQUESTS: Final = frozenset(
-    ("execute_tool", "create_agent", "invoke_agent", "invoke_workflow", "plan", "retrieval", "tokenize", "vectordb")
-)
-# A span without an operation is a request to a model if it has one of these attributes.
-_MARKS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.type", "gen_ai.latency.e2e")
-_OPENINFERENCE_KIND: Final = "openinference.span.kind"
-_OPENINFERENCE_OPERATIONS: Final = {"LLM": "chat", "EMBEDDING": "embeddings"}
-# OpenLLMetry's operations from before the conventions named them, and Envoy's names of OpenInference spans.
-_OPERATIONS: Final = {"completion": "text_completion", "embedding": "embeddings", "Completion": "text_completion"}
 
 # For each column, names other than that of the conventions 1.41. The first one that a span has counts.
 _OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -52,8 +42,10 @@ _OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "status": ("http.status_code",),
     "path": ("http.target",),
 }
+_TRUTHS: Final = {"true": True, "false": False}
 _ASKED_TO_STREAM: Final = (
     "gen_ai.request.stream",
+    "gen_ai.request.streaming",
     "gen_ai.request.is_stream",
     "gen_ai.is_streaming",
     "llm.is_streaming",
@@ -85,7 +77,7 @@ def genai_row(span: OtlpSpan, endpoint: str | None = None) -> Row | None:
     if not span.start_ns:
         raise ValueError("it has no start")
     own = "dyno.outcome" in span.attributes
-    if not own and not _is_request(span):
+    if not own and not is_request(span):
         return None
     trace_id, span_id = _ids(span)
     row: Row = {
@@ -130,14 +122,6 @@ def _plain(value: object, kind: str) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _is_request(span: OtlpSpan) -> bool:
-    attributes = span.attributes
-    operation = attributes.get("gen_ai.operation.name")
-    if operation is not None:
-        return operation not in _NOT_REQUESTS
-    return attributes.get(_OPENINFERENCE_KIND) in _OPENINFERENCE_OPERATIONS or any(m in attributes for m in _MARKS)
-
-
 def _ids(span: OtlpSpan) -> tuple[str, str]:
     """The span's ids; if it has none, ids made from its content."""
     if span.trace_id and span.span_id:
@@ -154,11 +138,9 @@ def _translate(span: OtlpSpan, rest: MutableMapping[str, object], row: Row, endp
             if canonical not in rest and fitted(column, _plain(rest.get(name), _KINDS[column])) is not None:
                 rest[canonical] = rest.pop(name)
     operation = rest.get("gen_ai.operation.name") or rest.pop("llm.request.type", None)
-    if operation is None:
-        operation = _OPENINFERENCE_OPERATIONS.get(str(rest.get(_OPENINFERENCE_KIND)))
-        operation = _OPERATIONS.get(span.name, operation) if operation == "chat" else operation
+    operation = operation_of(span, operation)
     if isinstance(operation, str):
-        rest["gen_ai.operation.name"] = _OPERATIONS.get(operation, operation)
+        rest["gen_ai.operation.name"] = operation
     _finish_reasons(rest)
     for column, name in _ENGINES_TIMES.items():
         row[column] = fitted(column, rest.get(name))
@@ -177,11 +159,24 @@ def _finish_reasons(rest: MutableMapping[str, object]) -> None:
     name = "gen_ai.response.finish_reasons"
     if name in rest:
         if isinstance(one := rest[name], str):
-            rest[name] = [one]
+            rest[name] = _listed(one)
+        if not rest[name]:
+            del rest[name]
         return
     found = {int(match.group(1)): key for key in rest if (match := _FINISH_REASON.fullmatch(key))}
     if found:
         rest[name] = [str(rest.pop(found[index])) for index in sorted(found)]
+
+
+def _listed(text: str) -> list[str]:
+    """The reasons in a text: one, or a list of them as JSON or Python writes it (LiteLLM)."""
+    if not text.lstrip().startswith(("[", "(")):
+        return [text] if text.strip() else []
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError):
+        return [reason for reason in _IN_QUOTES.findall(text) if reason] or [text]
+    return [str(reason) for reason in listed if reason not in (None, "")] if isinstance(listed, list) else [text]
 
 
 def _endpoint(span: OtlpSpan) -> str | None:
@@ -235,17 +230,23 @@ def _streamed(row: Row, rest: Mapping[str, object], span: OtlpSpan) -> bool | No
     """
     if any(event.name in _CHUNK_EVENTS for event in span.events):
         return True
-    asked = next((rest[name] for name in _ASKED_TO_STREAM if isinstance(rest.get(name), bool)), None)
+    said = (_truth(rest.get(name)) for name in _ASKED_TO_STREAM)
+    asked = next((each for each in said if each is not None), None)
     if asked is None:
         # OpenInference has the request's parameters as JSON.
         try:
             parameters = json.loads(str(rest.get("llm.invocation_parameters", "")))
         except ValueError:
             return None
-        asked = parameters.get("stream", False) if isinstance(parameters, dict) else None
+        asked = _truth(parameters.get("stream", False)) if isinstance(parameters, dict) else None
     if row["outcome"] == "ok":
-        return asked if isinstance(asked, bool) else None
+        return asked
     return False if asked is False else None
+
+
+def _truth(value: object) -> bool | None:
+    """A truth value, also as the text that LiteLLM writes for it; None for anything else."""
+    return value if isinstance(value, bool) else _TRUTHS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def _stream_times(row: Row, rest: MutableMapping[str, object], span: OtlpSpan) -> None:
@@ -269,6 +270,7 @@ def _hide(rest: MutableMapping[str, object]) -> None:
             rest[name] = url.partition("?")[0]
 
 
+_IN_QUOTES: Final = re.compile(r"['\"]([^'\"]*)['\"]")
 _WHOLE: Final = re.compile(r"-?\d{1,18}(?:\.0*)?", re.ASCII)
 _CANONICAL: Final = {column: name for name, column, _ in ATTRIBUTE_COLUMNS}
 _KINDS: Final = {column: kind for _, column, kind in ATTRIBUTE_COLUMNS}

@@ -1,9 +1,10 @@
 """OTLP's JSON, an object `{"resourceSpans": […]}`, as spans. The Collector's file exporter writes one per line. Pure.
 
-By OTLP's specification ids are hex (not base64), 64-bit integers may be strings, enums are numbers, and unknown keys
-are ignored. Enums by name, as in protobuf's own JSON, are read too.
+By OTLP's specification ids are hex (Tempo's API writes base64, which is read too), 64-bit integers may be strings,
+enums are numbers, and unknown keys are ignored. Enums by name, as in protobuf's own JSON, are read too.
 """
 
+import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +18,9 @@ def json_spans(document: Mapping[str, Any]) -> Iterator[OtlpSpan | str]:
 
     Raises ValueError if the document's structure is malformed, so that the spans can't be found.
     """
-    for resource_spans in _objects(document, "resourceSpans"):
+    if isinstance(document.get("trace"), dict):
+        document = document["trace"]  # of Tempo's API
+    for resource_spans in (*_objects(document, "resourceSpans"), *_objects(document, "batches")):
         resource = _attributes(_object(resource_spans, "resource"))
         # OTLP before 0.16 had other names.
         older = _objects(resource_spans, "instrumentationLibrarySpans")
@@ -88,6 +91,8 @@ def _hex(span: Mapping[str, Any], key: str, size_bytes: int) -> str:
     if not text:
         return ""
     try:
+        # Protobuf's own JSON, which Tempo's API answers with, has ids in base64; their length tells them from hex.
+        text = text if len(text) == 2 * size_bytes else _from_base64(str(span[key]), size_bytes) or text
         binary = bytes.fromhex(text)
     except ValueError as error:
         raise ValueError(f"'{key}' must be hex, not '{text[:40]}'") from error
@@ -95,6 +100,14 @@ def _hex(span: Mapping[str, Any], key: str, size_bytes: int) -> str:
         raise ValueError(f"'{key}' has {len(binary)} bytes, not {size_bytes}")
     # An id of zeros means that there is none.
     return text if any(binary) else ""
+
+
+def _from_base64(text: str, size_bytes: int) -> str | None:
+    try:
+        binary = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return binary.hex() if len(binary) == size_bytes else None
 
 
 def _objects(holder: object, key: str) -> list[Mapping[str, Any]]:

@@ -1,17 +1,19 @@
 """The rows of an OTLP file, one message after another, and counts of what didn't become a row."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from dyno_analysis.ingest.source import Piece, Source, is_otlp
+from dyno_analysis.ingest.source import SPANS_OF_TEMPO, Piece, Source, is_otlp
 
 from .genai import Row, genai_row
 from .json_spans import json_spans
+from .nesting import Said
 from .protobuf_spans import protobuf_spans
+from .requests import has_usage, names_a_model_only
 from .span import OtlpSpan
 
 # How many broken places of a file are named one by one.
@@ -23,12 +25,14 @@ class OtlpRows:
     """Iterate over it once; the counts are complete afterwards.
 
     `broken` has a line for each of the first BROKEN_SHOWN broken places: where it is, and what is wrong. `document` is
-    the content of a file that is one JSON document and was read already.
+    the content of a file that is one JSON document and was read already. `told` hears of every span, row or not, with
+    its trace's id, before its row is yielded.
     """
 
     source: Source
     document: bytes | None = None
     endpoint: str | None = None
+    told: Callable[[str, Said], None] = lambda _trace_id, _said: None
     rows: int = 0
     other_spans: int = 0  # spans that aren't requests to a model
     other_signals: int = 0  # messages of metrics or logs
@@ -68,6 +72,7 @@ class OtlpRows:
         except ValueError as error:
             self._report(where, f"span '{span.name[:60]}': {error}")
             return
+        self._tell(span, row)
         if row is None:
             self.other_spans += 1
             return
@@ -75,6 +80,24 @@ class OtlpRows:
         self.without_endpoint += row.get("endpoint") is None
         row["imported_from"] = self.source.path.name
         yield row
+
+    def _tell(self, span: OtlpSpan, row: Row | None) -> None:
+        if row is None:
+            if span.trace_id and span.parent_span_id:
+                self.told(span.trace_id, Said(span.span_id, span.parent_span_id))
+            return
+        own = "dyno.outcome" in span.attributes
+        said = Said(
+            span_id=row["span_id"],
+            parent=span.parent_span_id or None,
+            request=True,
+            settled=own,
+            usage=has_usage(span.attributes),
+            server=span.kind == "SERVER",
+            weak=not own and names_a_model_only(span),
+            response=row.get("response_id"),
+        )
+        self.told(row["trace_id"], said)
 
     def _report(self, where: str, what: str) -> None:
         self.broken_count += 1
@@ -91,7 +114,7 @@ def _spans(content: bytes, is_json: bool) -> Iterator[OtlpSpan | str | None]:
     document = _json(content)
     if not is_otlp(document):
         raise ValueError("it isn't an OTLP message")
-    if "resourceSpans" not in document:
+    if not {"resourceSpans", *SPANS_OF_TEMPO} & document.keys():
         yield None
     yield from json_spans(document)
 
