@@ -121,7 +121,7 @@ async def test_a_proxy_with_a_group(tmp_path: Path) -> None:
     spans = tmp_path / "a" / "spans"
     dyno(tmp_path, "compact", "--spans", spans)
     dyno(tmp_path, "import", SAMPLES / "vllm_0.29_llm_request.json", "--spans", spans, "--endpoint", "e")
-    dyno(tmp_path, "compare", "-n", "1", "--spans", spans, DYNO_SPANS_GROUP=group.gr_name)
+    dyno(tmp_path, "compare", "--simulate", "-n", "1", "--spans", spans, DYNO_SPANS_GROUP=group.gr_name)
     assert any(path.endswith("answers.parquet") for path in below(spans))
     assert any(path.endswith("report.md") for path in below(spans))
     assert len(list(spans.glob("*.parquet"))) > 1
@@ -133,8 +133,8 @@ def test_a_users_folder_stays_as_it_is(tmp_path: Path) -> None:
     """A folder that is there already keeps its mode, and what is written to it is the user's alone."""
     spans = tmp_path / "spans"
     spans.mkdir(0o755)
-    dyno(tmp_path, "compare", "-n", "1")
-    dyno(tmp_path, "import", SAMPLES / "guidellm_0.8.1.json")
+    dyno(tmp_path, "compare", "-n", "1", "--spans", spans)
+    dyno(tmp_path, "import", SAMPLES / "guidellm_0.8.1.json", "--spans", spans)
     found = below(spans)
     assert found.pop("spans") == ("0755", _OWN_GROUP)
     assert {mode for mode, _ in found.values()} <= {"0600", "0700"}

@@ -23,7 +23,7 @@ from rigs.running_proxy import running_proxy
 from rigs.until import until_in_thread
 
 # What is to happen beside the queries: so often do files become others under them, in each way that they can.
-_COMPACTIONS = 8
+_COMPACTIONS = 4
 _PARQUET_FILES = 5
 _QUERIES = 40
 _LIMIT_S = 240.0
