@@ -218,6 +218,5 @@ def test_compare_end_to_end(stack: Stack, tmp_path: Path) -> None:
     means_s = {row["endpoint"]: row["mean_s"] for row in json.loads(said.stdout)}
     for name in NAMES:
         assert len(document[name]["results"]) == QUESTIONS
-        shown = re.search(r"mean latency.*", compared.stdout, re.IGNORECASE)
-        assert shown is not None
-        assert f"{means_s[name]:.3f}" in shown[0]
+        shown = re.findall(r"mean latency.*", compared.stdout, re.IGNORECASE)
+        assert any(f"{means_s[name]:.3f}" in row for row in shown), compared.stdout
