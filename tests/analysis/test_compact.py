@@ -6,26 +6,27 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from dyno_analysis.compaction import convert, leftovers
-from dyno_analysis.compaction.compaction import STALE_S, Compaction
+from dyno_analysis.compaction import convert
+from dyno_analysis.compaction.compaction import STALE_S
 from dyno_analysis.compaction.retention import Keep, parse_keep
 from dyno_analysis.compaction.retire import GRACE_S, REMOVED_S
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.file_names import SpanFile, parse
+from rigs.compacted import compacted, rested
 from rigs.stored_spans import STARTED_AT_US, line, span, streamed, write
 
 # A conversion that kills itself by SIGKILL after a number of steps.
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dyno_analysis.compaction import convert, leftovers
+from dyno_analysis.compaction import convert
 from dyno_analysis.spans import file_names
 for number, _ in enumerate(convert.steps(Path(sys.argv[1]), file_names.parse(sys.argv[2])), start=1):
     if number == int(sys.argv[3]):
@@ -43,27 +44,6 @@ def file_of(path: Path) -> SpanFile:
     found = parse(path.name)
     assert found is not None
     return found
-
-
-def compacted(folder: Path, after_s: float = 0.0, keep: Keep | None = None, dry: bool = False) -> list[str]:
-    """Compact as if it were so many seconds later; returns the problems."""
-    problems: list[str] = []
-    now = datetime.now(UTC) + timedelta(seconds=after_s)
-    if not dry:
-        leftovers.clear(folder)
-    compaction = Compaction(folder, now, lambda _: None, problems.append, dry)
-    compaction.convert()
-    if keep is not None:
-        compaction.expire(keep)
-    compaction.merge(keep)
-    compaction.clean()
-    return problems
-
-
-def rest(journal: Path) -> None:
-    """Make the file look as if it hadn't been written to for long."""
-    then_s = datetime.now(UTC).timestamp() - STALE_S - 60
-    os.utime(journal, (then_s, then_s))
 
 
 def many() -> list[dict[str, Any]]:
@@ -125,7 +105,7 @@ def test_a_flipped_byte_costs_its_line(tmp_path: Path) -> None:
             journal = tmp_path / f"w{at}-000000000001.jsonl"
             flipped[journal] = bytes(changed[start : start + size])
             journal.write_bytes(changed)
-            rest(journal)
+            rested(journal)
     assert len(flipped) > 20
     problems = compacted(tmp_path)
     assert len(problems) == len(flipped)
@@ -147,7 +127,7 @@ def test_a_journal_cut_at_every_byte(tmp_path: Path) -> None:
     for cut in cuts:
         journal = tmp_path / f"w{cut}-000000000001.jsonl"
         journal.write_bytes(content[:cut])
-        rest(journal)
+        rested(journal)
     before = rows(tmp_path, "span_id")
     assert compacted(tmp_path) == []
     assert rows(tmp_path, "span_id") == before

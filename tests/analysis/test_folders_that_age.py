@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,15 @@ import duckdb
 import pytest
 
 import dyno_analysis
-from dyno_analysis.compaction import convert
-from dyno_analysis.compaction.compaction import STALE_S, Compaction
+from dyno_analysis.compaction.compaction import STALE_S
 from dyno_analysis.compaction.parquet import empty_expired
 from dyno_analysis.compaction.retention import Keep
 from dyno_analysis.compaction.retire import GRACE_S, REMOVED_S
 from dyno_analysis.spans import folder as span_folder
-from dyno_analysis.spans.file_names import SEEDS, parse
+from dyno_analysis.spans.file_names import SEEDS
 from dyno_analysis.spans.footer import HELD_KEY, VERSION_KEY, read_footer
 from dyno_analysis.spans.selection import Selection
-from dyno_analysis.spans.sql_text import sql_text
+from rigs.compacted import as_parquet, compacted, pasted, rested
 from rigs.dyno_command import dyno
 from rigs.imports import SAMPLES
 from rigs.stored_spans import STARTED_AT_US, line, span
@@ -40,33 +38,7 @@ def journal(folder: Path, numbers: Iterable[int], writer: str = WRITER, **column
         for n in wanted
     )
     path.write_bytes(b"".join(map(line, rows)))
-    then_s = datetime.now(UTC).timestamp() - STALE_S - 60
-    os.utime(path, (then_s, then_s))
-    return path
-
-
-def converted(path: Path) -> Path:
-    """The Parquet file that the journal becomes; the journal is removed."""
-    file = parse(path.name)
-    assert file is not None
-    made = convert.convert(path.parent, file).path
-    assert made is not None
-    path.unlink()
-    return made
-
-
-def compact(folder: Path, after_s: float = 0.0, keep: Keep | None = None) -> list[str]:
-    """As `dyno compact` so many seconds later; returns what it complains of."""
-    problems: list[str] = []
-    compaction = Compaction(
-        folder, datetime.now(UTC) + timedelta(seconds=after_s), lambda _: None, problems.append, False
-    )
-    compaction.convert()
-    if keep is not None:
-        compaction.expire(keep)
-    compaction.merge(keep)
-    compaction.clean()
-    return problems
+    return rested(path)
 
 
 def found(folder: Path) -> list[int]:
@@ -74,16 +46,9 @@ def found(folder: Path) -> list[int]:
     query = "SELECT ('0x' || span_id)::BIGINT FROM spans ORDER BY ALL"
     with span_folder.connect(folder) as connection:
         ours = [number for (number,) in connection.execute(query).fetchall()]
-    assert pasted(folder, query) == ours
+    with pasted(folder) as connection:
+        assert [number for (number,) in connection.execute(query).fetchall()] == ours
     return ours
-
-
-def pasted(folder: Path, query: str) -> list[int]:
-    for seed in SEEDS:
-        (folder / seed).write_bytes((resources.files("dyno_proxy") / f"seed{Path(seed).suffix}").read_bytes())
-    with duckdb.connect() as connection:
-        connection.execute(sql_text("spans").replace("'spans/", f"'{folder}/"))
-        return [number for (number,) in connection.execute(query).fetchall()]
 
 
 def ours(folder: Path) -> list[int]:
@@ -125,13 +90,13 @@ def test_an_unreadable_file_hides_nothing(tmp_path: Path, harm: Callable[[Path],
     """Its journal counts as if it weren't there, is never emptied for it, and is converted anew."""
     path = journal(tmp_path, range(1, 103))
     content = path.read_bytes()
-    parquet = converted(path)
+    parquet = as_parquet(path)
     harm(parquet)
     broken = parquet.read_bytes()
     path.write_bytes(content)
     os.utime(path, (0, 0))
     assert ours(tmp_path) == list(range(1, 103))
-    assert any(parquet.name in problem for problem in compact(tmp_path, REMOVED_S * 3))
+    assert any(parquet.name in problem for problem in compacted(tmp_path, REMOVED_S * 3))
     assert ours(tmp_path) == list(range(1, 103))
     assert parquet.read_bytes() in (broken, *(other.read_bytes() for other in tmp_path.glob("*.parquet")))
 
@@ -139,14 +104,14 @@ def test_an_unreadable_file_hides_nothing(tmp_path: Path, harm: Callable[[Path],
 @pytest.mark.parametrize("harm", [cut_off, zero_end, empty])
 def test_a_broken_merge_hides_no_small_file(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     """Of one writer and of several: the small files count, and stay."""
-    small = [converted(journal(tmp_path, (n, n + 1), f"w{n % 3}")) for n in range(1, 80, 2)]
-    assert compact(tmp_path) == []
+    small = [as_parquet(journal(tmp_path, (n, n + 1), f"w{n % 3}")) for n in range(1, 80, 2)]
+    assert compacted(tmp_path) == []
     made = [path for path in tmp_path.glob("2*.parquet") if path not in small]
     assert made
     for path in made:
         harm(path)
     assert ours(tmp_path) == list(range(1, 81))
-    assert compact(tmp_path, GRACE_S + 60) != []
+    assert compacted(tmp_path, GRACE_S + 60) != []
     assert ours(tmp_path) == list(range(1, 81))
 
 
@@ -154,11 +119,11 @@ def test_nothing_is_emptied_for_a_file_that_cannot_be_read_whole(tmp_path: Path)
     """A footer that is sound isn't enough. The query fails and names the file; without it, the journal counts again."""
     path = journal(tmp_path, range(1, 103))
     content = path.read_bytes()
-    parquet = converted(path)
+    parquet = as_parquet(path)
     zero_middle(parquet)
     path.write_bytes(content)
     for after_s in (GRACE_S + 60, REMOVED_S * 2):
-        assert any(parquet.name in problem for problem in compact(tmp_path, after_s))
+        assert any(parquet.name in problem for problem in compacted(tmp_path, after_s))
         assert path.read_bytes() == content
     done = dyno("sql", "SELECT sum(latency_s) FROM spans", "--spans", tmp_path)
     assert (done.returncode, parquet.name in done.stderr) == (2, True)
@@ -170,7 +135,7 @@ def test_nothing_is_emptied_for_rows_that_the_other_file_lacks(tmp_path: Path) -
     """A file that claims more than it has covers by its name, and not at last: what it lacks is said, and stays."""
     path = journal(tmp_path, range(1, 103))
     content = path.read_bytes()
-    parquet = converted(path)
+    parquet = as_parquet(path)
     with duckdb.connect() as connection:
         metadata = f"KV_METADATA {{{VERSION_KEY}: '2', {HELD_KEY}: '{WRITER}:1-102'}}"
         connection.execute(
@@ -178,35 +143,35 @@ def test_nothing_is_emptied_for_rows_that_the_other_file_lacks(tmp_path: Path) -
         )
     Path(f"{parquet}_").rename(parquet)
     path.write_bytes(content)
-    assert [problem for problem in compact(tmp_path, REMOVED_S * 2) if "42 of its rows" in problem]
+    assert [problem for problem in compacted(tmp_path, REMOVED_S * 2) if "42 of its rows" in problem]
     assert path.read_bytes() == content
 
 
 def test_a_copy_that_was_compacted_and_then_brought_up_to_date(tmp_path: Path) -> None:
     """Night 1 copies a journal of 60 rows and compacts the copy; night 2 brings it with 102, and its successor."""
     copy = tmp_path / "copy"
-    converted(journal(copy, range(1, 61)))
+    as_parquet(journal(copy, range(1, 61)))
     assert found(copy) == list(range(1, 61))
     for rows in (range(1, 103), range(103, 150)):
         journal(copy, rows)
     for after_s in (0, 0, GRACE_S + 60, REMOVED_S + GRACE_S, 3 * REMOVED_S):
         assert found(copy) == list(range(1, 150))
-        assert compact(copy, after_s) == []
+        assert compacted(copy, after_s) == []
     assert found(copy) == list(range(1, 150))
     assert not list(copy.glob(f"{WRITER}-*.jsonl"))
 
 
 def test_a_copy_of_a_part_claims_no_more(tmp_path: Path) -> None:
     """Where the middle's journal comes last, after its neighbours were joined, its rows count all the same."""
-    converted(journal(tmp_path, range(1, 61)))
-    converted(journal(tmp_path, range(103, 150)))
-    assert compact(tmp_path) == []
+    as_parquet(journal(tmp_path, range(1, 61)))
+    as_parquet(journal(tmp_path, range(103, 150)))
+    assert compacted(tmp_path) == []
     assert len(span_folder.span_files(tmp_path)) == 1
     assert found(tmp_path) == [*range(1, 61), *range(103, 150)]
     journal(tmp_path, range(40, 110))
     for after_s in (0, GRACE_S + 60, 3 * REMOVED_S):
         assert found(tmp_path) == list(range(1, 150))
-        assert compact(tmp_path, after_s) == []
+        assert compacted(tmp_path, after_s) == []
 
 
 def test_copies_of_different_nights_may_overlap(tmp_path: Path) -> None:
@@ -220,7 +185,7 @@ def test_copies_of_different_nights_may_overlap(tmp_path: Path) -> None:
                     range(first + (500 if writer == "w2" else 0), first + 7 + (500 if writer == "w2" else 0)),
                     writer,
                 )
-        assert compact(folder, STALE_S + 60) == []
+        assert compacted(folder, STALE_S + 60) == []
     one = tmp_path / "one"
     one.mkdir()
     for folder in nights:
@@ -229,13 +194,13 @@ def test_copies_of_different_nights_may_overlap(tmp_path: Path) -> None:
     wanted = sorted({n for folder in nights for n in found(folder)})
     for after_s in (0, GRACE_S + 60, 3 * REMOVED_S, 5 * REMOVED_S):
         assert found(one) == wanted
-        assert compact(one, after_s) == []
+        assert compacted(one, after_s) == []
     assert found(one) == wanted
 
 
 def first_format(folder: Path, numbers: Iterable[int], name: str) -> Path:
     """A Parquet file as Dyno wrote it before format 2: its name says all, it has no writers, and its version is 1."""
-    made = converted(journal(folder, numbers))
+    made = as_parquet(journal(folder, numbers))
     with duckdb.connect() as connection:
         rows = f"FROM read_parquet('{made}') SELECT * EXCLUDE (writer)"
         connection.execute(f"COPY ({rows}) TO '{folder / name}' (FORMAT parquet, KV_METADATA {{{VERSION_KEY}: '1'}})")
@@ -247,23 +212,23 @@ def test_an_older_dyno_joined_files_across_a_gap(tmp_path: Path) -> None:
     """Its file's name claims the rows between, too. They count where they are, in a journal or in a file."""
     first_format(tmp_path, [*range(1, 61), *range(103, 150)], f"{WRITER}-{1:012d}-{149:012d}.parquet")
     journal(tmp_path, range(61, 80))
-    converted(journal(tmp_path, range(80, 103)))
+    as_parquet(journal(tmp_path, range(80, 103)))
     for after_s in (0, GRACE_S + 60, 3 * REMOVED_S, 5 * REMOVED_S):
         assert ours(tmp_path) == list(range(1, 150))
-        assert compact(tmp_path, after_s) == []
+        assert compacted(tmp_path, after_s) == []
     assert found(tmp_path) == list(range(1, 150))
 
 
 def test_an_older_dyno_converted_the_same_journal(tmp_path: Path) -> None:
     """Both files count for one; so do an older and a newer joined file."""
-    converted(journal(tmp_path, range(1, 51)))
+    as_parquet(journal(tmp_path, range(1, 51)))
     journal(tmp_path, range(1, 51))
     first_format(tmp_path / "old", range(1, 51), f"{WRITER}-{1:012d}-{50:012d}.parquet").rename(
         tmp_path / f"{WRITER}-{1:012d}-{50:012d}.parquet"
     )
     for after_s in (0, GRACE_S + 60, 3 * REMOVED_S):
         assert found(tmp_path) == list(range(1, 51))
-        assert compact(tmp_path, after_s) == []
+        assert compacted(tmp_path, after_s) == []
 
 
 @pytest.mark.parametrize("columns", [{"v": 99}, {"a_later_column": 7}])
@@ -271,12 +236,12 @@ def test_a_later_dynos_journal_is_left_alone(tmp_path: Path, columns: dict[str, 
     """It isn't converted, as a column would be lost; and where another file has its rows, it isn't emptied either."""
     path = journal(tmp_path, range(1, 11))
     journal(tmp_path / "other", range(1, 11))
-    parquet = converted(path)
+    parquet = as_parquet(path)
     later = journal(tmp_path, range(1, 11), WRITER, **columns)
     alone = journal(tmp_path, range(1, 6), "import_00", **columns)
     kept = {each: (each.read_bytes(), each.stat().st_mode) for each in (later, alone)}
     for after_s in (GRACE_S + 60, REMOVED_S * 3):
-        problems = compact(tmp_path, after_s)
+        problems = compacted(tmp_path, after_s)
         assert len([each for each in problems if "later Dyno" in each]) >= 2
         assert {each: (each.read_bytes(), each.stat().st_mode) for each in kept} == kept
     assert parquet.exists()
@@ -285,14 +250,14 @@ def test_a_later_dynos_journal_is_left_alone(tmp_path: Path, columns: dict[str, 
 def test_a_reader_with_an_old_list_gets_an_error_and_no_zero(tmp_path: Path) -> None:
     """A notebook that is open since before a compaction: its files are there at first; once emptied, they say so."""
     journal(tmp_path, range(1, 103))
-    converted(journal(tmp_path, range(201, 203), "import_00"))
-    converted(journal(tmp_path, range(203, 205), "import_00"))
+    as_parquet(journal(tmp_path, range(201, 203), "import_00"))
+    as_parquet(journal(tmp_path, range(203, 205), "import_00"))
     with dyno_analysis.connect(tmp_path) as notebook:
         for _ in range(2):
             assert notebook.execute("SELECT count(*) FROM spans").fetchall() == [(106,)]
-            assert compact(tmp_path) == []
+            assert compacted(tmp_path) == []
         for after_s in (GRACE_S + 60, 3 * REMOVED_S):
-            assert compact(tmp_path, after_s) == []
+            assert compacted(tmp_path, after_s) == []
             for query in ("SELECT count(*) FROM spans", "SELECT max(latency_s) FROM spans", "FROM runs"):
                 with pytest.raises(duckdb.Error):
                     notebook.execute(query).fetchall()
@@ -306,12 +271,12 @@ def test_the_error_says_what_to_do(tmp_path: Path, emptied: str) -> None:
     journal(tmp_path, range(1, 3))
     kept = span_folder.sources(tmp_path)
     if emptied == "parquet":
-        assert compact(tmp_path) == []
+        assert compacted(tmp_path) == []
         (kept,) = [span_folder.sources(tmp_path)]
         journal(tmp_path, range(3, 5))
     with span_folder.connect(tmp_path, kept) as connection:
-        assert compact(tmp_path) == []
-        assert compact(tmp_path, GRACE_S + 60) == []
+        assert compacted(tmp_path) == []
+        assert compacted(tmp_path, GRACE_S + 60) == []
         with pytest.raises(duckdb.Error, match="list_the_folder_again"):
             connection.execute("SELECT max(latency_s) FROM spans").fetchall()
 
@@ -321,16 +286,16 @@ def test_many_writers_files_become_few(tmp_path: Path) -> None:
     for number in range(60):
         made = journal(tmp_path, range(10 * number + 1, 10 * number + 11), f"import_{number:02x}", run_id=f"r{number}")
         if number % 4:
-            converted(made)
+            as_parquet(made)
     wanted = list(range(1, 601))
     assert found(tmp_path) == wanted
-    assert compact(tmp_path) == []
+    assert compacted(tmp_path) == []
     (only,) = span_folder.sources(tmp_path)
     assert only.counted.file.is_merged
     assert len(read_footer(only.path).held) == 60
     for after_s in (0, GRACE_S + 60, 3 * REMOVED_S):
         assert found(tmp_path) == wanted
-        assert compact(tmp_path, after_s) == []
+        assert compacted(tmp_path, after_s) == []
     assert [path.name for path in tmp_path.iterdir() if path.name not in SEEDS] == [only.path.name]
     assert dyno(
         "sql", "SELECT count(*) FROM spans", "--spans", tmp_path, "--run", "r7", "--format", "csv"
@@ -346,7 +311,7 @@ def test_only_the_files_that_match_are_opened(tmp_path: Path, chosen: str) -> No
     for number in range(6):
         us = STARTED_AT_US + number * DAY_US
         columns = {"started_at_us": us, "run_id": f"r{number}", "endpoint": f"e{number}"}
-        converted(journal(tmp_path, [number + 1], f"import_{number:02x}", **columns))
+        as_parquet(journal(tmp_path, [number + 1], f"import_{number:02x}", **columns))
     flags = {
         "since": ("--since", datetime.fromtimestamp((STARTED_AT_US + 5 * DAY_US) / 1e6 - 1, UTC).isoformat()),
         "until": ("--until", datetime.fromtimestamp(STARTED_AT_US / 1e6 + 1, UTC).isoformat()),
@@ -369,15 +334,15 @@ def test_what_is_kept_by_age_is_kept_by_row(tmp_path: Path) -> None:
     path = tmp_path / "import_00-000000000001.jsonl"
     path.write_bytes(b"".join(map(line, rows)))
     shutil.copy(path, tmp_path / "copy")
-    parquet = converted(path)
-    assert compact(tmp_path, keep=Keep(age=timedelta(days=30))) == []
+    parquet = as_parquet(path)
+    assert compacted(tmp_path, keep=Keep(age=timedelta(days=30))) == []
     assert found(tmp_path) == [*range(1, 31), 366]
     # The files that it was made of don't come back, also where they were copied here again.
     shutil.copy(tmp_path / "copy", path)
     (tmp_path / "copy").unlink()
     assert found(tmp_path) == [*range(1, 31), 366]
-    assert compact(tmp_path, GRACE_S + 60) == []
-    assert compact(tmp_path, after_s=40 * REMOVED_S, keep=Keep(age=timedelta(days=30))) == []
+    assert compacted(tmp_path, GRACE_S + 60) == []
+    assert compacted(tmp_path, after_s=40 * REMOVED_S, keep=Keep(age=timedelta(days=30))) == []
     assert found(tmp_path) == [366]
     assert parquet.exists()
 
@@ -386,37 +351,37 @@ def test_files_without_rows_go_at_last(tmp_path: Path) -> None:
     """Once nothing is there for which they count, and not before."""
     path = journal(tmp_path, range(1, 5))
     content = path.read_bytes()
-    parquet = converted(path)
+    parquet = as_parquet(path)
     empty_expired(parquet, {WRITER: [(1, 4)]}, STARTED_AT_US + DAY_US)
     path.write_bytes(content)
     assert found(tmp_path) == []
-    assert compact(tmp_path, REMOVED_S + 60) == []
+    assert compacted(tmp_path, REMOVED_S + 60) == []
     assert not path.exists()
-    assert compact(tmp_path, 2 * REMOVED_S + 60) == []
+    assert compacted(tmp_path, 2 * REMOVED_S + 60) == []
     assert [each.name for each in tmp_path.iterdir() if each.name not in SEEDS] == []
 
 
 def test_what_is_kept_by_size(tmp_path: Path) -> None:
     """The newest file stays, however large; of a large old one no more goes than must; joined files stay small."""
-    big = converted(journal(tmp_path, range(1, 4001), chunk_offsets_us=list(range(1, 400))))
-    assert compact(tmp_path, keep=Keep(size_bytes=big.stat().st_size - 1)) == []
+    big = as_parquet(journal(tmp_path, range(1, 4001), chunk_offsets_us=list(range(1, 400))))
+    assert compacted(tmp_path, keep=Keep(size_bytes=big.stat().st_size - 1)) == []
     assert len(found(tmp_path)) == 4000
-    converted(journal(tmp_path, range(4001, 4003), "import_01"))
-    assert compact(tmp_path, keep=Keep(size_bytes=big.stat().st_size)) == []
+    as_parquet(journal(tmp_path, range(4001, 4003), "import_01"))
+    assert compacted(tmp_path, keep=Keep(size_bytes=big.stat().st_size)) == []
     left = found(tmp_path)
     assert {4001, 4002} < set(left)
     assert 3000 < len(left) < 4002
     for number in range(60):
-        converted(journal(tmp_path, [5000 + number], f"import_1{number:02}"))
+        as_parquet(journal(tmp_path, [5000 + number], f"import_1{number:02}"))
     whole_bytes = sum(path.stat().st_size for path in tmp_path.glob("*.parquet"))
-    assert compact(tmp_path, keep=Keep(size_bytes=whole_bytes)) == []
+    assert compacted(tmp_path, keep=Keep(size_bytes=whole_bytes)) == []
     sizes = [path.stat().st_size for path in span_folder.span_files(tmp_path)]
     assert sorted(sizes)[-2] <= whole_bytes / 10
 
 
 def test_a_selection_of_what_is_not_there(tmp_path: Path) -> None:
     """Where no file can match, there is no row, and no complaint."""
-    converted(journal(tmp_path, range(1, 5), run_id="r1"))
+    as_parquet(journal(tmp_path, range(1, 5), run_id="r1"))
     assert span_folder.sources(tmp_path, Selection(("r2",)).may_be_in) == []
     done = dyno("sql", "SELECT count(*) FROM spans", "--spans", tmp_path, "--run", "r1", "--format", "csv")
     assert done.stdout.split() == ["count_star()", "4"]

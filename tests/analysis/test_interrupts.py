@@ -210,6 +210,12 @@ def test_an_import(tmp_path: Path, number: signal.Signals) -> None:
     assert after != "n,once\n8,true\n"
 
 
+def ended(program: str, folder: Path) -> tuple[int, str, str]:
+    """How a Python program ends: its exit code, and what it printed on both channels."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_rows_are_let_in_whole(tmp_path: Path) -> None:
     """A signal while an import's journals are moved in waits until all are in."""
     program = (
@@ -222,8 +228,7 @@ def test_rows_are_let_in_whole(tmp_path: Path) -> None:
         "        print('whole', flush=True)\n"
         "    print('later', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (143, "whole\n", "dyno import: stopped by SIGTERM\n")
+    assert ended(program, tmp_path) == (143, "whole\n", "dyno import: stopped by SIGTERM\n")
 
 
 def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
@@ -236,8 +241,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "print('on', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
+    assert ended(program, tmp_path) == (0, "on\n", "")
 
 
 def kill_sql(folder: Path) -> None:

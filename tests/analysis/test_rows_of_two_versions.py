@@ -1,25 +1,23 @@
 """Rows of version 1 have in their map what rows of version 2 have in columns: the view shows them alike."""
 
 import json
-import os
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import pytest
 
-from dyno_analysis.compaction import convert
-from dyno_analysis.compaction.compaction import STALE_S, Compaction
+from dyno_analysis.compaction.compaction import Compaction
 from dyno_analysis.spans import folder as span_folder
-from dyno_analysis.spans.file_names import SEEDS, parse
+from dyno_analysis.spans.file_names import SEEDS
 from dyno_analysis.spans.footer import HELD_KEY, VERSION_KEY, read_footer
 from dyno_analysis.spans.held_rows import as_text
-from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
 from rigs import first_format
+from rigs.compacted import as_parquet, pasted, rested
 from rigs.dyno_command import dyno
+from rigs.sql_rows import rows_of
 from rigs.stored_spans import pair, span, streamed, write
 
 STORED: Final = Path(__file__).parent / "stored" / "0.1.0"
@@ -65,22 +63,6 @@ def row(number: int, **columns: Any) -> dict[str, Any]:
     return made | {"span_id": f"{number:016x}", "seq": number}
 
 
-def rested(path: Path) -> Path:
-    then_s = datetime.now(UTC).timestamp() - STALE_S - 60
-    os.utime(path, (then_s, then_s))
-    return path
-
-
-def as_parquet(journal: Path) -> Path:
-    """The Parquet file that this Dyno makes of the journal, which is removed."""
-    file = parse(journal.name)
-    assert file is not None
-    made = convert.convert(journal.parent, file).path
-    assert made is not None
-    journal.unlink()
-    return made
-
-
 def without_new_columns(journal: Path) -> Path:
     """The Parquet file of the journal as Dyno 0.1.0 made it: it lacks the columns that came with version 2."""
     path, columns = as_parquet(journal), ", ".join(f'"{column}"' for column in NAMES)
@@ -98,19 +80,9 @@ def by_view(folder: Path, query: str = OF_VIEW) -> list[dict[str, Any]]:
     """The rows by Dyno's view; the pasted one has to find the same."""
     with span_folder.connect(folder) as connection:
         ours = rows_of(connection, query)
-    for seed in SEEDS:
-        (folder / seed).write_bytes((resources.files("dyno_proxy") / f"seed{Path(seed).suffix}").read_bytes())
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(sql_text("spans").replace("'spans/", f"'{folder}/"))
+    with pasted(folder) as connection:
         assert rows_of(connection, query) == ours
     return ours
-
-
-def rows_of(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(query)
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, found, strict=True)) for found in cursor.fetchall()]
 
 
 def mixed(folder: Path) -> dict[str, Path]:

@@ -3,24 +3,13 @@
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.spans import folder as span_folder
-from dyno_analysis.spans.sql_text import sql_text
+from rigs.sql_rows import table
 from rigs.stored_spans import span, streamed, write
-
-
-def table(folder: Path, name: str, *views: str) -> list[dict[str, Any]]:
-    """The rows of a table over the folder's spans, by column."""
-    with span_folder.connect(folder) as connection:
-        for view in views:
-            fetch.define(connection, view)
-        cursor = connection.execute(sql_text(name))
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dyno_analysis.compaction.parquet import contents_of
 from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.footer import HELD_KEY, VERSION_KEY
 from dyno_analysis.spans.held_rows import as_text, one_range
-from dyno_analysis.spans.readable import PARQUET_VERSION
+from dyno_analysis.spans.readable import SCHEMA_VERSION
 from dyno_proxy.telemetry.span import COLUMNS
 from rigs.journal_rows import DUCKDB_TYPES
 
@@ -133,7 +133,7 @@ def write(folder: Path, n: int, rows_of_a_file: int = COMPACTED, extras: Extras 
             connection.execute(f"SELECT setseed({math.modf(first * 0.6180339887)[0]})")
             connection.execute(f"CREATE OR REPLACE TEMP VIEW made AS {rows_sql(first, end, extras)}")
             held = as_text(one_range(WRITER, first + 1, end))
-            metadata = f"KV_METADATA {{{VERSION_KEY}: '{PARQUET_VERSION}', {HELD_KEY}: '{held}'}}"
+            metadata = f"KV_METADATA {{{VERSION_KEY}: '{SCHEMA_VERSION}', {HELD_KEY}: '{held}'}}"
             connection.execute(f"COPY ({_STORED}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, {metadata})")
             _, contents = contents_of(path, connection)
             path.rename(folder / SpanFile(WRITER, first + 1, end, contents).name)

@@ -17,6 +17,7 @@ from dyno_analysis.compaction.convert import convert, whole_row
 from dyno_analysis.ingest import journal as imported
 from dyno_analysis.ingest import staged
 from dyno_analysis.spans import file_names, readable
+from dyno_analysis.spans.footer import VERSION_KEY, Footer
 from dyno_analysis.spans.listing import list_folder
 from dyno_proxy.telemetry import compaction, journal, journal_file, place, span
 from rigs.records import record
@@ -104,7 +105,9 @@ def test_seeds_are_the_same_files(tmp_path: Path) -> None:
     journal.check_folder(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(file_names.SEEDS)
     assert [file_names.parse(name) for name in file_names.SEEDS] == [None, None]
-    assert readable.unreadable([tmp_path / name for name in file_names.SEEDS]) == {}
+    journal_seed, parquet_seed = (tmp_path / name for name in file_names.SEEDS)
+    assert readable.journal_problem(journal_seed) is None
+    assert isinstance(readable.footer_of(parquet_seed), Footer)
 
 
 def test_a_lines_checksum_is_read_as_it_is_written(tmp_path: Path) -> None:
@@ -122,11 +125,11 @@ def test_a_lines_checksum_is_read_as_it_is_written(tmp_path: Path) -> None:
 
 def test_the_formats_version_is_one_number(tmp_path: Path) -> None:
     """Lines, imported lines, Parquet files and their seed have one version number, and each file says it."""
-    versions = {span.SCHEMA_VERSION, imported.SCHEMA_VERSION, readable.SCHEMA_VERSION, readable.PARQUET_VERSION}
+    versions = {span.SCHEMA_VERSION, imported.SCHEMA_VERSION, readable.SCHEMA_VERSION}
     assert len(versions) == 1
     (path,) = written(tmp_path, 1)
     assert (whole_row(path.read_bytes()) or {})["v"] == readable.SCHEMA_VERSION
-    key, version = readable.PARQUET_SCHEMA_KEY, str(readable.PARQUET_VERSION)
+    key, version = VERSION_KEY, str(readable.SCHEMA_VERSION)
     seed = resources.files("dyno_proxy").joinpath("seed.parquet")
     file = file_names.parse(path.name)
     assert file is not None

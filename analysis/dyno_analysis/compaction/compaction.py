@@ -22,6 +22,7 @@ from dyno_analysis.spans.footer import EXPIRED, Footer
 from dyno_analysis.spans.held_rows import Held, one_range
 from dyno_analysis.spans.listing import Listing, list_folder
 from dyno_analysis.spans.readable import Problem, footer_of
+from dyno_analysis.spans.sql_text import as_glob
 
 from . import convert, plan, retire
 from .parquet import empty_expired, rewrite, stored_rows
@@ -56,8 +57,7 @@ class Compaction:
         self._complain = complain
         self._dry = dry
         self._complained: set[Path] = set()
-        self._listing: Listing | None = None  # until something is changed
-        self._held: Mapping[SpanFile, Held] = {}
+        self._listing: Listing | None = None  # until a file is made
         self.problems = 0
 
     def convert(self) -> None:
@@ -86,11 +86,11 @@ class Compaction:
     def merge(self, keep: Keep | None = None) -> None:
         """Join small Parquet files into large ones, but not into larger ones than suit what is kept."""
         listing = self._list()
-        counting = {counted.file: counted for counted in listing.counting if counted.file.last is not None}
-        for counted in counting.values():
-            if counted.file.contents is None and _claims_more(counted.file, listing.held[counted.file]):
+        for counted in listing.counting:
+            if _claims_more(counted.file, listing.held[counted.file]):
                 with self._contained(counted.file.name):
                     self._join([counted])
+        counting = {counted.file: counted for counted in self._list().counting if counted.file.last is not None}
         candidates = [found for counted in counting.values() if (found := self._candidate(counted))]
         for group in plan.groups(candidates, plan.limits(keep)):
             with self._contained(group[0].file.name):
@@ -130,7 +130,7 @@ class Compaction:
             quantile = f"quantile_disc(started_at, {min(share, 1.0):.6f})"
             ((rows, before_us, end_us),) = connection.execute(
                 f"SELECT count(*), epoch_us({quantile}), epoch_us(max(started_at)) FROM read_parquet(?)",  # noqa: S608
-                [retire.glob(counted.path)],
+                [as_glob(str(counted.path))],
             ).fetchall()
             whole = share > 0.95 or before_us == end_us
             self._delete(counted, (end_us if whole else before_us) + 1, rows, whole=whole)
@@ -146,19 +146,22 @@ class Compaction:
         ]
         if len(sources) < len(files):
             return
-        self._say(f"{len(sources)} files from {sources[0].path.name} on: become one")
+        name = sources[0].path.name
+        self._say(
+            f"{len(sources)} files from {name} on: become one" if len(sources) > 1 else f"{name}: is written anew"
+        )
         if self._dry:
             return
         self._listing = None
         convert.merge(self._folder, sources)
 
     def _delete(self, counted: Counted, before_us: int, rows: int, *, whole: bool) -> None:
-        """Delete a file's spans that started before then."""
-        self._listing = None
+        """Delete a file's spans that started before then. Its name and what it counts for stay."""
+        held = self._list().held[counted.file]
         if whole:
             self._say(f"{counted.file.name}: {rows:,} spans go")
             if not self._dry:
-                empty_expired(counted.path, self._held[counted.file], before_us)
+                empty_expired(counted.path, held, before_us)
             return
         footer = self._footer(counted.path)
         if footer is None:
@@ -168,7 +171,7 @@ class Compaction:
             self._say(f"{counted.file.name}: some of its {rows:,} spans go")
             return
         kept = f"FROM ({query}) WHERE started_at >= make_timestamptz({before_us})"
-        left = rewrite(counted.path, self._held[counted.file], (before, kept), before_us)
+        left = rewrite(counted.path, held, (before, kept), before_us)
         self._say(f"{counted.file.name}: {rows - left:,} of {rows:,} spans go")
 
     def _candidate(self, counted: Counted) -> plan.Candidate | None:
@@ -201,14 +204,14 @@ class Compaction:
         with interrupts.opened(duckdb.connect()) as connection:
             try:
                 found = connection.execute(
-                    _TIMES, [[retire.glob(counted.path) for counted in readable.values()]]
+                    _TIMES, [[as_glob(str(counted.path)) for counted in readable.values()]]
                 ).fetchall()
             except duckdb.Error:
                 # One of them is broken: look at each.
                 found = []
                 for counted in readable.values():
                     with self._contained(counted.file.name):
-                        found += connection.execute(_TIMES, [[retire.glob(counted.path)]]).fetchall()
+                        found += connection.execute(_TIMES, [[as_glob(str(counted.path))]]).fetchall()
         return {readable[path]: (start_us, end_us, rows) for path, start_us, end_us, rows in found}
 
     def _finished(self, journal: SpanFile, latest: int) -> bool:
@@ -234,7 +237,6 @@ class Compaction:
         if self._listing is not None:
             return self._listing
         self._listing = listing = list_folder(self._folder)
-        self._held = listing.held
         for path, problem in listing.problems.items():
             if path.suffix == ".parquet" and file_names.parse(path.name) is not None:
                 self._left_alone(path, problem)
@@ -304,7 +306,8 @@ def _latest(listing: Listing) -> dict[str, int]:
 
 def _claims_more(file: SpanFile, held: Held) -> bool:
     """Whether the name of a file of format 1 claims rows that it doesn't hold, as a pasted view would believe."""
-    return held != one_range(file.writer, file.first, file.last or 0)
+    first_format = file.last is not None and file.contents is None
+    return first_format and held != one_range(file.writer, file.first, file.last or 0)
 
 
 def _us(moment: datetime) -> int:

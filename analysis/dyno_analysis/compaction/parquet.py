@@ -19,7 +19,7 @@ from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.folder import NOTHING
 from dyno_analysis.spans.footer import EXPIRED, HELD_KEY, KEPT_FROM_KEY, REPLACED, ROWLESS_KEY, VERSION_KEY
 from dyno_analysis.spans.held_rows import Held, as_text
-from dyno_analysis.spans.readable import PARQUET_VERSION
+from dyno_analysis.spans.readable import SCHEMA_VERSION
 from dyno_analysis.spans.reading import MOVED_COLUMN, reading
 from dyno_analysis.spans.sql_text import as_glob, quoted
 
@@ -45,8 +45,7 @@ def stored_rows(sources: Sequence[Source], writer: str | None = None) -> tuple[s
 
 def writer_in_name(column: str) -> str:
     """SQL for the writer that the name of a file says, which is a path in this column. Not for merged files."""
-    prefix = r"(?:\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_)?"
-    return f"regexp_extract({column}, '{prefix}([A-Za-z0-9_]+)-\\d{{12}}[^/]*$', 1)"
+    return f"regexp_extract({column}, '(?:{file_names.PREFIX})?([A-Za-z0-9_]+)-\\d{{12}}[^/]*$', 1)"
 
 
 def write_parquet(
@@ -120,7 +119,7 @@ def _write(draft: Draft, held: Held, rows: tuple[str, str], kept_from_us: int | 
 
 
 def _said(held: Held) -> dict[str, str]:
-    return {VERSION_KEY: str(PARQUET_VERSION), HELD_KEY: as_text(held)}
+    return {VERSION_KEY: str(SCHEMA_VERSION), HELD_KEY: as_text(held)}
 
 
 def contents_of(path: Path, connection: duckdb.DuckDBPyConnection) -> tuple[int, file_names.Contents]:

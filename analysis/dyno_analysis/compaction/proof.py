@@ -9,8 +9,9 @@ import duckdb
 
 from dyno_analysis import interrupts
 from dyno_analysis.spans.file_names import SpanFile
+from dyno_analysis.spans.folder import read_whole
 from dyno_analysis.spans.footer import REPLACED
-from dyno_analysis.spans.readable import PARQUET_VERSION, Problem, footer_of
+from dyno_analysis.spans.readable import Problem, footer_of
 from dyno_analysis.spans.sql_text import as_glob
 
 from . import convert
@@ -72,11 +73,10 @@ def _together(
 def _is_whole(path: Path, contained: Contained) -> bool:
     """Whether every value of the Parquet file can be read."""
     footer = footer_of(path)
-    if isinstance(footer, Problem) or footer.rowless == REPLACED or int(footer.version) > PARQUET_VERSION:
+    if isinstance(footer, Problem) or footer.rowless == REPLACED:
         return False
     with contained(path.name), connected() as connection:
-        query = "SELECT bit_xor(hash(stored)) FROM read_parquet(?) AS stored"
-        connection.execute(query, [as_glob(str(path))]).fetchall()
+        read_whole(connection, path)
         return True
     return False
 

@@ -36,11 +36,6 @@ REMOVED_S: Final = 86_400.0
 _ROWLESS_BYTES: Final = 8192
 
 
-def glob(path: Path) -> str:
-    """The path for DuckDB's readers."""
-    return as_glob(str(path))
-
-
 def retire(listing: Listing, now: datetime, contained: Contained, problem: Callable[[str], None]) -> None:
     """Empty and remove what no longer counts.
 
@@ -169,5 +164,7 @@ def _hiding(listing: Listing) -> set[SpanFile]:
 
 def _row_count(path: Path) -> int:
     with connected() as connection:
-        ((rows,),) = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [glob(path)]).fetchall()
+        ((rows,),) = connection.execute(
+            "SELECT num_rows FROM parquet_file_metadata(?)", [as_glob(str(path))]
+        ).fetchall()
     return int(rows)

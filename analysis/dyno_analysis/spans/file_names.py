@@ -19,8 +19,10 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Final
 
+# START_END_MARKS_, before the writer's name. The last part of it is empty.
+PREFIX: Final = r"\d{8}T\d{6}Z_\d{8}T\d{6}Z_[0-9a-f]{16}_"
 _NAME = re.compile(
-    r"(?:(?P<start>\d{8}T\d{6})Z_(?P<end>\d{8}T\d{6})Z_(?P<marks>[0-9a-f]{16})_)?"
+    rf"(?P<prefix>{PREFIX})?"
     r"(?P<writer>[A-Za-z0-9_]+)-(?P<first>\d{12})(?:-(?P<last>\d{12})\.parquet|\.jsonl)"
 )
 # The proxy's telemetry/journal.py makes the writer's name of these parts.
@@ -30,7 +32,7 @@ SEEDS = ("seed-000000000000.jsonl", "seed-000000000000-000000000000.parquet")
 _IMPORT = re.compile(r"import_[0-9a-f]+")
 _MERGED: Final = "merged_"
 
-_FORM: Final = "%Y%m%dT%H%M%S"
+_FORM: Final = "%Y%m%dT%H%M%SZ"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The first and the last second that a name can have. They stand for all that is before and after, too.
 _FIRST_S: Final = int((datetime(1000, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds())
@@ -98,9 +100,10 @@ def parse(name: str) -> SpanFile | None:
     if found is None or name in SEEDS:
         return None
     contents = None
-    if found["start"] is not None:
+    if found["prefix"] is not None:
+        start, end, marks, _ = found["prefix"].split("_")
         try:
-            contents = Contents(_seconds(found["start"]), _seconds(found["end"]), int(found["marks"], 16))
+            contents = Contents(_seconds(start), _seconds(end), int(marks, 16))
         except ValueError:
             return None
         if found["last"] is None:
@@ -158,7 +161,7 @@ def _mark(text: str) -> int:
 
 
 def _prefix(contents: Contents) -> str:
-    start, end = (f"{_EPOCH + timedelta(seconds=each_s):{_FORM}}Z" for each_s in (contents.start_s, contents.end_s))
+    start, end = (f"{_EPOCH + timedelta(seconds=each_s):{_FORM}}" for each_s in (contents.start_s, contents.end_s))
     return f"{start}_{end}_{contents.marks:016x}_"
 
 

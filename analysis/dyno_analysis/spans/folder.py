@@ -15,7 +15,7 @@ from .counted import Source
 from .file_names import SpanFile
 from .footer import REPLACED
 from .listing import list_folder
-from .readable import Problem, footer_of, is_emptied, unreadable
+from .readable import Problem, footer_of, is_emptied, journal_problem
 from .reading import reading
 from .sql_text import as_glob, quoted, replaced, sql_part, sql_text
 
@@ -82,8 +82,8 @@ def sources(folder: Path, wanted: Callable[[SpanFile], bool] = lambda _: True) -
         # Messages name the folder as the user does, not by what its links lead to.
         named = folder / counted.file.name
         if counted.file.last is None:
-            if why := unreadable([counted.path]).get(counted.path):
-                problems[named] = why
+            if why := journal_problem(counted.path):
+                problems[named] = why.text
             elif not is_emptied(counted.path):
                 found.append(Source(counted))
             continue
@@ -136,12 +136,17 @@ def first_broken(paths: Sequence[Path]) -> Path | None:
     with interrupts.opened(duckdb.connect()) as connection:
         for path in paths:
             if path.suffix == ".parquet":
-                query = "SELECT bit_xor(hash(stored)) FROM read_parquet(?) AS stored"
                 try:
-                    connection.execute(query, [as_glob(str(path))]).fetchall()
+                    read_whole(connection, path)
                 except duckdb.Error:
                     return path
     return None
+
+
+def read_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Read every value of a Parquet file. Raises duckdb.Error if one of them can't be read."""
+    query = "SELECT bit_xor(hash(stored)) FROM read_parquet(?) AS stored"
+    connection.execute(query, [as_glob(str(path))]).fetchall()
 
 
 def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path], writable: Path | None = None) -> None:

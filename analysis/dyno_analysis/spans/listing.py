@@ -21,8 +21,8 @@ from . import file_names
 from .counted import Counted
 from .file_names import SpanFile
 from .footer import REPLACED
-from .held_rows import NOTHING_HELD, OPEN, Held, Range, common, count, joined, one_range, what_counts
-from .readable import FIRST_WITH_FOOTER, Problem, footer_of
+from .held_rows import NOTHING_HELD, OPEN, Held, Range, common, count, joined, one_range, together, what_counts
+from .readable import Problem, footer_of
 from .sql_text import as_glob
 
 _TAIL_BYTES: Final = 65_536
@@ -78,7 +78,7 @@ def _held(folder: Path, files: Iterable[SpanFile], problems: dict[Path, str]) ->
             held[file] = one_range(file.writer, file.first, file.last)
         elif (found := _from_footer(folder, file, problems)) is not None:
             held[file] = found
-    in_parquet = _of_writers(held)
+    in_parquet = together(held.values())
     for file, end in _ends(journals).items():
         rows = one_range(file.writer, file.first, end)
         held[file] = _of_journal(folder / file.name, file, rows) if common(rows, in_parquet) else rows
@@ -123,7 +123,7 @@ def _from_footer(folder: Path, file: SpanFile, problems: dict[Path, str]) -> Hel
         return None
     if footer.rowless == REPLACED:
         return NOTHING_HELD
-    if int(footer.version) >= FIRST_WITH_FOOTER:
+    if int(footer.version) > 1:  # since then they say it
         return footer.held
     try:
         return _of_first_format(path, file)
@@ -174,14 +174,6 @@ def _overlapping(held: Mapping[SpanFile, Held]) -> set[SpanFile]:
             if last > reached:
                 reached, reaching = last, file
     return found
-
-
-def _of_writers(held: Mapping[SpanFile, Held]) -> dict[str, list[Range]]:
-    ranges: dict[str, list[Range]] = {}
-    for rows in held.values():
-        for writer, of_writer in rows.items():
-            ranges.setdefault(writer, []).extend(of_writer)
-    return {writer: joined(of_writer) for writer, of_writer in ranges.items()}
 
 
 def _of_journal(path: Path, file: SpanFile, rows: Held) -> Held:

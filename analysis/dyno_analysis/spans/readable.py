@@ -1,20 +1,15 @@
 """Finds the span files that can't be read, and says why. Only the first or last bytes of a file are looked at."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from .footer import VERSION_KEY, BrokenError, Footer, read_footer
+from .footer import BrokenError, Footer, read_footer
 
-# The formats' versions: of a journal's lines, and of Parquet files, which have known since 2 what they hold.
+# The format's version, of a journal's lines and of Parquet files. Since 2 the latter say which rows they hold.
 SCHEMA_VERSION: Final = 2
-PARQUET_VERSION: Final = 2
-FIRST_WITH_FOOTER: Final = 2
-# The key under which a Parquet span file names its format.
-PARQUET_SCHEMA_KEY: Final = VERSION_KEY
 
 # The name in the one row of a journal that was emptied after its rows had moved to another file. The row has no span.
 EMPTIED: Final = "emptied"
@@ -31,16 +26,6 @@ class Problem:
     gone: bool = False
 
 
-def unreadable(paths: Iterable[Path]) -> dict[Path, str]:
-    """The files that can't be read, each with the reason: the rest of a sentence that begins with `it`."""
-    problems: dict[Path, str] = {}
-    for path in paths:
-        found = footer_of(path) if path.suffix == ".parquet" else _of_journal(path)
-        if isinstance(found, Problem):
-            problems[path] = found.text
-    return problems
-
-
 def footer_of(path: Path) -> Footer | Problem:
     """What a Parquet file says of itself, or why it can't be read."""
     try:
@@ -51,7 +36,7 @@ def footer_of(path: Path) -> Footer | Problem:
         return Problem("is gone; run the command again", gone=True)
     except OSError as error:
         return Problem(f"can't be read: {error.strerror}; correct that, or move the file elsewhere")
-    if int(footer.version) > PARQUET_VERSION:
+    if int(footer.version) > SCHEMA_VERSION:
         return Problem(_TOO_NEW.format(footer.version))
     return footer
 
@@ -67,7 +52,8 @@ def is_emptied(journal: Path) -> bool:
     return isinstance(row, dict) and row.get("name") == EMPTIED and "span_id" not in row
 
 
-def _of_journal(path: Path) -> Problem | None:
+def journal_problem(path: Path) -> Problem | None:
+    """Why the journal can't be read; None if it can."""
     try:
         with path.open("rb") as file:
             line = file.readline()

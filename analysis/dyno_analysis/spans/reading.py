@@ -47,22 +47,18 @@ def reading(sources: Sequence[Source], nothing: Path, name: str) -> Reading:
     The variables' names begin with `name`. Each view over the rows would otherwise have to parse thousands of paths.
     """
     journals = [source for source in sources if source.counted.file.last is None]
-    groups: dict[bytes, list[Source]] = {}
-    apart = []
+    groups: dict[tuple[bytes, Path | None], list[Source]] = {}
     for source in sources:
-        if source.counted.file.last is None:
-            continue
-        if source.counted.elsewhere:
-            apart.append(source)
-        else:
-            groups.setdefault(source.columns, []).append(source)
+        if source.counted.file.last is not None:
+            # A file some of whose rows count elsewhere needs a condition of its own.
+            groups.setdefault((source.columns, source.path if source.counted.elsewhere else None), []).append(source)
     paths = [source.path for source in journals] or [nothing]  # so that the columns exist
-    conditions = [_not_elsewhere(source) for source in journals if source.counted.elsewhere]
+    whole = [_WHOLE_OR_MOVED, *(_not_elsewhere(source) for source in journals if source.counted.elsewhere)]
     journal = replaced(sql_part("spans", "journal"), _JOURNALS, _list(paths))
-    parts = [f"WITH {replaced(journal, _WHOLE, ' AND '.join([_WHOLE_OR_MOVED, *conditions]))}"]
+    parts = [f"WITH {replaced(journal, _WHOLE, ' AND '.join(whole))}"]
     branches = ["FROM journal"]
     lists = []
-    for of_group in (*groups.values(), *([source] for source in apart)):
+    for of_group in groups.values():
         variable, rows = f"{name}_{len(parts)}", f"parquet_{len(parts)}"
         lists.append(f"SET VARIABLE {variable} = {_list([source.path for source in of_group])};\n")
         text = replaced(sql_part("spans", "parquet"), _UNION, "")
