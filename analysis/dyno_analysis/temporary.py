@@ -43,18 +43,33 @@ def make_folder(prefix: str) -> Path:
     if prefix not in _PREFIXES:
         raise ValueError(prefix)
     _clear_left()
-    new = interrupts.temporary(Path(tempfile.gettempdir(), f"{_NEW}{secrets.token_hex(8)}"))
-    new.mkdir(OWN_FOLDER)
+    new = _new_folder()
     fd = os.open(new / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with contextlib.suppress(OSError):  # no locks here: then nobody takes it for dead until a day has passed
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     folder = new.with_name(prefix + new.name.removeprefix(_NEW))
-    interrupts.temporary(folder)
-    new.rename(folder)
-    interrupts.kept(new)
+    try:
+        new.rename(folder)  # onto a link, a file or a full folder this fails
+    except OSError:
+        folder = new
+    if folder != new:
+        interrupts.temporary(folder)
+        interrupts.kept(new)
     _held[folder] = fd
     atexit.register(_remove, folder)
     return folder
+
+
+def _new_folder() -> Path:
+    """Nobody can guess 64 random bits. If somebody has put something there all the same, it isn't used."""
+    while True:
+        new = interrupts.temporary(Path(tempfile.gettempdir(), f"{_NEW}{secrets.token_hex(8)}"))
+        try:
+            new.mkdir(OWN_FOLDER)
+        except FileExistsError:
+            interrupts.kept(new)
+        else:
+            return new
 
 
 def _remove(folder: Path) -> None:

@@ -112,6 +112,11 @@ def connect(address: Address) -> Store:
         )
     except ClickHouseError as error:
         raise _refusal(error, address) from error
+    # Each request says it from now on, and the server refuses whatever isn't reading. A user who is a reader by his
+    # profile may not set it.
+    now = client.server_settings.get("readonly")
+    if now is None or now.value == "0":
+        client.set_client_setting("readonly", "1")
     return Store(address, client)
 
 

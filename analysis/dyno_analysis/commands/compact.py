@@ -64,6 +64,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     from dyno_analysis.compaction.compaction import Compaction, alone, expire_all
     from dyno_analysis.compaction.retention import parse_keep
     from dyno_analysis.file_modes import access_in
+    from dyno_analysis.spans.entries import folder_problem
     from dyno_analysis.spans.folder import collected_folder
     from dyno_analysis.spans.kept import note
 
@@ -89,6 +90,9 @@ def _compact(arguments: argparse.Namespace) -> int:
         compactions = []
         for each, sayer in ((folder, say), (collected, say_of_collected)):
             if each == collected and not each.is_dir():
+                continue
+            if each == collected and (why := folder_problem(each, folder)) is not None:
+                complain(f"'{each}' is left alone: it {why}")
                 continue
             if locks.enter_context(alone(each, dry=arguments.dry_run)):
                 works_in(each)

@@ -83,10 +83,18 @@ def main(argv: list[str]) -> int:
     private_from_now_on()
     try:
         with ending("dyno report"):
-            return _report(arguments) if arguments.store is None else _report_of_store(arguments)
+            return _report_of_store(arguments) if arguments.store is not None else _report_of_files(arguments)
     except InputError as error:
         print(f"dyno report: {error}", file=sys.stderr)
         return 2
+
+
+def _report_of_files(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from dyno_analysis.spans.folder import without_broken
+
+    return without_broken(Path(arguments.spans), lambda: _report(arguments))
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -55,16 +55,22 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from dyno_analysis.query.output import strict_json
     from dyno_analysis.render.terminal import print_line
+    from dyno_analysis.spans.folder import without_broken
     from dyno_analysis.spans.views import connect_views, list_files
     from dyno_analysis.trace.waterfall import lines, render
 
     spans = Path(arguments.spans)
-    with connect_views(spans, list_files(spans)) as connection:
-        trace_id = _meant(_dicts(connection, "FROM traces_named($1)", arguments.id), arguments.id, spans)
-        found = _dicts(connection, "FROM trace_spans($1)", trace_id)
+
+    def look() -> tuple[str, list[dict[str, Any]]]:
+        with connect_views(spans, list_files(spans)) as connection:
+            trace_id = _meant(_dicts(connection, "FROM traces_named($1)", arguments.id), arguments.id, spans)
+            return trace_id, _dicts(connection, "FROM trace_spans($1)", trace_id)
+
+    trace_id, found = without_broken(spans, look)
     if arguments.format == "json":
-        print("[\n" + ",\n".join(json.dumps(span) for span in found) + "\n]")
+        print("[\n" + ",\n".join(strict_json(json.dumps(span)) for span in found) + "\n]")
         return 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
     print(f"trace {trace_id}")
@@ -88,6 +94,8 @@ def _meant(traces: list[dict[str, Any]], name: str, spans: object) -> str:
 
 
 def _dicts(connection: Any, query: str, parameter: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(query, [parameter])
+    from dyno_analysis.spans.folder import execute
+
+    cursor = execute(connection, query, [parameter])
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -15,11 +15,13 @@ import duckdb
 from dyno_analysis import interrupts
 from dyno_analysis.errors import InputError
 from dyno_analysis.folder_lock import held
+from dyno_analysis.limits import memory_limit
 from dyno_analysis.spans import file_names
 from dyno_analysis.spans.counted import Counted, Source
 from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.footer import EXPIRED, Footer
 from dyno_analysis.spans.held_rows import Held, one_range
+from dyno_analysis.spans.journal_lines import FIRST_US, LAST_US
 from dyno_analysis.spans.listing import Listing, list_folder
 from dyno_analysis.spans.readable import Problem, footer_of
 from dyno_analysis.spans.sql_text import as_glob
@@ -121,12 +123,13 @@ class Compaction:
             [c for c in self._list().counting if c.file.last is not None]
         ).items():
             if end_us is not None:
-                found.append((counted, datetime.fromtimestamp(end_us / 1e6, UTC), counted.path.stat().st_size))
+                newest_at = datetime.fromtimestamp(min(max(end_us, FIRST_US), LAST_US) // 1_000_000, UTC)
+                found.append((counted, newest_at, counted.path.stat().st_size))
         return found
 
     def delete_oldest(self, counted: Counted, share: float) -> None:
         """Delete this share (0 to 1) of a file's spans, the oldest."""
-        with self._contained(counted.file.name), interrupts.opened(duckdb.connect()) as connection:
+        with self._contained(counted.file.name), _database() as connection:
             quantile = f"quantile_disc(started_at, {min(share, 1.0):.6f})"
             ((rows, before_us, end_us),) = connection.execute(
                 f"SELECT count(*), epoch_us({quantile}), epoch_us(max(started_at)) FROM read_parquet(?)",  # noqa: S608
@@ -201,7 +204,7 @@ class Compaction:
                 readable[str(counted.path)] = counted
         if not readable:
             return {}
-        with interrupts.opened(duckdb.connect()) as connection:
+        with _database() as connection:
             try:
                 found = connection.execute(
                     _TIMES, [[as_glob(str(counted.path)) for counted in readable.values()]]
@@ -238,7 +241,7 @@ class Compaction:
             return self._listing
         self._listing = listing = list_folder(self._folder)
         for path, problem in listing.problems.items():
-            if path.suffix == ".parquet" and file_names.parse(path.name) is not None:
+            if file_names.parse(path.name) is not None:
                 self._left_alone(path, problem)
         return listing
 
@@ -281,6 +284,10 @@ class Compaction:
     def _problem(self, text: str) -> None:
         self.problems += 1
         self._complain(text)
+
+
+def _database() -> duckdb.DuckDBPyConnection:
+    return interrupts.opened(duckdb.connect(config={"memory_limit": memory_limit()}))
 
 
 def expire_all(compactions: Sequence[Compaction], keep: Keep, now: datetime) -> None:

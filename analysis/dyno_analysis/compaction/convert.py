@@ -10,7 +10,7 @@ import json
 import stat
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from dyno_analysis.spans.counted import Counted, Source
 from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.footer import Footer
 from dyno_analysis.spans.held_rows import NOTHING_HELD, Held, Range, one_range, together, without
+from dyno_analysis.spans.journal_lines import FIRST_US, LAST_US, LINE_BYTES
 from dyno_analysis.spans.listing import list_folder
 from dyno_analysis.spans.readable import SCHEMA_VERSION, footer_of
 
@@ -32,6 +33,9 @@ from .parquet import stored_rows, write_parquet
 # A batch may still be on its way into a journal that was written to within _WARM_S. It has come after _SEALED_S.
 _WARM_S: Final = 10.0
 _SEALED_S: Final = 0.5
+
+# Sequence numbers have twelve digits in files' names.
+_COUNT_END: Final = 10**12
 
 _KNOWN_COLUMNS: Final = {*(name for name, _ in OWN_COLUMNS), *(name for _, name, _ in ATTRIBUTE_COLUMNS), "crc32"}
 
@@ -143,13 +147,26 @@ def whole_row(line: bytes) -> "dict[str, Any] | None":
     if not found or not found_sum.endswith(b"}"):
         return None
     digits = found_sum[:-1]
-    if not digits.isdigit() or int(digits) != checksum(body):
+    if not digits.isdigit() or len(digits) > 10 or int(digits) != checksum(body):
         return None
     try:
         row = json.loads(body + b"}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("seq"), int) else None
+    if not isinstance(row, dict) or not _is_count(row.get("seq")) or not _is_count(row.get("v", 0)):
+        return None
+    return row
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < _COUNT_END
+
+
+def may_be_stored(line: bytes, row: Mapping[str, Any]) -> bool:
+    """Whether readers make a row of the line: it isn't too long for them, and its time is one."""
+    started_at_us = row.get("started_at_us")
+    has_a_time = not isinstance(started_at_us, int) or FIRST_US <= started_at_us <= LAST_US
+    return has_a_time and len(line) <= LINE_BYTES
 
 
 def checksum(body: bytes) -> int:
@@ -205,8 +222,8 @@ def _check(path: Path, checked: Path, elsewhere: Sequence[Range], done: Converte
         for number, line in enumerate(lines, start=1):
             size_bytes += len(line)
             row = check_version(path, line)
-            if row is None:
-                if line.endswith(b"\n"):
+            if row is None or not may_be_stored(line, row):
+                if row is not None or line.endswith(b"\n"):
                     done.rejected.append(number)
                 else:
                     done.torn = True

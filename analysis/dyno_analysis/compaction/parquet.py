@@ -13,6 +13,7 @@ import duckdb
 from dyno_analysis import interrupts
 from dyno_analysis.atomic_file import OURS, Draft, drafted, replacing, replacing_path
 from dyno_analysis.file_modes import OWN_FOLDER, Access, access_like
+from dyno_analysis.limits import memory_limit
 from dyno_analysis.spans import file_names
 from dyno_analysis.spans.counted import Source
 from dyno_analysis.spans.file_names import SpanFile
@@ -25,7 +26,7 @@ from dyno_analysis.spans.sql_text import as_glob, quoted
 
 # DuckDB's default. For each group of rows the file has every column's least and greatest value.
 _ROWS_OF_A_GROUP: Final = 122_880
-_MEMORY: Final = "1GB"
+_MEMORY_BYTES: Final = 1_000_000_000
 
 Looked = TypeVar("Looked")
 
@@ -151,7 +152,9 @@ def _copy(
     try:
         spill.mkdir(OWN_FOLDER)
         with interrupts.opened(
-            duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)})
+            duckdb.connect(
+                config={"memory_limit": memory_limit(_MEMORY_BYTES), "threads": 1, "temp_directory": str(spill)}
+            )
         ) as writer:
             writer.execute("SET enable_progress_bar = false")
             writer.execute("SET TimeZone = 'UTC'")

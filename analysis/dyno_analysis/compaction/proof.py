@@ -8,6 +8,7 @@ from typing import Final
 import duckdb
 
 from dyno_analysis import interrupts
+from dyno_analysis.limits import memory_limit
 from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.folder import read_whole
 from dyno_analysis.spans.footer import REPLACED
@@ -17,7 +18,7 @@ from dyno_analysis.spans.sql_text import as_glob
 from . import convert
 from .parquet import writer_in_name
 
-_MEMORY: Final = "1GB"
+_MEMORY_BYTES: Final = 1_000_000_000
 # So many files are compared at once.
 _FILES: Final = 2_000
 
@@ -26,7 +27,7 @@ Contained = Callable[[str], AbstractContextManager[None]]
 
 def connected() -> duckdb.DuckDBPyConnection:
     """A database in memory for a look into files, which doesn't take much of the machine."""
-    connection = interrupts.opened(duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1}))
+    connection = interrupts.opened(duckdb.connect(config={"memory_limit": memory_limit(_MEMORY_BYTES), "threads": 1}))
     connection.execute("SET enable_progress_bar = false")
     return connection
 
@@ -129,9 +130,11 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, select: str, path
 def _insert_journal(connection: duckdb.DuckDBPyConnection, path: Path, writer: str) -> None:
     with path.open("rb") as lines:
         rows = [
-            (row["seq"], row.get("started_at_us"))
+            (row["seq"], started_at_us if isinstance(started_at_us := row.get("started_at_us"), int) else None)
             for line in lines
-            if (row := convert.check_version(path, line)) is not None and row.get("span_id") is not None
+            if (row := convert.check_version(path, line)) is not None
+            and row.get("span_id") is not None
+            and convert.may_be_stored(line, row)
         ]
     if rows:
         seqs, started = (list(column) for column in zip(*rows, strict=True))

@@ -27,6 +27,7 @@ from dyno_analysis.compaction.retention import parse_keep
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import OWN_FOLDER, access_in
 from dyno_analysis.folder_lock import held
+from dyno_analysis.limits import memory_limit
 from dyno_analysis.spans.folder import connect, execute
 from dyno_analysis.spans.kept import noted
 from dyno_analysis.spans.sql_text import as_glob, quoted, replaced, sql_text
@@ -41,7 +42,7 @@ LINE_BYTES: Final = 15_000_000  # DuckDB's read_json fails for the whole file at
 _STAGED_FILES: Final = "'staged/*.jsonl'"
 
 _TEXT_CHARACTERS: Final = 4096
-_MEMORY: Final = "512MB"
+_MEMORY_BYTES: Final = 512_000_000
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ class StagedSpans:
         parts, self._parts = self._parts, []
         known, left_out = 0, (0, 0)
         with connect(self._spans) as connection:
-            connection.execute(f"SET memory_limit = '{_MEMORY}'; SET temp_directory = {quoted(str(self._staging))}")
+            connection.execute(
+                f"SET memory_limit = '{memory_limit(_MEMORY_BYTES)}'; SET temp_directory = {quoted(str(self._staging))}"
+            )
             _find_known(connection, parts)
             nested, none = self.nested.find(connection, parts)
             left_out = len(nested), len(none)

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import BinaryIO
 
 from dyno_analysis.errors import InputError
@@ -12,26 +14,63 @@ from dyno_analysis.temporary import temporary_folder
 
 from .statement import Statement
 
+# What a spreadsheet takes for a formula, unless it is a number.
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# A string of JSON, which stays as it is, or a number that JSON doesn't have.
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity|nan|inf)\b')
+_MAY_LACK_NUMBERS = re.compile("nan|inf", re.IGNORECASE)
+# In this order: what is put in isn't changed again.
+_MARKDOWN = (
+    ("\\", "\\\\"),
+    ("&", "&amp;"),
+    ("<", "&lt;"),
+    (">", "&gt;"),
+    ("|", "\\|"),
+    ("](", "]\\("),
+)
+
 
 def csv_pieces(statement: Statement) -> Iterator[str]:
     """A header line, then one line per row, ended by LF; NULL is an empty cell."""
+    return _csv(statement, str)
+
+
+def spreadsheet_pieces(statement: Statement) -> Iterator[str]:
+    """As `csv_pieces`, but no cell is a formula: what would be one begins with an apostrophe."""
+    return _csv(statement, no_formula)
+
+
+def _csv(statement: Statement, cell: Callable[[str], str]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names, rows = statement.rows()
-    writer.writerow(names)
+    writer.writerow([cell(name) for name in names])
     yield _emptied(buffer)
     for row in rows:
-        writer.writerow(["" if value is None else value for value in row])
+        writer.writerow(["" if value is None else cell(value) for value in row])
         yield _emptied(buffer)
+
+
+def no_formula(cell: str) -> str:
+    """The cell's text as no spreadsheet runs it."""
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def json_pieces(statement: Statement) -> Iterator[str]:
     """An array of objects, one per line."""
     lead = "[\n"
     for row in statement.json_rows():
-        yield lead + row
+        yield lead + strict_json(row)
         lead = ",\n"
     yield "[]\n" if lead == "[\n" else "\n]\n"
+
+
+def strict_json(text: str) -> str:
+    """JSON with null for NaN and Infinity, which JSON doesn't have and DuckDB writes."""
+    if _MAY_LACK_NUMBERS.search(text) is None:
+        return text
+    return _JSON_TOKEN.sub(lambda found: found[0] if found[0][0] == '"' else "null", text)
 
 
 def markdown_pieces(statement: Statement) -> Iterator[str]:
@@ -70,6 +109,7 @@ PIECES: dict[str, Callable[[Statement], Iterator[str]]] = {
     "table": table_pieces,
     "record": record_pieces,
     "csv": csv_pieces,
+    "spreadsheet": spreadsheet_pieces,
     "json": json_pieces,
     "markdown": markdown_pieces,
 }
@@ -80,6 +120,16 @@ def print_rich(statement: Statement) -> None:
     from dyno_analysis.render.terminal import print_table
 
     print_table(_table(statement))
+
+
+def print_some(statement: Statement, most: int) -> None:
+    """Print the first rows as a table, and say it if there are more."""
+    from dyno_analysis.render.terminal import print_table
+
+    names, rows = statement.rows()
+    cells = [["NULL" if value is None else value for value in row] for row in islice(rows, most + 1)]
+    more = [f"There are more rows than these {most:,}: add a LIMIT, or give --output."] if len(cells) > most else []
+    print_table(Table("", names, "l" * len(names), cells[:most], more))
 
 
 def write_parquet(statement: Statement, output: BinaryIO) -> None:
@@ -112,7 +162,14 @@ def _table(statement: Statement) -> Table:
 
 
 def _markdown_row(cells: list[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |\n"
+    return "| " + " | ".join(map(markdown_cell, cells)) + " |\n"
+
+
+def markdown_cell(text: str) -> str:
+    """A text as a cell of a Markdown table shows it: in one line, and neither HTML nor a link nor another cell."""
+    for live, shown in _MARKDOWN:
+        text = text.replace(live, shown)
+    return " ".join(text.split())
 
 
 def _emptied(buffer: io.StringIO) -> str:

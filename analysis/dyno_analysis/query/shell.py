@@ -1,4 +1,8 @@
-"""DuckDB's own shell over the spans. `dyno sql` without a statement opens it."""
+"""DuckDB's own shell over the spans, with nothing locked: `dyno sql --unsafe-shell`.
+
+It can't be made safe. Whatever file it may read it may write, too, with `COPY … (USE_TMP_FILE false)`, and in its safe
+mode `.pager` and `.edit` still run any program. So prompt.py is what opens without the flag.
+"""
 
 import os
 import shutil
@@ -9,7 +13,6 @@ from pathlib import Path
 
 from dyno_analysis.errors import InputError
 from dyno_analysis.interrupts import left_to_child
-from dyno_analysis.spans.folder import lock_sql
 from dyno_analysis.spans.views import list_files, views_sql
 from dyno_analysis.temporary import temporary_folder
 
@@ -20,8 +23,8 @@ def open_shell(spans: Path) -> int:
     program = shutil.which("duckdb", path=os.pathsep.join((here, os.environ.get("PATH", ""))))
     if program is None:
         raise InputError(
-            "no statement is given, and DuckDB's shell isn't installed; write dyno sql \"SELECT …\", "
-            "or install it: pip install 'inference-dyno[shell]'"
+            "--unsafe-shell is DuckDB's own shell, and that isn't installed: pip install 'inference-dyno[shell]'; "
+            "without the flag, a prompt that can only read opens"
         )
     program = _binary(Path(program))
     with temporary_folder("dyno-sql-") as folder, left_to_child():
@@ -43,9 +46,8 @@ def _binary(program: Path) -> str:
 
 
 def shell_sql(spans: Path, nothing: Path) -> str:
-    """The SQL that the shell runs first: the views, then the lock. After that it can read only the span files.
+    """The SQL that the shell runs first: the views.
 
     `nothing` is an empty file. Our own DuckDB reads /dev/null for this, but another version's shell may not.
     """
-    files = list_files(spans)
-    return f"{views_sql(files, nothing)}\n{lock_sql([nothing, *files.all()])}"
+    return views_sql(list_files(spans), nothing)

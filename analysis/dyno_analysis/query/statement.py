@@ -9,28 +9,43 @@ from typing import Any
 import duckdb
 
 from dyno_analysis.errors import InputError
-from dyno_analysis.spans.folder import first_broken, lock
+from dyno_analysis.spans.folder import UnreadableError, lock
 from dyno_analysis.spans.sql_text import quoted
 
 ROWS_AT_ONCE = 10_000
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE)
 # How messages begin that a file's content may cause.
-_OF_FILES = ("Invalid", "IO", "Serialization", "Internal", "{")
+_OF_FILES = ("Invalid", "IO", "Conversion", "Out of Range", "Serialization", "Internal", "INTERNAL", "FATAL", "{")
+_ERRORS_WITH_PLACES = "SET errors_as_json = true"
 _READS = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # MULTI: what PIVOT becomes
+
+
+def lock_for_statements(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
+    """Lock a connection on which many statements will run: `Statement(…, locked=True)`."""
+    connection.execute(_ERRORS_WITH_PLACES)
+    lock(connection, files)
 
 
 class Statement:
     """A statement that only reads. Its methods run it.
 
-    InputError for any other statement, and for one that fails, with DuckDB's message and position.
+    InputError for any other statement, and for one that fails, with DuckDB's message and position; UnreadableError if
+    that may be a broken file's doing, and no row was given yet.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, text: str, files: Sequence[Path] | None) -> None:
-        """`files` are all that the statement may read. None allows any statement; one that isn't a query runs here."""
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, text: str, files: Sequence[Path] | None, *, locked: bool = False
+    ) -> None:
+        """`files` are all that the statement may read. None allows any statement; one that isn't a query runs here.
+
+        `locked`: `lock_for_statements` has locked the connection already, for many statements.
+        """
         self._connection = connection
         self._files = files
         self._text = text
-        connection.execute("SET errors_as_json = true")
+        self._locked = locked
+        if not locked:
+            connection.execute(_ERRORS_WITH_PLACES)
         statement = self._only_one(text)
         self._explain = ""
         if statement.type == duckdb.StatementType.EXPLAIN and (explain := _EXPLAIN.match(statement.query)):
@@ -79,7 +94,7 @@ class Statement:
             raise InputError(_message(error, self._text, 0)) from error
 
     def _lock(self, writable: Path | None = None) -> None:
-        if self._files is not None:
+        if self._files is not None and not self._locked:
             lock(self._connection, self._files, writable)
 
     def _carry_out(self, statement: duckdb.Statement) -> str:
@@ -122,35 +137,30 @@ class Statement:
         try:
             return self._connection.execute(f"{before}{self._query}\n){after}")
         except duckdb.Error as error:
-            if broken := self._broken_file(error):
-                raise InputError(broken) from error
             at = self._text.find(self._query)
             shift_bytes = len(before.encode()) - len(self._text[:at].encode())
-            raise InputError(_message(error, self._text, shift_bytes)) from error
+            raise self._failed(error, shift_bytes) from error
 
     def _fetch(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[list[Any]]:
-        while True:
+        """The rows. The first ones are there already when this returns: so far, another try prints nothing twice."""
+        try:
+            first = cursor.fetchmany(ROWS_AT_ONCE)
+        except duckdb.Error as error:
+            raise self._failed(error, 0) from error
+        return self._all(first, cursor)
+
+    def _all(self, rows: list[Any], cursor: duckdb.DuckDBPyConnection) -> Iterator[list[Any]]:
+        while rows:
+            yield from (list(row) for row in rows)
             try:
                 rows = cursor.fetchmany(ROWS_AT_ONCE)
             except duckdb.Error as error:
-                raise InputError(self._broken_file(error) or _message(error, self._text, 0)) from error
-            if not rows:
-                return
-            yield from (list(row) for row in rows)
+                raise InputError(_message(error, self._text, 0)) from error
 
-    def _broken_file(self, error: duckdb.Error) -> str | None:
-        """The message for a span file that can't be read whole, if that is the cause: DuckDB doesn't name it."""
-        message = _message(error, self._text, 0)
-        if (
-            self._files is None
-            or not message.startswith(_OF_FILES)
-            or any(str(path) in message for path in self._files)
-        ):
-            return None
-        broken = first_broken(self._files)
-        if broken is None:
-            return None
-        return f"'{broken}' is broken ({message}); move it elsewhere: the files that it replaced then count again"
+    def _failed(self, error: duckdb.Error, shift_bytes: int) -> InputError:
+        message = _message(error, self._text, shift_bytes)
+        may_be_a_file = self._files is not None and message.startswith(_OF_FILES)
+        return UnreadableError(message) if may_be_a_file else InputError(message)
 
     def _refuse_explain(self, form: str) -> None:
         if self._explain:

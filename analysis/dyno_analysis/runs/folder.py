@@ -84,7 +84,8 @@ def known_runs(connection: duckdb.DuckDBPyConnection, spans: Path) -> dict[str, 
     found = execute(
         connection, "FROM spans SELECT run_id, epoch(min(started_at)) WHERE run_id IS NOT NULL GROUP BY run_id"
     )
-    runs = {str(run_id): Known(float(start), has_spans=True) for run_id, start in found.fetchall()}
+    # The start of a run is unknown if no row of it says when it began.
+    runs = {str(run_id): Known(float(start or 0.0), has_spans=True) for run_id, start in found.fetchall()}
     for path in sorted((spans / "runs").glob("[!.]*/run.json")):
         if path.parent.name not in runs:
             runs[path.parent.name] = Known(_recorded_start_s(path), has_spans=False)

@@ -138,6 +138,12 @@ def merged(held: str, rows: int, contents: Contents) -> SpanFile:
     return SpanFile(f"{_MERGED}{name}", 1, min(rows, 10**12 - 1), contents)
 
 
+def may_have_any_time(file: SpanFile) -> bool:
+    """Whether the name leaves it open that requests in the file started before 1970, or after 9999."""
+    said = file.contents
+    return said is None or said.start_s < 0 or said.end_s >= _LAST_S
+
+
 def is_import(writer: str) -> bool:
     """Whether `dyno import` wrote these files, each of them whole."""
     return _IMPORT.fullmatch(writer) is not None

@@ -2,25 +2,48 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Final, TypeVar
 
 import duckdb
 
-from dyno_analysis import interrupts, temporary
+from dyno_analysis import interrupts, limits, temporary
+from dyno_analysis.controls import visible
 from dyno_analysis.errors import InputError
 
 from .counted import Source
+from .entries import folder_problem
 from .file_names import SpanFile
 from .footer import REPLACED
+from .journal_lines import bad_lines, copy_without
 from .listing import list_folder
-from .readable import Problem, footer_of, is_emptied, journal_problem
+from .readable import Problem, footer_of, found_broken, is_emptied, journal_problem
 from .reading import reading
 from .sql_text import as_glob, quoted, replaced, sql_part, sql_text
 
 # An empty file, which is read if a folder has no journal.
 NOTHING = Path(os.devnull)
+
+# What our own SQL raises over a file that is broken inside, or whose values don't fit one another.
+_OF_FILES: Final = (
+    duckdb.IOException,
+    duckdb.InvalidInputException,
+    duckdb.ConversionException,
+    duckdb.OutOfRangeException,
+    duckdb.TypeMismatchException,
+    duckdb.SerializationException,
+    duckdb.InternalException,
+    duckdb.FatalException,
+)
+
+Done = TypeVar("Done")
+
+
+class UnreadableError(InputError):
+    """A statement failed, and a broken span file may be why. `without_broken` runs it again without that file."""
 
 
 def connect(folder: Path, files: Sequence[Source] | None = None) -> duckdb.DuckDBPyConnection:
@@ -35,6 +58,7 @@ def connect(folder: Path, files: Sequence[Source] | None = None) -> duckdb.DuckD
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "temp_directory": _spill_folder(),
+            "memory_limit": limits.memory_limit(),
         },
     )
     interrupts.opened(connection)
@@ -52,12 +76,66 @@ def _spill_folder() -> str:
     return str(temporary.make_folder("dyno-duckdb-"))
 
 
-def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
-    """Run SQL of our own over the files; InputError if one of them can't be read."""
+def execute(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
+) -> duckdb.DuckDBPyConnection:
+    """Run SQL of our own over the files; UnreadableError if one of them can't be read."""
     try:
-        return connection.execute(sql)
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        raise InputError(f"a span file can't be read: {error}") from error
+        return connection.execute(sql, list(parameters)) if parameters else connection.execute(sql)
+    except _OF_FILES as error:
+        raise UnreadableError(f"a span file can't be read: {error}") from error
+
+
+def without_broken(spans: Path, work: Callable[[], Done]) -> Done:
+    """Do the work, which lists the folder itself. If a file turns out to be broken, say so, and do it again without it.
+
+    Only then are the files read whole. Files that the broken one replaced count again, if they are still there.
+    """
+    while True:
+        try:
+            return work()
+        except UnreadableError:
+            if not leave_out_broken(spans):
+                raise
+
+
+def leave_out_broken(spans: Path) -> bool:
+    """Read all span files whole. Those that can't be are left out from now on; False if there is none."""
+    found = False
+    sources = [
+        (view, source)
+        for folder, view in ((spans, "spans"), (collected_folder(spans), "collected_spans"))
+        if folder.is_dir() and not folder_problem(folder, spans)
+        for source in _listed(folder, {})
+    ]
+    for everything in (False, True):
+        for view, source in sources:
+            if (why := _broken(view, source, derived=everything)) is not None:
+                found_broken[source.path.resolve()] = why
+                found = True
+        if found:
+            break
+    return found
+
+
+def _broken(view: str, source: Source, *, derived: bool) -> str | None:
+    """Why a file can't be read whole, or with `derived` what a view makes of it; None if it can."""
+    read = reading([source], NOTHING, "dyno_whole")
+    with interrupts.opened(duckdb.connect(config={"memory_limit": limits.memory_limit()})) as connection:
+        try:
+            connection.execute(sql_text("duckdb", "engines"))
+            if derived:
+                connection.execute(_over_files(view, [source], NOTHING, view))
+                connection.execute(f"SELECT bit_xor(hash(COLUMNS(* EXCLUDE (attributes)))) FROM {view}").fetchall()  # noqa: S608
+                return None
+            connection.execute(read.lists)
+            connection.execute(f"{read.sql} SELECT bit_xor(hash(stored)) FROM stored").fetchall()  # noqa: S608  # paths are quoted
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error as error:
+            why = str(error).splitlines()[0]
+            return f"is broken ({why}); restore it from a backup, or move it elsewhere"
+    return None
 
 
 def span_files(folder: Path) -> list[Path]:
@@ -73,8 +151,28 @@ def sources(folder: Path, wanted: Callable[[SpanFile], bool] = lambda _: True) -
 
     InputError if the folder doesn't exist or can't be listed.
     """
+    problems: dict[Path, str] = {}
+    found = _listed(folder, problems, wanted)
+    tell_left_out(problems)
+    return [source if source.counted.file.last is not None else _in_lines(source, folder) for source in found]
+
+
+def tell_left_out(problems: Mapping[Path, str]) -> None:
+    """Say on standard error which files are left out, and why."""
+    for path, problem in sorted(problems.items()):
+        _say(f"'{path}' is left out: it {problem}")
+
+
+def _say(text: str) -> None:
+    print(f"dyno: {visible(' '.join(text.split()))}", file=sys.stderr)
+
+
+def _listed(
+    folder: Path, problems: dict[Path, str], wanted: Callable[[SpanFile], bool] = lambda _: True
+) -> list[Source]:
+    """The folder's span files that count and can be read, and in `problems` those that can't."""
     listing = list_folder(folder)
-    problems = dict(listing.problems)
+    problems |= listing.problems
     found = []
     for counted in listing.counting:
         if not wanted(counted.file):
@@ -94,9 +192,26 @@ def sources(folder: Path, wanted: Callable[[SpanFile], bool] = lambda _: True) -
             problems[named] = "was emptied, as its rows moved to another file, and that isn't here; restore it"
         else:
             found.append(Source(counted, footer.columns))
-    for path, problem in sorted(problems.items()):
-        print(f"dyno: '{path}' is left out: it {problem}", file=sys.stderr)
     return found
+
+
+def _in_lines(journal: Source, folder: Path) -> Source:
+    """The journal; or, if DuckDB would fail at a line of it, a copy without that. Standard error says what is left out.
+
+    The copy lives as long as this process.
+    """
+    try:
+        bad = bad_lines(journal.path)
+        for sentence in bad.said(folder / journal.path.name):
+            _say(sentence)
+        if not bad.long:
+            return journal
+        copy = Path(temporary.make_folder("dyno-duckdb-"), journal.path.name)
+        with copy.open("wb") as file:
+            copy_without(journal.path, bad.long, file)
+    except (OSError, ValueError):  # ValueError: it was emptied at this moment
+        return journal  # reading it will say why
+    return replace(journal, counted=replace(journal.counted, path=copy))
 
 
 def collected_folder(spans: Path) -> Path:
@@ -107,6 +222,9 @@ def collected_folder(spans: Path) -> Path:
 def collected_sources(spans: Path) -> list[Source]:
     """As `sources`, for the collected spans; none if nothing was collected."""
     folder = collected_folder(spans)
+    if problem := folder_problem(folder, spans):
+        tell_left_out({folder: problem})
+        return []
     return sources(folder) if folder.is_dir() else []
 
 
@@ -129,18 +247,6 @@ def _over_files(text: str, files: Sequence[Source], nothing: Path, view: str) ->
     read = reading(files, nothing, f"dyno_{view}")
     header = replaced(sql_part(text, "view"), f"VIEW {text} AS", f"VIEW {view} AS")
     return "".join([read.lists, header, read.sql, sql_part(text, "derived")])
-
-
-def first_broken(paths: Sequence[Path]) -> Path | None:
-    """The first of these Parquet files that can't be read whole; None if all can. It reads all of them."""
-    with interrupts.opened(duckdb.connect()) as connection:
-        for path in paths:
-            if path.suffix == ".parquet":
-                try:
-                    read_whole(connection, path)
-                except duckdb.Error:
-                    return path
-    return None
 
 
 def read_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -5,7 +5,9 @@ footer being parsed: a folder may have thousands of files, and DuckDB takes ten 
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +63,7 @@ def read_footer(path: Path) -> Footer:
 
 def _footer(path: Path) -> bytes:
     """The footer's bytes. A Parquet file ends with the footer, its length in four bytes, and PAR1."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # else a named pipe would keep us
     try:
         size_bytes = os.fstat(fd).st_size
         end = os.pread(fd, _READ_BYTES, max(0, size_bytes - _READ_BYTES))
@@ -104,6 +106,104 @@ def _columns_end(footer: bytes) -> int:
     for _ in range(size):
         at = _after_struct(footer, at)
     return at
+
+
+# Parquet's types of values, its older and its newer names for what they mean, in our words. Both come from
+# https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+_PHYSICAL: Final = {0: "bool", 1: "int", 2: "int", 3: "time", 4: "float", 5: "float", 6: "bytes"}
+_CONVERTED: Final = {
+    0: "text",
+    1: "map",
+    2: "map",
+    3: "list",
+    9: "time",
+    10: "time",
+    15: "int",
+    16: "int",
+    17: "int",
+    18: "int",
+}
+_LOGICAL: Final = {1: "text", 2: "map", 3: "list", 8: "time", 10: "int"}
+
+
+@dataclass
+class _Element:
+    """A column, or a group of columns, as the footer lists them: each group stands before its columns."""
+
+    numbers: dict[int, int] = field(default_factory=dict)  # of the fields that are numbers
+    name: str = ""
+    logical: int | None = None
+
+    @property
+    def meaning(self) -> str:
+        """In our words; `other` for what Dyno never writes."""
+        if self.logical is not None:
+            return _LOGICAL.get(self.logical, "other")
+        if 6 in self.numbers:
+            return _CONVERTED.get(self.numbers[6], "other")
+        return _PHYSICAL.get(self.numbers.get(1, -1), "other")
+
+
+@lru_cache(maxsize=64)
+def column_kinds(columns: bytes) -> Mapping[str, str]:
+    """The name and kind of each column: int, float, bool, text, time, bytes, text[], int[], map, other.
+
+    `columns` are those of a Footer. Raises BrokenError if they can't be understood.
+    """
+    try:
+        elements = _elements(columns)
+        root = next(elements)
+        return dict(_column(elements) for _ in range(root.numbers.get(5, 0)))
+    except (IndexError, StopIteration, RuntimeError) as error:  # RuntimeError: it goes too deep, or ends too soon
+        raise BrokenError("is broken: its list of columns can't be understood; remove it, or restore it") from error
+
+
+def _column(elements: Iterator[_Element]) -> tuple[str, str]:
+    element = next(elements)
+    inner = [_column(elements)[1] for _ in range(element.numbers.get(5, 0))]
+    if not inner:
+        return element.name, element.meaning
+    meaning = element.meaning
+    if meaning == "list" and len(inner) == 1:
+        return element.name, f"{inner[0]}[]"
+    if meaning == "map" and inner == ["text, text"]:
+        return element.name, "map"
+    # The repeated group between a list or a map and its values.
+    return element.name, ", ".join(inner)
+
+
+def _elements(columns: bytes) -> Iterator[_Element]:
+    at = _after_varint(columns, 1)
+    size, at = columns[at + 1] >> 4, at + 2
+    if size == 15:
+        size, at = _varint(columns, at)
+    for _ in range(size):
+        element, number = _Element(), 0
+        while head := columns[at]:
+            at += 1
+            if head >> 4:
+                number += head >> 4
+            else:
+                number, at = _signed(columns, at)
+            kind = head & 0x0F
+            if kind in (4, 5, 6):
+                element.numbers[number], at = _signed(columns, at)
+            elif kind == 8:
+                length, at = _varint(columns, at)
+                element.name = columns[at : at + length].decode("utf-8", "replace")
+                at += length
+            elif kind == 12:
+                element.logical = columns[at] >> 4
+                at = _after_struct(columns, at)
+            elif kind == 3:
+                at += 1
+        at += 1
+        yield element
+
+
+def _signed(footer: bytes, at: int) -> tuple[int, int]:
+    found, at = _varint(footer, at)
+    return found >> 1 ^ -(found & 1), at
 
 
 def _after_struct(footer: bytes, at: int) -> int:

@@ -14,11 +14,12 @@ from typing import Final
 import duckdb
 import orjson
 
-from dyno_analysis import interrupts
+from dyno_analysis import interrupts, limits
 from dyno_analysis.errors import InputError
 
 from . import file_names
 from .counted import Counted
+from .entries import entry_problem
 from .file_names import SpanFile
 from .footer import REPLACED
 from .held_rows import NOTHING_HELD, OPEN, Held, Range, common, count, joined, one_range, together, what_counts
@@ -42,18 +43,25 @@ class Listing:
 def list_folder(folder: Path, only: str | None = None) -> Listing:
     """List the folder's span files. With `only`, only those that may hold rows of this writer.
 
-    InputError if the folder doesn't exist or can't be listed.
+    What is no regular file is a problem, and isn't opened. InputError if the folder doesn't exist or can't be listed.
     """
+    problems: dict[Path, str] = {}
+    files = []
     try:
-        names = [path.name for path in folder.iterdir()]
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if (file := file_names.parse(name)) is None:
+                    if name.endswith(".parquet") and name[0] != "." and name not in file_names.SEEDS:
+                        problems[folder / name] = "isn't named as Dyno's span files are; move it elsewhere"
+                elif (why := entry_problem(entry, _is_span_file)) is None:
+                    files.append(file)
+                else:
+                    problems[folder / name] = why
     except FileNotFoundError as error:
         raise InputError(f"the spans folder '{folder}' doesn't exist; name one with --spans DIR") from error
     except OSError as error:
         raise InputError(f"the spans folder '{folder}' can't be listed: {error.strerror}") from error
-    files = [file for name in names if (file := file_names.parse(name))]
-    ours = {*file_names.SEEDS, *(file.name for file in files)}
-    strangers = [name for name in names if name.endswith(".parquet") and name[0] != "." and name not in ours]
-    problems = {folder / name: "isn't named as Dyno's span files are; move it elsewhere" for name in sorted(strangers)}
     if only is not None:
         files = [file for file in files if file.is_merged or file.writer == only]
     held, counting = _settled(folder, _held(folder, files, problems), problems)
@@ -65,6 +73,10 @@ def list_folder(folder: Path, only: str | None = None) -> Listing:
         held,
         problems,
     )
+
+
+def _is_span_file(name: str) -> bool:
+    return file_names.parse(name) is not None
 
 
 def _held(folder: Path, files: Iterable[SpanFile], problems: dict[Path, str]) -> dict[SpanFile, Held]:
@@ -133,7 +145,7 @@ def _from_footer(folder: Path, file: SpanFile, problems: dict[Path, str]) -> Hel
 
 
 def _of_first_format(path: Path, file: SpanFile) -> Held:
-    with interrupts.opened(duckdb.connect()) as connection:
+    with interrupts.opened(duckdb.connect(config={"memory_limit": limits.memory_limit()})) as connection:
         source = as_glob(str(path))
         ((rows,),) = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [source]).fetchall()
         whole = one_range(file.writer, file.first, file.last or 0)

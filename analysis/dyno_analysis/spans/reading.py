@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from .columns import ATTRIBUTE_COLUMNS
 from .counted import Source
+from .file_names import may_have_any_time
+from .journal_lines import FIRST_US, LAST_US
 from .readable import EMPTIED
 from .sql_text import as_glob, quoted, replaced, sql_part
 
@@ -33,6 +36,25 @@ _WHOLE_OR_MOVED: Final = f"""WHERE
         END"""
 
 
+# A journal may say any number, and what is computed with them must not leave DuckDB's 64 bits: a duration or an offset
+# of 30 years, or so many tokens or bytes, is none.
+_MOST: Final = 10**15
+_COUNTS: Final = [
+    *(name for _, name, kind in ATTRIBUTE_COLUMNS if kind == "int" and name not in ("status", "repeat")),
+    "duration_us",
+]
+_IN_BOUNDS: Final = ", ".join(
+    f"CASE WHEN {name} BETWEEN {low} AND {high} THEN {name} END AS {name}"
+    for name in _COUNTS
+    for low, high in [(FIRST_US, LAST_US) if name == "due_at_unix_us" else (-_MOST, _MOST)]
+)
+_JOURNAL_COLUMNS: Final = "* EXCLUDE (started_at_us)"
+_HAS_A_TIME: Final = f"(started_at_us BETWEEN {FIRST_US} AND {LAST_US} OR started_at_us IS NULL)"
+_FILE_HAS_A_TIME: Final = (
+    f"(started_at BETWEEN make_timestamptz({FIRST_US}) AND make_timestamptz({LAST_US}) OR started_at IS NULL)"
+)
+
+
 @dataclass(frozen=True)
 class Reading:
     """`sql` is `WITH … stored AS (…)`. The statements `lists` must run before: they set the lists of files."""
@@ -47,18 +69,21 @@ def reading(sources: Sequence[Source], nothing: Path, name: str) -> Reading:
     The variables' names begin with `name`. Each view over the rows would otherwise have to parse thousands of paths.
     """
     journals = [source for source in sources if source.counted.file.last is None]
-    groups: dict[tuple[bytes, Path | None], list[Source]] = {}
+    groups: dict[tuple[bytes, Path | None, bool], list[Source]] = {}
     for source in sources:
         if source.counted.file.last is not None:
             # A file some of whose rows count elsewhere needs a condition of its own.
-            groups.setdefault((source.columns, source.path if source.counted.elsewhere else None), []).append(source)
+            apart = source.path if source.counted.elsewhere else None
+            groups.setdefault((source.columns, apart, may_have_any_time(source.counted.file)), []).append(source)
     paths = [source.path for source in journals] or [nothing]  # so that the columns exist
-    whole = [_WHOLE_OR_MOVED, *(_not_elsewhere(source) for source in journals if source.counted.elsewhere)]
+    whole = [_WHOLE_OR_MOVED, _HAS_A_TIME]
+    whole += [_not_elsewhere(source) for source in journals if source.counted.elsewhere]
     journal = replaced(sql_part("spans", "journal"), _JOURNALS, _list(paths))
+    journal = replaced(journal, _JOURNAL_COLUMNS, f"{_JOURNAL_COLUMNS} REPLACE ({_IN_BOUNDS})")
     parts = [f"WITH {replaced(journal, _WHOLE, ' AND '.join(whole))}"]
     branches = ["FROM journal"]
     lists = []
-    for of_group in groups.values():
+    for (_, _, any_time), of_group in groups.items():
         variable, rows = f"{name}_{len(parts)}", f"parquet_{len(parts)}"
         lists.append(f"SET VARIABLE {variable} = {_list([source.path for source in of_group])};\n")
         text = replaced(sql_part("spans", "parquet"), _UNION, "")
@@ -68,6 +93,8 @@ def reading(sources: Sequence[Source], nothing: Path, name: str) -> Reading:
         conditions = [f"{_ALWAYS_THERE} IS NOT NULL"]
         if of_group[0].counted.elsewhere:
             conditions.append(_not_elsewhere(of_group[0]))
+        if any_time:
+            conditions.append(_FILE_HAS_A_TIME)
         branches.append(f"FROM {rows} WHERE {' AND '.join(conditions)}")
     parts.append(f"stored AS ({' UNION ALL BY NAME '.join(branches)})\n")
     return Reading("".join(parts), "".join(lists))

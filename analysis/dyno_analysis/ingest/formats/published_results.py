@@ -57,7 +57,7 @@ OWN_COLUMNS: Mapping[str, tuple[str, Callable[[str], object]]] = {
 }
 # A latency above this (30 years) means that the file's unit isn't seconds.
 LONGEST_S = 1e9
-_RUN_ID = re.compile(r"[\w.-]{1,100}")
+_RUN_ID = re.compile(r"\w[\w.-]{0,99}")  # a folder's name, so neither `.` nor `..`
 _FURTHER_ATTRIBUTES = (
     *("operation", "response_model", "method", "path", "request_bytes", "response_bytes"),
     *("server_ttft_s", "server_latency_s", "server_queue_s", "send_lag_s"),
