@@ -83,7 +83,7 @@ class Prompt:
             try:
                 self._run(each)
             except UnreadableError as error:
-                if not leave_out_broken(self._spans):
+                if not leave_out_broken(self._spans, error):
                     _complain(str(error))
                     continue
                 self._connection.close()

@@ -172,7 +172,7 @@ class ResultRow:
 
     endpoint: str
     trace_id: str
-    started_at_us: int
+    started_at_us: int | None
     model: str | None
     provider: str | None
     prompt_id: str | None

@@ -14,8 +14,9 @@ from dyno_analysis.spans.sql_text import quoted
 
 ROWS_AT_ONCE = 10_000
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE)
-# How messages begin that a file's content may cause.
-_OF_FILES = ("Invalid", "IO", "Conversion", "Out of Range", "Serialization", "Internal", "INTERNAL", "FATAL", "{")
+# How messages begin that a file's content may cause, or a value in one.
+_OF_FILES = ("Invalid", "IO", "Serialization", "Internal", "INTERNAL", "FATAL", "TProtocol", "{")
+_OF_VALUES = ("Conversion", "Out of Range")
 _ERRORS_WITH_PLACES = "SET errors_as_json = true"
 _READS = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # MULTI: what PIVOT becomes
 
@@ -159,8 +160,9 @@ class Statement:
 
     def _failed(self, error: duckdb.Error, shift_bytes: int) -> InputError:
         message = _message(error, self._text, shift_bytes)
-        may_be_a_file = self._files is not None and message.startswith(_OF_FILES)
-        return UnreadableError(message) if may_be_a_file else InputError(message)
+        if self._files is not None and message.startswith((*_OF_FILES, *_OF_VALUES)):
+            return UnreadableError(message, of_values=message.startswith(_OF_VALUES))
+        return InputError(message)
 
     def _refuse_explain(self, form: str) -> None:
         if self._explain:

@@ -104,6 +104,16 @@ def _json(found: Any) -> Any:
     return value(asdict(found))
 
 
+def _started_at(us: int | None) -> str | None:
+    """A request's start; None if its span doesn't say it, or says a year that no calendar has."""
+    if us is None:
+        return None
+    try:
+        return datetime.fromtimestamp(us / 1e6, UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        return None
+
+
 def _result(row: ResultRow, endpoint: str) -> dict[str, Any]:
     attributes = json.loads(row.attributes)
     total = None if row.input_tokens is None or row.output_tokens is None else row.input_tokens + row.output_tokens
@@ -118,7 +128,7 @@ def _result(row: ResultRow, endpoint: str) -> dict[str, Any]:
         "ttft_sec": row.ttft_s,
         "ttfa_sec": row.ttfa_s,
         "tpot_sec": row.tpot_s,
-        "started_at": datetime.fromtimestamp(row.started_at_us / 1e6, UTC).isoformat().replace("+00:00", "Z"),
+        "started_at": _started_at(row.started_at_us),
         "started_at_unix_us": row.started_at_us,
         "trace_id": row.trace_id,
         "run_id": row.run_id,

@@ -27,23 +27,32 @@ from .sql_text import as_glob, quoted, replaced, sql_part, sql_text
 # An empty file, which is read if a folder has no journal.
 NOTHING = Path(os.devnull)
 
-# What our own SQL raises over a file that is broken inside, or whose values don't fit one another.
-_OF_FILES: Final = (
-    duckdb.IOException,
-    duckdb.InvalidInputException,
-    duckdb.ConversionException,
-    duckdb.OutOfRangeException,
-    duckdb.TypeMismatchException,
-    duckdb.SerializationException,
-    duckdb.InternalException,
-    duckdb.FatalException,
+# What our own SQL raises over any files. Everything else comes of a file that is broken inside, or of values in it that
+# nothing can be computed with.
+_NOT_OF_FILES: Final = (
+    duckdb.ParserException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.PermissionException,
+    duckdb.InterruptException,
 )
 
 Done = TypeVar("Done")
 
+_said: Final[set[str]] = set()
+# Copies of journals without the lines that DuckDB fails at, by the journal and its size and time.
+_copies: Final[dict[tuple[Path, int, int], Path]] = {}
+
 
 class UnreadableError(InputError):
-    """A statement failed, and a broken span file may be why. `without_broken` runs it again without that file."""
+    """A statement failed, and a broken span file may be why. `without_broken` runs it again without that file.
+
+    With `of_values`, an odd number may be why, that of a user's or one in a journal.
+    """
+
+    def __init__(self, message: str, *, of_values: bool = False) -> None:
+        super().__init__(message)
+        self.of_values = of_values
 
 
 def connect(folder: Path, files: Sequence[Source] | None = None) -> duckdb.DuckDBPyConnection:
@@ -82,7 +91,11 @@ def execute(
     """Run SQL of our own over the files; UnreadableError if one of them can't be read."""
     try:
         return connection.execute(sql, list(parameters)) if parameters else connection.execute(sql)
-    except _OF_FILES as error:
+    except _NOT_OF_FILES:
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise InputError(f"the memory that DuckDB may take isn't enough: {error}") from error
+    except duckdb.Error as error:
         raise UnreadableError(f"a span file can't be read: {error}") from error
 
 
@@ -94,22 +107,24 @@ def without_broken(spans: Path, work: Callable[[], Done]) -> Done:
     while True:
         try:
             return work()
-        except UnreadableError:
-            if not leave_out_broken(spans):
+        except UnreadableError as error:
+            if not leave_out_broken(spans, error):
                 raise
 
 
-def leave_out_broken(spans: Path) -> bool:
+def leave_out_broken(spans: Path, error: UnreadableError) -> bool:
     """Read all span files whole. Those that can't be are left out from now on; False if there is none."""
     found = False
     sources = [
         (view, source)
         for folder, view in ((spans, "spans"), (collected_folder(spans), "collected_spans"))
         if folder.is_dir() and not folder_problem(folder, spans)
-        for source in _listed(folder, {})
+        for source in (_in_lines(each, folder) for each in _listed(folder, {}))
     ]
-    for everything in (False, True):
+    for everything in (True,) if error.of_values else (False, True):
         for view, source in sources:
+            if error.of_values and source.counted.file.last is not None:
+                continue
             if (why := _broken(view, source, derived=everything)) is not None:
                 found_broken[source.path.resolve()] = why
                 found = True
@@ -127,6 +142,9 @@ def _broken(view: str, source: Source, *, derived: bool) -> str | None:
             if derived:
                 connection.execute(_over_files(view, [source], NOTHING, view))
                 connection.execute(f"SELECT bit_xor(hash(COLUMNS(* EXCLUDE (attributes)))) FROM {view}").fetchall()  # noqa: S608
+                if view == "spans":
+                    connection.execute(sql_text("chunks"))
+                    connection.execute("SELECT bit_xor(hash(chunks)) FROM chunks").fetchall()
                 return None
             connection.execute(read.lists)
             connection.execute(f"{read.sql} SELECT bit_xor(hash(stored)) FROM stored").fetchall()  # noqa: S608  # paths are quoted
@@ -154,7 +172,7 @@ def sources(folder: Path, wanted: Callable[[SpanFile], bool] = lambda _: True) -
     problems: dict[Path, str] = {}
     found = _listed(folder, problems, wanted)
     tell_left_out(problems)
-    return [source if source.counted.file.last is not None else _in_lines(source, folder) for source in found]
+    return [_in_lines(source, folder) for source in found]
 
 
 def tell_left_out(problems: Mapping[Path, str]) -> None:
@@ -164,7 +182,10 @@ def tell_left_out(problems: Mapping[Path, str]) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"dyno: {visible(' '.join(text.split()))}", file=sys.stderr)
+    """Once in a process, which may list a folder several times."""
+    if text not in _said:
+        _said.add(text)
+        print(f"dyno: {visible(' '.join(text.split()))}", file=sys.stderr)
 
 
 def _listed(
@@ -198,20 +219,26 @@ def _listed(
 def _in_lines(journal: Source, folder: Path) -> Source:
     """The journal; or, if DuckDB would fail at a line of it, a copy without that. Standard error says what is left out.
 
-    The copy lives as long as this process.
+    The copy lives as long as this process. A Parquet file stays what it is.
     """
+    if journal.counted.file.last is not None:
+        return journal
     try:
         bad = bad_lines(journal.path)
         for sentence in bad.said(folder / journal.path.name):
             _say(sentence)
         if not bad.long:
             return journal
-        copy = Path(temporary.make_folder("dyno-duckdb-"), journal.path.name)
-        with copy.open("wb") as file:
-            copy_without(journal.path, bad.long, file)
+        found = journal.path.stat()
+        copied = (journal.path, found.st_size, found.st_mtime_ns)
+        if copied not in _copies:
+            copy = Path(temporary.make_folder("dyno-duckdb-"), journal.path.name)
+            with copy.open("wb") as file:
+                copy_without(journal.path, bad.long, file)
+            _copies[copied] = copy
     except (OSError, ValueError):  # ValueError: it was emptied at this moment
         return journal  # reading it will say why
-    return replace(journal, counted=replace(journal.counted, path=copy))
+    return replace(journal, counted=replace(journal.counted, path=_copies[copied]))
 
 
 def collected_folder(spans: Path) -> Path:

@@ -63,7 +63,7 @@ def read_footer(path: Path) -> Footer:
 
 def _footer(path: Path) -> bytes:
     """The footer's bytes. A Parquet file ends with the footer, its length in four bytes, and PAR1."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # else a named pipe would keep us
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size_bytes = os.fstat(fd).st_size
         end = os.pread(fd, _READ_BYTES, max(0, size_bytes - _READ_BYTES))

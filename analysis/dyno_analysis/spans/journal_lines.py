@@ -19,9 +19,9 @@ FIRST_US: Final = 0
 LAST_US: Final = 253_402_300_799_999_999
 
 _TIME: Final = b'"started_at_us":'
-# So far from a line's begin the time stands where Dyno has written the line.
-_TIME_WITHIN: Final = 600
-_DIGITS: Final = 16  # of a time from 2001 to 2286
+_USUAL: Final = _TIME + b"1"
+_AFTER: Final = (b",", b"}")
+_TIME_BYTES: Final = len(_TIME) + 16 + 1  # the digits of a time from 2001 to 2286, and what follows
 _PIECE_BYTES: Final = 1 << 20
 
 
@@ -67,22 +67,26 @@ def copy_without(path: Path, numbers: list[int], target: BinaryIO) -> None:
 def _among(content: mmap.mmap) -> BadLines:
     found = BadLines()
     is_text = content.find(b"\0") < 0 and _is_text(content)
-    for number, (start, end) in enumerate(_lines(content), start=1):
-        if end - start > LINE_BYTES:
-            found.long.append(number)
-        elif not is_text and not _is_text_line(content[start:end]):
-            found.no_text.append(number)
-        elif (at := content.find(_TIME, start, min(end, start + _TIME_WITHIN))) >= 0:
-            at += len(_TIME)
-            # Nearly all are 16 digits that begin with 1.
-            value = content[at : at + _DIGITS + 1]
-            usual = value[:1] == b"1" and value[_DIGITS:] in (b",", b"}") and value[:_DIGITS].isdigit()
-            if not usual and not _is_time(content[at : min(end, at + _TIME_WITHIN)]):
-                found.no_time.append(number)
-        elif end - start > _TIME_WITHIN and (at := content.find(_TIME, start, end)) >= 0:
-            at += len(_TIME)
-            if not _is_time(content[at : min(end, at + _TIME_WITHIN)]):
-                found.no_time.append(number)
+    find, size = content.find, len(content)
+    start = number = offset = 0
+    while start < size:
+        end = find(b"\n", start)
+        if end < 0:
+            end = size
+        number += 1
+        # Nearly every line has its time where the one before has it, and that has 16 digits and begins with 1.
+        here = content[start + offset : start + offset + _TIME_BYTES]
+        usual = here.startswith(_USUAL) and here[-1:] in _AFTER and here[len(_TIME) : -1].isdigit()
+        if not usual or not is_text or end - start > LINE_BYTES:
+            if end - start > LINE_BYTES:
+                found.long.append(number)
+            elif not is_text and not _is_text_line(content[start:end]):
+                found.no_text.append(number)
+            elif (at := find(_TIME, start, end)) >= 0:
+                offset = at - start
+                if not _is_time(content[at + len(_TIME) : min(end, at + 400)]):
+                    found.no_time.append(number)
+        start = end + 1
     return found
 
 

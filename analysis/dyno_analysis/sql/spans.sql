@@ -222,7 +222,7 @@ SELECT
     repeat,
     -- A request without the flag isn't a warm-up, so `WHERE NOT warmup` keeps it.
     coalesce(warmup, false) AS warmup,
-    make_timestamptz(due_at_unix_us) AS due_at,
+    CASE WHEN due_at_unix_us BETWEEN 0 AND 253402300799999999 THEN make_timestamptz(due_at_unix_us) END AS due_at,
     send_lag_s,
     simulated,
     imported_from,
