@@ -1,21 +1,20 @@
 """interrupts.py, temporary.py: Ctrl-C and SIGTERM end a command at once, with one line, and nothing stays behind."""
 
-import contextlib
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rigs.dyno_command import dyno
 from rigs.imports import SAMPLES
+from rigs.slow_file import unanswered, waits_for_a_file
 from rigs.stored_spans import span, write
+from rigs.terminal import CTRL_C, CTRL_D, in_a_terminal
 from rigs.until import LIMIT_S, until_in_thread
 
 _JOIN = "SELECT count(*) FROM range(400000) a, range(400000) b WHERE (a.range * b.range) % 7 = 3"
@@ -24,14 +23,12 @@ _RECURSION = (
 )
 _ROWS = "SELECT * FROM range(1000000000)"
 _SORT = "SELECT hash(range) AS h FROM range(200000000) ORDER BY h"
+_NESTED = "SELECT count(*) FROM range(3000000) a WHERE EXISTS (FROM range(3000) b WHERE b.range * a.range = 7)"
+_AGGREGATE = "SELECT range % 50000000 AS k, list(range) FROM range(300000000) GROUP BY ALL"
 _SAYS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
-# Gives the program that follows the terminal on its standard input as its own, so that Ctrl-C reaches it.
-_OWN_TERMINAL = (
-    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "os.execv(sys.argv[1], sys.argv[1:])"
-)
 # A person who presses Ctrl-C waits for 0.2 s; a busy machine gets longer.
 _SOON_S = 5.0
+_ANOTHER = "h_1_20260101T000000000000Z-000000000001.jsonl"
 
 
 class Command:
@@ -84,68 +81,78 @@ def test_a_statement(tmp_path: Path, statement: str, form: str, number: signal.S
     assert {path.name for path in tmp_path.iterdir()} == {"spans", "tmp"}
 
 
-@contextlib.contextmanager
-def in_a_terminal(folder: Path, *words: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """A command with a terminal of its own: the process, and our end of the terminal."""
-    spans(folder)
-    (folder / "tmp").mkdir()
-    ours, theirs = pty.openpty()
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-c", _OWN_TERMINAL, sys.executable, "-m", "dyno", *words],
-            cwd=folder,
-            env={**os.environ, "TMPDIR": str(folder / "tmp"), "TERM": "dumb"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        ) as process:
-            os.close(theirs)
-            try:
-                yield process, ours
-            finally:
-                process.kill()
-    finally:
-        os.close(ours)
-
-
-def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
-    """A real terminal's Ctrl-C, while rows are computed for it."""
-    with in_a_terminal(tmp_path, "sql", _JOIN) as (process, terminal):
+@pytest.mark.parametrize("statement", [_JOIN, _RECURSION, _ROWS, _SORT, _NESTED, _AGGREGATE])
+def test_ctrl_c_in_a_terminal(tmp_path: Path, statement: str) -> None:
+    """A real terminal's Ctrl-C, whatever DuckDB computes, and while rows are fetched and printed."""
+    spans(tmp_path)
+    with in_a_terminal(tmp_path, "sql", statement, "--format", "csv") as terminal:
         until_in_thread(lambda: list((tmp_path / "tmp").iterdir()), "the statement")
         time.sleep(0.5)
-        began_s = time.monotonic()
-        os.write(terminal, b"\x03")
-        assert process.wait(LIMIT_S) == 130
-        assert time.monotonic() - began_s < _SOON_S
-        assert b"dyno sql: stopped by Ctrl-C" in os.read(terminal, 10_000)
+        terminal.reads()
+        terminal.types(CTRL_C)
+        code, took_s = terminal.ends()
+        assert (code, took_s < _SOON_S) == (130, True)
+        assert b"dyno sql: stopped by Ctrl-C" in terminal.seen
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_ctrl_c_at_the_prompt(tmp_path: Path) -> None:
+    """It ends a statement, or what is typed so far, and the prompt goes on. The prompt's end leaves nothing."""
+    spans(tmp_path)
+    with in_a_terminal(tmp_path, "sql") as terminal:
+        terminal.shows(b" D ")
+        terminal.types(b"SELECT 40 + count(*) // 4 AS n FROM spans;\r")
+        terminal.shows(b"42")
+        for slow in (_JOIN, _RECURSION, _SORT):
+            terminal.types(slow.encode() + b";\r")
+            time.sleep(1.0)
+            terminal.types(CTRL_C)
+            terminal.shows(b" D ")
+            terminal.types(b"SELECT 70 + count(*) AS m\rFROM spans;\r")
+            terminal.shows(b"78")
+        terminal.types(b"SELECT 'never\r")
+        terminal.shows(b"... ")
+        terminal.types(CTRL_C)
+        terminal.shows(b" D ")
+        terminal.types(b"SELECT 80 + count(*) AS k FROM spans;\r")
+        terminal.shows(b"88")
+        terminal.types(CTRL_D)
+        assert terminal.ends()[0] == 0
+        assert b"Traceback" not in terminal.seen
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_ctrl_c_in_duckdbs_own_shell(tmp_path: Path) -> None:
-    """It is the shell's: a statement ends, and the shell goes on. The shell's end leaves nothing."""
-    with in_a_terminal(tmp_path, "sql") as (process, terminal):
-        seen = b""
-
-        def shows(text: bytes) -> bool:
-            nonlocal seen
-            if select.select([terminal], [], [], 0.05)[0]:
-                with contextlib.suppress(OSError):  # the shell has ended
-                    seen += os.read(terminal, 10_000)
-            return text in seen
-
-        until_in_thread(lambda: shows(b" D "), "its prompt")
-        os.write(terminal, b"SELECT 40 + count(*) // 4 AS n FROM spans;\r")
-        until_in_thread(lambda: shows(b"42"), "the first answer")
-        os.write(terminal, _JOIN.encode() + b";\r")
+    """With --unsafe-shell it is the shell's: a statement ends, and the shell goes on. Its end leaves nothing."""
+    spans(tmp_path)
+    with in_a_terminal(tmp_path, "sql", "--unsafe-shell") as terminal:
+        terminal.shows(b" D ")
+        terminal.types(b"SELECT 40 + count(*) // 4 AS n FROM spans;\r")
+        terminal.shows(b"42")
+        terminal.types(_JOIN.encode() + b";\r")
         time.sleep(1.0)
-        os.write(terminal, b"\x03")
+        terminal.types(CTRL_C)
         time.sleep(0.2)
-        os.write(terminal, b"SELECT 70 + count(*) AS m FROM spans;\r")
-        until_in_thread(lambda: shows(b"78"), "an answer after Ctrl-C")
-        os.write(terminal, b".exit\r")
-        until_in_thread(lambda: shows(b"the end") or process.poll() is not None, "the shell's end")
-        assert b"KeyboardInterrupt" not in seen
+        terminal.types(b"SELECT 70 + count(*) AS m FROM spans;\r")
+        terminal.shows(b"78")
+        terminal.types(b".exit\r")
+        terminal.ends()
+        assert b"KeyboardInterrupt" not in terminal.seen
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_time_that_is_over(tmp_path: Path) -> None:
+    """--timeout ends a command with one line and the exit code of timeout(1); at the prompt, it ends the statement."""
+    spans(tmp_path)
+    done = dyno("sql", _JOIN, "--timeout", "0.5", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (124, "", "dyno sql: stopped after 0.5 s (--timeout)\n")
+    assert "42" in dyno("sql", "SELECT 42", "--timeout", "60", cwd=tmp_path).stdout
+    with in_a_terminal(tmp_path, "sql", "--timeout", "0.5") as terminal:
+        terminal.shows(b" D ")
+        terminal.types(_JOIN.encode() + b";\r")
+        terminal.shows(b"stopped after 0.5 s (--timeout)")
+        terminal.types(b"SELECT 40 + count(*) // 4 AS n FROM spans;\r")
+        terminal.shows(b"42")
 
 
 def test_a_reader_that_reads_no_more(tmp_path: Path) -> None:
@@ -164,12 +171,12 @@ def test_a_reader_that_reads_no_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", _SAYS)
 @pytest.mark.parametrize("words", [("report",), ("trace", "0af7"), ("sql", "FROM spans"), ("sql", "FROM pairs")])
 def test_a_file_server_that_does_not_answer(tmp_path: Path, words: tuple[str, ...], number: signal.Signals) -> None:
-    """A read that doesn't come back, deep in DuckDB, keeps nobody: here a named pipe that nobody writes to."""
+    """A read that doesn't come back keeps nobody."""
     spans(tmp_path)
-    os.mkfifo(tmp_path / "spans" / "h_1_20260101T000000000000Z-000000000001.jsonl")
-    command = Command(tmp_path, *words)
-    until_in_thread(lambda: _waits(command.process.pid), "it to read")
-    command.ends_by(number)
+    with unanswered(tmp_path / "spans" / _ANOTHER):
+        command = Command(tmp_path, *words)
+        until_in_thread(lambda: waits_for_a_file(command.process.pid), "it to read")
+        command.ends_by(number)
 
 
 @pytest.mark.parametrize("number", _SAYS)
@@ -177,13 +184,11 @@ def test_a_compaction(tmp_path: Path, number: signal.Signals) -> None:
     """It leaves nothing half done: no temporary file, no lock; the next one goes on where it was."""
     spans(tmp_path)
     folder = tmp_path / "spans"
-    pipe = folder / "h_1_20260101T000000000000Z-000000000001.jsonl"
-    os.mkfifo(pipe)
-    command = Command(tmp_path, "compact")
-    until_in_thread(lambda: _waits(command.process.pid), "it to read")
-    command.ends_by(number)
+    with unanswered(folder / _ANOTHER):
+        command = Command(tmp_path, "compact")
+        until_in_thread(lambda: waits_for_a_file(command.process.pid), "it to read")
+        command.ends_by(number)
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
-    pipe.unlink()
     assert dyno("compact", cwd=tmp_path).returncode == 0
     assert "8" in dyno("sql", "SELECT count(*) FROM spans", "--format", "csv", cwd=tmp_path).stdout
 
@@ -193,15 +198,13 @@ def test_an_import(tmp_path: Path, number: signal.Signals) -> None:
     """It is all or nothing: an import that a signal ends has added no row, and importing again adds each once."""
     spans(tmp_path)
     folder = tmp_path / "spans"
-    pipe = folder / "h_1_20260101T000000000000Z-000000000001.jsonl"
-    os.mkfifo(pipe)  # it looks which rows are known, and doesn't come back
     file = SAMPLES / "guidellm_0.8.1.json"
-    command = Command(tmp_path, "import", file)
-    until_in_thread(lambda: list(folder.glob(".import-*/*.jsonl")), "rows that are staged")
-    until_in_thread(lambda: _waits(command.process.pid), "it to read")
-    command.ends_by(number)
+    with unanswered(folder / _ANOTHER):  # it looks which rows are known, and doesn't come back
+        command = Command(tmp_path, "import", file)
+        until_in_thread(lambda: list(folder.glob(".import-*/*.jsonl")), "rows that are staged")
+        until_in_thread(lambda: waits_for_a_file(command.process.pid), "it to read")
+        command.ends_by(number)
     assert [path.name for path in folder.iterdir() if path.name.startswith((".", "import"))] in ([], [".dyno.lock"])
-    pipe.unlink()
     count = "SELECT count(*) AS n, count(DISTINCT span_id) = count(*) AS once FROM spans"
     assert dyno("sql", count, "--format", "csv", cwd=tmp_path).stdout == "n,once\n8,true\n"
     assert dyno("import", file, cwd=tmp_path).returncode == 0
@@ -284,14 +287,3 @@ def test_what_a_kill_left_is_removed(tmp_path: Path, kill: Callable[[Path], None
     hidden = [path for path in (tmp_path / "spans").rglob(".*") if path.name != ".dyno.lock"]
     assert sorted(hidden) == sorted(others)
     living.ends_by(signal.SIGINT)
-
-
-def _waits(pid: int) -> bool:
-    """Whether a thread of the process waits for somebody to open the pipe's other end."""
-    found = []
-    for thread in Path(f"/proc/{pid}/task").glob("*/wchan"):
-        try:
-            found.append(thread.read_text())
-        except OSError:
-            continue
-    return any("wait_for_partner" in each for each in found)

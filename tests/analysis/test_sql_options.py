@@ -1,10 +1,6 @@
 """`dyno sql`: what narrows it, what it refuses, its shell, and the functions of a person's own questions."""
 
 import io
-import os
-import pty
-import select
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +12,13 @@ import pytest
 
 import dyno_analysis
 from dyno_analysis.compaction.convert import convert
-from dyno_analysis.query.shell import shell_sql
 from dyno_analysis.spans.file_names import parse
 from dyno_analysis.spans.selection import Selection
 from dyno_analysis.spans.views import connect_views, list_files
 from dyno_analysis.stats.interval import median_interval
 from rigs.dyno_command import dyno, refusal
 from rigs.stored_spans import STARTED_AT_US, span, write
+from rigs.terminal import in_a_terminal
 
 
 @pytest.fixture(scope="module")
@@ -126,49 +122,16 @@ def test_names_that_do_not_exist(spans: Path) -> None:
     assert '"ttft_s"' in refusal("sql", "SELECT tft_s FROM spans", "--spans", spans)
 
 
-def test_the_shell(spans: Path) -> None:
-    """DuckDB's own opens on a terminal, with the views."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "dyno", "sql", "--spans", str(spans)]
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    ) as shell:
-        assert shell.stdout is not None
-        said = b""
-        for _ in range(20):  # a shell that gets its terminal ready drops what was typed before
-            os.write(ours, b"SELECT 'rows', count(*) + 1000 FROM spans;\n")
-            while b"1006" not in said and select.select([shell.stdout], [], [], 1.5)[0]:
-                said += os.read(shell.stdout.fileno(), 65_536)
-            if b"1006" in said:
-                break
-        os.close(ours)
-        os.close(theirs)
-        os.killpg(shell.pid, signal.SIGKILL)
-    assert b"1006" in said
-
-
-@pytest.mark.parametrize(
-    ("statement", "answer"),
-    [
-        ("SELECT p(latency_s, 0.5) AS p50 FROM spans", "p50\n1.0"),
-        ("SELECT count(*) AS n FROM runs", "n\n2"),
-        ("SELECT count(*) AS n FROM training", "n\n0"),
-        ("SELECT * FROM read_text('/etc/hosts')", "Permission Error"),
-        ("COPY spans TO '{spans}/x.parquet'", "Permission Error"),
-        ("SET enable_external_access = true", "Error"),
-        ("SET allowed_paths = ['/etc/hosts']", "Error"),
-    ],
-)
-def test_what_the_shell_does(spans: Path, tmp_path: Path, statement: str, answer: str) -> None:
-    """It answers over the views; it reads and writes no other file, and no setting can change that."""
-    nothing, begin = tmp_path / "nothing.jsonl", tmp_path / "begin.sql"
-    nothing.touch()
-    begin.write_text(shell_sql(spans, nothing))
-    program = str(Path(sys.executable).with_name("duckdb"))
-    command = [program, "-init", str(begin), "-csv", "-c", statement.format(spans=spans)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert answer in done.stdout + done.stderr
-    assert not (spans / "x.parquet").exists()
+def test_the_shell(spans: Path, tmp_path: Path) -> None:
+    """With --unsafe-shell DuckDB's own opens on a terminal, with the views, and may write."""
+    with in_a_terminal(tmp_path, "sql", "--unsafe-shell", "--spans", spans) as terminal:
+        terminal.shows(b" D ")
+        terminal.types(b"SELECT 'rows', count(*) + 1000 FROM spans;\r")
+        terminal.shows(b"1006")
+        terminal.types(b"COPY (SELECT 1 AS a) TO 'written.csv';\rSELECT 1000 + 7;\r")
+        terminal.shows(b"1007")
+    assert (tmp_path / "written.csv").read_text() == "a\n1\n"
+    assert "leave out the statement" in refusal("sql", "SELECT 1", "--unsafe-shell", "--spans", spans)
 
 
 def test_percentiles_and_their_intervals(spans: Path) -> None:

@@ -99,9 +99,15 @@ class Prompt:
             return [text]  # running it says what is wrong, and where
 
     def _run(self, text: str) -> None:
-        with self._limited(), one_statement():
-            self._show(Statement(self._connection, text, self._files, locked=True))
-            sys.stdout.flush()
+        try:
+            with self._limited(), one_statement():
+                self._show(Statement(self._connection, text, self._files, locked=True))
+                sys.stdout.flush()
+        except RuntimeError as error:
+            # What DuckDB's client makes of a KeyboardInterrupt that reaches it within a statement.
+            if str(error) != "Query interrupted":
+                raise
+            raise KeyboardInterrupt from error
 
     def _run_again(self, text: str) -> None:
         try:
