@@ -32,8 +32,9 @@ examples:
   dyno sql                      DuckDB's own shell (pip install 'inference-dyno[shell]')
 
 The view `spans` has one row per request; DESCRIBE spans lists its columns. Other views: chunks, runs, pairs, minutes,
-training, training_steps, and over collected spans collected_spans, server_spans, request_phases. docs/sql.md describes
-them, and answers twenty questions. Only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW run, and they can read only the
+minutes_all, token_minutes, concurrency, spans_loaded, gaps, lost, prompts, answers, prices, training, training_steps,
+and over collected spans collected_spans, server_spans, request_phases. docs/sql.md describes them, and answers forty
+questions; --explain-views prints their SQL. Only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW run, and they can read only the
 span files.
 """
 
@@ -61,6 +62,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--allow-writes", action="store_true", help="allow any statement (COPY, ATTACH, INSTALL, SET, …) and any file"
     )
+    parser.add_argument(
+        "--explain-views", action="store_true", help="print the SQL of every view, to paste into another DuckDB"
+    )
     parser.add_argument("--format", choices=FORMATS, default="table", help="format of the rows (default: table)")
     parser.add_argument("--output", metavar="FILE", help="write to FILE instead of to standard output")
     arguments = parser.parse_args(argv)
@@ -83,9 +87,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from dyno_analysis.atomic_file import replacing
     from dyno_analysis.query.shell import open_shell
     from dyno_analysis.query.statement import Statement
+    from dyno_analysis.spans.pasteable import pasteable
     from dyno_analysis.spans.views import connect_views, list_files
 
     spans = Path(arguments.spans)
+    if arguments.explain_views:
+        sys.stdout.writelines(pasteable(spans))
+        return 0
     chosen = _chosen(arguments)
     text = arguments.statement
     if text is None:

@@ -12,6 +12,8 @@ from dyno_analysis.errors import InputError
 from dyno_analysis.spans.folder import first_broken, lock
 from dyno_analysis.spans.sql_text import quoted
 
+from .hints import hint
+
 ROWS_AT_ONCE = 10_000
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE)
 # How messages begin that a file's content may cause.
@@ -143,6 +145,7 @@ class Statement:
         message = _message(error, self._text, 0)
         if (
             self._files is None
+            or hint(message)
             or not message.startswith(_OF_FILES)
             or any(str(path) in message for path in self._files)
         ):
@@ -167,6 +170,7 @@ def _message(error: duckdb.Error, text: str, shift_bytes: int) -> str:
     message = f"{kind}: {details.get('exception_message', rest)}"
     if kind.startswith("Permission"):
         message += "; with --allow-writes a statement may use any file"
+    message += hint(message)
     position = details.get("position")
     if position is None or int(position) < shift_bytes:
         return message
