@@ -16,7 +16,9 @@ from dyno_analysis.spans.file_names import SEEDS, SpanFile, parse
 from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
 from dyno_proxy.attributes import ATTRIBUTES
+from dyno_proxy.outcomes import OUTCOMES
 from dyno_proxy.telemetry.span import COLUMNS
+from rigs.compacted import as_parquet, rested
 from rigs.shared_data import SHARED, needs_shared
 from rigs.stored_spans import line, span, streamed, write
 
@@ -98,6 +100,19 @@ OWN = [
     ("gc_pause_us", "BIGINT"),
     ("sampled", "BOOLEAN"),
     ("tracestate", "VARCHAR"),
+    ("finish_reasons", "VARCHAR[]"),
+    ("first_chunk_tokens", "BIGINT"),
+    ("reasoning_streamed", "BOOLEAN"),
+    ("headers_us", "BIGINT"),
+    ("first_event_us", "BIGINT"),
+    ("first_token_us", "BIGINT"),
+    ("first_answer_us", "BIGINT"),
+    ("last_token_us", "BIGINT"),
+    ("done_us", "BIGINT"),
+    ("writer", "VARCHAR"),
+    ("seq", "BIGINT"),
+    ("ended_at", "TIMESTAMP WITH TIME ZONE"),
+    ("failed", "BOOLEAN"),
 ]
 NAMES = [name for name, _ in SPECIFIED]
 
@@ -141,16 +156,69 @@ def test_reads_every_column_that_the_proxy_writes() -> None:
     assert {name: kind.replace("INTEGER", "BIGINT") for name, kind in read.items()} == written
 
 
-def test_attributes_keep_every_column_without_one_of_its_own(tmp_path: Path) -> None:
-    """A value that has no column in the view is in `attributes`, under the proxy's name for it."""
-    columns_alone = {name for name, _ in OWN[OWN.index(("user_agent", "VARCHAR")) :]}
-    hidden = [a for a in ATTRIBUTES if a.column and a.column not in NAMES and a.column not in columns_alone]
-    values = {"string": "x", "int": 7, "bool": True, "string[]": ["stop", "length"]}
-    # These two have columns that are derived from them.
-    hidden = [a for a in hidden if a.column != "due_at_unix_us"]
-    write(tmp_path, [span(attributes={"server.port": "443"}, **{str(a.column): values[a.type] for a in hidden})])
-    texts = {"string": "x", "int": "7", "bool": "true", "string[]": '["stop","length"]'}
-    assert one(tmp_path, "attributes") == {"server.port": "443", **{a.name: texts[a.type] for a in hidden}}
+def test_every_stored_column_is_one_of_the_view(tmp_path: Path) -> None:
+    """A stored value is in the column of its name, or in the one that is derived from it; the map is as it is stored."""
+    values = {"string": "x", "int": 7, "float": 0.5, "bool": True, "string[]": ["stop", "length"], "int[]": [1, 2]}
+    stored = {str(a.column): values[a.type] for a in ATTRIBUTES if a.column and a.column != "due_at_unix_us"}
+    write(tmp_path, [span(v=2, attributes={"server.port": "443"}, **stored)])
+    for name, value in stored.items():
+        assert one(tmp_path, f'"{name}"') == value
+    assert one(tmp_path, "attributes") == {"server.port": "443"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "failed"),
+    [
+        ("ok", False),
+        ("client_cancelled", False),
+        ("rejected", False),
+        *((outcome, True) for outcome in OUTCOMES if outcome not in ("ok", "client_cancelled", "rejected")),
+        (None, None),
+    ],
+)
+def test_failed(tmp_path: Path, outcome: str | None, failed: bool | None) -> None:
+    """A request failed by the success rate's rule: neither ok, nor cancelled by its client, nor rejected by the proxy."""
+    write(tmp_path, [span(outcome=outcome)])
+    assert one(tmp_path, "failed") is failed
+
+
+def test_the_end_and_where_a_row_stands(tmp_path: Path) -> None:
+    """`ended_at` is start and duration to the microsecond; `writer` and `seq` name the row, in a journal and in Parquet."""
+    writers = ("node1_42_20261124T215900000000Z", "import_x")
+    journals = [write(tmp_path, [span(seq=7, duration_us=1_234_567, span_id=name)], name) for name in writers]
+    query = "FROM spans SELECT writer, seq, epoch_us(ended_at) - epoch_us(started_at) ORDER BY writer DESC"
+    expected = [(name, 7, 1_234_567) for name in writers]
+    with span_folder.connect(tmp_path) as connection:
+        assert connection.execute(query).fetchall() == expected
+    for journal in journals:
+        as_parquet(rested(journal))
+    with span_folder.connect(tmp_path) as connection:
+        assert connection.execute(query).fetchall() == expected
+
+
+def test_times_that_cannot_be(tmp_path: Path) -> None:
+    """A due time or a duration that no timestamp can hold is NULL, and no error for the other rows."""
+    largest = 2**63 - 1
+    write(tmp_path, [span(duration_us=largest, due_at_unix_us=largest), span(due_at_unix_us=5)])
+    with span_folder.connect(tmp_path) as connection:
+        found = connection.execute("SELECT ended_at IS NULL, epoch_us(due_at) FROM spans ORDER BY seq").fetchall()
+    assert found == [(True, None), (False, 5)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "session"),
+    [
+        ({"session_id": "s", "user": "u", "attributes": {"gen_ai.conversation.id": "c"}}, "s"),
+        ({"user": "u", "attributes": {"gen_ai.conversation.id": "c"}}, "c"),
+        ({"user": "u"}, "u"),
+        ({"v": 1, "attributes": {"session.id": "s", "dyno.user": "u"}}, "s"),
+        ({}, None),
+    ],
+)
+def test_the_session(tmp_path: Path, columns: dict[str, Any], session: str | None) -> None:
+    """A request's session is what the baggage says, else the conversation's id, else the user."""
+    write(tmp_path, [span(**{"v": 2, **columns})])
+    assert one(tmp_path, "session_id") == session
 
 
 @pytest.mark.parametrize(
@@ -270,7 +338,8 @@ def test_unknown_is_null_and_a_missing_warmup_flag_is_false(tmp_path: Path) -> N
         query = "SELECT * REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) FROM spans"
         row = dict(zip([name for name, _ in SPECIFIED + OWN], connection.execute(query).fetchall()[0], strict=True))
     known = {name: value for name, value in row.items() if value is not None}
-    assert known == {"trace_id": "0" * 32, "span_id": "1" * 16, "warmup": False, "attributes": {}}
+    named = {"writer": "node1_42_20261124T215900000000Z", "seq": 1}
+    assert known == {"trace_id": "0" * 32, "span_id": "1" * 16, "warmup": False, "attributes": {}, **named}
 
 
 def test_torn_tail_loses_the_torn_line_alone(tmp_path: Path) -> None:

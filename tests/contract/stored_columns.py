@@ -1,14 +1,14 @@
 """`make sql`: writes the columns of the span files into dyno_analysis, from the proxy's attributes.py.
 
     proxy/dyno_proxy/attributes.py ──▶ spans/columns.py            the columns of a journal's row, with their types
-                                  └──▶ sql/spans.sql               how a journal is read; what goes into the map
+                                  └──▶ sql/spans.sql               how a journal is read; the view's last columns
                                            ├──▶ sql/collected_spans.sql    the same reading of spans/collected/
                                            └──▶ sql/results.sql            what a results file has beside the map
 
 The programs don't import each other, so this script is outside of them. It writes only between a comment `begin: TITLE`
-and the next comment `end`. A new attribute with a column needs `make sql` and nothing else: the view `spans` shows it
-in its map `attributes`. Whether it becomes a column of the view too is decided by hand, in spans.sql's list. An
-attribute that had no column before gets `since`: then the view takes the values of older rows from their map.
+and the next comment `end`. A new attribute with a column needs `make sql` and nothing else: the view `spans` has that
+column too. An attribute that had no column before gets `since`: then the view takes the values of older rows from their
+map.
 """
 
 import re
@@ -24,7 +24,7 @@ from rigs.journal_rows import DUCKDB_TYPES
 ANALYSIS: Final = Path(__file__).parents[2] / "analysis" / "dyno_analysis"
 
 ROW: Final = "columns of a journal's row, written by make sql"
-REST: Final = "stored columns that the view doesn't have, written by make sql"
+REST: Final = "stored columns that stand nowhere above, written by make sql"
 MOVED: Final = "columns whose values rows of version 1 have in the map, written by make sql"
 LEFT: Final = "attributes of the map that have a column by now, written by make sql"
 ALONE: Final = "columns of spans that its map doesn't have, written by make sql"
@@ -34,7 +34,7 @@ READING: Final = "how the files are read, from spans.sql, written by make sql"
 _SHORT: Final = ("v", "status", "repeat")
 # Shown by the view under another name, with the same content.
 _RENAMED: Final = ("due_at_unix_us",)
-# The view shows the first one by itself.
+# The results file has the first one by itself.
 _MAP_VALUES: Final = {
     "finish_reasons": "CASE WHEN len(finish_reasons) > 1 THEN CAST(to_json(finish_reasons) AS VARCHAR) END"
 }
@@ -63,9 +63,8 @@ def spans_sql(text: str, attributes: Sequence[Attribute]) -> str:
     text = with_block(text, MOVED, [_taken_from_map(a) for a in moved])
     text = with_block(text, LEFT, _left_map(moved))
     shown = _shown(text)
-    rest = [_entry(a.name, a.column, a.type) for a in attributes if a.column is not None and a.column not in shown]
-    rest[-1] = rest[-1].removesuffix(",")
-    return with_block(text, REST, [line for entry in rest for line in entry.splitlines()])
+    rest = [f"{_quoted(a.column)}," for a in attributes if a.column is not None and a.column not in shown]
+    return with_block(text, REST, rest)
 
 
 def _columns(attributes: Sequence[Attribute]) -> list[tuple[str, str]]:
@@ -80,24 +79,25 @@ def _duckdb_type(name: str, kind: str) -> str:
 
 
 def _shown(text: str) -> set[str]:
-    """The columns of the view that its map doesn't have: those before the map, under their own names, and the last."""
-    derived = text[text.index("-- part: derived\n") :]
-    before = derived[: derived.index(f"-- begin: {REST}\n")]
-    return {*re.findall(r"^    (?:.* AS )?(\w+),$", before, re.MULTILINE), *_last(text), *_RENAMED}
+    """The columns that the view's list names by hand, before the block of those that are left."""
+    derived = text[text.index("-- part: derived\n") :].partition(f"-- begin: {REST}\n")[0]
+    return {*re.findall(r'^    (?:.* AS )?"?(\w+)"?,$', derived, re.MULTILINE), *_RENAMED}
 
 
-def _last(text: str) -> set[str]:
-    """The columns that stand behind the map in the view's list, and aren't in it."""
-    listed = text[text.index("    -- These aren't in the map.\n") :].partition("\nFROM (")[0]
-    return set(re.findall(r'^    "?(\w+)"?,?$', listed, re.MULTILINE))
+def _specified(text: str) -> set[str]:
+    """The columns before the map, under their own names."""
+    derived = text[text.index("-- part: derived\n") :].partition(" AS attributes,\n")[0]
+    return {*re.findall(r"^    (?:.* AS )?(\w+),$", derived, re.MULTILINE), *_RENAMED}
 
 
 def _alone(spans_text: str, attributes: Sequence[Attribute]) -> list[str]:
-    """The entries of a results file's attributes that the view has in columns alone."""
-    last = _last(spans_text)
-    entries = [_entry(a.name, _quoted(a.column), a.type) for a in attributes if a.column in last]
+    """The entries of a results file's attributes that the view has in columns alone, behind the map."""
+    known = _specified(spans_text)
+    entries = [
+        _entry(a.name, _quoted(a.column), a.type) for a in attributes if a.column is not None and a.column not in known
+    ]
     entries[-1] = entries[-1].removesuffix(",")
-    return entries
+    return [line for entry in entries for line in entry.splitlines()]
 
 
 def _taken_from_map(attribute: Attribute) -> str:

@@ -36,7 +36,7 @@ def test_written_files_are_current(path: Path) -> None:
 
 
 def test_a_new_attribute_needs_no_edit_by_hand(tmp_path: Path) -> None:
-    """Attributes of every type that are added to the table are read from a journal and appear in the view's map."""
+    """Attributes of every type that are added to the table are read from a journal and are columns of the view."""
     sql = stored_columns.written((*ATTRIBUTES, *ADDED))[stored_columns.ANALYSIS / "sql" / "spans.sql"]
     row = {"span_id": "1" * 16, "endpoint": "metis", "attributes": {"dyno.mirror": "copy"}, **VALUES}
     (tmp_path / "w-000000000001.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
@@ -45,17 +45,9 @@ def test_a_new_attribute_needs_no_edit_by_hand(tmp_path: Path) -> None:
             f"COPY (SELECT 2 AS seq, '2' AS span_id WHERE false) TO '{tmp_path}/w-000000000002-000000000002.parquet'"
         )
         connection.execute(sql.replace("'spans/", f"'{tmp_path}/"))
-        ((endpoint, attributes),) = connection.execute("SELECT endpoint, attributes FROM spans").fetchall()
-    assert endpoint == "metis"
-    assert attributes == {
-        "dyno.mirror": "copy",
-        "dyno.added.text": "a",
-        "dyno.added.count": "7",
-        "dyno.added.share": "0.5",
-        "dyno.added.flag": "false",
-        "dyno.added.texts": '["b"]',
-        "dyno.added.counts": "[1,2]",
-    }
+        asked = ", ".join(("endpoint", "attributes", *VALUES))
+        (found,) = connection.execute(f"SELECT {asked} FROM spans").fetchall()  # noqa: S608
+    assert found == ("metis", {"dyno.mirror": "copy"}, *VALUES.values())
 
 
 @pytest.mark.parametrize("text", ["", "-- begin: x\n", "-- begin: x\n-- end\n-- begin: x\n-- end\n"])

@@ -37,8 +37,9 @@ examples:
   dyno sql --unsafe-shell       DuckDB's own shell, which may do anything (pip install 'inference-dyno[shell]')
 
 The view `spans` has one row per request; DESCRIBE spans lists its columns. Other views: chunks, runs, pairs, minutes,
-training, training_steps, and over collected spans collected_spans, server_spans, request_phases. docs/sql.md describes
-them, and answers twenty questions. Only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW run, and they can read only the
+minutes_all, token_minutes, concurrency, spans_loaded, gaps, lost, prompts, answers, prices, training, training_steps,
+and over collected spans collected_spans, server_spans, request_phases. docs/sql.md describes them, and answers forty
+questions; --explain-views prints their SQL. Only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW run, and they can read only the
 span files.
 
 exit codes: 0 done, 2 wrong use, or the statement failed; 124 --timeout was over; 130 Ctrl-C, 143 SIGTERM
@@ -67,6 +68,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--until", metavar="TIME", help="requests before then, in the same forms")
     parser.add_argument(
         "--allow-writes", action="store_true", help="allow any statement (COPY, ATTACH, INSTALL, SET, …) and any file"
+    )
+    parser.add_argument(
+        "--explain-views", action="store_true", help="print the SQL of every view, to paste into another DuckDB"
     )
     parser.add_argument("--format", choices=FORMATS, default="table", help="format of the rows (default: table)")
     parser.add_argument("--output", metavar="FILE", help="write to FILE instead of to standard output")
@@ -101,9 +105,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from dyno_analysis.query.output_file import check_output
     from dyno_analysis.query.shell import open_shell
     from dyno_analysis.spans.folder import without_broken
+    from dyno_analysis.spans.pasteable import pasteable
 
     spans = Path(arguments.spans)
     _check_options(arguments)
+    if arguments.explain_views:
+        sys.stdout.writelines(pasteable(spans))
+        return 0
     if arguments.output is not None:
         check_output(Path(arguments.output), spans)
     text = arguments.statement

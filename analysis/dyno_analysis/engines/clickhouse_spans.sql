@@ -115,7 +115,8 @@ SELECT
     text('dyno.client') AS client,
     text('client.address') AS client_address,
     text('dyno.user') AS user,
-    text('session.id') AS session_id,
+    -- As in spans.sql
+    coalesce(text('session.id'), text('gen_ai.conversation.id'), text('dyno.user')) AS session_id,
     text('dyno.request_id') AS request_id,
     text('gen_ai.request.reasoning.level') AS reasoning_level,
     whole('dyno.choice.count') AS choice_count,
@@ -128,7 +129,21 @@ SELECT
     whole('dyno.connection.min_rtt_us') AS min_rtt_us,
     whole('dyno.gc_pause_us') AS gc_pause_us,
     flag('dyno.parent.sampled') AS sampled,
-    text('dyno.parent.tracestate') AS tracestate
+    text('dyno.parent.tracestate') AS tracestate,
+    finish_reasons,
+    whole('dyno.usage.first_chunk_tokens') AS first_chunk_tokens,
+    flag('dyno.reasoning.streamed') AS reasoning_streamed,
+    whole('dyno.event.headers_us') AS headers_us,
+    whole('dyno.event.first_event_us') AS first_event_us,
+    first_token_us,
+    whole('dyno.event.first_answer_us') AS first_answer_us,
+    last_token_us,
+    whole('dyno.event.done_us') AS done_us,
+    -- Only a spans folder has these two.
+    CAST(NULL AS Nullable(String)) AS writer,
+    CAST(NULL AS Nullable(Int64)) AS seq,
+    fromUnixTimestamp64Micro(toUnixTimestamp64Micro(started_at) + intDiv(Duration, 1000), 'UTC') AS ended_at,
+    outcome NOT IN ('ok', 'client_cancelled', 'rejected') AS failed
 FROM otel_traces
 -- Clients and engines may send their spans to the same table. Only our own requests have an outcome.
 WHERE mapContains(SpanAttributes, 'dyno.outcome');

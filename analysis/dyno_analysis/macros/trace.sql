@@ -77,7 +77,7 @@ SELECT
     CAST(round(ttfb_s * 1e6) AS BIGINT) AS headers_us,
     CAST(round(ttft_s * 1e6) AS BIGINT) AS first_token_us,
     CAST(round(ttfa_s * 1e6) AS BIGINT) AS first_answer_us,
-    TRY_CAST(attributes['dyno.event.last_token_us'] AS BIGINT) AS last_token_us,
+    last_token_us,
     chunk_offsets_us,
     server_queue_s AS queue_s,
     server_prefill_s AS prefill_s,

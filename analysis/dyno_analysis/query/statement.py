@@ -12,6 +12,8 @@ from dyno_analysis.errors import InputError
 from dyno_analysis.spans.folder import UnreadableError, lock
 from dyno_analysis.spans.sql_text import quoted
 
+from .hints import hint
+
 ROWS_AT_ONCE = 10_000
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE)
 # How messages begin that a file's content may cause, or a value in one.
@@ -160,7 +162,7 @@ class Statement:
 
     def _failed(self, error: duckdb.Error, shift_bytes: int) -> InputError:
         message = _message(error, self._text, shift_bytes)
-        if self._files is not None and message.startswith((*_OF_FILES, *_OF_VALUES)):
+        if self._files is not None and message.startswith((*_OF_FILES, *_OF_VALUES)) and not hint(message):
             return UnreadableError(message, of_values=message.startswith(_OF_VALUES))
         return InputError(message)
 
@@ -179,6 +181,7 @@ def _message(error: duckdb.Error, text: str, shift_bytes: int) -> str:
     message = f"{kind}: {details.get('exception_message', rest)}"
     if kind.startswith("Permission"):
         message += "; with --allow-writes a statement may use any file"
+    message += hint(message)
     position = details.get("position")
     if position is None or int(position) < shift_bytes:
         return message

@@ -56,7 +56,10 @@ elsewhere AS MATERIALIZED (
 ),
 -- part: journal
 journal AS (
-    SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us)
+    SELECT
+        make_timestamptz(started_at_us) AS started_at,
+        * EXCLUDE (started_at_us),
+        regexp_extract(filename, '([A-Za-z0-9_]+)-\d{12}[^/]*$', 1) AS writer
     FROM read_json(
         'spans/collected/*.jsonl',
         format = 'newline_delimited',

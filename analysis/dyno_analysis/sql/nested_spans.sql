@@ -22,7 +22,7 @@ staged AS (
 stored AS (
     -- A call's spans start within an hour, so other files need not be read.
     SELECT trace_id, span_id, parent_span_id, output_tokens IS NOT NULL AS usage,
-        attributes['gen_ai.response.id'] AS response
+        response_id AS response
     FROM spans
     WHERE trace_id IN (SELECT trace_id FROM staged)
         AND started_at >= (SELECT min(started_at) FROM staged) - INTERVAL 1 HOUR

@@ -1,21 +1,19 @@
 -- A row is a pair: one prompt, in one repeat of one run, that two endpoints both answered. Each pair has two rows, one
 -- from each side; `WHERE first_endpoint = …` takes one of them. If a client repeated a request under the same tags,
 -- its first answer makes a pair with the other endpoint's first answer, the second with the second, and so on.
+-- Outside of runs a pair's two requests began within an hour of each other. There the answers to a prompt are counted
+-- anew where none began for an hour.
+-- The pairs are looked up for each request of the first side, so that a question about some requests reads no other pairs.
 CREATE OR REPLACE VIEW pairs AS
 WITH answered AS (
-    SELECT
-        *,
-        row_number() OVER (
-            PARTITION BY run_id, prompt_id, coalesce(repeat, 1), endpoint
-            ORDER BY started_at, span_id
-        ) AS turn
+    SELECT *, coalesce(repeat, 1) AS turn_of
     FROM spans
     WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL
 )
 SELECT
     a.run_id,
     a.prompt_id,
-    coalesce(a.repeat, 1) AS repeat,
+    a.turn_of AS repeat,
     a.endpoint AS first_endpoint,
     b.endpoint AS second_endpoint,
     a.started_at AS first_started_at,
@@ -35,9 +33,41 @@ SELECT
     a.overhead_end_us AS first_overhead_end_us,
     b.overhead_end_us AS second_overhead_end_us
 FROM answered AS a
-INNER JOIN answered AS b
-    ON a.run_id IS NOT DISTINCT FROM b.run_id
-    AND a.prompt_id = b.prompt_id
-    AND coalesce(a.repeat, 1) = coalesce(b.repeat, 1)
-    AND a.turn = b.turn
-    AND a.endpoint <> b.endpoint;
+INNER JOIN LATERAL (
+    WITH wanted AS (SELECT a.run_id AS run, a.prompt_id AS prompt, a.turn_of AS turn_number),
+    asked AS (
+        SELECT
+            answered.*,
+            run_id IS NULL AND coalesce(
+                started_at - lag(started_at) OVER (PARTITION BY run, prompt, turn_number ORDER BY started_at, span_id)
+                    > INTERVAL 1 HOUR,
+                false
+            ) AS is_anew
+        FROM wanted
+        INNER JOIN answered ON run_id IS NOT DISTINCT FROM run AND prompt_id = prompt AND turn_of = turn_number
+    ),
+    occasions AS (
+        SELECT
+            *,
+            count(*) FILTER (is_anew) OVER (PARTITION BY run_id, prompt_id, turn_of ORDER BY started_at, span_id) AS occasion
+        FROM asked
+    ),
+    turns AS MATERIALIZED (
+        SELECT
+            *,
+            row_number() OVER (
+                PARTITION BY run_id, prompt_id, turn_of, occasion, endpoint
+                ORDER BY started_at, span_id
+            ) AS turn
+        FROM occasions
+    )
+    SELECT mine.trace_id AS own_trace_id, mine.span_id AS own_span_id, theirs.*
+    FROM turns AS mine
+    INNER JOIN turns AS theirs
+        ON mine.occasion = theirs.occasion
+        AND mine.turn = theirs.turn
+        AND mine.endpoint <> theirs.endpoint
+    WHERE
+        mine.run_id IS NOT NULL
+        OR abs(epoch_us(mine.started_at) - epoch_us(theirs.started_at)) <= 3_600_000_000
+) AS b ON b.own_span_id = a.span_id AND b.own_trace_id = a.trace_id;

@@ -36,6 +36,11 @@ SELECT
                 [
                     -- begin: columns of spans that its map doesn't have, written by make sql
                     {'k': 'gen_ai.request.reasoning.level', 'v': reasoning_level},
+                    {'k': 'gen_ai.response.id', 'v': response_id},
+                    {
+                        'k': 'gen_ai.response.finish_reasons',
+                        'v': CASE WHEN len(finish_reasons) > 1 THEN CAST(to_json(finish_reasons) AS VARCHAR) END
+                    },
                     {'k': 'user_agent.original', 'v': user_agent},
                     {'k': 'client.address', 'v': client_address},
                     {'k': 'dyno.client', 'v': client},
@@ -44,14 +49,26 @@ SELECT
                     {'k': 'dyno.request_id', 'v': request_id},
                     {'k': 'dyno.parent.sampled', 'v': CAST(sampled AS VARCHAR)},
                     {'k': 'dyno.parent.tracestate', 'v': tracestate},
+                    {'k': 'dyno.usage.first_chunk_tokens', 'v': CAST(first_chunk_tokens AS VARCHAR)},
                     {'k': 'dyno.usage.first_read_tokens', 'v': CAST(first_read_tokens AS VARCHAR)},
                     {'k': 'dyno.choice.count', 'v': CAST(choice_count AS VARCHAR)},
+                    {'k': 'dyno.reasoning.streamed', 'v': CAST(reasoning_streamed AS VARCHAR)},
                     {'k': 'dyno.connection.reused', 'v': CAST(connection_reused AS VARCHAR)},
                     {'k': 'dyno.retries', 'v': CAST(retries AS VARCHAR)},
                     {'k': 'dyno.resent', 'v': CAST(resent AS VARCHAR)},
                     {'k': 'dyno.connection.rtt_us', 'v': CAST(rtt_us AS VARCHAR)},
                     {'k': 'dyno.connection.min_rtt_us', 'v': CAST(min_rtt_us AS VARCHAR)},
                     {'k': 'dyno.retry_after_s', 'v': CAST(retry_after_s AS VARCHAR)},
+                    {'k': 'dyno.event.body_received_us', 'v': CAST(body_received_us AS VARCHAR)},
+                    {'k': 'dyno.event.connected_us', 'v': CAST(connected_us AS VARCHAR)},
+                    {'k': 'dyno.event.sent_us', 'v': CAST(sent_us AS VARCHAR)},
+                    {'k': 'dyno.event.headers_us', 'v': CAST(headers_us AS VARCHAR)},
+                    {'k': 'dyno.event.first_event_us', 'v': CAST(first_event_us AS VARCHAR)},
+                    {'k': 'dyno.event.first_token_us', 'v': CAST(first_token_us AS VARCHAR)},
+                    {'k': 'dyno.event.first_answer_us', 'v': CAST(first_answer_us AS VARCHAR)},
+                    {'k': 'dyno.event.last_token_us', 'v': CAST(last_token_us AS VARCHAR)},
+                    {'k': 'dyno.event.done_us', 'v': CAST(done_us AS VARCHAR)},
+                    {'k': 'dyno.overhead.end_us', 'v': CAST(overhead_end_us AS VARCHAR)},
                     {'k': 'dyno.gc_pause_us', 'v': CAST(gc_pause_us AS VARCHAR)}
                     -- end
                 ],

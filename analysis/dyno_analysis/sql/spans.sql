@@ -1,5 +1,5 @@
--- A row is one request. docs/spans.md says what each stored column means; here times become seconds. All else that was
--- stored, such as the events, is in the map `attributes` under its OpenTelemetry name.
+-- A row is one request. docs/spans.md says what each stored column means; here times become seconds, and every stored
+-- column is one of the view too. What has no column is in the map `attributes`, under its OpenTelemetry name.
 -- In a DuckDB of your own: put your folder in place of 'spans' below, four times, and paste the whole file. You may
 -- query the view while a proxy writes and while journals become Parquet (docs/spans.md): the folder is listed once,
 -- before the files are read, and a journal that is converted meanwhile is still read as it was.
@@ -58,7 +58,10 @@ elsewhere AS MATERIALIZED (
 ),
 -- part: journal
 journal AS (
-    SELECT make_timestamptz(started_at_us) AS started_at, * EXCLUDE (started_at_us)
+    SELECT
+        make_timestamptz(started_at_us) AS started_at,
+        * EXCLUDE (started_at_us),
+        regexp_extract(filename, '([A-Za-z0-9_]+)-\d{12}[^/]*$', 1) AS writer
     FROM read_json(
         'spans/*.jsonl',
         format = 'newline_delimited',
@@ -222,77 +225,54 @@ SELECT
     repeat,
     -- A request without the flag isn't a warm-up, so `WHERE NOT warmup` keeps it.
     coalesce(warmup, false) AS warmup,
+    -- A client may say anything, also a time that no calendar has.
     CASE WHEN due_at_unix_us BETWEEN 0 AND 253402300799999999 THEN make_timestamptz(due_at_unix_us) END AS due_at,
     send_lag_s,
     simulated,
     imported_from,
-    map_concat(
-        -- What rows of version 1 have in the map, and later ones in a column, the view has in the column alone.
-        map_from_entries(
-            list_filter(
-                map_entries(coalesce(attributes, MAP {})),
-                lambda entry:
-                    CASE
-                        -- begin: attributes of the map that have a column by now, written by make sql
-                        WHEN entry.key IN (
-                            'gen_ai.request.reasoning.level',
-                            'user_agent.original',
-                            'client.address',
-                            'dyno.client',
-                            'dyno.user',
-                            'session.id',
-                            'dyno.request_id',
-                            'dyno.parent.tracestate'
-                        ) THEN false
-                        WHEN entry.key IN (
-                            'dyno.parent.sampled',
-                            'dyno.resent'
-                        ) THEN TRY_CAST(entry.value AS BOOLEAN) IS NULL
-                        WHEN entry.key IN (
-                            'dyno.usage.first_read_tokens',
-                            'dyno.choice.count',
-                            'dyno.retries',
-                            'dyno.connection.rtt_us',
-                            'dyno.connection.min_rtt_us',
-                            'dyno.gc_pause_us'
-                        ) THEN TRY_CAST(entry.value AS BIGINT) IS NULL
-                        WHEN entry.key IN (
-                            'dyno.retry_after_s'
-                        ) THEN TRY_CAST(entry.value AS DOUBLE) IS NULL
-                        -- end
-                        ELSE true
-                    END
+    -- The map is as it is stored: a query that asks for one attribute then reads that map and nothing else. What a proxy of
+    -- version 1 put there, and later ones into a column, is in the column alone. Its rows always had the pause of garbage collections.
+    CASE
+        WHEN v < 2 AND map_contains(attributes, 'dyno.gc_pause_us') THEN
+            map_from_entries(
+                list_filter(
+                    map_entries(attributes),
+                    lambda entry:
+                        CASE
+                            -- begin: attributes of the map that have a column by now, written by make sql
+                            WHEN entry.key IN (
+                                'gen_ai.request.reasoning.level',
+                                'user_agent.original',
+                                'client.address',
+                                'dyno.client',
+                                'dyno.user',
+                                'session.id',
+                                'dyno.request_id',
+                                'dyno.parent.tracestate'
+                            ) THEN false
+                            WHEN entry.key IN (
+                                'dyno.parent.sampled',
+                                'dyno.resent'
+                            ) THEN TRY_CAST(entry.value AS BOOLEAN) IS NULL
+                            WHEN entry.key IN (
+                                'dyno.usage.first_read_tokens',
+                                'dyno.choice.count',
+                                'dyno.retries',
+                                'dyno.connection.rtt_us',
+                                'dyno.connection.min_rtt_us',
+                                'dyno.gc_pause_us'
+                            ) THEN TRY_CAST(entry.value AS BIGINT) IS NULL
+                            WHEN entry.key IN (
+                                'dyno.retry_after_s'
+                            ) THEN TRY_CAST(entry.value AS DOUBLE) IS NULL
+                            -- end
+                            ELSE true
+                        END
+                )
             )
-        ),
-        map_from_entries(
-            list_filter(
-                [
-                    -- begin: stored columns that the view doesn't have, written by make sql
-                    {'k': 'gen_ai.response.id', 'v': response_id},
-                    {
-                        'k': 'gen_ai.response.finish_reasons',
-                        'v': CASE WHEN len(finish_reasons) > 1 THEN CAST(to_json(finish_reasons) AS VARCHAR) END
-                    },
-                    {'k': 'dyno.usage.first_chunk_tokens', 'v': CAST(first_chunk_tokens AS VARCHAR)},
-                    {'k': 'dyno.reasoning.streamed', 'v': CAST(reasoning_streamed AS VARCHAR)},
-                    {'k': 'dyno.event.body_received_us', 'v': CAST(body_received_us AS VARCHAR)},
-                    {'k': 'dyno.event.connected_us', 'v': CAST(connected_us AS VARCHAR)},
-                    {'k': 'dyno.event.sent_us', 'v': CAST(sent_us AS VARCHAR)},
-                    {'k': 'dyno.event.headers_us', 'v': CAST(headers_us AS VARCHAR)},
-                    {'k': 'dyno.event.first_event_us', 'v': CAST(first_event_us AS VARCHAR)},
-                    {'k': 'dyno.event.first_token_us', 'v': CAST(first_token_us AS VARCHAR)},
-                    {'k': 'dyno.event.first_answer_us', 'v': CAST(first_answer_us AS VARCHAR)},
-                    {'k': 'dyno.event.last_token_us', 'v': CAST(last_token_us AS VARCHAR)},
-                    {'k': 'dyno.event.done_us', 'v': CAST(done_us AS VARCHAR)},
-                    {'k': 'dyno.overhead.end_us', 'v': CAST(overhead_end_us AS VARCHAR)}
-                    -- end
-                ],
-                lambda entry: entry.v IS NOT NULL
-            )
-        )
-    ) AS attributes,
-    -- The map has these columns too. Reports and views read them here, since building the maps of a million rows takes
-    -- 10 s.
+        WHEN attributes IS NULL THEN MAP {}
+        ELSE attributes
+    END AS attributes,
     overhead_end_us,
     timed.attributes['dyno.mirror'] AS mirror,
     timed.attributes['dyno.mirror.trace_id'] AS mirror_trace_id,
@@ -308,12 +288,12 @@ SELECT
         list_transform(finish_reasons, lambda reason: lower(reason)),
         ['length', 'max_tokens', 'max_output_tokens', 'model_length', 'model_context_window_exceeded']
     ) AS cut_by_length,
-    -- These aren't in the map.
     user_agent,
     client,
     client_address,
     "user",
-    session_id,
+    -- What groups a conversation: the baggage's session, else what a client of an agent's framework says, else the user.
+    coalesce(session_id, timed.attributes['gen_ai.conversation.id'], "user") AS session_id,
     request_id,
     reasoning_level,
     choice_count,
@@ -326,7 +306,24 @@ SELECT
     min_rtt_us,
     gc_pause_us,
     sampled,
-    tracestate
+    tracestate,
+    -- begin: stored columns that stand nowhere above, written by make sql
+    finish_reasons,
+    first_chunk_tokens,
+    reasoning_streamed,
+    headers_us,
+    first_event_us,
+    first_token_us,
+    first_answer_us,
+    last_token_us,
+    done_us,
+    -- end
+    -- The row before it and the row after it, of the same writer, have the numbers beside it: the view `lost`.
+    coalesce(writer, regexp_extract(filename, '([A-Za-z0-9_]+)-\d{12}[^/]*$', 1)) AS writer,
+    seq,
+    TRY(make_timestamptz(epoch_us(started_at) + duration_us)) AS ended_at,
+    -- By the rule of the success rate: what a client cancelled and what the proxy rejected isn't a failure.
+    outcome NOT IN ('ok', 'client_cancelled', 'rejected') AS failed
 FROM (
     FROM (
         FROM stored
