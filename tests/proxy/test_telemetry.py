@@ -196,7 +196,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path
     (tmp_path / "spans").touch()
     threads = threading.active_count()
     with pytest.raises(SetupError, match="is a file"):
-        Telemetry(tmp_path / "spans", Metrics("0"), "0")
+        Telemetry(tmp_path / "spans", Metrics("0"))
     assert threading.active_count() == threads
 
 

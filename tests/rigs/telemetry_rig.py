@@ -20,7 +20,7 @@ class TelemetryRig:
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
         self.metrics = Metrics("0.1.0")
-        self.telemetry = Telemetry(folder, self.metrics, "0.1.0", **options)
+        self.telemetry = Telemetry(folder, self.metrics, **options)
 
     def put(self, *sources: Record) -> None:
         for source in sources:
