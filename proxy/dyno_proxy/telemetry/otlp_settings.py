@@ -72,6 +72,8 @@ def otlp_wanted(environ: Mapping[str, str]) -> bool:
 def otlp_settings(environ: Mapping[str, str]) -> OtlpSettings:
     """The settings. Raises SetupError for a variable that can't be used: one line that names it and the mend."""
     given = {name: value.strip() for name, value in environ.items() if name.startswith("OTEL_") and value.strip()}
+    if "OTEL_CONFIG_FILE" in given:
+        raise SetupError("OTEL_CONFIG_FILE is not supported; set the other variables instead")
     variable, protocol = _named(given, "PROTOCOL", HTTP)
     protocol = protocol.lower()
     if protocol not in (HTTP, GRPC):

@@ -39,7 +39,7 @@ Row = Mapping[str, Any]
 _NAMES: Final = tuple((a.column, a.name) for a in ATTRIBUTES if a.column is not None)
 _TYPES: Final = {a.name: a.type for a in ATTRIBUTES}
 _PROVIDER: Final = "gen_ai.provider.name"
-_INTEGER: Final = re.compile(r"-?\d{1,19}")
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _BOOLEANS: Final = {"true": True, "false": False}
 _NOT_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
