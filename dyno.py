@@ -16,7 +16,10 @@ COMMANDS = {
     "trace": ("dyno_analysis.commands.trace", "one request's spans, and where its time went"),
     "compact": ("dyno_analysis.commands.compact", "stored spans in fewer, smaller files; old ones go if you say so"),
     "import": ("dyno_analysis.commands.import_files", "spans, results and training logs of other tools"),
+    "export": ("dyno_analysis.commands.export", "stored spans as lines to pass on, or to an OpenTelemetry collector"),
 }
+# Programs that others of ours start. They aren't for users, and `dyno --help` has them not.
+INTERNAL = {"send-otlp": "dyno_proxy.commands.send_otlp"}
 
 # A bare install carries the proxy; the other programs come as extras.
 EXTRAS = {"dyno_driver": "driver", "dyno_analysis": "analysis"}
@@ -25,7 +28,7 @@ _ANALYSIS = ("duckdb", "numpy", "pytz", "rich")
 NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
     "compare": {"driver": ("datasets", "pyarrow", "rich"), "analysis": _ANALYSIS},
     "drive": {"driver": ("datasets", "pyarrow", "rich")},
-    **{name: {"analysis": _ANALYSIS} for name in ("report", "sql", "trace", "compact", "import")},
+    **{name: {"analysis": _ANALYSIS} for name in ("report", "sql", "trace", "compact", "import", "export")},
 }
 
 
@@ -39,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     if name == "--version":
         print(f"dyno {metadata.version('inference-dyno')}")
         return 0
+    if name in INTERNAL:
+        internal: int = importlib.import_module(INTERNAL[name]).main(rest)
+        return internal
     if name not in COMMANDS:
         import difflib
 

@@ -36,7 +36,8 @@ _RARER: Final = "rarer"  # Record's field for attributes that few requests have
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     # The GenAI conventions
     Attribute("gen_ai.operation.name", "string", "operation", "chat, text_completion, embeddings, …"),
-    Attribute("gen_ai.provider.name", "string", "provider", "the endpoint's provider, from the configuration"),
+    Attribute("gen_ai.provider.name", "string", "provider",
+              "the endpoint's provider, from the configuration; else whose API it is: openai, anthropic"),
     Attribute("gen_ai.request.model", "string", "model", "the model that the client asked for"),
     Attribute("gen_ai.request.stream", "bool", None, "the client asked for a stream", "request_stream"),
     Attribute("gen_ai.request.max_tokens", "int", None, "limit on output tokens", "max_tokens"),
@@ -67,6 +68,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     # In exported spans, whose `server.address` is the endpoint's, this is the path at the endpoint.
     Attribute("url.path", "string", "path", "the path at the proxy, without the query"),
     Attribute("dyno.path", "string", None, "the path at the proxy; only in exported spans", "path"),
+    Attribute("dyno.endpoint.path", "string", None, "the path at the endpoint; only in rows", "endpoint_path"),
     Attribute("user_agent.original", "string", "user_agent", "the client's User-Agent", since=2),
     Attribute("client.address", "string", "client_address", "the address that the client's connection comes from",
               since=2),
@@ -105,9 +107,10 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dyno.resent", "bool", "resent",
               "sent once more, because the endpoint had closed the idle connection before it came", since=2),
     Attribute("dyno.connection.rtt_us", "int", "rtt_us",
-              "round trip of the upstream connection at the request's end, smoothed, by the kernel (Linux)", since=2),
+              "round trip of the upstream connection at the response's first byte, smoothed, by the kernel (Linux)",
+              since=2),
     Attribute("dyno.connection.min_rtt_us", "int", "min_rtt_us",
-              "its shortest round trip lately, by the kernel (Linux)", since=2),
+              "its shortest round trip lately, at the same moment", since=2),
     Attribute("dyno.usage.asked", "bool", None,
               "the proxy added stream_options.include_usage to the request", "usage_asked"),
     Attribute("dyno.reasoning.hidden", "bool", None,

@@ -96,7 +96,6 @@ def test_each_field_of_a_record_has_its_attribute() -> None:
     """No measured value is forgotten: each field is an attribute's source, or the span itself holds it."""
     of_the_span = {
         *("trace_id", "span_id", "parent_span_id", "started_at_unix_us", "duration_us"),
-        "endpoint_path",  # an exported span's `url.path`
     }
     sources = {attribute.source for attribute in ATTRIBUTES}
     fields = set(Record.__struct_fields__)

@@ -6,16 +6,17 @@ from typing import Final
 
 import msgspec
 import pytest
+from opentelemetry.sdk import environment_variables
 from prometheus_client.parser import text_string_to_metric_families
 
 from dyno_proxy.attributes import BAGGAGE
-from dyno_proxy.config.schema import CollectorConfig, EndpointConfig, ProxyConfig, SpansConfig
+from dyno_proxy.config.schema import CollectorConfig, EndpointConfig, OtlpConfig, ProxyConfig, SpansConfig
 from dyno_proxy.metrics.metrics import SERIES_LIMIT, Metrics
+from dyno_proxy.metrics.otlp_figures import REASONS
 from dyno_proxy.process.proxy import NEEDS_RESTART
 from dyno_proxy.server import mirror
 from dyno_proxy.telemetry import telemetry
 from dyno_proxy.telemetry.journal import DISK, NOT_STORABLE
-from dyno_proxy.telemetry.otlp import OTLP_FAILED, OTLP_QUEUE_FULL
 from rigs.records import record
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -62,6 +63,7 @@ def keys_of(struct: type[msgspec.Struct], prefix: str = "") -> dict[str, str]:
         ("`[proxy]`", ProxyConfig),
         ("`[spans]`", SpansConfig),
         ("`[collector]`", CollectorConfig),
+        ("`[otlp]`", OtlpConfig),
         ("`[endpoints.NAME]`", EndpointConfig),
     ],
 )
@@ -80,7 +82,7 @@ def test_what_needs_a_restart() -> None:
 
 def test_every_metric() -> None:
     """The page has the name, type and labels of every metric that `/metrics` serves."""
-    metrics = Metrics("0.1.0")
+    metrics = Metrics("0.1.0", otlp_of=Path("nowhere"))
     metrics.started("e")
     metrics.finished(record())
     metrics.observe(record())
@@ -102,11 +104,26 @@ def test_why_spans_are_dropped_and_copies_not_sent() -> None:
     (reasons,) = [line for line in section("Metrics").splitlines() if line.startswith("`reason` is")]
     assert set(named(reasons)[1:]) == {
         *(telemetry.QUEUE_FULL, telemetry.CLOSED, telemetry.INTERNAL_ERROR, telemetry.KILLED),
-        *(OTLP_QUEUE_FULL, OTLP_FAILED, DISK, NOT_STORABLE),
+        *(DISK, NOT_STORABLE),
     }
+    (of_otlp,) = [line for line in section("Metrics").splitlines() if line.startswith("The `reason` of")]
+    assert {*REASONS} <= set(named(of_otlp))
     results = section("Mirror").partition("what became of those that were chosen:")[2]
     assert set(named(results)) == {mirror.SENT, mirror.LIMIT, mirror.NOT_JSON, mirror.FAILED}
 
 
 def test_the_tags_of_a_baggage() -> None:
     assert [name for name in named(section("Traces")) if name.startswith(("dyno.", "session."))] == list(BAGGAGE)
+
+
+def test_every_variable_that_is_checked() -> None:
+    """The table of OpenTelemetry's variables has each one that the code looks at, and each that the SDK documents."""
+    listed = {name for row in table("OpenTelemetry's variables") for name in named(row[0])}
+    code = (REPOSITORY / "proxy" / "dyno_proxy" / "telemetry" / "otlp_settings.py").read_text(encoding="utf-8")
+    assert set(re.findall(r'"(OTEL_[A-Z_]+[A-Z])"', code)) <= listed
+    suffixes = set(re.findall(r'PREFIX\}(?:TRACES_)?([A-Z_]+)"', code)) | {"PROTOCOL", "CERTIFICATE", "CLIENT_KEY"}
+    assert {f"OTEL_EXPORTER_OTLP_{suffix}" for suffix in suffixes} <= listed
+    documented = {name for name in vars(environment_variables) if name.startswith("OTEL_")}
+    others = tuple(name.removesuffix("*") for name in listed if name.endswith("*"))
+    unnamed = {name for name in documented - listed if not name.startswith(others)}
+    assert {name for name in unnamed if name.replace("_TRACES_", "_") not in listed} == set()

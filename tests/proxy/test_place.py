@@ -198,7 +198,7 @@ def test_what_a_proxy_has_open_goes_along(tmp_path: Path) -> None:
     assert rig.telemetry.lost == 0
     assert not [path for path in spans.iterdir() if path.name.startswith(PREFIX)]
     metrics = Metrics("0.1.0")
-    another = Telemetry(away, metrics, "0.1.0")
+    another = Telemetry(away, metrics)
     assert another.close(WAIT_S)
     assert metrics.registry.get_sample_value("dyno_requests_total", {"outcome": "lost"}) is None
     assert ids(away) == [2]

@@ -144,7 +144,7 @@ async def mirroring(
     url: str, spans: Path, config: dict[str, Any] | None = None, *, share: float = 1.0, max_requests: int = 4
 ) -> AsyncIterator[Rig]:
     """`config`: configuration keys of the endpoint that gets the copies."""
-    telemetry = Telemetry(spans, Metrics("test"), "test")
+    telemetry = Telemetry(spans, Metrics("test"))
     mirror_config = MirrorConfig(to="b", share=share, max_requests=max_requests)
     a = Endpoint("a", EndpointConfig(url="http://a.example/v1", mirror=mirror_config))
     b = Endpoint("b", EndpointConfig(url=url, model="large", **(config or {})))

@@ -41,7 +41,7 @@ class ProxyInProcess:
 async def proxy_in_process(
     endpoint: Endpoint, spans: Path, keys: ClientKeys | None = None
 ) -> AsyncIterator[ProxyInProcess]:
-    telemetry = Telemetry(spans, Metrics("test"), "test")
+    telemetry = Telemetry(spans, Metrics("test"))
     handler = Handler({endpoint.name: endpoint}, telemetry, LoopLag(asyncio.get_running_loop()), Pages(), Access(keys))
     server = MeasuredServer(handler, handler.refused)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)

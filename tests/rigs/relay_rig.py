@@ -57,7 +57,7 @@ async def rig(serve: Serve, spans: Path) -> AsyncIterator[Rig]:
 
 @asynccontextmanager
 async def in_front_of(url: str, spans: Path) -> AsyncIterator[Rig]:
-    telemetry = Telemetry(spans, Metrics("test"), "test")
+    telemetry = Telemetry(spans, Metrics("test"))
     lag = LoopLag(asyncio.get_running_loop())
     handler = Handler({"e": Endpoint("e", EndpointConfig(url=url))}, telemetry, lag, Pages())
     server = MeasuredServer(handler, handler.refused)

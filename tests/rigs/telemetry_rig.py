@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.metrics.metrics import Metrics
 from dyno_proxy.telemetry.telemetry import Telemetry
@@ -20,7 +18,7 @@ class TelemetryRig:
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
         self.metrics = Metrics("0.1.0")
-        self.telemetry = Telemetry(folder, self.metrics, "0.1.0", **options)
+        self.telemetry = Telemetry(folder, self.metrics, **options)
 
     def put(self, *sources: Record) -> None:
         for source in sources:
@@ -46,12 +44,3 @@ def telemetry_rigs(folder: Path) -> Iterator[Callable[..., TelemetryRig]]:
     yield make
     for each in made:
         each.telemetry.close(1.0)
-
-
-def forget_otel_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_… variables of the person who runs the tests are removed, and OTLP's batches don't wait for five seconds."""
-    for name in ("ENDPOINT", "TRACES_ENDPOINT", "PROTOCOL", "TRACES_PROTOCOL"):
-        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
-    for name in ("SERVICE_NAME", "RESOURCE_ATTRIBUTES", "TRACES_SAMPLER", "TRACES_SAMPLER_ARG", "SDK_DISABLED"):
-        monkeypatch.delenv(f"OTEL_{name}", raising=False)
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")

@@ -16,6 +16,7 @@ _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,]+|null|\*")
 _HOST: Final = re.compile(r"[^\s/,@]+")
 _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
 # The two forms that `dyno compact --keep` takes. A contract test compares them.
+_AGE: Final = re.compile(r"([1-9]\d{0,5})h|([1-9]\d{0,4})d", re.ASCII)
 KEEP: Final = re.compile(r"[1-9]\d{0,5}h|[1-9]\d{0,4}d|[1-9]\d{0,8}(MB|GB|TB)", re.ASCII)
 
 
@@ -171,3 +172,18 @@ def check_collector(where: str, config: Config) -> None:
         raise ConfigError(
             f"{where}: collector.listen: {address} is reachable by others; set proxy.keys_file, a file of client keys"
         )
+
+
+def check_otlp(where: str, config: Config) -> None:
+    """Raises ConfigError. `where`: the file, for messages."""
+    if not _AGE.fullmatch(config.otlp.keep):
+        raise ConfigError(f"{where}: otlp.keep: '{config.otlp.keep}' must be an age, such as 24h or 7d")
+
+
+def age_s(text: str) -> float:
+    """An age that was checked, in s."""
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"'{text}' must be an age, such as 24h or 7d")
+    hours, days = match.groups()
+    return float(hours) * 3600 if hours else float(days) * 86_400

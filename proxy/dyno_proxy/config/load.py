@@ -9,13 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-from .check import check_collector, check_endpoint, check_not_own, check_proxy, check_spans
+from .check import check_collector, check_endpoint, check_not_own, check_otlp, check_proxy, check_spans
 from .schema import (
     CollectorConfig,
     Config,
     ConfigError,
     EndpointConfig,
     MirrorConfig,
+    OtlpConfig,
     PriceConfig,
     ProxyConfig,
     SpansConfig,
@@ -42,6 +43,7 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "proxy": ProxyConfig,
     "spans": SpansConfig,
     "collector": CollectorConfig,
+    "otlp": OtlpConfig,
 }
 
 
@@ -100,6 +102,7 @@ def _checked(where: str, tree: dict[str, Any], need_endpoints: bool) -> Config:
         check_not_own(where, name, endpoint, config.proxy.listen)
     check_collector(where, config)
     check_spans(where, config.spans)
+    check_otlp(where, config)
     return config
 
 

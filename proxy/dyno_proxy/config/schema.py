@@ -103,10 +103,17 @@ class CollectorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     listen: str | None = None  # where `dyno proxy` runs a collector beside it; None: it runs none
 
 
+class OtlpConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[otlp]`: the export of spans, where OpenTelemetry's variables name an endpoint."""
+
+    keep: str = "24h"  # an age; spans that wait longer for the endpoint aren't sent any more, but counted
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The whole configuration."""
 
     proxy: ProxyConfig = ProxyConfig()
     spans: SpansConfig = SpansConfig()
     collector: CollectorConfig = CollectorConfig()
+    otlp: OtlpConfig = OtlpConfig()
     endpoints: dict[str, EndpointConfig] = {}

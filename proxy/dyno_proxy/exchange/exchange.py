@@ -19,6 +19,7 @@ from dyno_proxy.readers import (
     ANSWER,
     DONE,
     EVENT,
+    OPENAI,
     OUTPUT,
     REASONING,
     Content,
@@ -62,7 +63,7 @@ class Exchange(Kept):
     baggage: dict[str, str | int | float | bool] = field(default_factory=dict)
 
     endpoint: str | None = None
-    provider: str | None = None
+    provider: str | None = OPENAI
     server_address: str | None = None
     server_port: int | None = None
     reader: Reader | None = None  # how to read this API; None: nobody knows how
@@ -93,7 +94,7 @@ class Exchange(Kept):
     streamed: bool | None = None
     simulated: bool = False
     retry_after_s: float | None = None
-    rtt_us: int | None = None  # of the connection that it ended on
+    rtt_us: int | None = None  # of the connection at the first byte of the response
     min_rtt_us: int | None = None
     response_bytes: int = 0
     complete: bool = False  # the body reached its end by HTTP's rules

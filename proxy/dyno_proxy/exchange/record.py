@@ -45,7 +45,7 @@ class Record(msgspec.Struct, gc=False):
     connection_reused: bool | None
     retries: int | None  # how often it was sent again; None where that isn't configured
     resent: bool | None  # True: it met the end of an idle connection, and was sent once more
-    rtt_us: int | None  # of the upstream's connection at the end, by the kernel
+    rtt_us: int | None  # of the upstream's connection at the response's first byte, by the kernel
     min_rtt_us: int | None
     retry_after_s: float | None
     usage_asked: bool | None  # True: we added `stream_options.include_usage`

@@ -11,6 +11,7 @@ An unknown value is an empty label, which Prometheus treats as no label.
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from operator import sub
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Metric
@@ -20,6 +21,7 @@ from dyno_proxy.exchange.record import Record
 
 from .families import GC_BOUNDS_S, Families
 from .multiprocess import Shared, shared_registry
+from .otlp_figures import OtlpFigures
 from .scrape import CollectedRegistry, Unhurried, unhurried
 from .series import EndpointNumbers, Figures, Series, in_us
 from .tallies import Counted, Mark, Tally
@@ -48,14 +50,24 @@ class Metrics:
         endpoints: Mapping[str, str | None] | None = None,
         shared: Shared | None = None,
         workers: int = 1,
+        *,
+        exported: Callable[[Record], bool] | None = None,
+        otlp_of: Path | None = None,
     ) -> None:
-        """`endpoints`: each one's name and configured model. `workers`: how many share their figures."""
+        """`endpoints`: each one's name and configured model. `workers`: how many share their figures.
+
+        `exported`: whether a request's span is sent by OTLP, where any is: else it is no exemplar. `otlp_of`: the spans
+        folder whose export is shown.
+        """
         self.registry: CollectorRegistry = CollectedRegistry(self._collected)
         self._families = Families(self.registry, shared)
         self._families.build_info.labels(version).set(1)
         # With several workers there are no exemplars: the library's files have no place for them.
         self._exemplars = shared is None
+        self._exported = exported
         self._shown = None if shared is None else shared_registry(shared)
+        if otlp_of is not None:
+            (self._shown or self.registry).register(OtlpFigures(otlp_of))
         self._lock = threading.Lock()  # held to make a series: the loop and a thread may both need a new one
         self._publishing = threading.Lock()
         # Nearly always free, since only a long stream's figures come from another thread.
@@ -116,7 +128,7 @@ class Metrics:
         """
         series = self._series.get((record.endpoint, record.model, record.operation)) or self._series_of(record)
         mark: Mark | None = None
-        if self._exemplars:
+        if self._exemplars and (self._exported is None or self._exported(record)):
             mark = (record.trace_id, record.span_id, record.started_at_unix_us + record.duration_us)
         gaps = _sorted_gaps(record) if series.figures is not None else []
         with self._observing:
@@ -134,7 +146,7 @@ class Metrics:
         self._families.spans_written.inc(count)
 
     def spans_dropped(self, reason: str, count: int) -> None:
-        """`reason` is one of telemetry's few. If it begins with `otlp_`, the span files have the spans all the same."""
+        """`reason` is one of telemetry's few."""
         self._families.spans_dropped.labels(reason).inc(count)
 
     def gc_paused(self, pause_ns: int) -> None:

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 
 from prometheus_client import Metric
 
-_NOT_LOST = "otlp_"  # spans that the collector alone didn't get
-
 
 def totals_line(families: Iterable[Metric]) -> str:
     """`families`: all of a registry's, up to date."""
@@ -18,7 +16,7 @@ def totals_line(families: Iterable[Metric]) -> str:
             outcomes[sample.labels["outcome"]] += count
         elif sample.name == "dyno_spans_written_total":
             written += count
-        elif sample.name == "dyno_spans_dropped_total" and not sample.labels["reason"].startswith(_NOT_LOST):
+        elif sample.name == "dyno_spans_dropped_total":
             lost += count
     parts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common() if count)
     requests = _number(outcomes.total(), "request") + (f" ({parts})" if parts else "")

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import socket
 import sys
 from collections.abc import Mapping
@@ -29,7 +30,9 @@ from dyno_proxy.server.peer_user import can_tell
 from dyno_proxy.telemetry.compaction import Conversion
 from dyno_proxy.telemetry.endpoint_watch import EndpointWatch
 from dyno_proxy.telemetry.named_users import named_users
+from dyno_proxy.telemetry.otlp_settings import otlp_settings, otlp_wanted
 from dyno_proxy.telemetry.request_log import RequestLog
+from dyno_proxy.telemetry.sampling import sampled_by
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
 
@@ -48,7 +51,7 @@ NEEDS_RESTART: Final = (
 # under 5 ms. With 50,000 they meet 3, the longest over 10 ms again. The memory in use is the same with each.
 _GC_THRESHOLDS: Final = (10_000, 20, 50)
 
-# How long the event loop waits for the interpreter's lock while another thread computes (/metrics, OTLP). Python's 5 ms
+# How long the event loop waits for the interpreter's lock while another thread computes (/metrics, say). Python's 5 ms
 # would then show in the timing of every tenth read. A short time also helps the other thread: uvloop releases the lock
 # at each callback and has it back before a waiting thread is awake, so that thread wakes up in vain until this time is
 # over. With 500 µs a busy loop lost 15 % to a thread that writes five times a second; with 30 µs, nothing measurable.
@@ -77,14 +80,21 @@ class Proxy:
         self._endpoints = {name: Endpoint(name, each) for name, each in config.endpoints.items()}
         access = Access.of(config.proxy, config.proxy.listen, keys)
         _check_users(access, self._endpoints)  # before telemetry takes over what a killed proxy has left
-        self._metrics = Metrics(version, _models(config), shared, config.proxy.workers)
+        exported = sampled_by(otlp_settings(os.environ).environ) if otlp_wanted(os.environ) else None
+        self._metrics = Metrics(
+            version,
+            _models(config),
+            shared,
+            config.proxy.workers,
+            exported=exported,
+            otlp_of=None if exported is None else Path(config.proxy.spans),
+        )
         self._conversion = Conversion(Path(config.proxy.spans), config.spans)
         self._first = shared is None or shared.slot == 0  # of the workers, one looks what is to be converted
         self._request_log = RequestLog() if config.proxy.log_requests else None
         self._telemetry = Telemetry(
             Path(config.proxy.spans),
             self._metrics,
-            version,
             filled=self._conversion.start,
             watch=EndpointWatch(None if shared is None else shared.folder),
             request_log=self._request_log,
@@ -154,6 +164,8 @@ class Proxy:
         waiting = [f"proxy.{key}" for key, value in fixed.items() if getattr(config.proxy, key) != value]
         if config.collector != self._config.collector:
             waiting.append("collector.listen")
+        if config.otlp != self._config.otlp:
+            waiting.append("otlp.keep")
         if config.spans.group != self._config.spans.group:
             waiting.append("spans.group")
         config = msgspec.structs.replace(
@@ -161,6 +173,7 @@ class Proxy:
             proxy=msgspec.structs.replace(config.proxy, **fixed),
             spans=msgspec.structs.replace(config.spans, group=self._config.spans.group),
             collector=self._config.collector,
+            otlp=self._config.otlp,
         )
         if not is_loopback(split_address(running.listen)[0]) and config.proxy.keys_file is None:
             raise ConfigError(

@@ -33,6 +33,7 @@ def run(config: Config, load: Callable[[], Config]) -> int:
 
 async def _serve_alone(config: Config, load: Callable[[], Config]) -> int:
     from .collector_process import collecting
+    from .exporter_process import exporting
     from .signals import Signals
 
     signals = Signals()
@@ -41,7 +42,7 @@ async def _serve_alone(config: Config, load: Callable[[], Config]) -> int:
     metrics_sockets = []
     if config.proxy.metrics_listen is not None:
         (metrics_sockets,) = bind(config.proxy.metrics_listen, "proxy.metrics_listen", flag="--metrics-listen")
-    async with collecting(config) as collected_all:
+    async with exporting(config), collecting(config) as collected_all:
         code = await _serve(config, load, signals, sockets, metrics_sockets)
     return code or int(not collected_all())
 

@@ -29,6 +29,7 @@ from dyno_proxy.metrics.totals import totals_line
 
 from .backoff import Backoff
 from .collector_process import collecting
+from .exporter_process import exporting
 from .killed import Dead, count_killed
 from .messages import Link, Listen, Ready, Refused, Release, Reload, Serve, Stop, Taken
 from .reload import reload_on
@@ -61,7 +62,7 @@ async def supervise(config: Config, load: Callable[[], Config]) -> int:
     place = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dyno-figures-", dir=place, ignore_cleanup_errors=True) as figures:
         try:
-            async with collecting(config) as collected_all:
+            async with exporting(config), collecting(config) as collected_all:
                 code = await _Workers(config, sockets, metrics_sockets, Path(figures), signals).run(load)
             return code or int(not collected_all())
         except _StartError as error:

@@ -3,7 +3,7 @@
 A reader takes bytes, fills a `Content`, and returns flags.
 """
 
-from .apis import APIS, Api, may_ask_usage
+from .apis import APIS, OPENAI, Api, may_ask_usage, provider_of
 from .content import ANSWER, DONE, EVENT, OUTPUT, REASONING, Content, Reader
 from .request import RequestBody, read_request, skim_request
 from .retry_after import read_retry_after, seconds_said, skim_refusal
@@ -14,6 +14,7 @@ __all__ = [
     "APIS",
     "DONE",
     "EVENT",
+    "OPENAI",
     "OUTPUT",
     "REASONING",
     "Api",
@@ -22,6 +23,7 @@ __all__ = [
     "RequestBody",
     "Skim",
     "may_ask_usage",
+    "provider_of",
     "read_request",
     "read_retry_after",
     "seconds_said",

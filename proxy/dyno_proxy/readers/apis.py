@@ -24,6 +24,17 @@ APIS: Final = {
 }
 
 
+# `gen_ai.provider.name` where the configuration doesn't say it: the conventions demand it, and take the API's own
+# provider for one that many others offer.
+OPENAI: Final = "openai"
+_ANTHROPIC: Final = "anthropic"
+
+
+def provider_of(reader: Reader | None) -> str:
+    """The provider whose API this is; OpenAI where it is none of those that are read."""
+    return _ANTHROPIC if reader is messages.READER else OPENAI
+
+
 def may_ask_usage(rest: str) -> bool:
     """Whether a request to this path, which begins after /v1, may ask for its usage."""
     api = APIS.get(rest)

@@ -20,7 +20,7 @@ from dyno_proxy.http.heads import HeadError, request_head
 from dyno_proxy.metrics.gc_pauses import GcPauses
 from dyno_proxy.metrics.loop_lag import LoopLag
 from dyno_proxy.outcomes import Ending, OtherName, Refusal
-from dyno_proxy.readers import may_ask_usage
+from dyno_proxy.readers import may_ask_usage, provider_of
 from dyno_proxy.rewrite.request_body import asking_usage
 from dyno_proxy.telemetry.telemetry import Telemetry
 from dyno_proxy.upstream.endpoint import Endpoint
@@ -340,9 +340,11 @@ def _identify(exchange: Exchange, request: web.BaseRequest, endpoint: Endpoint |
     if where is not None:
         exchange.operation = where.operation
         exchange.reader = where.reader
+        exchange.provider = provider_of(where.reader)
     if endpoint is not None:
         exchange.endpoint = endpoint.name
-        exchange.provider = endpoint.provider
+        if endpoint.provider is not None:
+            exchange.provider = endpoint.provider
         exchange.hides_reasoning = endpoint.config.hidden_reasoning
         exchange.server_address = endpoint.host
         exchange.server_port = endpoint.port

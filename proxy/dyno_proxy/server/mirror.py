@@ -24,7 +24,7 @@ from dyno_proxy.errors import RefusedError, UpstreamError
 from dyno_proxy.exchange.budget import ALL
 from dyno_proxy.exchange.exchange import Exchange
 from dyno_proxy.http.heads import RawHeaders, connection_options
-from dyno_proxy.readers import may_ask_usage
+from dyno_proxy.readers import may_ask_usage, provider_of
 from dyno_proxy.rewrite.request_body import asking_usage, with_model
 from dyno_proxy.upstream.endpoint import Endpoint
 from dyno_proxy.upstream.relay import UpstreamConnection
@@ -137,7 +137,7 @@ class Mirror:
         exchange.body_received_ns = now_ns
         exchange.trace_id, exchange.span_id = self._random.getrandbits(128), self._random.getrandbits(64)
         exchange.operation, exchange.reader = original.operation, original.reader
-        exchange.endpoint, exchange.provider = other.name, other.provider
+        exchange.endpoint, exchange.provider = other.name, other.provider or provider_of(original.reader)
         exchange.server_address, exchange.server_port = other.host, other.port
         exchange.endpoint_path = other.path + rest
         exchange.named_user, exchange.usage_asking = original.named_user, other.usage_asking

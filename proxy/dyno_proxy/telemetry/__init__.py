@@ -1,1 +1,1 @@
-"""A finished exchange becomes span files and OTLP."""
+"""A finished exchange becomes span files, and a row of theirs a span again."""

@@ -19,14 +19,13 @@ CHUNK_BYTES: Final = 40  # memory that a chunk's time takes in a record that isn
 class Segment:
     """Lines that are written together; or one record whose line is still to be made."""
 
-    __slots__ = ("count", "data", "first_seq", "late", "records")
+    __slots__ = ("count", "data", "first_seq", "late")
 
     def __init__(self, first_seq: int, late: Record | None = None) -> None:
         self.first_seq = first_seq
         self.count = 0
         self.data = bytearray()
         self.late = late
-        self.records: list[Record] = []  # the records of these lines, if the thread needs them too
 
 
 class SpanQueue:
@@ -57,16 +56,14 @@ class SpanQueue:
         size_bytes = self._bytes + self._chunk_bytes
         return not size_bytes or size_bytes + chunks * CHUNK_BYTES <= self._max_chunk_bytes
 
-    def add(self, seq: int, line: bytes, record: Record | None) -> None:
-        """A span's line; `record`, where the thread needs that too."""
+    def add(self, seq: int, line: bytes) -> None:
+        """A span's line."""
         with self._lock:
             segment = self._segments[-1] if self._segments else None
             if segment is None or segment.late is not None or len(segment.data) > SEGMENT_BYTES:
                 segment = self._begin(Segment(seq))
             segment.data += line
             segment.count += 1
-            if record is not None:
-                segment.records.append(record)
             self._bytes += len(line)
             self.put += 1
 

@@ -1,7 +1,8 @@
 """A record as an OpenTelemetry span, and a span as a row of the span files. Pure: no clock, no I/O.
 
     Record ──record_span──▶ ReadableSpan ──span_row──▶ row (a dict in COLUMNS' order) ──▶ a journal's line
-                                 └───────▶ OTLP
+                                                                                        │ stored_span.py
+                                                                                        └──▶ ReadableSpan ──▶ OTLP
 
 Names and types come from `attributes.py`. `span_row` takes any ReadableSpan, also one that somebody else made.
 """
@@ -55,20 +56,21 @@ COLUMNS: Final[tuple[tuple[str, str], ...]] = (
 # Clients and endpoints write these texts. A model's name of some megabytes must not make a span of that size.
 TEXT_CHARACTERS: Final = 4096
 
-_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
-_FIRST_EVENT: Final = "dyno.event.first_event_us"
+FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+FIRST_EVENT: Final = "dyno.event.first_event_us"
 # A number of chunks isn't a count of tokens: it is never exported under the conventions' name.
-_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 _CHUNK_COUNT: Final = "dyno.chunk.count"
-_USAGE_SOURCE: Final = "dyno.usage.source"
-_PATH: Final = "url.path"  # in an exported span at the endpoint, as its host is; in a row at the proxy
-_PROXY_PATH: Final = "dyno.path"
+USAGE_SOURCE: Final = "dyno.usage.source"
+PATH: Final = "url.path"  # in an exported span at the endpoint, as its host is; in a row at the proxy
+PROXY_PATH: Final = "dyno.path"  # in an exported span alone
+ENDPOINT_PATH: Final = "dyno.endpoint.path"  # in a row alone
 _PARENT_STATE: Final = "dyno.parent.tracestate"
 
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
-_ERROR: Final = Status(StatusCode.ERROR)  # no description: error.type and the status code say it
-_UNSET: Final = Status(StatusCode.UNSET)
+SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+ERROR: Final = Status(StatusCode.ERROR)  # no description: error.type and the status code say it
+UNSET: Final = Status(StatusCode.UNSET)
 
 
 def scope(version: str) -> InstrumentationScope:
@@ -76,13 +78,16 @@ def scope(version: str) -> InstrumentationScope:
     return InstrumentationScope(SCOPE_NAME, version, SCHEMA_URL)
 
 
-def parent_context(record: Record) -> SpanContext | None:
-    """The client's span as its `traceparent` and `tracestate` named it; None without one."""
-    if record.parent_span_id is None:
+def parent_context(
+    trace_id: int, parent_span_id: int | None, *, sampled: bool, state: str | None
+) -> SpanContext | None:
+    """The client's span as its `traceparent` and `tracestate` (`state`) named it; None without one."""
+    if parent_span_id is None:
         return None
-    flags = _SAMPLED if record.sampled else _NOT_SAMPLED
-    state = _trace_state(record.tracestate) if record.tracestate else None
-    return SpanContext(record.trace_id, record.parent_span_id, True, flags, state)
+    text = _state_text(state) if state else None
+    return SpanContext(
+        trace_id, parent_span_id, True, SAMPLED if sampled else NOT_SAMPLED, _trace_state(text) if text else None
+    )
 
 
 def span_name(record: Record) -> str:
@@ -124,9 +129,9 @@ class RecordSpan(ReadableSpan):
             name=span_name(record),
             resource=resource,
             kind=SpanKind.CLIENT,
-            links=_links(record),
+            links=links_to_original(record.mirror_trace_id, record.mirror_span_id),
             # The conventions count a cancelled request among the errors too; `dyno.outcome` keeps them apart.
-            status=_UNSET if record.outcome == "ok" else _ERROR,
+            status=UNSET if record.outcome == "ok" else ERROR,
             start_time=start_ns,
             end_time=start_ns + record.duration_us * 1000,
             instrumentation_scope=scope,
@@ -136,12 +141,15 @@ class RecordSpan(ReadableSpan):
 
     @cached_property
     def parent(self) -> SpanContext | None:
-        return parent_context(self.record)
+        record = self.record
+        return parent_context(
+            record.trace_id, record.parent_span_id, sampled=record.sampled is True, state=record.tracestate
+        )
 
     @cached_property
     def context(self) -> SpanContext:
         state = None if self.parent is None else self.parent.trace_state
-        flags = _SAMPLED if self._sampled else _NOT_SAMPLED
+        flags = SAMPLED if self._sampled else NOT_SAMPLED
         return SpanContext(self.record.trace_id, self.record.span_id, False, flags, state)
 
     def get_span_context(self) -> SpanContext:
@@ -152,11 +160,11 @@ class RecordSpan(ReadableSpan):
         return _attributes(self.record)
 
 
-def _links(record: Record) -> tuple[Link, ...]:
-    """A mirrored copy's link to the original's span."""
-    if record.mirror_trace_id is None or record.mirror_span_id is None:
+def links_to_original(trace_id: str | None, span_id: str | None) -> tuple[Link, ...]:
+    """A mirrored copy's link to the original's span, whose ids are hexadecimal; none without them."""
+    if trace_id is None or span_id is None:
         return ()
-    original = SpanContext(int(record.mirror_trace_id, 16), int(record.mirror_span_id, 16), False)
+    original = SpanContext(int(trace_id, 16), int(span_id, 16), False)
     return (Link(original, {"dyno.mirror": "original"}),)
 
 
@@ -189,13 +197,14 @@ def span_row(span: ReadableSpan, seq: int) -> dict[str, object]:
     row["started_at_us"] = start_ns // 1000
     if end_ns is not None:
         row["duration_us"] = (end_ns - start_ns) // 1000
-    rest = {name: value for name, value in (span.attributes or {}).items() if value is not None}
-    if _FIRST_EVENT in rest:
-        rest.pop(_FIRST_CHUNK, None)  # the same moment, in seconds
-    if rest.get(_USAGE_SOURCE) == "chunks" and _CHUNK_COUNT in rest:
-        rest.setdefault(_OUTPUT_TOKENS, rest[_CHUNK_COUNT])
-    if _PROXY_PATH in rest:
-        rest[_PATH] = rest.pop(_PROXY_PATH)
+    rest: dict[str, Any] = {name: value for name, value in (span.attributes or {}).items() if value is not None}
+    if FIRST_EVENT in rest:
+        rest.pop(FIRST_CHUNK, None)  # the same moment, in seconds
+    if rest.get(USAGE_SOURCE) == "chunks" and _CHUNK_COUNT in rest:
+        rest.setdefault(OUTPUT_TOKENS, rest[_CHUNK_COUNT])
+    if PROXY_PATH in rest:
+        rest[ENDPOINT_PATH] = rest.get(PATH, "")
+        rest[PATH] = rest.pop(PROXY_PATH)
     for name, column, fitted in _FITTED_COLUMNS:
         stored = fitted(rest.get(name))
         if stored is not None:
@@ -310,18 +319,18 @@ def _attributes(record: Record) -> dict[str, AttributeValue]:
     if record.outcome != "ok" and record.error_type is None:
         attributes["error.type"] = record.outcome
     if record.first_event_us is not None:
-        attributes[_FIRST_CHUNK] = record.first_event_us / 1e6
+        attributes[FIRST_CHUNK] = record.first_event_us / 1e6
     if record.streamed:
         attributes["dyno.chunk.count"] = len(record.chunk_offsets_us)
     else:
         attributes.pop("dyno.chunk.count", None)
         attributes.pop("dyno.reasoning.streamed", None)
     if record.usage_source == "chunks":
-        attributes.pop(_OUTPUT_TOKENS, None)
+        attributes.pop(OUTPUT_TOKENS, None)
     if record.endpoint_path is None:
-        attributes.pop(_PROXY_PATH, None)
+        attributes.pop(PROXY_PATH, None)
     else:
-        attributes[_PATH] = record.endpoint_path
+        attributes[PATH] = attributes.pop(ENDPOINT_PATH)
     if record.tracestate is not None:
         attributes.pop(_PARENT_STATE, None)
         if (state := _state_text(record.tracestate)) is not None:
@@ -387,7 +396,7 @@ _TAG_COLUMNS: Final = {a.name: a.column for a in ATTRIBUTES if a.name in _TAGS a
 # The attributes that a record has a field for. Baggage, and what not every request has, are fields of several.
 _TAKEN: Final = tuple(a for a in ATTRIBUTES if a.source in Record.__struct_fields__ and a.name not in _TAGS)
 _TAKEN_NAMES: Final = tuple(a.name for a in _TAKEN)
-_OTHERS: Final = tuple(a for a in _TAKEN if a.column is None and a.name != _PROXY_PATH)
+_OTHERS: Final = tuple(a for a in _TAKEN if a.column is None and a.name != PROXY_PATH)
 _OTHER_NAMES: Final = tuple(a.name for a in _OTHERS)
 
 

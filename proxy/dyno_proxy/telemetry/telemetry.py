@@ -1,8 +1,8 @@
 """Records finished requests without holding up traffic: a bounded queue, and one thread that writes.
 
     event loop ──started, record──▶ counts, histograms, the span's line, at once
-                     └──▶ queue ──▶ thread, every 200 ms ─┬─▶ journal (every span)
-                        (full: dropped, counted)          └─▶ spans ──▶ OTLP (sampled ones, if configured)
+                     └──▶ queue ──▶ thread, every 200 ms ──▶ journal
+                        (full: dropped, counted)
 
 A span's line and its figures are made on the event loop. That takes 10 µs; in a thread, which has to get the GIL from
 a busy loop, it takes some 40. Only a long stream's line takes longer, and is left to the thread.
@@ -10,23 +10,14 @@ No failure here may reach traffic: an exception ends in `_Contained`, counted an
 """
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import msgspec
-
-# These imports take 45 ms of the proxy's start, beside aiohttp's 300. In the thread they would take as long, and slow
-# down the first requests. The OTLP exporters (350 to 500 ms) are imported there all the same, where one is configured.
-from opentelemetry.context import Context
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
 from dyno_proxy.exchange.record import Record
 from dyno_proxy.file_modes import PRIVATE, Access
@@ -36,10 +27,8 @@ from .endpoint_watch import EndpointWatch
 from .journal import DISK, JournalExporter, check_folder
 from .left_behind import take_all
 from .open_requests import Begun, Kept
-from .otlp import Otlp, otlp_wanted
 from .queue import Segment, SpanQueue
 from .request_log import RequestLog
-from .span import parent_context, record_span, scope, span_name
 
 QUEUE_RECORDS: Final = 20_000
 QUEUE_BYTES: Final = 64_000_000  # of lines that wait
@@ -47,10 +36,9 @@ LONG_CHUNKS: Final = 500  # a stream of more is the thread's work: 50 µs
 PERIOD_S: Final = 0.2  # a span is on disk 250 ms after its end, the write included
 _LEAST_REST_S: Final = 0.02  # where a write takes longer than the period
 _PAUSE_S: Final = 0.0001  # after each piece of work the thread yields the GIL to the event loop for so long
-_SPANS_A_STRETCH: Final = 4  # some 0.1 ms
 _LOG_AGAIN_S: Final = 60.0
 
-# Why a span was dropped, beside the journal's reasons. Spans that OTLP lost are in the span files all the same.
+# Why a span was dropped, beside the journal's reasons.
 QUEUE_FULL: Final = "queue_full"
 CLOSED: Final = "closed"
 INTERNAL_ERROR: Final = "internal_error"
@@ -67,7 +55,6 @@ class Telemetry:
         self,
         spans_dir: Path,
         metrics: Metrics,
-        version: str,
         *,
         queue_records: int = QUEUE_RECORDS,
         filled: Callable[[], None] | None = None,
@@ -75,7 +62,7 @@ class Telemetry:
         request_log: RequestLog | None = None,
         access: Access = PRIVATE,
     ) -> None:
-        """Makes the folder, starts the thread. Raises SetupError for a folder or an OTLP setting that can't be used.
+        """Makes the folder, starts the thread. Raises SetupError for a folder that can't be used.
 
         `filled()` hears, in the thread, that a journal is full. `watch` and `request_log` hear of
         requests that have ended, on the loop.
@@ -83,7 +70,6 @@ class Telemetry:
         check_folder(spans_dir, access)
         self._watch = watch or EndpointWatch()
         self._request_log = request_log
-        self._otlp = Otlp(os.environ, metrics.spans_dropped) if otlp_wanted(os.environ) else None
         self._metrics = metrics
         self._journal = JournalExporter(
             spans_dir,
@@ -96,10 +82,6 @@ class Telemetry:
         self._losing = threading.Lock()
         self._kept = Kept(spans_dir, self._journal.writer)
         self._requests = self._kept.requests
-        self._resource = _resource(version)
-        self._scope = scope(version)
-        # Reading OTEL_TRACES_SAMPLER is the SDK's business; of its provider we need no more, since it builds no span.
-        self._sampler = TracerProvider(resource=self._resource, shutdown_on_exit=False).sampler
 
         self._queue = SpanQueue(queue_records, QUEUE_BYTES)
         self._on_loop = _Contained(self._count_dropped)
@@ -144,7 +126,7 @@ class Telemetry:
                 if not has_room:  # its row has no chunk times, and the histograms don't get them either
                     record = msgspec.structs.replace(record, chunk_offsets_us=())
                 if line is not None:
-                    self._queue.add(seq, line, None if self._otlp is None else record)
+                    self._queue.add(seq, line)
             lost = 0  # the span is safe or counted, whatever becomes of its figures
             self._metrics.observe(record)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach traffic
@@ -165,13 +147,12 @@ class Telemetry:
             return self._emptied.wait_for(lambda: self._queue.done >= goal, timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Write all spans to disk, send the rest to OTLP, and end the thread. False if that takes longer.
+        """Write all spans to disk, and end the thread. False if that takes longer.
 
         It blocks, so the event loop must not call it.
         """
         if self._stopping:
             return not self._thread.is_alive()
-        deadline_s = time.monotonic() + timeout_s
         self._stopping = True
         self._wake.set()
         self._thread.join(timeout_s)
@@ -183,8 +164,6 @@ class Telemetry:
             self._count_dropped(CLOSED, left)  # recorded after the thread's last look
         if ended:
             self._kept.remove()
-        if self._otlp is not None and not self._otlp.close(deadline_s - time.monotonic()):
-            return False
         return ended
 
     def _count_written(self, count: int) -> None:
@@ -213,9 +192,6 @@ class Telemetry:
     # The thread
 
     def _run(self) -> None:
-        if self._otlp is not None:
-            with self._in_thread.losing(0):
-                self._otlp.start()
         rest_s = PERIOD_S
         while not self._stopping:
             self._wake.wait(rest_s)
@@ -250,9 +226,6 @@ class Telemetry:
             with self._in_thread.losing(segment.count):
                 self._requests.writing(segment.first_seq, segment.count)
                 self._journal.write(data, segment.first_seq, segment.count)
-        if self._otlp is not None:
-            with self._in_thread.losing(0):
-                self._send(segment.records if segment.late is None else [segment.late], self._otlp)
 
     def _late_line(self, record: Record, seq: int) -> bytes | None:
         """Make a long stream's line, and count its figures. None where the line can't be stored."""
@@ -265,22 +238,6 @@ class Telemetry:
             self._in_thread.catch(error, lost)
         time.sleep(_PAUSE_S)
         return line
-
-    def _send(self, records: Sequence[Record], otlp: "Otlp") -> None:
-        spans: list[ReadableSpan] = []
-        for position, record in enumerate(records):
-            if self._is_sampled(record):
-                spans.append(record_span(record, resource=self._resource, scope=self._scope, sampled=True))
-            if position % _SPANS_A_STRETCH == 0:
-                time.sleep(_PAUSE_S)
-        otlp.take(spans)
-
-    def _is_sampled(self, record: Record) -> bool:
-        """Ask OTEL_TRACES_SAMPLER's sampler, as the SDK does when it starts a span."""
-        parent = parent_context(record)
-        context = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
-        answer = self._sampler.should_sample(context, record.trace_id, span_name(record), SpanKind.CLIENT)
-        return answer.decision is Decision.RECORD_AND_SAMPLE
 
 
 class _Contained:
@@ -316,14 +273,3 @@ class _Contained:
         if now_s >= self._quiet_until_s.get(kind, 0.0):
             self._quiet_until_s[kind] = now_s + _LOG_AGAIN_S
             _log.error("telemetry failed; traffic goes on, %d spans are lost", lost, exc_info=error)
-
-
-def _resource(version: str) -> Resource:
-    """The spans' resource: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, else our own name and version."""
-    given = Resource.create()
-    ours: dict[str, str] = {}
-    if str(given.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):  # the SDK's own default
-        ours[SERVICE_NAME] = "dyno-proxy"
-    if SERVICE_VERSION not in given.attributes:
-        ours[SERVICE_VERSION] = version
-    return given.merge(Resource(ours))

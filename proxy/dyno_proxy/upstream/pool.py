@@ -85,7 +85,8 @@ class Pool:
                 connected.close()
                 raise
         connection.round_trip_s = round_trip_s
-        connection.socket = connected
+        if self._proxy is None:  # else its round trip would be that to the HTTP proxy
+            connection.socket = connected
         return connection
 
     def put_back(self, connection: UpstreamConnection) -> None:

@@ -35,7 +35,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.transport: asyncio.Transport | None = None
-        self.socket: socket.socket | None = None  # the transport's
+        self.socket: socket.socket | None = None  # the transport's, where its peer is the endpoint
         self.closed = False
         self.idle_since_s = 0.0
         self.round_trip_s = 0.0  # to the endpoint, by how long connecting took
@@ -109,7 +109,10 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None or self.ended.done():
             self.abort()  # bytes that answer no request
             return
-        self.responded = True
+        if not self.responded:
+            self.responded = True
+            if self.socket is not None:  # a microsecond, once a request
+                exchange.rtt_us, exchange.min_rtt_us = round_trips_us(self.socket)
         response = self._response
         try:
             out = response.feed(data)
@@ -191,8 +194,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._end(self._exchange, ending)
 
     def _end(self, exchange: Exchange, broken: Ending | None) -> None:
-        if self.socket is not None:
-            exchange.rtt_us, exchange.min_rtt_us = round_trips_us(self.socket)
         if broken is not None:
             exchange.broken = broken
             self.abort()

@@ -94,6 +94,7 @@ def genai_row(span: OtlpSpan, endpoint: str | None = None) -> Row | None:
         if "dyno.event.first_event_us" in rest:
             rest.pop(_FIRST_CHUNK, None)  # the same moment, in seconds
         if "dyno.path" in rest:
+            rest["dyno.endpoint.path"] = rest.get("url.path")
             rest["url.path"] = rest.pop("dyno.path")  # the path at the proxy
         if rest.get("dyno.usage.source") == "chunks" and "dyno.chunk.count" in rest:
             rest.setdefault("gen_ai.usage.output_tokens", rest["dyno.chunk.count"])
