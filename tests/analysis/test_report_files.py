@@ -69,10 +69,10 @@ def test_report_files(run: Path) -> None:
         "| sophia | model big, A100 |",
         "| seed | 7 |",
         "| metis | 3 | 100.0 % | 100.0 % |",
-        "**What \\| is 0?**",
+        "**What &#124; is 0?**",
         "Reference: gold 2 / au",
-        "> The Gold 1!",
-        "> It is\n> au, too",
+        "```text\nThe Gold 1!\n```",
+        "```text\nIt is\nau, too\n```",
         "Ratio of mean latencies, which no verdict carries: metis / sophia 2.000; sophia / metis 0.50.",
         "3 of 3 answers of metis were cut off by the token limit.",
     ):

@@ -105,6 +105,7 @@ def test_an_engines_phases() -> None:
 
 
 def test_notes_and_labels() -> None:
+    """A note stands at its bar's end if there is room, else below it; a long label begins above its bar."""
     span = row(
         *("x", None, 0, 2_500_000),
         is_request=True,
@@ -116,9 +117,17 @@ def test_notes_and_labels() -> None:
         output_tokens=3,
         chunk_offsets_us=[1, 2],
     )
-    (text,) = render(lines([span]), 100)
+    note = "simulated, stream_error, error_event, 3 tokens, 2 chunks"
+    (text,) = render(lines([span]), 200)
     assert text.startswith("dyno: chat m @metis ███")
-    assert text.endswith(" 2.500 s  simulated, stream_error, error_event, 3 tokens, 2 chunks")
+    assert text.endswith(f" 2.500 s  {note}")
+    assert len(text) == 200
+    text, below = render(lines([span]), 80)
+    assert (len(text), below) == (80, f"    {note}")
+    above, *more, below = render(lines([span | {"name": "m" * 70 + "\n\x1b"}]), 80)
+    assert above.startswith("dyno:")
+    assert "".join([above, *(line.split(" ")[0] for line in more)]).count("m") == 70
+    assert all(len(line) <= 80 for line in (above, *more, below))
 
 
 def test_a_span_without_an_end() -> None:

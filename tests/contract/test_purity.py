@@ -46,7 +46,7 @@ ALLOWED: Final = {
         "functools",
     ),
     *("hashlib", "http", "itertools", "json", "math", "operator", "pathlib", "random", "re", "statistics", "string"),
-    *("sys", "types", "typing", "urllib.parse", "zlib"),
+    *("sys", "types", "typing", "unicodedata", "urllib.parse", "zlib"),
     *("backports", "brotli", "compression", "google.protobuf", "google.rpc", "httptools", "msgspec", "numpy"),
     *("opentelemetry", "orjson"),
 }

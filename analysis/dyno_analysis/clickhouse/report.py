@@ -7,7 +7,7 @@ from dataclasses import replace
 from dyno_analysis.errors import InputError
 from dyno_analysis.query import row_types
 from dyno_analysis.render.table import Table, count
-from dyno_analysis.render.terminal import print_table
+from dyno_analysis.render.terminal import print_table, print_text
 from dyno_analysis.report import detail_tables, findings, tables
 from dyno_analysis.report.comparison import Comparison
 from dyno_analysis.runs.folder import Known, check_known, newest
@@ -40,8 +40,8 @@ def report(address: str, chosen: Selection, margin: float, seed: int, pool: bool
         raise InputError("--store makes one set of several runs; add --pool if that is meant, or name one run")
     comparison = headline(store, chosen, margin, seed)
     _check_found(comparison, chosen, store)
-    print(findings.heading(comparison))
-    print(f"  store  {store.address}")
+    print_text(findings.heading(comparison))
+    print_text(f"  store  {store.address}", "  ")
     for table in (
         tables.comparison_table(comparison),
         _without(tables.percentile_table(comparison), "inter-chunk"),
@@ -53,12 +53,14 @@ def report(address: str, chosen: Selection, margin: float, seed: int, pool: bool
             print_table(table)
     print()
     if twice := clickhouse_store.stored_twice(store, chosen):
-        print(
+        sent = (
             f"- {count(twice, 'span is', 'spans are')} stored twice, so counted twice: the Collector sent them again."
         )
+        print_text(sent, "  ")
     for name, made, requests in clickhouse_store.simulated_in_part(store, chosen):
-        print(f"- {made:,} of {requests:,} requests of {name} are simulated, and in one column with the others.")
-    print(f"- {_LEFT_OUT}")
+        mixed = f"- {made:,} of {requests:,} requests of {name} are simulated, and in one column with the others."
+        print_text(mixed, "  ")
+    print_text(f"- {_LEFT_OUT}", "  ")
     return 1 if comparison.failed or comparison.without_answer else 0
 
 
@@ -92,6 +94,7 @@ def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Compa
         answers=(),
         quality=(),
         prompt_texts=(),
+        prompt_lengths=None,
         origins={},
         verdicts=0,
     )

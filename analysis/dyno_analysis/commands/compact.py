@@ -64,6 +64,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     from dyno_analysis.compaction.compaction import Compaction, alone, expire_all
     from dyno_analysis.compaction.retention import parse_keep
     from dyno_analysis.file_modes import access_in
+    from dyno_analysis.render.terminal import print_text
     from dyno_analysis.spans.entries import folder_problem
     from dyno_analysis.spans.folder import collected_folder
     from dyno_analysis.spans.kept import note
@@ -77,7 +78,7 @@ def _compact(arguments: argparse.Namespace) -> int:
 
     def say(text: str) -> None:
         if not arguments.background:
-            print(text)
+            print_text(text, "  ", whole=True)
 
     def complain(text: str) -> None:
         print(f"dyno compact: {text}", file=sys.stderr)

@@ -84,29 +84,31 @@ def _store(found: "Recognised", spans: "Path", explained: set[str]) -> int:
 
 def _store_run(path: "Path", ingested: "Ingested", spans: "Path", explained: set[str]) -> None:
     from dyno_analysis.ingest.store import store
+    from dyno_analysis.render.terminal import print_text
 
     if not ingested.spans:
-        print(f"{path}: {ingested.run_id} has no single requests, only a summary; left out")
+        print_text(f"{path}: {ingested.run_id} has no single requests, only a summary; left out", "  ")
         return
     run_id = store(ingested, spans)
     if run_id is None:
-        print(f"{path}: was imported before; nothing added")
+        print_text(f"{path}: was imported before; nothing added", "  ")
         return
     endpoints = ", ".join(ingested.record["endpoints"])
-    print(f"{path}: {_count(len(ingested.spans), 'request')} to {endpoints}, as run {run_id}")
+    print_text(f"{path}: {_count(len(ingested.spans), 'request')} to {endpoints}, as run {run_id}", "  ")
     if not ingested.started_known:
-        print("  the file doesn't say when each request started: all have the file's timestamp")
+        print_text("  the file doesn't say when each request started: all have the file's timestamp", "  ")
     said = f"{ingested.kind}{ingested.differences}"
     if ingested.differences and said not in explained:
         explained.add(said)
-        print(f"  how the definitions of {ingested.kind} differ from Dyno's:")
+        print_text(f"  how the definitions of {ingested.kind} differ from Dyno's:", "  ")
         for difference in ingested.differences:
-            print(f"    {difference}")
-    print(f"  next: dyno report {run_id} --spans {spans}")
+            print_text(f"    {difference}", "      ")
+    print_text(f"  next: dyno report {run_id} --spans {spans}", "  ", whole=True)
 
 
 def _store_spans(found: "Recognised", spans: "Path") -> int:
     from dyno_analysis.ingest.store import store_rows
+    from dyno_analysis.render.terminal import print_text
 
     with found.rows() as rows:
         staged = store_rows(rows, spans)
@@ -118,25 +120,25 @@ def _store_spans(found: "Recognised", spans: "Path") -> int:
             "with tokens)"
         )
     left_out += f"; {_count(rows.other_signals, 'message')} of metrics or logs left out" if rows.other_signals else ""
-    print(f"{found.path}: {_count(staged.new, 'request')} added{_known(staged.known)}{left_out}")
+    print_text(f"{found.path}: {_count(staged.new, 'request')} added{_known(staged.known)}{left_out}", "  ")
     unnamed = min(rows.without_endpoint, staged.new + staged.known)
     if unnamed:
-        print(
-            f"  {_count(unnamed, 'request')} without an endpoint's name: name it with --endpoint NAME to compare them"
-        )
+        mend = "name it with --endpoint NAME to compare them"
+        print_text(f"  {_count(unnamed, 'request')} without an endpoint's name: {mend}", "  ")
     _complain(found.path, rows.broken, rows.broken_count)
     return rows.broken_count
 
 
 def _store_training(path: "Path", log: "TrainingLog", spans: "Path") -> int:
     from dyno_analysis.ingest.training import store_training
+    from dyno_analysis.render.terminal import print_text
 
     stored = store_training(log.runs(), spans)
-    print(f"{path}: {_count(stored, 'training run')} added{_known(len(log.runs()) - stored)}")
+    print_text(f"{path}: {_count(stored, 'training run')} added{_known(len(log.runs()) - stored)}", "  ")
     if stored:
-        print(f'  next: dyno sql "FROM training" --spans {spans}')
+        print_text(f'  next: dyno sql "FROM training" --spans {spans}', "  ", whole=True)
     for note in log.notes:
-        print(f"  {note}")
+        print_text(f"  {note}", "  ")
     _complain(path, log.broken, len(log.broken))
     return len(log.broken)
 

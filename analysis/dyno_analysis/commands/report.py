@@ -10,6 +10,7 @@ from dyno_analysis.file_modes import private_from_now_on
 from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from dyno_analysis.report.comparison import Comparison
     from dyno_analysis.runs.record import RunRecord
 
+_MARGIN = 0.05
+_LONGEST_LABEL = 24  # columns; a longer one has its value a blank behind it
+
 EPILOG = """\
 examples:
-  dyno report                                   the newest run in ./spans
+  dyno report                                   the newest run in ./spans, on one screen
+  dyno report --all                             the same with all tables
   dyno report 20261123_215900_ab12 --out out    one run, with report.md and the raw results in out/
   dyno report --list                            the stored runs
   dyno report 20261123 latest                   two runs, each with columns of its own; --pool makes one set of them
@@ -50,6 +55,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--list", action="store_true", help="list the stored runs")
     parser.add_argument(
+        "--all",
+        action="store_true",
+        help="print all tables and notes, as into a pipe (default on a terminal: the answer, in at most 20 lines)",
+    )
+    parser.add_argument(
         "--pool", action="store_true", help="make one set of several runs' requests (default: each run has its columns)"
     )
     spans_argument(parser)
@@ -75,7 +85,7 @@ def main(argv: list[str]) -> int:
         "--margin",
         metavar="PERCENT",
         type=_percent,
-        default=0.05,
+        default=_MARGIN,
         help="'no difference' means within this (default: 5)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of samples of very many points (default: 0)")
@@ -138,10 +148,8 @@ def _report(arguments: argparse.Namespace) -> int:
             texts=texts,
         )
         _check_found(comparison, endpoints, runs, spans)
-        _print(comparison)
-        if arguments.out is not None:
-            for path in write_report(connection, comparison, Path(arguments.out), now):
-                print(path)
+        written = [] if arguments.out is None else write_report(connection, comparison, Path(arguments.out), now)
+        _print(comparison, written, arguments)
     return 1 if comparison.failed or comparison.without_answer else 0
 
 
@@ -232,22 +240,56 @@ def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str]
         raise InputError(f"no request{of} in {where}; 'dyno sql' shows what is stored")
 
 
-def _print(comparison: "Comparison") -> None:
-    from dyno_analysis.render.terminal import print_line, print_table
+def _print(comparison: "Comparison", written: "list[Path]", arguments: argparse.Namespace) -> None:
+    """The answer on one screen; with --all, or into a pipe, everything. `written`: the files of this report."""
+    from pathlib import Path
+
+    from dyno_analysis.render.terminal import columns, is_terminal, print_styled
+    from dyno_analysis.report.answer import answer
+    from dyno_analysis.report.screen import End, screen
+
+    if arguments.all or not is_terminal():
+        _print_all(comparison)
+        for path in written:
+            print(path)
+        return
+    ends = [
+        End("report" if path.suffix == ".md" else "results", str(path))
+        for path in written or _written_before(Path(arguments.spans), comparison.runs)
+    ]
+    ends.append(End("all", _again(arguments, comparison.runs), is_command=True))
+    print_styled(screen(answer(comparison), ends, columns()))
+
+
+def _print_all(comparison: "Comparison") -> None:
+    """What isn't so, the answer, verdicts, what to know before quoting them, all tables, and what was run."""
+    from dyno_analysis.render.terminal import columns, print_styled, print_table, print_text
     from dyno_analysis.report import costs, detail_tables, findings, lines, tables, verdicts
+    from dyno_analysis.report.answer import banner, said
     from dyno_analysis.report.markdown import caveats
+    from dyno_analysis.report.prompt_lengths import prompt_length_table
+    from dyno_analysis.report.screen import head
     from dyno_analysis.report.titles import titled
 
-    print_line(findings.heading(comparison))
-    setup = findings.setup(comparison)
-    width = max((len(label) for label, _ in setup), default=0)
-    for label, value in setup:
-        print_line(f"  {label:<{width}}  {value}")
+    print_text(findings.heading(comparison))
+    print()
+    print_styled(head(banner(comparison), {}, said(comparison), columns()))
+    for made in (verdicts.verdict_table(comparison), verdicts.evidence_table(comparison)):
+        if made is not None:
+            print(flush=True)
+            print_table(made)
+    for title, sentences in (
+        (titled("Findings", comparison), findings.summary(comparison)),
+        ("What to know before quoting this", caveats(comparison)),
+    ):
+        print()
+        print_text(title)
+        for sentence in sentences:
+            print_text(f"- {sentence}", "  ")
     for table in (
-        verdicts.verdict_table(comparison),
         tables.comparison_table(comparison),
-        verdicts.evidence_table(comparison),
         tables.percentile_table(comparison),
+        prompt_length_table(comparison),
         detail_tables.mirror_table(comparison),
         lines.fixed_per_token_table(comparison),
         detail_tables.failure_table(comparison),
@@ -258,13 +300,38 @@ def _print(comparison: "Comparison") -> None:
         if table is not None:
             print(flush=True)
             print_table(table)
-    for title, sentences in (
-        (titled("Findings", comparison), findings.summary(comparison)),
-        ("What to know before quoting this", caveats(comparison)),
+    print()
+    print_text("Set-up")
+    setup = findings.setup(comparison)
+    width = max((len(label) for label, _ in setup if len(label) <= _LONGEST_LABEL), default=0)
+    for label, value in setup:
+        print_text(f"  {label:<{width}}  {value}", " " * (width + 4))
+
+
+def _again(arguments: argparse.Namespace, runs: "Sequence[str]") -> str:
+    """The command that prints all of the same requests."""
+    import shlex
+
+    words = ["dyno", "report", *runs]
+    for flag, given, usual in (
+        ("--spans", arguments.spans, spans_folder()),
+        ("--since", arguments.since, None),
+        ("--until", arguments.until, None),
+        ("--endpoints", arguments.endpoints, None),
+        ("--paired-by", arguments.paired_by, "prompt"),
+        ("--seed", arguments.seed, 0),
     ):
-        print_line(f"\n{title}")
-        for sentence in sentences:
-            print_line(f"- {sentence}")
+        words += [flag, str(given)] if given != usual else []
+    words += ["--margin", f"{arguments.margin * 100:g}"] if arguments.margin != _MARGIN else []
+    return shlex.join([*words, *(["--pool"] if arguments.pool else []), "--all"])
+
+
+def _written_before(spans: "Path", runs: "Sequence[str]") -> "list[Path]":
+    """The report.md that `dyno compare` has left in the run's folder, if there is one."""
+    if len(runs) != 1:
+        return []
+    path = spans / "runs" / runs[0] / "report.md"
+    return [path] if path.is_file() else []
 
 
 def _percent(text: str) -> float:

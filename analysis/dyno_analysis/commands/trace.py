@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import sys
 from typing import Any
 
@@ -56,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from dyno_analysis.query.output import strict_json
-    from dyno_analysis.render.terminal import print_line
+    from dyno_analysis.render.terminal import columns, print_line
     from dyno_analysis.spans.folder import without_broken
     from dyno_analysis.spans.views import connect_views, list_files
     from dyno_analysis.trace.waterfall import lines, render
@@ -72,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.format == "json":
         print("[\n" + ",\n".join(strict_json(json.dumps(span)) for span in found) + "\n]")
         return 0
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
+    width = min(columns(), _PIPE_WIDTH) if not sys.stdout.isatty() else columns()
     print(f"trace {trace_id}")
     for line in render(lines(found), width):
         print_line(line)

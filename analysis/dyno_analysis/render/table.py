@@ -4,8 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .wrapping import width
+
 UNKNOWN = "–"
 _MOST_DECIMALS = 6
+_LARGE = 1e12  # from here on a figure is written with its power of ten
+# From how many seconds on a time is written in which unit: the threshold, the unit's number in a second, its name.
+_UNITS = ((1.0, 1.0, "s"), (1e-5, 1e3, "ms"), (0.0, 1e6, "µs"))
 
 
 @dataclass(frozen=True)
@@ -27,19 +32,31 @@ class Table:
 
 
 def seconds(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3f}"
+    return _decimal(value, 3)
 
 
 def milliseconds(value_s: float | None) -> str:
-    return UNKNOWN if value_s is None else f"{value_s * 1e3:.2f}"
+    return _decimal(None if value_s is None else value_s * 1e3, 2)
 
 
 def rate(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.2f}"
+    return _decimal(value, 2)
 
 
 def tokens(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.1f}"
+    return _decimal(value, 1)
+
+
+def duration(value_s: float | None) -> str:
+    """A time with its unit and three digits: 4.87 s, 136 ms, 0.260 ms, 1.00 µs."""
+    if value_s is None:
+        return UNKNOWN
+    scale, unit = next((scale, unit) for least, scale, unit in _UNITS if abs(value_s) >= least)
+    value = value_s * scale
+    if abs(value) >= _LARGE:
+        return f"{value:.2e} {unit}"
+    digits = 2 if value == 0 else 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{min(max(digits, 0), _MOST_DECIMALS)}f} {unit}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -82,22 +99,17 @@ def count(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
-def plain_table(table: Table) -> list[str]:
-    """The table's lines: title, columns two blanks apart, notes."""
-    column_widths = widths(table)
-    lines = [table.title, "-" * len(table.title)]
-    lines += [_line(row, table.align, column_widths) for row in (table.columns, *table.rows)]
-    return [*lines, *table.lines_beneath]
-
-
 def widths(table: Table) -> list[int]:
-    """Characters of each column's longest cell, its name included."""
-    return [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+    """Columns of the screen that each column's longest cell takes, its name included."""
+    return [max(map(width, column)) for column in zip(table.columns, *table.rows, strict=True)]
 
 
-def _line(cells: Sequence[str], align: str, column_widths: Sequence[int]) -> str:
-    padded = [
-        cell.ljust(width) if side == "l" else cell.rjust(width)
-        for cell, side, width in zip(cells, align, column_widths, strict=True)
-    ]
-    return "  ".join(padded).rstrip()
+def _decimal(value: float | None, least: int) -> str:
+    """With `least` decimals, and where these would show only zeros, with two digits that aren't."""
+    if value is None:
+        return UNKNOWN
+    size = abs(value)
+    if not math.isfinite(value) or size == 0 or 10**-least <= size < _LARGE:
+        return f"{value:.{least}f}"
+    digits = 1 - math.floor(math.log10(size))
+    return f"{value:.{digits}f}" if 0 < digits <= _MOST_DECIMALS + least else f"{value:.2e}"

@@ -19,6 +19,7 @@ from dyno_analysis.stats.interval import rank_correlation, simultaneous
 from .columns import one_column_each, rename_answers
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, Origin, Quality
 from .pairing import paired_figures
+from .prompt_lengths import prompt_lengths
 
 # How much memory a join or a sort of all requests may use before it spills to disk. Exact percentiles are computed
 # without this limit, since they can't spill their column.
@@ -81,6 +82,7 @@ def compare(
         answers=answers,
         quality=_quality(answers, endpoints),
         prompt_texts=fetch(connection, "prompt_texts", row_types.PromptTextsRow),
+        prompt_lengths=prompt_lengths(fetch_columns(connection, sql_text("prompt_lengths")), endpoints),
         origins=origins,
         verdicts=verdicts,
     )

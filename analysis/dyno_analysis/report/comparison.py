@@ -82,6 +82,28 @@ class Correlations:
 
 
 @dataclass(frozen=True)
+class PromptBin:
+    """One endpoint's ok requests whose prompts are about as long: from `shortest` to `longest`. None: not known."""
+
+    endpoint: str
+    shortest: float
+    longest: float
+    n: int
+    median_latency_s: float | None
+    median_ttft_s: float | None
+    mean_output_tokens: float | None
+
+
+@dataclass(frozen=True)
+class PromptLengths:
+    """Bins of prompts' lengths, from the shortest on, each with an entry for every endpoint."""
+
+    unit: str  # "tokens" or "characters"
+    bins: Sequence[PromptBin]
+    unknown: Mapping[str, int]  # endpoint -> ok requests whose prompt's length isn't known
+
+
+@dataclass(frozen=True)
 class Quality:
     """SQuAD's scores, 0 to 1, of the answers whose prompts have references."""
 
@@ -118,6 +140,7 @@ class Comparison:
     answers: Sequence[row_types.AnswerRow]
     quality: Sequence[Quality]
     prompt_texts: Sequence[row_types.PromptTextsRow]
+    prompt_lengths: PromptLengths | None  # None: all are of one length, or none is known
     origins: Mapping[str, Origin]  # of the columns whose name isn't their endpoint's own
     verdicts: int  # how many verdicts have simultaneous intervals
 

@@ -7,6 +7,8 @@ from dyno_analysis.stats.paired import FEWEST_BLOCKS
 from .comparison import Comparison
 from .tables import why_no_request
 
+_LEAST_MORE = 0.05  # tokens; less would be written as 0.0
+
 
 def notes(comparison: Comparison) -> list[str]:
     """One note per finding. An empty list means that nothing was found, not that the comparison is fair."""
@@ -167,6 +169,8 @@ def _input(balance: PairBalanceRow) -> list[str]:
         else f"{abs(balance.mean_more_input):.1f} more on average"
     )
     differing = f"{balance.different_input} of {balance.with_input_tokens} pairs differ"
+    if abs(balance.mean_more_input) < _LEAST_MORE:
+        return [f"Some prompts count as different input at {first} and {second}, though not on average: {differing}."]
     cause = "a chat template or tokenizer of its own"
     return [f"The same prompts count as different input: {second} counts {extent} ({differing}; {cause})."]
 

@@ -3,6 +3,7 @@
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -15,7 +16,7 @@ from dyno_analysis.query.row_types import ResultRow
 
 from .comparison import Comparison
 from .markdown import markdown
-from .results_json import results_document, results_name
+from .results_json import finite, results_document, results_name
 
 
 def write_report(
@@ -30,18 +31,27 @@ def write_report(
     document = results_document(comparison, fetch(connection, "results", ResultRow), at)
     contents = {
         folder / "report.md": markdown(comparison, name),
-        folder / name: json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        folder / name: _json(document) + "\n",
     }
     try:
         access_in(folder).make_folder(folder)
         for path, text in contents.items():
             with replacing(path) as file:
-                file.write(text.encode("utf-8"))
+                # Half a surrogate pair (run.json can hold one) is written as JSON escapes it.
+                file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise InputError(
             f"can't write to '{error.filename or folder}': {error.strerror}; choose another --out"
         ) from error
     return list(contents)
+
+
+def _json(document: dict[str, Any]) -> str:
+    """The document as JSON, which has no NaN and no infinity: they are null."""
+    try:
+        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(finite(document), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _time(comparison: Comparison) -> datetime | None:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 from dyno_analysis.query.row_types import AnswerRow
+from dyno_analysis.render.markdown_text import block, inline
 from dyno_analysis.render.table import Table
 
 from . import costs, detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
+from .answer import banner, said
 from .comparison import Comparison
+from .prompt_lengths import prompt_length_table
 from .titles import titled
 
 SAMPLES = 3
@@ -15,13 +18,12 @@ LONGEST_HEADING = 200
 
 
 def markdown(comparison: Comparison, results_name: str) -> str:
-    """The whole document; `results_name` is the file of the raw results beside it."""
+    """The whole document; `results_name` is the file of the raw results beside it. Texts from outside are escaped."""
     parts = [
-        f"# {findings.heading(comparison)}",
-        _section(titled("Summary", comparison), [" ".join(findings.summary(comparison))]),
-        _section("Set-up", [_pairs(findings.setup(comparison))]),
+        f"# {inline(findings.heading(comparison))}",
+        *(f"**{inline(warning)}**" for warning in banner(comparison)),
         _section(
-            "Comparison", [_table(tables.comparison_table(comparison)), _table(tables.percentile_table(comparison))]
+            titled("Summary", comparison), [_paragraph(said(comparison)), _paragraph(findings.summary(comparison))]
         ),
         _section(
             "Paired comparison",
@@ -32,10 +34,23 @@ def markdown(comparison: Comparison, results_name: str) -> str:
                 _list(findings.speed(comparison)),
             ],
         ),
+        _section("What to know before quoting this", [_list(caveats(comparison))]),
+        _section("When to use which", [_list(findings.when_to_use(comparison))]),
+        _section(
+            "Comparison", [_table(tables.comparison_table(comparison)), _table(tables.percentile_table(comparison))]
+        ),
+        *(
+            [_section("Prompts by length", by_length)]
+            if (by_length := _optional(prompt_length_table(comparison)))
+            else []
+        ),
         _section("Fixed and per token", [_table(lines.fixed_per_token_table(comparison))]),
         _section("Latency distribution", [_table(detail_tables.distribution_table(comparison))]),
         _section("Throughput", [_table(detail_tables.throughput_table(comparison))]),
-        _section("Failures", _optional(detail_tables.failure_table(comparison)) or findings.failures(comparison)),
+        _section(
+            "Failures",
+            _optional(detail_tables.failure_table(comparison)) or [_paragraph(findings.failures(comparison))],
+        ),
         _section(
             "Response quality",
             [
@@ -44,10 +59,9 @@ def markdown(comparison: Comparison, results_name: str) -> str:
             ],
         ),
         *([_section("Cost and energy", cost)] if (cost := _optional(costs.cost_table(comparison))) else []),
-        _section("When to use which", [_list(findings.when_to_use(comparison))]),
-        _section("What to know before quoting this", [_list(caveats(comparison))]),
         _section("Sample responses", _samples(comparison)),
         _section("The instrument", [_table(detail_tables.instrument_table(comparison))]),
+        _section("Set-up", [_pairs(findings.setup(comparison))]),
         _section("Raw results", [f"`{results_name}`: every request with its times, tokens and answer."]),
     ]
     return "\n\n".join(parts) + "\n"
@@ -60,16 +74,16 @@ def caveats(comparison: Comparison) -> list[str]:
 
 
 def _section(title: str, parts: Sequence[str]) -> str:
-    return "\n\n".join([f"## {title}", *(part for part in parts if part)])
+    return "\n\n".join([f"## {inline(title)}", *(part for part in parts if part)])
 
 
 def _table(table: Table) -> str:
-    written = [f"**{_cell(table.title)}**", ""]
+    written = [f"**{inline(table.title)}**", ""]
     written.append(_row(table.columns))
     written.append("|" + "|".join("---" if align == "l" else "---:" for align in table.align) + "|")
     written += [_row(row) for row in table.rows]
     if table.lines_beneath:
-        written += ["", " ".join(table.lines_beneath)]
+        written += ["", _paragraph(table.lines_beneath)]
     return "\n".join(written)
 
 
@@ -82,15 +96,15 @@ def _pairs(labelled: Sequence[tuple[str, str]]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(_cell, cells)) + " |"
+    return "| " + " | ".join(map(inline, cells)) + " |"
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _paragraph(sentences: Sequence[str]) -> str:
+    return inline(" ".join(sentences))
 
 
 def _list(sentences: Sequence[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    return "\n".join(f"- {inline(sentence)}" for sentence in sentences)
 
 
 def _samples(comparison: Comparison) -> list[str]:
@@ -108,14 +122,15 @@ def _samples(comparison: Comparison) -> list[str]:
         answers = complete[number]
         any_answer = next(iter(answers.values()))
         asked = any_answer.question or any_answer.prompt or any_answer.prompt_id
-        parts.append(f"**{cut(_cell(asked), LONGEST_HEADING)}**")
+        parts.append(f"**{_shown(asked, LONGEST_HEADING)}**")
         if any_answer.reference_answers:
-            parts.append(f"Reference: {_cell(' / '.join(dict.fromkeys(any_answer.reference_answers)))}")
+            references = " / ".join(dict.fromkeys(any_answer.reference_answers))
+            parts.append(f"Reference: {_shown(references, LONGEST_SAMPLE)}")
         for name in comparison.endpoints:
             answer = answers[name]
             length = "" if answer.output_tokens is None else f", {answer.output_tokens} tokens"
-            parts.append(f"{name} ({answer.latency_s:.3f} s{length}):")
-            parts.append(_quote(answer.answer))
+            parts.append(inline(f"{name} ({answer.latency_s:.3f} s{length}):"))
+            parts.append(block(cut(answer.answer, LONGEST_SAMPLE).strip() or "(empty)"))
     return parts
 
 
@@ -124,6 +139,6 @@ def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest:,} more characters)"
 
 
-def _quote(text: str) -> str:
-    text = cut(text, LONGEST_SAMPLE)
-    return "\n".join(f"> {line}".rstrip() for line in (text.strip() or "(empty)").splitlines())
+def _shown(text: str, longest: int) -> str:
+    # First cut, then escaped: no escape is cut in two.
+    return inline(cut(" ".join(text.split()), longest))

@@ -40,6 +40,7 @@ FURTHER_COLUMNS = frozenset(
         *("due_at", "imported_from"),
     )
 )
+_LONGEST_NAMES = 200  # of the endpoints, in a file's name, which may have 255 bytes
 _EVENT = re.compile(r"dyno\.event\.(\w+)_us")
 
 
@@ -84,24 +85,29 @@ def results_document(comparison: Comparison, results: Sequence[ResultRow], at: d
 
 
 def results_name(comparison: Comparison, at: datetime) -> str:
-    """`a_vs_b_results_YYYYMMDD_HHMMSS.json`."""
-    names = "_vs_".join(re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in comparison.endpoints)
+    """`a_vs_b_results_YYYYMMDD_HHMMSS.json`. Names are cut if a file system couldn't hold them."""
+    longest = _LONGEST_NAMES // max(len(comparison.endpoints), 1)
+    safe = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in comparison.endpoints]
+    names = "_vs_".join(safe)
+    if len(names) > _LONGEST_NAMES:
+        names = "_vs_".join(name[: max(longest - 4, 1)] for name in safe)[:_LONGEST_NAMES]
     return f"{names}_results_{at.astimezone(UTC):%Y%m%d_%H%M%S}.json"
+
+
+def finite(item: Any) -> Any:
+    """The value with null for each number that JSON doesn't have, and with an Enum's own value."""
+    if isinstance(item, Enum):
+        return item.value
+    if isinstance(item, float):
+        return item if math.isfinite(item) else None
+    if isinstance(item, dict):
+        return {key: finite(each) for key, each in item.items()}
+    return [finite(each) for each in item] if isinstance(item, list | tuple) else item
 
 
 def _json(found: Any) -> Any:
     """A dataclass's fields as JSON values: a verdict as its words, an interval's infinite end as null."""
-
-    def value(item: Any) -> Any:
-        if isinstance(item, Enum):
-            return item.value
-        if isinstance(item, float):
-            return item if math.isfinite(item) else None
-        if isinstance(item, dict):
-            return {key: value(each) for key, each in item.items()}
-        return [value(each) for each in item] if isinstance(item, list | tuple) else item
-
-    return value(asdict(found))
+    return finite(asdict(found))
 
 
 def _started_at(us: int | None) -> str | None:

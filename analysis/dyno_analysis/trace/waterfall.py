@@ -4,8 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dyno_analysis.controls import on_one_line
+
 _FULL, _EMPTY = "█", "·"
-_LEAST_BAR, _MOST_LABEL = 20, 60
+_LEAST_BAR, _MOST_LABEL, _INDENT = 20, 60, 4
+_MOST_NOTE = 0.4  # of the width; longer notes stand below their bars
+_EARLY = "begins before its parent: another clock"
 
 # A request's phases: the event that ends each, and its name. If an event isn't known, its phase is part of the next.
 _PHASES = (
@@ -61,18 +65,40 @@ def lines(spans: Sequence[Mapping[str, Any]]) -> list[Line]:
 
 
 def render(made: Sequence[Line], width: int) -> Iterator[str]:
-    """The lines as text: label, bar and duration in `width` columns, then the note."""
-    labels = ["  " * line.depth + line.label for line in made]
+    """The lines as text in `width` columns: label, bar, duration and note. Nothing is cut off.
+
+    What has no room stands on lines of its own: the beginning of a long label above the bar, a long note below it.
+    """
+    labels = ["  " * line.depth + on_one_line(line.label) for line in made]
     times = [_duration(line.duration_us) for line in made]
+    notes = [on_one_line("  ".join(filter(None, (line.note, _EARLY if line.early else "")))) for line in made]
     times_width = max(map(len, times))
-    label_width = min(max(map(len, labels)), _MOST_LABEL, max(_LEAST_BAR, width - _LEAST_BAR - times_width - 3))
-    bar_width = max(_LEAST_BAR, width - label_width - times_width - 3)
+    beside = max(map(len, notes))
+    notes_width = beside + 2 if beside and beside <= width * _MOST_NOTE else 0
+    room = width - times_width - notes_width - 2
+    label_width = min(max(map(len, labels)), _MOST_LABEL, max(_LEAST_BAR, room - _LEAST_BAR))
+    bar_width = max(_LEAST_BAR, room - label_width)
     whole_us = max(max(line.start_us + (line.duration_us or 0) for line in made), 1)
-    for line, label, time in zip(made, labels, times, strict=True):
-        name = label if len(label) <= label_width else label[: label_width - 1] + "…"
-        note = "  ".join(filter(None, (line.note, "begins before its parent: another clock" if line.early else "")))
-        text = f"{name:<{label_width}} {_bar(line, whole_us, bar_width)} {time:>{times_width}}  {note}"
-        yield text.rstrip()
+    for line, label, time, note in zip(made, labels, times, notes, strict=True):
+        *above, last = _pieces(label, label_width)
+        yield from above
+        text = f"{last:<{label_width}} {_bar(line, whole_us, bar_width)} {time:>{times_width}}"
+        yield f"{text}  {note}" if note and notes_width else text.rstrip()
+        if note and not notes_width:
+            yield from (f"{' ' * _INDENT}{piece}" for piece in _pieces(note, max(width - _INDENT, _LEAST_BAR)))
+
+
+def _pieces(text: str, width: int) -> list[str]:
+    """The text in pieces of at most `width` columns; each but the first is indented as the first one is."""
+    indent = " " * min(len(text) - len(text.lstrip()), width // 2)
+    text = indent + text.lstrip()
+    pieces = []
+    while len(text) > width:
+        cut = text.rfind(" ", len(indent) + 1, width + 1)
+        cut = cut if cut > len(indent) else width
+        pieces.append(text[:cut].rstrip())
+        text = indent + text[cut:].lstrip()
+    return [*pieces, text]
 
 
 def _bar(line: Line, whole_us: int, width: int) -> str:

@@ -25,9 +25,9 @@ PROG: Final = "dyno compare"
 
 EPILOG: Final = """\
 Without --config it reads ./dyno.toml, as `dyno proxy` does. Without that file, or with --simulate, two endpoints are
-simulated, all output says so, and their spans go to a folder of their own. Tables and paths go to stdout, progress to
-stderr. The first request to each endpoint is its preflight: a refused connection, 401, 403, 404 or a token that can't
-be had stops the run at once.
+simulated, all output says so, and their spans go to a folder of their own. The answer goes to stdout, into a pipe with
+all tables, and progress to stderr. The first request to each endpoint is its preflight: a refused connection, 401, 403,
+404 or a token that can't be had stops the run at once.
 Exit code: 0; 1 if a request failed, spans were lost or the run was stopped (what was measured is kept);
 2 for wrong use.
 
@@ -100,15 +100,16 @@ def main(argv: list[str]) -> int:
 
 def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
-    from dyno_driver.child_process import DYNO, ChildError
+    from dyno_driver.child_process import ChildError
+    from dyno_driver.progress import fitted
     from dyno_driver.prompts.prompt_set import load_prompts
-    from dyno_driver.run import summary
     from dyno_driver.stopping import StoppedError
 
     if parsed.config is None:
         why = "--simulate" if parsed.simulate else "No --config and no dyno.toml"
         speed = "" if parsed.simulate_speed == 1 else f" at {parsed.simulate_speed:g} times their profiles' speed"
-        print(f"{why}: {' and '.join(SIMULATED)} are simulated{speed}; nothing real is measured.", flush=True)
+        said = f"{why}: {' and '.join(SIMULATED)} are simulated{speed}; nothing real is measured."
+        print(fitted(said, sys.stdout), flush=True)
         parsed.spans = parsed.spans or SIMULATED_SPANS
     options = run_options(parsed)
     try:
@@ -125,15 +126,39 @@ def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     except StoppedError:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
-    print("\n".join(summary(result)), flush=True)
+    _say(result)
     if lost:
         print(f"{PROG}: spans were lost, as the proxy says above; tables and report lack them", file=sys.stderr)
     if not result.measured:
         return result.exit_code or int(lost)
+    return _report(result, spans, journals) or result.exit_code or int(lost)
+
+
+def _say(result: "RunResult") -> None:
+    """Say how the run went. On a terminal the answer follows on one screen, and says the rest."""
+    from dyno_driver.progress import fitted
+    from dyno_driver.run import summary, troubles
+
+    short = sys.stdout.isatty() and result.measured
+    for line in troubles(result) if short else summary(result):
+        print(fitted(line, sys.stdout), flush=True)
+
+
+def _report(result: "RunResult", spans: Path, journals: str) -> int:
+    """Call `dyno report`, and print the paths of the span files; returns the report's exit code.
+
+    On a terminal the paths come first, so that the answer stands last, on one screen.
+    """
+    from dyno_driver.child_process import DYNO
+
     report = [*DYNO, "report", result.run_id, "--spans", str(spans), "--out", str(result.folder)]
+    paths = [str(path) for path in sorted(spans.glob(journals))]
+    if sys.stdout.isatty():
+        print("\n".join([*(f"spans    {path}" for path in paths), ""]), flush=True)
+        return subprocess.run(report, check=False).returncode  # noqa: S603 - our own program
     code = subprocess.run(report, check=False).returncode  # noqa: S603 - our own program
-    print("\n".join(map(str, sorted(spans.glob(journals)))))
-    return code or result.exit_code or int(lost)
+    print("\n".join(paths))
+    return code
 
 
 async def _measure(

@@ -72,6 +72,7 @@ def main(argv: list[str]) -> int:
 def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
     from dyno_driver.file_modes import access_in
+    from dyno_driver.progress import fitted
     from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.run import summary
     from dyno_driver.stopping import StoppedError
@@ -87,9 +88,10 @@ def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     except StoppedError:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
-    print("\n".join(summary(result)))
+    for line in summary(result):
+        print(fitted(line, sys.stdout))
     if result.measured:
-        print(f"Tables: dyno report {result.run_id} --spans {parsed.spans}")
+        print(fitted(f"Tables: dyno report {result.run_id} --spans {parsed.spans}", sys.stdout))
     return result.exit_code
 
 
