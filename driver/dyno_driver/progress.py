@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from .client import Answer
-from .schedule import Turn
+from .load.schedule import Turn
 
 
 class Progress(Protocol):

@@ -145,11 +145,11 @@ def test_attributes_keep_every_column_without_one_of_its_own(tmp_path: Path) -> 
     """A value that has no column in the view is in `attributes`, under the proxy's name for it."""
     columns_alone = {name for name, _ in OWN[OWN.index(("user_agent", "VARCHAR")) :]}
     hidden = [a for a in ATTRIBUTES if a.column and a.column not in NAMES and a.column not in columns_alone]
-    values = {"string": "x", "int": 7, "bool": True, "string[]": ["stop", "length"]}
+    values = {"string": "x", "int": 7, "float": 2.5, "bool": True, "string[]": ["stop", "length"]}
     # These two have columns that are derived from them.
     hidden = [a for a in hidden if a.column != "due_at_unix_us"]
     write(tmp_path, [span(attributes={"server.port": "443"}, **{str(a.column): values[a.type] for a in hidden})])
-    texts = {"string": "x", "int": "7", "bool": "true", "string[]": '["stop","length"]'}
+    texts = {"string": "x", "int": "7", "float": "2.5", "bool": "true", "string[]": '["stop","length"]'}
     assert one(tmp_path, "attributes") == {"server.port": "443", **{a.name: texts[a.type] for a in hidden}}
 
 

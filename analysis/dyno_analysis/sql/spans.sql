@@ -138,6 +138,8 @@ journal AS (
             prompt_id: 'VARCHAR',
             repeat: 'INTEGER',
             warmup: 'BOOLEAN',
+            load_concurrency: 'BIGINT',
+            load_rate_per_s: 'DOUBLE',
             due_at_unix_us: 'BIGINT',
             send_lag_s: 'DOUBLE',
             imported_from: 'VARCHAR',
@@ -254,10 +256,12 @@ SELECT
                             'dyno.retries',
                             'dyno.connection.rtt_us',
                             'dyno.connection.min_rtt_us',
-                            'dyno.gc_pause_us'
+                            'dyno.gc_pause_us',
+                            'dyno.load.concurrency'
                         ) THEN TRY_CAST(entry.value AS BIGINT) IS NULL
                         WHEN entry.key IN (
-                            'dyno.retry_after_s'
+                            'dyno.retry_after_s',
+                            'dyno.load.rate_per_s'
                         ) THEN TRY_CAST(entry.value AS DOUBLE) IS NULL
                         -- end
                         ELSE true
@@ -284,7 +288,9 @@ SELECT
                     {'k': 'dyno.event.first_answer_us', 'v': CAST(first_answer_us AS VARCHAR)},
                     {'k': 'dyno.event.last_token_us', 'v': CAST(last_token_us AS VARCHAR)},
                     {'k': 'dyno.event.done_us', 'v': CAST(done_us AS VARCHAR)},
-                    {'k': 'dyno.overhead.end_us', 'v': CAST(overhead_end_us AS VARCHAR)}
+                    {'k': 'dyno.overhead.end_us', 'v': CAST(overhead_end_us AS VARCHAR)},
+                    {'k': 'dyno.load.concurrency', 'v': CAST(load_concurrency AS VARCHAR)},
+                    {'k': 'dyno.load.rate_per_s', 'v': CAST(load_rate_per_s AS VARCHAR)}
                     -- end
                 ],
                 lambda entry: entry.v IS NOT NULL
@@ -349,6 +355,8 @@ FROM (
             coalesce(min_rtt_us, TRY_CAST(attributes['dyno.connection.min_rtt_us'] AS BIGINT)) AS min_rtt_us,
             coalesce(retry_after_s, TRY_CAST(attributes['dyno.retry_after_s'] AS DOUBLE)) AS retry_after_s,
             coalesce(gc_pause_us, TRY_CAST(attributes['dyno.gc_pause_us'] AS BIGINT)) AS gc_pause_us,
+            coalesce(load_concurrency, TRY_CAST(attributes['dyno.load.concurrency'] AS BIGINT)) AS load_concurrency,
+            coalesce(load_rate_per_s, TRY_CAST(attributes['dyno.load.rate_per_s'] AS DOUBLE)) AS load_rate_per_s,
             -- end
             -- A stream that was read and had no output has 0 tokens. Other proxies' spans have the number of chunks
             -- apart, and so had older rows of empty streams.
