@@ -5,12 +5,16 @@ import math
 import os
 import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from .schedule import ORDERS, WORKLOADS, Order
+from .errors import WrongUseError
+from .load.arrivals import LARGEST_VARIATION, POISSON, Arrivals, read_arrivals
+from .load.schedule import INTERLEAVES, ONE_AT_A_TIME, ORDERS, Interleave, Load, Order, Shape
+from .workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_named
 
 DEFAULT_SPANS: Final = "spans"
 DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
@@ -32,8 +36,8 @@ class RunOptions:
 
     `seed` draws the order of the requests; `sampling_seed` is sent to the endpoints. `endpoints` None: all of the
     proxy's. `seed` None: one is drawn. None for `temperature`, `max_tokens` or `sampling_seed`: it isn't sent.
-    `count` None: all prompts of a file, DEFAULT_COUNT of a set. `preflight_s`: how long the first request to an
-    endpoint may take.
+    `count` None: all prompts of a file, DEFAULT_COUNT of a set; under each load so many. `preflight_s`: how long the
+    first request to an endpoint may take. `dry_run`: only the plan is printed.
     """
 
     prompts: str
@@ -42,6 +46,7 @@ class RunOptions:
     template: str | None
     endpoints: tuple[str, ...] | None
     workload: str
+    shape: Shape
     order: Order
     seed: int | None
     repeat: int
@@ -52,100 +57,177 @@ class RunOptions:
     stream: bool
     timeout_s: float
     preflight_s: float
+    dry_run: bool = False
+
+    @property
+    def prompts_wanted(self) -> int | None:
+        """How many prompts are loaded: under each load others, if there are enough. None: as `count` says."""
+        return None if self.count is None else self.count * len(self.shape.loads)
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `dyno drive` and `dyno compare` share."""
-    _add_what(parser)
-    _add_how(parser)
+def parse_run(parser: "ArgumentParser", argv: list[str]) -> argparse.Namespace:
+    """Add the options that `dyno drive` and `dyno compare` share, and parse. The workload gives the defaults.
+
+    Wrong use ends the program, as argparse does.
+    """
+    settings = {**_add_what(parser), **_add_how(parser)}
+    given = parser.parse_args(argv)
+    try:
+        parser.set_defaults(**defaults(given.workload, given, settings))
+    except WrongUseError as error:
+        parser.error(str(error))
+    return parser.parse_args(argv)
 
 
-def _add_what(parser: argparse.ArgumentParser) -> None:
+def _named(options: Iterable[argparse.Action]) -> dict[str, argparse.Action]:
+    """Options by the names that a workload's file has for them."""
+    return {option.option_strings[0].lstrip("-"): option for option in options}
+
+
+def _add_what(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     what = parser.add_argument_group("what is asked")
-    what.add_argument(
-        "--prompts",
-        default="science",
-        metavar="SET",
-        help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, or OWNER/NAME[:SPLIT] on the "
-        "Hugging Face hub (default: science). A record's 'prompt' is sent as it is; a 'question', with its 'context', "
-        "is sent as 'Context: … Question: … Answer:'",
-    )
-    what.add_argument(
-        "-n",
-        dest="count",
-        type=_positive_int,
-        metavar="N",
-        help=f"the first N prompts (default: all of a file, {DEFAULT_COUNT} of a set)",
-    )
-    what.add_argument("--column", metavar="NAME", help="this column's text is sent as it is")
-    what.add_argument(
-        "--template",
-        metavar="TEXT",
-        help="what is sent, with columns in braces: 'Summarize: {text}'; \\n is a line end",
-    )
-    what.add_argument(
-        "--endpoints", type=_names, metavar="A,B", help="names in the proxy's configuration (default: all of them)"
-    )
-    what.add_argument(
-        "--temperature", type=_temperature, default=0.0, metavar="T", help="(default: 0; 'none': it isn't sent)"
-    )
-    what.add_argument(
-        "--max-tokens", type=_max_tokens, default=512, metavar="N", help="(default: 512; 'none': it isn't sent)"
-    )
-    what.add_argument("--sampling-seed", type=int, metavar="N", help="sent as the request's 'seed' (default: not sent)")
-    what.add_argument(
-        "--stream", action=argparse.BooleanOptionalAction, default=True, help="streamed answers (default: yes)"
+    return _named(
+        [
+            what.add_argument(
+                "--prompts",
+                default="science",
+                metavar="SET",
+                help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, or OWNER/NAME[:SPLIT] on "
+                "the Hugging Face hub (default: science). A record's 'prompt' is sent as it is; a 'question', with its "
+                "'context', is sent as 'Context: … Question: … Answer:'",
+            ),
+            what.add_argument(
+                "-n",
+                dest="count",
+                type=_positive_int,
+                metavar="N",
+                help=f"the first N prompts (default: all of a file, {DEFAULT_COUNT} of a set). Under several loads "
+                "each has N of its own, if there are enough",
+            ),
+            what.add_argument("--column", metavar="NAME", help="this column's text is sent as it is"),
+            what.add_argument(
+                "--template",
+                metavar="TEXT",
+                help="what is sent, with columns in braces: 'Summarize: {text}'; \\n is a line end",
+            ),
+            what.add_argument(
+                "--endpoints", type=_names, metavar="A,B", help="names in the proxy's configuration (default: all)"
+            ),
+            what.add_argument(
+                "--temperature", type=_temperature, default=0.0, metavar="T", help="(default: 0; 'none': it isn't sent)"
+            ),
+            what.add_argument(
+                "--max-tokens", type=_max_tokens, default=512, metavar="N", help="(default: 512; 'none': it isn't sent)"
+            ),
+            what.add_argument(
+                "--sampling-seed", type=int, metavar="N", help="sent as the request's 'seed' (default: not sent)"
+            ),
+            what.add_argument(
+                "--stream", action=argparse.BooleanOptionalAction, default=True, help="streamed answers (default: yes)"
+            ),
+        ]
     )
 
 
-def _add_how(parser: argparse.ArgumentParser) -> None:
+def _add_how(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--workload", choices=list(WORKLOADS), default="single", help="shape of the traffic (default: single)"
+        "--workload",
+        default=DEFAULT_WORKLOAD,
+        metavar="NAME",
+        help=f"a set of options: {', '.join(names())}, or a FILE.toml; options given beside it override it (default: "
+        f"{DEFAULT_WORKLOAD})",
     )
-    how.add_argument(
-        "--repeat", type=_positive_int, default=1, metavar="N", help="ask the whole set N times (default: 1)"
-    )
-    how.add_argument(
-        "--warmup",
-        type=_natural_int,
-        default=1,
-        metavar="N",
-        help="requests to each endpoint before the measured ones, flagged as warm-up (default: 1)",
-    )
-    how.add_argument(
-        "--order",
-        choices=ORDERS,
-        default="alternate",
-        help="how the endpoint is chosen that goes first within a pair (default: alternate)",
-    )
-    how.add_argument("--seed", type=int, metavar="N", help="seed of --order random (default: drawn, and recorded)")
-    how.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=600.0,
-        metavar="S",
-        help="seconds until a request is given up (default: 600)",
-    )
-    how.add_argument(
-        "--preflight",
-        type=_seconds,
-        default=60.0,
-        metavar="S",
-        help="the first request to each endpoint must end within S seconds, or the run stops (default: 60); a model "
-        "that has to be loaded first may need longer",
-    )
+    how.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
+    return _named(_load_options(how) + _pace_options(how))
+
+
+def _load_options(how: "argparse._ArgumentGroup") -> list[argparse.Action]:
+    return [
+        how.add_argument(
+            "--concurrency",
+            type=_concurrencies,
+            metavar="N,…",
+            help="requests open at once at each endpoint, or 'all'; several are held in turn (default: 1)",
+        ),
+        how.add_argument(
+            "--rate",
+            type=_rates,
+            metavar="R,…",
+            help="new requests a second to each endpoint, whether or not others have ended; several in turn",
+        ),
+        how.add_argument(
+            "--arrivals",
+            type=_arrivals,
+            default=POISSON,
+            metavar="KIND",
+            help="times between requests under --rate: poisson, constant, or gamma:CV with their coefficient of "
+            "variation, above 1 for bursts (default: poisson)",
+        ),
+        how.add_argument(
+            "--interleave",
+            choices=INTERLEAVES,
+            help="pair: each prompt to every endpoint in turn; block: part of the prompts to one, then to the next; "
+            "parallel: all endpoints at once; whole: all to one, then all to the next (default: pair for one at a "
+            "time, parallel under --rate, else block)",
+        ),
+        how.add_argument("--pause", type=_pause, default=0.0, metavar="S", help="seconds between blocks (default: 0)"),
+    ]
+
+
+def _pace_options(how: "argparse._ArgumentGroup") -> list[argparse.Action]:
+    return [
+        how.add_argument(
+            "--repeat", type=_positive_int, default=1, metavar="N", help="ask the whole set N times (default: 1)"
+        ),
+        how.add_argument(
+            "--warmup",
+            type=_natural_int,
+            default=1,
+            metavar="N",
+            help="requests to each endpoint before the measured ones, flagged as warm-up (default: 1)",
+        ),
+        how.add_argument(
+            "--order",
+            choices=ORDERS,
+            default="alternate",
+            help="how the endpoint is chosen that goes first within a pair (default: alternate)",
+        ),
+        how.add_argument(
+            "--seed",
+            type=int,
+            metavar="N",
+            help="seed of --order random and --arrivals (default: drawn, and recorded)",
+        ),
+        how.add_argument(
+            "--timeout",
+            type=_seconds,
+            default=600.0,
+            metavar="S",
+            help="seconds until a request is given up (default: 600)",
+        ),
+        how.add_argument(
+            "--preflight",
+            type=_seconds,
+            default=60.0,
+            metavar="S",
+            help="the first request to each endpoint must end within S seconds, or the run stops (default: 60); a "
+            "model that has to be loaded first may need longer",
+        ),
+    ]
 
 
 def run_options(parsed: argparse.Namespace) -> RunOptions:
-    """The options that `add_run_options` added, as typed values."""
+    """The options that `parse_run` added, as typed values."""
+    loads = (parsed.concurrency or ()) + (parsed.rate or ())
     return RunOptions(
         prompts=parsed.prompts,
         count=parsed.count,
         column=parsed.column,
         template=parsed.template,
         endpoints=parsed.endpoints,
-        workload=parsed.workload,
+        workload=workload_named(parsed.workload)[0],
+        shape=Shape(loads or (ONE_AT_A_TIME,), _interleave(parsed.interleave), parsed.arrivals, parsed.pause),
         order=parsed.order,
         seed=parsed.seed,
         repeat=parsed.repeat,
@@ -156,7 +238,14 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         stream=parsed.stream,
         timeout_s=parsed.timeout,
         preflight_s=parsed.preflight,
+        dry_run=parsed.dry_run,
     )
+
+
+def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
+    """Refuse options that exclude each other."""
+    if options.shape.interleave == "pair" and any(load.rate_per_s is not None for load in options.shape.loads):
+        parser.error("--interleave pair has no due times for --rate; use parallel or block")
 
 
 def spans_folder() -> Path:
@@ -217,6 +306,33 @@ def _positive_int(text: str) -> int:
 
 def _natural_int(text: str) -> int:
     return _integer(text, 0)
+
+
+def _concurrencies(text: str) -> tuple[Load, ...]:
+    return tuple(
+        Load(None, all_at_once=True) if part.strip() == "all" else Load(_positive_int(part)) for part in text.split(",")
+    )
+
+
+def _rates(text: str) -> tuple[Load, ...]:
+    return tuple(Load(None, _number(part, 1e-6, "a number of requests a second above 0")) for part in text.split(","))
+
+
+def _arrivals(text: str) -> Arrivals:
+    arrivals = read_arrivals(text)
+    if arrivals is None:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' must be poisson, constant, or gamma:CV with a number above 0 and at most {LARGEST_VARIATION:g}"
+        )
+    return arrivals
+
+
+def _interleave(told: str | None) -> Interleave | None:
+    return next((known for known in INTERLEAVES if known == told), None)
+
+
+def _pause(text: str) -> float:
+    return _number(text, 0.0, "a number of seconds, 0 or more")
 
 
 def _max_tokens(text: str) -> int | None:

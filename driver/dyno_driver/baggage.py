@@ -5,23 +5,36 @@ They follow W3C Trace Context (level 1) and W3C Baggage. The baggage keys equal 
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from .schedule import Turn
+from .load.schedule import Turn
 
 RUN_ID: Final = "dyno.run.id"
 WORKLOAD: Final = "dyno.workload"
 PROMPT_ID: Final = "dyno.prompt.id"
 REPEAT: Final = "dyno.repeat"
 WARMUP: Final = "dyno.warmup"
+CONCURRENCY: Final = "dyno.load.concurrency"
+RATE: Final = "dyno.load.rate_per_s"
+DUE_AT: Final = "dyno.due_at_unix_us"
+SEND_LAG: Final = "dyno.send_lag_s"
 
 # The punctuation that needs no escape: W3C Baggage's `baggage-octet` (printable ASCII without space, double quote,
 # comma, semicolon and backslash), less the percent sign, which opens an escape.
 _PLAIN: Final = "!#$&'()*+-./:<=>?@[]^_`{|}~"
 
 
-def headers(run_id: str, workload: str, turn: Turn, trace_id: str, span_id: str) -> dict[str, str]:
+class Due(NamedTuple):
+    """When an open loop's request was due, and how late it left, by one monotonic clock."""
+
+    at_unix_us: int
+    lag_s: float
+
+
+def headers(
+    run_id: str, workload: str, turn: Turn, trace_id: str, span_id: str, due: Due | None = None
+) -> dict[str, str]:
     """`traceparent` (sampled) and `baggage` of one request. `trace_id` has 32, `span_id` 16 lower-case hex digits."""
     members = {
         RUN_ID: run_id,
@@ -30,6 +43,13 @@ def headers(run_id: str, workload: str, turn: Turn, trace_id: str, span_id: str)
         REPEAT: str(turn.repeat),
         WARMUP: "true" if turn.warmup else "false",
     }
+    if turn.load.concurrency is not None:
+        members[CONCURRENCY] = str(turn.load.concurrency)
+    if turn.load.rate_per_s is not None:
+        members[RATE] = f"{turn.load.rate_per_s:.12g}"
+    if due is not None:
+        members[DUE_AT] = str(due.at_unix_us)
+        members[SEND_LAG] = f"{due.lag_s:.6f}"
     return {"traceparent": f"00-{trace_id}-{span_id}-01", "baggage": encode(members)}
 
 

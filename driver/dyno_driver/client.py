@@ -9,15 +9,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote
 
 import aiohttp
 
 from . import baggage
 from .errors import ProxyGoneError, WrongUseError, one_line
+from .load.schedule import Turn
 from .response import EventSplitter, Reading, error_text, is_stream
-from .schedule import Turn
 
 CONNECT_TIMEOUT_S: Final = 10.0
 # An answer is a few kilobytes; an endpoint that never stops must not fill the memory.
@@ -65,7 +65,16 @@ class Answer:
     latency_s: float | None = None
     timed_out: bool = False
     proxys_code: str | None = None  # the error type, if the error is the proxy's own
+    due: baggage.Due | None = None  # None: a closed loop has no due times
     simulated: bool | None = None  # None: unknown, since no answer came that shows it
+
+
+class About(NamedTuple):
+    """What the proxy says of itself. `max_requests`: how many it takes at once; None if an older one doesn't say."""
+
+    endpoints: list[Endpoint]
+    version: str
+    max_requests: int | None
 
 
 class ProxyClient:
@@ -82,6 +91,7 @@ class ProxyClient:
         self._session = aiohttp.ClientSession(
             # A proxy named in the environment (HTTP_PROXY) isn't used: its time would be measured too.
             trust_env=False,
+            connector=aiohttp.TCPConnector(limit=0),  # as many at once as the load says
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
@@ -93,12 +103,12 @@ class ProxyClient:
     ) -> None:
         await self._session.close()
 
-    async def endpoints(self) -> tuple[list[Endpoint], str]:
-        """The proxy's endpoints in its order, and its version. Raises WrongUseError if no Dyno proxy answers."""
+    async def about(self) -> "About":
+        """The proxy's endpoints in its order, and itself. Raises WrongUseError if no Dyno proxy answers."""
         try:
             document = await self._get("/endpoints")
             listed = [_endpoint(entry) for entry in document["endpoints"]]
-            return listed, str(document.get("version"))
+            return About(listed, str(document.get("version")), document.get("max_requests"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise WrongUseError(
                 f"no proxy at {self.url}: {_why(error)}; start one with 'dyno proxy --config dyno.toml'"
@@ -133,17 +143,25 @@ class ProxyClient:
         return replace(endpoint, model=models[0])
 
     async def ask(
-        self, turn: Turn, endpoint: Endpoint, prompt: str, parameters: Parameters, run_id: str, workload: str
+        self,
+        turn: Turn,
+        endpoint: Endpoint,
+        prompt: str,
+        parameters: Parameters,
+        run_id: str,
+        workload: str,
+        due: baggage.Due | None = None,
     ) -> Answer:
         """Send one chat completion and read its answer. A failure of the request is in the answer's `error`.
 
         Raises ProxyGoneError if the proxy itself can't be reached.
         """
         trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
-        headers = baggage.headers(run_id, workload, turn, trace_id, span_id) | {"Content-Type": "application/json"}
+        headers = baggage.headers(run_id, workload, turn, trace_id, span_id, due)
+        headers["Content-Type"] = "application/json"
         body = json.dumps(request_body(endpoint.model, prompt, parameters), ensure_ascii=False).encode()
         url = f"{self.url}/{quote(endpoint.name, safe='')}/v1/chat/completions"
-        answer, reading = Answer(trace_id, turn, sent_at_us=time.time_ns() // 1000), Reading()
+        answer, reading = Answer(trace_id, turn, sent_at_us=time.time_ns() // 1000, due=due), Reading()
         start_ns = time.monotonic_ns()
         try:
             async with (

@@ -10,7 +10,7 @@ from typing import Protocol, Self, TextIO
 
 from .client import Answer
 from .errors import one_line
-from .schedule import Turn
+from .load.schedule import Turn
 
 _BAR_COLUMNS = 16
 

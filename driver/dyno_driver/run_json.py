@@ -12,6 +12,7 @@ from typing import Final, TypedDict
 
 from .arguments import RunOptions
 from .client import Endpoint
+from .load.schedule import Interleave, Load, how_interleaved
 from .prompts.prompt_set import PromptSet
 
 SCHEMA: Final = 1
@@ -70,6 +71,9 @@ class RunJson(TypedDict):
     interrupted: bool
     seed: int | None  # of the order in which endpoints and prompts take turns
     workload: str
+    loads: list[str]  # in turn
+    interleave: list[str]  # how the endpoints took turns under each load
+    arrivals: str | None  # None: no load is an open loop
     order: str
     prompt_set: PromptSetJson
     parameters: ParametersJson
@@ -100,6 +104,9 @@ def run_json(
         "interrupted": False,
         "seed": seed,
         "workload": options.workload,
+        "loads": [load.in_words() for load in options.shape.loads],
+        "interleave": [how_interleaved(options.shape, load) for load in options.shape.loads],
+        "arrivals": options.shape.arrivals.name if _has_rate(options) else None,
         "order": options.order,
         "prompt_set": {
             "name": prompt_set.name,
@@ -144,15 +151,36 @@ def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
     """How it was measured, in one sentence."""
     times = "once" if options.repeat == 1 else f"{options.repeat} times"
     parts = [f"{counted(prompts, 'prompt')}, each sent {times} to {' and '.join(endpoints)}"]
-    if len(endpoints) > 1:
-        parts.append(f"one endpoint right after the other, who goes first {_ORDER_WORDS[options.order]}")
-    parts.append("one request at a time")
+    for load in options.shape.loads:
+        how = _INTERLEAVE_WORDS[how_interleaved(options.shape, load)].format(order=_ORDER_WORDS[options.order])
+        words = [*([how] if len(endpoints) > 1 else []), _load_words(load)]
+        parts.append(", ".join(words) if len(options.shape.loads) == 1 else " ".join(words[::-1]))
+    if _has_rate(options):
+        parts.append(f"arrivals: {options.shape.arrivals.name}")
     parts.append("streamed" if options.stream else "not streamed")
     if options.warmup:
         parts.append(f"after {counted(options.warmup, 'warm-up request')} to each endpoint")
     return ", ".join(parts) + "."
 
 
+def _load_words(load: Load) -> str:
+    if load.rate_per_s is not None:
+        return f"{load.rate_per_s:g} new requests a second"
+    if load.all_at_once:
+        return "all requests at once"
+    return "one request at a time" if load.concurrency == 1 else f"{load.concurrency} requests at once"
+
+
+def _has_rate(options: RunOptions) -> bool:
+    return any(load.rate_per_s is not None for load in options.shape.loads)
+
+
+_INTERLEAVE_WORDS: Final[dict[Interleave, str]] = {
+    "pair": "one endpoint right after the other, who goes first {order}",
+    "block": "in blocks that alternate between the endpoints",
+    "parallel": "to all endpoints at the same time",
+    "whole": "one endpoint wholly after the other",
+}
 _ORDER_WORDS = {"alternate": "alternating", "random": "drawn in balanced blocks"}
 
 

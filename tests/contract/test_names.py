@@ -10,7 +10,7 @@ import pytest
 from dyno_analysis.compaction.retention import parse_keep
 from dyno_analysis.errors import InputError
 from dyno_driver import baggage
-from dyno_driver.schedule import Turn
+from dyno_driver.load.schedule import Load, Turn
 from dyno_proxy.attributes import ATTRIBUTES, BAGGAGE
 from dyno_proxy.config.check import KEEP
 from dyno_proxy.exchange.trace_context import read_baggage
@@ -24,10 +24,11 @@ DASHBOARDS: Final = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.
 
 def test_the_drivers_baggage_reaches_the_proxy() -> None:
     """The proxy accepts each key that the driver sends, and its value arrives unchanged."""
-    turn = Turn("metis", "Wärme & co, 50 %", 2, warmup=True)
-    sent = baggage.headers("20261123_120000_ab12", "single", turn, "a" * 32, "b" * 16)["baggage"]
+    turn = Turn("metis", "Wärme & co, 50 %", 2, warmup=True, load=Load(8, 2.5))
+    due = baggage.Due(1_795_823_996_000_000, 0.00125)
+    sent = baggage.headers("20261123_120000_ab12", "single", turn, "a" * 32, "b" * 16, due)["baggage"]
     keys = [member.partition("=")[0] for member in sent.split(",")]
-    assert len(keys) == 5
+    assert len(keys) == 9
     assert set(keys) <= set(BAGGAGE)
     taken = read_baggage([sent])
     assert taken == {
@@ -36,6 +37,10 @@ def test_the_drivers_baggage_reaches_the_proxy() -> None:
         "dyno.prompt.id": "Wärme & co, 50 %",
         "dyno.repeat": 2,
         "dyno.warmup": True,
+        "dyno.load.concurrency": 8,
+        "dyno.load.rate_per_s": 2.5,
+        "dyno.due_at_unix_us": 1_795_823_996_000_000,
+        "dyno.send_lag_s": 0.00125,
     }
 
 

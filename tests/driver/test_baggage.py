@@ -8,7 +8,7 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from dyno_driver import baggage
-from dyno_driver.schedule import Turn
+from dyno_driver.load.schedule import Turn
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
@@ -37,6 +37,7 @@ def test_another_implementation_reads_it() -> None:
         "dyno.prompt.id": "Wärme & co, 50 %; ok",
         "dyno.repeat": "2",
         "dyno.warmup": "true",
+        "dyno.load.concurrency": "1",
     }
     span = trace.get_current_span(TraceContextTextMapPropagator().extract(headers)).get_span_context()
     assert trace.format_trace_id(span.trace_id) == "0af7651916cd43dd8448eb211c80319c"

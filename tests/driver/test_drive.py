@@ -262,7 +262,7 @@ async def test_what_an_endpoint_says_can_be_stored(tmp_path: Path) -> None:
         (("--temperature", "nan"), "'nan' must be a number, 0 or more, or 'none'"),
         (("--max-tokens", "few"), "'few' must be a whole number"),
         (("--timeout", "0"), "'0' must be a number of seconds above 0"),
-        (("--workload", "singel"), "invalid choice: 'singel'"),
+        (("--workload", "singel"), "no workload 'singel'; did you mean 'single'?"),
         (("--proxy", "127.0.0.1:8080"), "must be the proxy's http or https URL"),
         (("--proxy", "http://me:secret@127.0.0.1"), "DYNO_API_KEY"),
         (("--proxy", "http://127.0.0.1:1"), "no proxy at http://127.0.0.1:1: Connection refused"),

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from dyno_driver.client import Answer, Endpoint, Parameters, ProxyClient, request_body, select
 from dyno_driver.errors import ProxyGoneError, WrongUseError
-from dyno_driver.schedule import Turn
+from dyno_driver.load.schedule import Turn
 from rigs.fake_proxy import DONE, FakeProxy, answering, chunk, fake_proxy, saying, streaming
 
 PARAMETERS = Parameters(temperature=0.0, max_tokens=512, seed=None, stream=True, timeout_s=20.0)
@@ -16,7 +16,7 @@ WHOLE = Parameters(temperature=0.0, max_tokens=512, seed=None, stream=False, tim
 
 async def ask(proxy: FakeProxy, parameters: Parameters = PARAMETERS, key: str | None = None) -> Answer:
     async with ProxyClient(proxy.url, key) as client:
-        [endpoint], _ = await client.endpoints()
+        [endpoint] = (await client.about()).endpoints
         return await client.ask(Turn(endpoint.name, "p 1", 2, False), endpoint, "Who?", parameters, "RUN", "single")
 
 
@@ -185,7 +185,7 @@ async def test_no_proxy() -> None:
         url = proxy.url
     async with ProxyClient(url) as client:
         with pytest.raises(WrongUseError, match=r"no proxy at .*: Connection refused; start one with 'dyno proxy"):
-            await client.endpoints()
+            await client.about()
         endpoint = Endpoint("metis", "http://x/v1", "m", None, None, None, None)
         with pytest.raises(ProxyGoneError, match="is gone: Connection refused"):
             await client.ask(Turn("metis", "p", 1, False), endpoint, "Who?", PARAMETERS, "RUN", "single")
@@ -205,7 +205,7 @@ async def test_another_server_is_no_proxy(document: Any) -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with ProxyClient(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
         with pytest.raises(WrongUseError, match="isn't a Dyno proxy"):
-            await client.endpoints()
+            await client.about()
     await runner.cleanup()
 
 
@@ -225,7 +225,7 @@ async def test_the_model_of_an_endpoint_without_one(
     document = {"error": {"message": "not here"}} if models is None else {"data": [{"id": name} for name in models]}
     script = saying(404 if models is None else 200, document)
     async with fake_proxy({"metis": script}, {"metis": {"model": None}}) as proxy, ProxyClient(proxy.url) as client:
-        [endpoint], version = await client.endpoints()
+        [endpoint], version, _ = await client.about()
         assert version == "9.9.9"
         if says is None:
             assert (await client.with_model(endpoint)).model == model

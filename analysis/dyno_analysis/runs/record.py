@@ -68,6 +68,9 @@ class RunJson(TypedDict, total=False):
     # Of the driver's
     command: list[str]
     seed: int | None
+    loads: list[str]
+    interleave: list[str]
+    arrivals: str | None
     order: str
     proxy: str
     versions: VersionsJson

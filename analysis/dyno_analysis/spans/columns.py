@@ -87,6 +87,8 @@ ATTRIBUTE_COLUMNS: Final = (
     ("dyno.prompt.id", "prompt_id", "string"),
     ("dyno.repeat", "repeat", "int"),
     ("dyno.warmup", "warmup", "bool"),
+    ("dyno.load.concurrency", "load_concurrency", "int"),
+    ("dyno.load.rate_per_s", "load_rate_per_s", "float"),
     ("dyno.due_at_unix_us", "due_at_unix_us", "int"),
     ("dyno.send_lag_s", "send_lag_s", "float"),
     ("dyno.imported_from", "imported_from", "string"),

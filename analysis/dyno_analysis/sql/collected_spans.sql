@@ -138,6 +138,8 @@ journal AS (
             prompt_id: 'VARCHAR',
             repeat: 'INTEGER',
             warmup: 'BOOLEAN',
+            load_concurrency: 'BIGINT',
+            load_rate_per_s: 'DOUBLE',
             due_at_unix_us: 'BIGINT',
             send_lag_s: 'DOUBLE',
             imported_from: 'VARCHAR',

@@ -69,7 +69,9 @@ SELECT
                     {'k': 'dyno.event.last_token_us', 'v': CAST(last_token_us AS VARCHAR)},
                     {'k': 'dyno.event.done_us', 'v': CAST(done_us AS VARCHAR)},
                     {'k': 'dyno.overhead.end_us', 'v': CAST(overhead_end_us AS VARCHAR)},
-                    {'k': 'dyno.gc_pause_us', 'v': CAST(gc_pause_us AS VARCHAR)}
+                    {'k': 'dyno.gc_pause_us', 'v': CAST(gc_pause_us AS VARCHAR)},
+                    {'k': 'dyno.load.concurrency', 'v': CAST(load_concurrency AS VARCHAR)},
+                    {'k': 'dyno.load.rate_per_s', 'v': CAST(load_rate_per_s AS VARCHAR)}
                     -- end
                 ],
                 lambda entry: entry.v IS NOT NULL

@@ -141,6 +141,8 @@ journal AS (
             prompt_id: 'VARCHAR',
             repeat: 'INTEGER',
             warmup: 'BOOLEAN',
+            load_concurrency: 'BIGINT',
+            load_rate_per_s: 'DOUBLE',
             due_at_unix_us: 'BIGINT',
             send_lag_s: 'DOUBLE',
             imported_from: 'VARCHAR',
@@ -260,10 +262,12 @@ SELECT
                                 'dyno.retries',
                                 'dyno.connection.rtt_us',
                                 'dyno.connection.min_rtt_us',
-                                'dyno.gc_pause_us'
+                                'dyno.gc_pause_us',
+                                'dyno.load.concurrency'
                             ) THEN TRY_CAST(entry.value AS BIGINT) IS NULL
                             WHEN entry.key IN (
-                                'dyno.retry_after_s'
+                                'dyno.retry_after_s',
+                                'dyno.load.rate_per_s'
                             ) THEN TRY_CAST(entry.value AS DOUBLE) IS NULL
                             -- end
                             ELSE true
@@ -317,6 +321,8 @@ SELECT
     first_answer_us,
     last_token_us,
     done_us,
+    load_concurrency,
+    load_rate_per_s,
     -- end
     -- The row before it and the row after it, of the same writer, have the numbers beside it: the view `lost`.
     coalesce(writer, regexp_extract(filename, '([A-Za-z0-9_]+)-\d{12}[^/]*$', 1)) AS writer,
@@ -346,6 +352,8 @@ FROM (
             coalesce(min_rtt_us, TRY_CAST(attributes['dyno.connection.min_rtt_us'] AS BIGINT)) AS min_rtt_us,
             coalesce(retry_after_s, TRY_CAST(attributes['dyno.retry_after_s'] AS DOUBLE)) AS retry_after_s,
             coalesce(gc_pause_us, TRY_CAST(attributes['dyno.gc_pause_us'] AS BIGINT)) AS gc_pause_us,
+            coalesce(load_concurrency, TRY_CAST(attributes['dyno.load.concurrency'] AS BIGINT)) AS load_concurrency,
+            coalesce(load_rate_per_s, TRY_CAST(attributes['dyno.load.rate_per_s'] AS DOUBLE)) AS load_rate_per_s,
             -- end
             -- A stream that was read and had no output has 0 tokens. Other proxies' spans have the number of chunks
             -- apart, and so had older rows of empty streams.

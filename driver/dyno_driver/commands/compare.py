@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dyno_driver.arguments import CONFIGURATION, ArgumentParser, RunOptions, add_run_options, run_options
+from dyno_driver.arguments import CONFIGURATION, ArgumentParser, RunOptions, check_run, parse_run, run_options
 from dyno_driver.errors import WrongUseError
 
 if TYPE_CHECKING:
@@ -84,21 +84,22 @@ def main(argv: list[str]) -> int:
         help="the simulated endpoints answer X times as fast as their profiles say (default: 1); figures are as "
         "measured",
     )
-    add_run_options(parser)
-    parsed = parser.parse_args(argv)
+    parsed = parse_run(parser, argv)
+    options = run_options(parsed)
+    check_run(parser, options)
     if parsed.simulate and parsed.config is not None:
         parser.error("--simulate and --config exclude each other; leave out one of the two")
     if not parsed.simulate and parsed.config is None and CONFIGURATION.exists():
         parsed.config = CONFIGURATION
     try:
-        return _compare(parsed, ["dyno", "compare", *argv])
+        return _compare(parsed, options, ["dyno", "compare", *argv])
     except KeyboardInterrupt:
         # This is a Ctrl-C before or after the run; the run handles its signals itself.
         print(f"{PROG}: stopped", file=sys.stderr)
         return 1
 
 
-def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
+def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
     from dyno_driver.child_process import ChildError
     from dyno_driver.progress import fitted
@@ -111,9 +112,10 @@ def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
         said = f"{why}: {' and '.join(SIMULATED)} are simulated{speed}; nothing real is measured."
         print(fitted(said, sys.stdout), flush=True)
         parsed.spans = parsed.spans or SIMULATED_SPANS
-    options = run_options(parsed)
     try:
-        prompt_set = load_prompts(options.prompts, options.count, column=options.column, template=options.template)
+        prompt_set = load_prompts(
+            options.prompts, options.prompts_wanted, column=options.column, template=options.template
+        )
         result, spans, journals, lost = asyncio.run(_measure(parsed, options, prompt_set, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
@@ -126,6 +128,8 @@ def _compare(parsed: argparse.Namespace, command: list[str]) -> int:
     except StoppedError:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
+    if result is None:
+        return 0
     _say(result)
     if lost:
         print(f"{PROG}: spans were lost, as the proxy says above; tables and report lack them", file=sys.stderr)
@@ -163,7 +167,7 @@ def _report(result: "RunResult", spans: Path, journals: str) -> int:
 
 async def _measure(
     parsed: argparse.Namespace, options: RunOptions, prompt_set: "PromptSet", command: list[str]
-) -> "tuple[RunResult, Path, str, bool]":
+) -> "tuple[RunResult | None, Path, str, bool]":
     """Do the run. Returns it with its spans folder, a glob pattern of the files there that its proxy wrote, and whether
     the proxy has lost spans.
 

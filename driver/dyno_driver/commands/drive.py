@@ -11,7 +11,8 @@ from dyno_driver.arguments import (
     DEFAULT_PROXY,
     ArgumentParser,
     RunOptions,
-    add_run_options,
+    check_run,
+    parse_run,
     proxy_url,
     run_options,
     spans_folder,
@@ -34,6 +35,8 @@ Exit code: 0; 1 if a request failed or the run was stopped; 2 for wrong use.
 
 example:
   dyno drive --proxy http://127.0.0.1:8080 --prompts science -n 10 --endpoints metis,sophia
+  dyno drive --prompts squad -n 200 --concurrency 1,8,32      three loads in turn, each with 200 prompts of its own
+  dyno drive --prompts squad -n 300 --rate 5 --dry-run        five new requests a second: what it would send
 """
 
 
@@ -55,21 +58,22 @@ def main(argv: list[str]) -> int:
         help="the proxy's spans folder; the run's own files go to DIR/runs (default: DYNO_PROXY_SPANS, ./dyno.toml's "
         "[proxy] spans, or spans)",
     )
-    add_run_options(parser)
-    parsed = parser.parse_args(argv)
+    parsed = parse_run(parser, argv)
+    options = run_options(parsed)
+    check_run(parser, options)
     try:
         parsed.spans = parsed.spans or spans_folder()
     except argparse.ArgumentTypeError as error:
         parser.error(str(error))
     try:
-        return _replay(parsed, ["dyno", "drive", *argv])
+        return _replay(parsed, options, ["dyno", "drive", *argv])
     except KeyboardInterrupt:
         # This is a Ctrl-C before or after the run; the run handles its signals itself.
         print(f"{PROG}: stopped", file=sys.stderr)
         return 1
 
 
-def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
+def _replay(parsed: argparse.Namespace, options: RunOptions, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
     from dyno_driver.file_modes import access_in
     from dyno_driver.progress import fitted
@@ -77,10 +81,11 @@ def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     from dyno_driver.run import summary
     from dyno_driver.stopping import StoppedError
 
-    options = run_options(parsed)
     try:
         access_in(parsed.spans)  # a wrong group is said before the first request
-        prompt_set = load_prompts(options.prompts, options.count, column=options.column, template=options.template)
+        prompt_set = load_prompts(
+            options.prompts, options.prompts_wanted, column=options.column, template=options.template
+        )
         result = asyncio.run(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
@@ -88,6 +93,8 @@ def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
     except StoppedError:
         print(f"{PROG}: stopped before the first request", file=sys.stderr)
         return 1
+    if result is None:
+        return 0
     for line in summary(result):
         print(fitted(line, sys.stdout))
     if result.measured:
@@ -97,7 +104,7 @@ def _replay(parsed: argparse.Namespace, command: list[str]) -> int:
 
 async def _drive(
     url: str, options: RunOptions, prompt_set: "PromptSet", spans: Path, command: list[str]
-) -> "RunResult":
+) -> "RunResult | None":
     from dyno_driver.run import run
     from dyno_driver.stopping import stop_signals
 

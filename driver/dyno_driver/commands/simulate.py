@@ -37,6 +37,10 @@ example:
 """
 
 
+# The fields of a profile that flags change.
+_CHANGED: Final = ("fixed_s", "per_token_s", "spread_s", "output_tokens", "per_prompt_token_s", "batch", "slowing")
+
+
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM or SIGINT, then return 0. Returns 2 for wrong use."""
     arguments = _parser().parse_args(argv)
@@ -116,6 +120,12 @@ def _parser() -> ArgumentParser:
         ("--per-token-s", "seconds per output token"),
         ("--spread-s", "standard deviation of those seconds"),
         ("--output-tokens", "every answer's length (default: drawn for each prompt, 30 to 150, mean 80)"),
+        ("--per-prompt-token-s", "seconds for each token of the prompt (default: 0)"),
+        ("--batch", "answers written at once; further requests wait (default: any number)"),
+        (
+            "--slowing",
+            "how much longer a token takes for each further answer being written: 0.01 is one per cent (default: 0)",
+        ),
     ):
         parser.add_argument(flag, action="append", default=[], metavar="[PROFILE=]VALUE", help=what)
     parser.add_argument(
@@ -131,13 +141,13 @@ def _parser() -> ArgumentParser:
 
 def _chosen_profiles(arguments: argparse.Namespace) -> list[Profile]:
     changes: dict[str, dict[str, Any]] = {name: {} for name in arguments.profile}
-    for field in ("fixed_s", "per_token_s", "spread_s", "output_tokens"):
+    for field in _CHANGED:
         flag = "--" + field.replace("_", "-")
         for text in getattr(arguments, field):
             name, _, value = text.rpartition("=")
             if name and name not in changes:
                 raise _UsageError(f"{flag} {text}: '{name}' isn't simulated; add --profile {name}")
-            number = _tokens(flag, value) if field == "output_tokens" else _non_negative(flag, value)
+            number = _count(flag, value) if field in ("output_tokens", "batch") else _non_negative(flag, value)
             for chosen in [name] if name else changes:
                 changes[chosen][field] = number
     return [replace(PROFILES[name], **changes[name]) for name in arguments.profile]
@@ -184,7 +194,7 @@ def _non_negative(flag: str, text: str) -> float:
         raise _UsageError(f"{flag}: {error}") from None
 
 
-def _tokens(flag: str, text: str) -> int:
+def _count(flag: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
-        raise _UsageError(f"{flag}: {text!r} must be a whole number of tokens, 1 to 1000000")
+        raise _UsageError(f"{flag}: {text!r} must be a whole number, 1 to 1000000")
     return int(text)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dyno_driver.arguments import DEFAULT_COUNT
 from dyno_driver.errors import WrongUseError
-from dyno_driver.schedule import WARMUP_PROMPT_ID
+from dyno_driver.load.schedule import WARMUP_PROMPT_ID
 
 # Every request carries its prompt's id in a header. In characters.
 LONGEST_ID: Final = 200

@@ -25,6 +25,9 @@ class Profile:
     reasoning_share: float  # share of a chat answer's output tokens that are reasoning
     template_tokens: int  # what the chat template adds to a prompt
     output_tokens: int | None = None  # every answer's length; None: drawn for each prompt
+    per_prompt_token_s: float = 0.0  # added to the fixed part for each token of the prompt
+    batch: int | None = None  # answers written at once; further requests wait in a queue. None: any number
+    slowing: float = 0.0  # a token takes so much longer, as a share, for each further answer that is being written
 
 
 # gpt-oss writes its reasoning before its answer, and its chat template is long.

@@ -18,26 +18,35 @@ DONE: Final = b"data: [DONE]\n\n"
 
 
 def make_reply(
-    asked: Asked, profile: Profile, *, seed: int, occurrence: int, created_unix_s: float, time_scale: float = 1.0
+    asked: Asked,
+    profile: Profile,
+    *,
+    seed: int,
+    occurrence: int,
+    created_unix_s: float,
+    time_scale: float = 1.0,
+    others: int = 0,
 ) -> Reply:
-    """The answer to a prompt that was asked `occurrence` times before.
+    """The answer to a prompt that was asked `occurrence` times before, while `others` are being answered.
 
-    Its text, length and times are the same in every run with the same seed.
+    Its text, length and times are the same in every run with the same seed and load.
     """
     stream = random_stream(seed, "times", profile.name, asked.prompt, occurrence)
     fixed_s = draw_fixed_s(profile.fixed_s, profile.spread_s, stream)
     wanted = profile.output_tokens or draw_output_tokens(seed, profile.name, asked.prompt, occurrence)
     reasoning_tokens = round(wanted * profile.reasoning_share) if asked.chat else 0
     allowed = wanted if asked.max_tokens is None else min(wanted, asked.max_tokens)
+    prompt_tokens = count_prompt_tokens(asked.prompt, profile.template_tokens if asked.chat else 0)
+    fixed_s += prompt_tokens * profile.per_prompt_token_s
     reply_id = f"{'chatcmpl' if asked.chat else 'cmpl'}-{stream.getrandbits(96):024x}"
     return Reply(
         envelope=Envelope(reply_id, asked.model or profile.model, created_unix_s, asked.chat),
         reasoning=write_reasoning(reasoning_tokens)[:allowed],
         answer=write_answer(asked.prompt, wanted - reasoning_tokens)[: max(0, allowed - reasoning_tokens)],
         finish_reason="stop" if allowed == wanted else "length",
-        prompt_tokens=count_prompt_tokens(asked.prompt, profile.template_tokens if asked.chat else 0),
+        prompt_tokens=prompt_tokens,
         fixed_s=fixed_s * time_scale,
-        per_token_s=profile.per_token_s * time_scale,
+        per_token_s=profile.per_token_s * (1 + profile.slowing * others) * time_scale,
     )
 
 

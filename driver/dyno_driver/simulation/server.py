@@ -5,10 +5,11 @@ response object that does nothing; only its public methods are overridden.
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Final
@@ -43,7 +44,8 @@ class Received:
     headers: list[tuple[str, str]]  # in the order and case in which they came
     received_ns: int
     body: bytes = b""
-    body_ns: int = 0  # when the whole body had been read; a plan's schedule starts here
+    body_ns: int = 0  # when the whole body had been read
+    begun_ns: int = 0  # when the answer began, after any wait in the queue; a plan's schedule starts here
     writes: list[tuple[int, int]] = field(default_factory=list)  # (stamp just before the write, bytes)
     ended: End | None = None  # None: still running
     client_left: bool = False
@@ -77,6 +79,8 @@ class SimulatedEndpoint:
         self._log = log
         self._early_s = _TIMER_SLACK_S if exact else 0.0
         self._occurrences: dict[str, int] = {}
+        self._room = None if profile.batch is None else asyncio.Semaphore(profile.batch)
+        self._answering = 0
         self._count = 0
         self._runner: web.ServerRunner | None = None
 
@@ -119,15 +123,18 @@ class SimulatedEndpoint:
         try:
             if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
                 request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            plan = await self._answer(request, received)
-            return await self._play(plan, request, received)
+            async with contextlib.AsyncExitStack() as until_answered:
+                plan = await self._answer(request, received, until_answered)
+                return await self._play(plan, request, received)
         except asyncio.CancelledError:
             received.client_left = request.transport is None or request.transport.is_closing()
             raise
         finally:
             received.finished.set()
 
-    async def _answer(self, request: web.BaseRequest, received: Received) -> Plan:
+    async def _answer(
+        self, request: web.BaseRequest, received: Received, until_answered: contextlib.AsyncExitStack
+    ) -> Plan:
         self._count += 1
         wire, request_id = self._profile.wire, f"{self._profile.name}-{self._count}"
         path = request.path
@@ -136,7 +143,7 @@ class SimulatedEndpoint:
             try:
                 received.body = await _read_body(request)
             finally:
-                received.body_ns = time.monotonic_ns()
+                received.body_ns = received.begun_ns = time.monotonic_ns()
             script = self._find_script(request, received)
             if script is not None:
                 envelope = Envelope(_SCRIPTED_ID, self._profile.model, _SCRIPTED_UNIX_S, path != "/v1/completions")
@@ -146,6 +153,7 @@ class SimulatedEndpoint:
         except (ScriptError, RequestError, web.RequestPayloadError) as error:
             return plan_json(400, wire.error(400, str(error), request_id), headers=_date())
         if asked is not None:
+            others = await until_answered.enter_async_context(self._being_answered(received))
             occurrence = self._next_occurrence(asked.prompt)
             reply = make_reply(
                 asked,
@@ -154,6 +162,7 @@ class SimulatedEndpoint:
                 occurrence=occurrence,
                 created_unix_s=time.time(),
                 time_scale=self._time_scale,
+                others=others,
             )
             plan = plan_reply(reply, asked, self._profile)
             return plan._replace(headers=(*plan.headers, *_date()))
@@ -161,6 +170,17 @@ class SimulatedEndpoint:
             return plan_json(200, wire.models(self._profile.model), headers=_date())
         message = f"no such operation: {request.method} {path}"
         return plan_json(404, wire.error(404, message, request_id), headers=_date())
+
+    @contextlib.asynccontextmanager
+    async def _being_answered(self, received: Received) -> AsyncIterator[int]:
+        """Wait in the queue for one of the batch's places, and hold it. Gives the number of others that hold one."""
+        async with contextlib.nullcontext() if self._room is None else self._room:
+            received.begun_ns = time.monotonic_ns()
+            self._answering += 1
+            try:
+                yield self._answering - 1
+            finally:
+                self._answering -= 1
 
     def _find_script(self, request: web.BaseRequest, received: Received) -> Script | None:
         in_header = request.headers.get(SCRIPT_HEADER)
@@ -199,7 +219,7 @@ class SimulatedEndpoint:
 
         It never returns early, so it sleeps again where a coarse timer has fired too soon.
         """
-        due_s = received.body_ns / 1e9 + at_s
+        due_s = received.begun_ns / 1e9 + at_s
         left_s = due_s - time.monotonic()
         while left_s > 0:
             await asyncio.sleep(max(0.0, left_s - self._early_s))

@@ -106,7 +106,11 @@ class Proxy:
         self._gc_pauses = GcPauses(self._metrics.gc_paused)
 
         pages = process_pages(
-            lambda: self._handler.finish_ended(), self._metrics.render, lambda: self._endpoints.values(), version
+            lambda: self._handler.finish_ended(),
+            self._metrics.render,
+            lambda: self._endpoints.values(),
+            version,
+            config.proxy.max_requests * config.proxy.workers,
         )
         # Where /metrics has a listener of its own, or clients come from elsewhere, their listener has none.
         hidden = config.proxy.metrics_listen is not None or not is_loopback(split_address(config.proxy.listen)[0])

@@ -42,11 +42,13 @@ def process_pages(
     metrics: Callable[[str], tuple[bytes, str]],
     endpoints: Callable[[], Iterable[Endpoint]],
     version: str,
+    max_requests: int,
 ) -> dict[str, Page]:
     """The pages that are the same on each listener of a process.
 
     `finish_ended` records at once what has ended, so that `/metrics` counts it. `metrics` makes the text and content
     type for an Accept header; a thread calls it. `endpoints` returns those that are configured now.
+    `max_requests`: how many requests all workers take at once.
     """
 
     async def show_metrics(request: web.BaseRequest) -> web.Response:
@@ -59,6 +61,6 @@ def process_pages(
 
     async def list_endpoints(_request: web.BaseRequest) -> web.Response:
         known = [endpoint.public() for endpoint in endpoints()]
-        return web.json_response({"endpoints": known, "version": version})
+        return web.json_response({"endpoints": known, "version": version, "max_requests": max_requests})
 
     return {METRICS: show_metrics, "/healthz": healthy, "/endpoints": list_endpoints}
