@@ -244,8 +244,8 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
 
 def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
     """Refuse options that exclude each other."""
-    if options.shape.interleave == "pair" and any(load.rate_per_s is not None for load in options.shape.loads):
-        parser.error("--interleave pair has no due times for --rate; use parallel or block")
+    if options.shape.interleave == "pair" and options.shape.loads != (ONE_AT_A_TIME,):
+        parser.error("--interleave pair sends one request at a time; use parallel or block under other loads")
 
 
 def spans_folder() -> Path:

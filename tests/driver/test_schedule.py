@@ -102,7 +102,7 @@ def test_each_endpoint_gets_each_prompt_under_every_load(
     load: Load, interleave: Interleave | None, prompts: int, repeats: int, endpoints: int
 ) -> None:
     """However endpoints take turns, each gets each prompt once a repeat that counts; fillers never count."""
-    if load.rate_per_s is not None and interleave == "pair":
+    if load != Load(1) and interleave == "pair":
         return  # it is refused
     names = ("a", "b", "c")[:endpoints]
     phases = under(load, interleave, prompts, repeats, names)

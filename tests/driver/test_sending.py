@@ -69,19 +69,6 @@ async def test_all_at_once() -> None:
     assert max(at_once for _, at_once, _, _ in upstream.seen) == 30
 
 
-async def test_pairs_stay_one_after_the_other() -> None:
-    """A pair's second request begins after the first has ended, also where several pairs are open."""
-    upstream = Upstream()
-    [phase] = phases(Load(4), "pair", 20)
-    await send(phase, upstream.ask)
-    order = [(turn.prompt_id, turn.endpoint) for turn in upstream.ended if not turn.warmup]
-    begun = {(turn.prompt_id, turn.endpoint): at_s for turn, _, at_s, _ in upstream.seen if not turn.warmup}
-    for (first,), (second,) in (([group[0]], [group[1]]) for group in phase.lanes[0].groups):
-        earlier, later = (first.prompt_id, first.endpoint), (second.prompt_id, second.endpoint)
-        assert order.index(earlier) < order.index(later)
-        assert begun[earlier] < begun[later]
-
-
 async def test_an_open_loop_waits_for_nobody() -> None:
     """However slow answers are, no due time shifts: each request leaves when it is due."""
     upstream = Upstream(0.6)

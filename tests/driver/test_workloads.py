@@ -207,7 +207,8 @@ async def test_failures_under_load_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--rate", "5", "--interleave", "pair"), "--interleave pair has no due times for --rate"),
+        (("--rate", "5", "--interleave", "pair"), "--interleave pair sends one request at a time"),
+        (("--concurrency", "4", "--interleave", "pair"), "use parallel or block under other loads"),
         (("--rate", "0"), "'0' must be a number of requests a second above 0"),
         (("--concurrency", "8,x"), "'x' must be a whole number, 1 or more"),
         (("--workload", "swep"), "no workload 'swep'; did you mean 'sweep'?"),

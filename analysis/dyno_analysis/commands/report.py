@@ -10,7 +10,7 @@ from dyno_analysis.file_modes import private_from_now_on
 from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from dyno_analysis.report.comparison import Comparison
     from dyno_analysis.runs.record import RunRecord
+    from dyno_analysis.spans.counted import Source
+    from dyno_analysis.spans.offered_load import OfferedLoad
+    from dyno_analysis.spans.selection import Selection
 
 _MARGIN = 0.05
 _LONGEST_LABEL = 24  # columns; a longer one has its value a blank behind it
@@ -28,6 +31,7 @@ examples:
   dyno report --all                             the same with all tables
   dyno report 20261123_215900_ab12 --out out    one run, with report.md and the raw results in out/
   dyno report --list                            the stored runs
+  dyno report --load 8                          of a run under several loads, what was sent with 8 requests at once
   dyno report 20261123 latest                   two runs, each with columns of its own; --pool makes one set of them
   dyno report --since 2h --endpoints a,b        all traffic of the last two hours, in a run or not
   dyno report --since 1d --paired-by mirror     mirrored requests against their copies: the users' own traffic, paired
@@ -74,6 +78,11 @@ def main(argv: list[str]) -> int:
         "--since", metavar="TIME", help="traffic from then on: RFC 3339 (without a zone: UTC), or 15m, 2h, 3d ago"
     )
     parser.add_argument("--until", metavar="TIME", help="traffic before then, in the same forms")
+    parser.add_argument(
+        "--load",
+        metavar="LOAD",
+        help="only what was sent under this load: 8 (requests at once), 2.5/s (default: each load by itself)",
+    )
     parser.add_argument("--endpoints", metavar="A,B", help="only these; the others are compared with the first one")
     parser.add_argument(
         "--paired-by",
@@ -109,9 +118,10 @@ def _report_of_files(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
+    from functools import partial
     from pathlib import Path
 
-    from dyno_analysis.report.compare import compare
+    from dyno_analysis.report.compare import loads
     from dyno_analysis.report.files import write_report
     from dyno_analysis.runs.choice import run_table, stored_runs
     from dyno_analysis.runs.folder import read_run
@@ -133,24 +143,101 @@ def _report(arguments: argparse.Namespace) -> int:
         by_mirror = arguments.paired_by == "mirror"
         runs = _runs(arguments, connection, spans, now, any_traffic=any_traffic)
         records = [record for run_id in runs if (record := read_run(spans, run_id))]
-        select(connection, Selection(runs, endpoints, since_us, until_us, by_mirror), files)
+        chosen = Selection(runs, endpoints, since_us, until_us, by_mirror, _load(arguments.load))
+        select(connection, chosen, files)
         texts = [] if runs else _records_of_traffic(connection, spans)
         order = endpoints or [name for record in records for name in record.endpoints]
-        comparison = compare(
-            connection,
-            runs,
-            records,
-            order,
-            arguments.margin,
-            arguments.seed,
-            arguments.paired_by,
-            by_run=not arguments.pool and len(runs) > 1,
-            texts=texts,
-        )
+        several = [] if by_mirror or chosen.load is not None else loads(connection)
+        make = partial(_compared, arguments, runs, records, order, texts)
+        if len(several) > 1:
+            return _report_by_load(arguments, chosen, several, files, make, now)
+        comparison = make(connection)
         _check_found(comparison, endpoints, runs, spans)
         written = [] if arguments.out is None else write_report(connection, comparison, Path(arguments.out), now)
         _print(comparison, written, arguments)
     return 1 if comparison.failed or comparison.without_answer else 0
+
+
+def _compared(
+    arguments: argparse.Namespace,
+    runs: "Sequence[str]",
+    records: "Sequence[RunRecord]",
+    order: "Sequence[str]",
+    texts: "Sequence[RunRecord]",
+    connection: "DuckDBPyConnection",
+    tables: int = 1,
+) -> "Comparison":
+    from dyno_analysis.report.compare import compare
+
+    return compare(
+        connection,
+        runs,
+        records,
+        order,
+        arguments.margin,
+        arguments.seed,
+        arguments.paired_by,
+        by_run=not arguments.pool and len(runs) > 1,
+        texts=texts,
+        tables=tables,
+    )
+
+
+def _report_by_load(
+    arguments: argparse.Namespace,
+    chosen: "Selection",
+    several: "Sequence[OfferedLoad]",
+    files: "Sequence[Source]",
+    make: "Callable[..., Comparison]",
+    now: "datetime",
+) -> int:
+    """A table of all loads, and a report of each in a folder of its own."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from dyno_analysis.query.fetch import fetch
+    from dyno_analysis.query.row_types import LoadRow
+    from dyno_analysis.render.terminal import print_table, print_text
+    from dyno_analysis.report.answer import banner
+    from dyno_analysis.report.by_load import UnderLoad, load_folder, load_table, load_verdict_table
+    from dyno_analysis.report.files import write_load_report, write_report
+    from dyno_analysis.spans.folder import connect
+    from dyno_analysis.spans.selection import select
+
+    found, written = [], []
+    for load in several:
+        with connect(Path(arguments.spans), files) as connection:
+            select(connection, replace(chosen, load=load), files)
+            comparison = make(connection, len(several))
+            found.append(UnderLoad(load, comparison))
+            if arguments.out is not None:
+                written += write_report(connection, comparison, Path(arguments.out) / load_folder(load), now)
+    with connect(Path(arguments.spans), files) as connection:
+        select(connection, chosen, files)
+        rows = fetch(connection, "loads", LoadRow)
+    tables = [table for table in (load_verdict_table(found), load_table(found, rows)) if table is not None]
+    for line in banner(found[0].comparison):
+        print_text(line)
+    for table in tables:
+        print(flush=True)
+        print_table(table)
+    print()
+    which = " ".join(chosen.runs)
+    print_text(f"All tables of one load: dyno report {which} --load {several[0].in_words()} --all".replace("  ", " "))
+    if arguments.out is not None:
+        written.append(write_load_report(found, tables, Path(arguments.out)))
+    for path in written:
+        print(path)
+    return int(any(each.comparison.failed or each.comparison.without_answer for each in found))
+
+
+def _load(text: str | None) -> "OfferedLoad | None":
+    from dyno_analysis.spans.offered_load import read_load
+
+    load = None if text is None else read_load(text)
+    if text is not None and load is None:
+        raise InputError(f"--load {text}: must be a number of requests at once, such as 8, or a rate, such as 2.5/s")
+    return load
 
 
 def _runs(
@@ -202,6 +289,7 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
         ("--out", arguments.out is not None),
         ("--paired-by mirror", arguments.paired_by == "mirror"),
         ("--list", arguments.list),
+        ("--load", arguments.load is not None),
         ("--spans", arguments.spans != spans_folder()),
     ):
         if given:

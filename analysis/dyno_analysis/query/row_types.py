@@ -79,6 +79,24 @@ class InterChunkRow:
 
 
 @dataclass(frozen=True)
+class LoadRow:
+    """loads.sql: one endpoint under one load; exactly one of the two fields of the load is set."""
+
+    endpoint: str
+    load_concurrency: int | None
+    load_rate_per_s: float | None
+    requests: int
+    ok: int
+    ok_per_s: float | None
+    output_tokens_per_s: float | None
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+    tpot_p50_s: float | None
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+
+
+@dataclass(frozen=True)
 class FailureRow:
     """failures.sql"""
 

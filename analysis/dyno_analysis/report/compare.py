@@ -11,6 +11,7 @@ from dyno_analysis.query.fetch import define, fetch, fetch_columns
 from dyno_analysis.runs.folder import define_answers
 from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.spans.folder import execute
+from dyno_analysis.spans.offered_load import OfferedLoad
 from dyno_analysis.spans.sql_text import quoted, sql_text
 from dyno_analysis.stats import regression, squad
 from dyno_analysis.stats.crossing import Crossing, crossing
@@ -36,12 +37,14 @@ def compare(
     paired_by: str = "prompt",
     by_run: bool = False,
     texts: Sequence[RunRecord] = (),
+    tables: int = 1,
 ) -> Comparison:
     """Compare the endpoints of the selected `spans`, which are those of `runs`; `records` are the runs' records.
 
     The endpoints that `order` names come first. Without it the first one is the first by name. With `paired_by`
     'mirror' it is instead the endpoint to which most mirrored requests were originally sent. With `by_run` runs are
     columns of their own, otherwise they are pooled. `texts` are further records, for their prompts and answers alone.
+    `tables`: so many comparisons are made together, and all their verdicts hold together.
     """
     define_answers(connection, [*records, *texts])
     if origins := one_column_each(connection, by_run):
@@ -55,7 +58,7 @@ def compare(
     lengths = _lengths(connection, endpoints)
     with _spilling(connection):
         balances = _balances(connection, "mirror_pairs" if paired_by == "mirror" else "pairs", endpoints)
-        paired, verdicts = paired_figures(connection, endpoints, margin, paired_by)
+        paired, verdicts = paired_figures(connection, endpoints, margin, paired_by, tables)
         interleaving = fetch(connection, "interleaving", row_types.InterleavingRow)
     answers = fetch(connection, "answers", row_types.AnswerRow)
     return Comparison(
@@ -86,6 +89,17 @@ def compare(
         origins=origins,
         verdicts=verdicts,
     )
+
+
+def loads(connection: duckdb.DuckDBPyConnection) -> list[OfferedLoad]:
+    """The loads that the selected requests were sent under, from the smallest on; open loops come last."""
+    found = execute(
+        connection,
+        "FROM spans SELECT DISTINCT load_concurrency, load_rate_per_s WHERE NOT warmup AND endpoint IS NOT NULL "
+        "AND (load_concurrency IS NOT NULL OR load_rate_per_s IS NOT NULL) "
+        "ORDER BY load_rate_per_s NULLS FIRST, load_concurrency",
+    ).fetchall()
+    return [OfferedLoad(*row) for row in found]
 
 
 def _percentiles(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], row_types.PercentileRow]:

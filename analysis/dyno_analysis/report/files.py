@@ -1,6 +1,7 @@
 """Writes the report's files: `report.md` and the raw results, each whole or not at all."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import access_in
 from dyno_analysis.query.fetch import fetch
 from dyno_analysis.query.row_types import ResultRow
+from dyno_analysis.render.table import Table
 
+from .by_load import UnderLoad
 from .comparison import Comparison
-from .markdown import markdown
+from .markdown import load_markdown, markdown
 from .results_json import finite, results_document, results_name
 
 
@@ -44,6 +47,18 @@ def write_report(
             f"can't write to '{error.filename or folder}': {error.strerror}; choose another --out"
         ) from error
     return list(contents)
+
+
+def write_load_report(found: Sequence[UnderLoad], tables: Sequence[Table], folder: Path) -> Path:
+    """Write `report.md` over all loads, whose own reports lie in folders beside it; returns its path."""
+    path = folder / "report.md"
+    try:
+        access_in(folder).make_folder(folder)
+        with replacing(path) as file:
+            file.write(load_markdown(found, tables).encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise InputError(f"can't write to '{path}': {error.strerror}; choose another --out") from error
+    return path
 
 
 def _json(document: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dyno_analysis.render.table import Table
 
 from . import costs, detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
 from .answer import banner, said
+from .by_load import UnderLoad, load_folder
 from .comparison import Comparison
 from .prompt_lengths import prompt_length_table
 from .titles import titled
@@ -63,6 +64,20 @@ def markdown(comparison: Comparison, results_name: str) -> str:
         _section("The instrument", [_table(detail_tables.instrument_table(comparison))]),
         _section("Set-up", [_pairs(findings.setup(comparison))]),
         _section("Raw results", [f"`{results_name}`: every request with its times, tokens and answer."]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def load_markdown(found: Sequence[UnderLoad], tables: Sequence[Table]) -> str:
+    """The report over several loads: what isn't so, the tables, and where each load's own report is."""
+    first = found[0].comparison
+    beside = [f"- {inline(each.load.in_words())}: [report]({load_folder(each.load)}/report.md)" for each in found]
+    parts = [
+        f"# {inline(findings.heading(first))}",
+        *(f"**{inline(warning)}**" for warning in banner(first)),
+        *map(_table, tables),
+        _section("Each load's own report", ["\n".join(beside)]),
+        _section("Set-up", [_pairs(findings.setup(first))]),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -22,11 +22,12 @@ OF_MEANS: Final = "latency_s"
 
 
 def paired_figures(
-    connection: duckdb.DuckDBPyConnection, endpoints: Sequence[str], margin: float, paired_by: str
+    connection: duckdb.DuckDBPyConnection, endpoints: Sequence[str], margin: float, paired_by: str, tables: int = 1
 ) -> tuple[list[PairedFigure], int]:
     """The figures of each other endpoint against the first one, and how many verdicts are among them.
 
-    The intervals are simultaneous over all verdicts. It needs the views that the tables of sql/ need.
+    The intervals are simultaneous over all verdicts. Of several `tables` made together each counts as many as a
+    table can have at most, so that all of them have the same confidence. It needs the views that the tables of sql/ need.
     """
     if len(endpoints) < 2:
         return [], 0
@@ -51,6 +52,8 @@ def paired_figures(
         (len(found.first_n) >= FEWEST_PROMPTS) + (figure == OF_MEANS and _carries_means(found))
         for (_, figure), found in prompts.items()
     )
+    if tables > 1:
+        verdicts = tables * (len(endpoints) - 1) * (len(FIGURES) + 1)
     confidence = simultaneous(verdicts)
     figures = [
         _figure(figure, endpoints[0], second, found, margin, confidence) for (second, figure), found in prompts.items()

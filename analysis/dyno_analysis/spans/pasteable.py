@@ -12,7 +12,7 @@ from .folder import collected_folder
 from .run_files import KINDS, run_files, view_sql
 from .sql_text import as_glob, quoted, replaced, sql_text
 from .training import training_files, training_sql
-from .views import EVERY_REQUEST, MACROS_BEFORE, OVER_SPANS, Files, list_files, reading_sql
+from .views import MACROS_BEFORE, OVER_SPANS, Files, list_files, reading_sql
 
 _HEAD: Final = """\
 -- The views and functions of `dyno sql` over {folder}, in the order in which they need each other.

@@ -8,6 +8,7 @@ import duckdb
 from .counted import Source
 from .file_names import SpanFile, endpoint_mark, run_mark
 from .folder import define_spans, execute
+from .offered_load import OfferedLoad
 from .sql_text import quoted
 
 # So many requests, with all their attributes and chunk times, take some 300 MB of memory.
@@ -27,6 +28,7 @@ class Selection:
     since_us: int | None = None
     until_us: int | None = None
     mirrored: bool = False
+    load: OfferedLoad | None = None  # None: any
 
     def may_be_in(self, file: SpanFile) -> bool:
         """False if no selected request can be in the file, by its name. A journal's name doesn't say it."""
@@ -76,6 +78,10 @@ def conditions(selection: Selection) -> list[str]:
         parts.append(f"started_at >= make_timestamptz({selection.since_us})")
     if selection.until_us is not None:
         parts.append(f"started_at < make_timestamptz({selection.until_us})")
+    if selection.load is not None and selection.load.concurrency is not None:
+        parts.append(f"load_concurrency = {selection.load.concurrency}")
+    if selection.load is not None and selection.load.rate_per_s is not None:
+        parts.append(f"load_rate_per_s = {selection.load.rate_per_s!r}")
     return parts
 
 

@@ -15,8 +15,8 @@ from dyno_driver.errors import WrongUseError
 
 DEFAULT_WORKLOAD: Final = "single"
 _ABOUT: Final = "about"
-# Either of these says how much load there is. A user who gives one means it in place of the file's, and of its way in which
-# endpoints take turns.
+# Either of these says how much load there is. A user who gives one means it in place of the file's loads, and of how
+# endpoints take turns under them.
 _LOADS: Final = ("concurrency", "rate")
 _OF_LOADS: Final = (*_LOADS, "interleave")
 

@@ -1,0 +1,176 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyno_analysis.spans.offered_load import OfferedLoad, read_load
+from rigs.dyno_command import dyno
+from rigs.sql_rows import table
+from rigs.stored_spans import RUN_ID, STARTED_AT_US, streamed, write
+
+
+def sent(endpoint: str, begins_s: float, latency_s: float, tokens: int, **columns: Any) -> dict[str, Any]:
+    """A stream of so many tokens, in its run."""
+    offsets_us = [round(latency_s * 1e6 * (number + 1) / tokens) for number in range(tokens)]
+    return streamed(
+        offsets_us,
+        **{
+            "endpoint": endpoint,
+            "started_at_us": STARTED_AT_US + round(begins_s * 1e6),
+            "run_id": RUN_ID,
+            "repeat": 1,
+            "v": 2,
+            "attributes": {},
+            **columns,
+        },
+    )
+
+
+def closed_loop(
+    endpoint: str, concurrency: int, latency_s: float, answers: int, begins_s: float
+) -> list[dict[str, Any]]:
+    """Each of so many clients gets one answer after the other; before and after, fillers hold the load."""
+    rows = []
+    for client in range(concurrency):
+        for turn in range(-1, answers + 1):
+            filler = turn in (-1, answers)
+            rows.append(
+                sent(
+                    endpoint,
+                    begins_s + (turn + client / concurrency) * latency_s,
+                    latency_s,
+                    50,
+                    load_concurrency=concurrency,
+                    warmup=filler,
+                    prompt_id="warm-up" if filler else f"p{concurrency}-{client}-{turn}",
+                )
+            )
+    return rows
+
+
+def by_load(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    rows = table(folder, "loads")
+    return {
+        (row["endpoint"], OfferedLoad(row["load_concurrency"], row["load_rate_per_s"]).in_words()): row for row in rows
+    }
+
+
+def test_a_closed_loops_throughput_is_littles(tmp_path: Path) -> None:
+    """With N clients that never pause, the endpoint makes N answers a latency (Little's law), whatever the fillers."""
+    rows = [
+        *closed_loop("metis", 1, 1.0, 6, 0.0),
+        *closed_loop("metis", 4, 2.0, 5, 100.0),
+        *closed_loop("metis", 4, 2.0, 5, 200.0),  # a second block
+        *closed_loop("sophia", 4, 0.5, 7, 150.0),
+    ]
+    write(tmp_path, rows)
+    found = by_load(tmp_path)
+    assert list(found) == [("metis", "1"), ("metis", "4"), ("sophia", "4")]
+    for name, (requests, per_s) in {
+        ("metis", "1"): (6, 1 / 1.0),
+        ("metis", "4"): (40, 4 / 2.0),
+        ("sophia", "4"): (28, 4 / 0.5),
+    }.items():
+        row = found[name]
+        assert (row["requests"], row["ok"]) == (requests, requests)
+        assert row["ok_per_s"] == pytest.approx(per_s, rel=1e-3)
+        assert row["output_tokens_per_s"] == pytest.approx(50 * per_s, rel=1e-3)
+    assert found["metis", "4"]["latency_p50_s"] == pytest.approx(2.0)
+
+
+def test_all_at_once_is_the_time_until_the_last(tmp_path: Path) -> None:
+    """Where all come at once, throughput is over the time until the last answer; a failed one makes no tokens."""
+    latencies_s = [1.0, 2.0, 4.0, 8.0]
+    rows = [
+        sent("metis", 0.0, latency_s, 10, load_concurrency=4, prompt_id=str(latency_s)) for latency_s in latencies_s
+    ]
+    rows[1]["outcome"] = "truncated"
+    write(tmp_path, rows)
+    row = by_load(tmp_path)["metis", "4"]
+    assert (row["requests"], row["ok"]) == (4, 3)
+    assert row["output_tokens_per_s"] == pytest.approx(30 / 8)
+    assert row["ok_per_s"] == pytest.approx(3 / 8)
+    assert row["latency_p50_s"] == pytest.approx(4.0)
+
+
+def test_an_open_loop_is_counted_from_first_to_last(tmp_path: Path) -> None:
+    """Under a rate the pauses between requests belong to the time."""
+    rows = [sent("metis", 2.0 * number, 0.5, 20, load_rate_per_s=0.5, prompt_id=str(number)) for number in range(11)]
+    write(tmp_path, rows)
+    row = by_load(tmp_path)["metis", "0.5/s"]
+    assert row["ok_per_s"] == pytest.approx(11 / 20.5)
+    assert row["output_tokens_per_s"] == pytest.approx(220 / 20.5)
+
+
+def test_requests_without_a_load_are_in_no_row(tmp_path: Path) -> None:
+    """Other clients' requests say no load."""
+    write(tmp_path, [sent("metis", 0.0, 1.0, 5), sent("metis", 2.0, 1.0, 5, load_concurrency=1)])
+    assert [row["requests"] for row in table(tmp_path, "loads")] == [1]
+
+
+def several_loads(folder: Path) -> None:
+    """metis is slower alone and sophia under load; ten prompts each."""
+    rows = []
+    for concurrency, metis_s, sophia_s in ((1, 4.0, 1.0), (8, 5.0, 20.0)):
+        for number in range(10):
+            for endpoint, latency_s in (("metis", metis_s), ("sophia", sophia_s)):
+                rows.append(
+                    sent(
+                        endpoint,
+                        1000 * concurrency + 30 * number,
+                        latency_s * (1 + number / 100),
+                        40,
+                        load_concurrency=concurrency,
+                        prompt_id=f"{concurrency}-{number}",
+                    )
+                )
+    write(folder, rows)
+
+
+def test_each_load_has_a_verdict_of_its_own(tmp_path: Path) -> None:
+    """A run under several loads isn't pooled: who is faster alone may be slower under load."""
+    several_loads(tmp_path)
+    done = dyno("report", "--spans", tmp_path, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    said = re.sub(r" +", " ", done.stdout)
+    assert "1 latency metis : sophia 10 4.00 4.00 to 4.00 sophia faster" in said
+    assert "8 latency metis : sophia 10 0.250 0.250 to 0.250 sophia slower" in said
+    assert "all 8 verdicts hold together with 95 %" in said
+    assert f"dyno report {RUN_ID} --load 1 --all" in said
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "[report](load_8/report.md)" in report
+    assert "sophia is typically slower" in (tmp_path / "out" / "load_8" / "report.md").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "out").glob("load_*/*results*.json"))) == 2
+
+
+def test_one_load_by_itself(tmp_path: Path) -> None:
+    """--load has all tables of one load; a load that nothing was sent under is refused, in one line."""
+    several_loads(tmp_path)
+    done = dyno("report", "--spans", tmp_path, "--load", "8")
+    assert done.returncode == 0, done.stderr
+    assert "sophia is typically slower" in done.stdout
+    assert "By load" not in done.stdout
+    for load, says in (
+        ("9", "no request in run"),
+        ("x", "--load x: must be a number of requests at once"),
+        ("0", "must"),
+    ):
+        done = dyno("report", "--spans", tmp_path, "--load", load)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "load"),
+    [
+        ("8", OfferedLoad(8, None)),
+        ("2.5/s", OfferedLoad(None, 2.5)),
+        *((text, None) for text in ("", "0", "-1", "1.5", "8/m", "/s", "0/s", "nan/s", "inf/s", "8/s/s")),
+    ],
+)
+def test_a_loads_words(text: str, load: OfferedLoad | None) -> None:
+    """A load is read as it is written; what isn't one is none."""
+    assert read_load(text) == load
+    if load is not None:
+        assert load.in_words() == text
