@@ -27,7 +27,7 @@ def paired_figures(
     """The figures of each other endpoint against the first one, and how many verdicts are among them.
 
     The intervals are simultaneous over all verdicts. Of several `tables` made together each counts as many as a
-    table can have at most, so that all of them have the same confidence. It needs the views that the tables of sql/ need.
+    table can have at most, so all have the same confidence. It needs the views that the tables of sql/ need.
     """
     if len(endpoints) < 2:
         return [], 0
