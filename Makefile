@@ -106,9 +106,11 @@ format: $(DEV)
 sql: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m contract.stored_columns
 
-# Writes the tables of outcomes and error types into docs/proxy.md, from the proxy's outcomes.py.
+# Writes the tables of outcomes and error types into docs/proxy.md, from the proxy's outcomes.py, and the answers to
+# docs/sql.md's questions over docs/sample/, with the notebook.
 docs: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m contract.outcome_tables
+	PYTHONPATH=tests $(BIN)/python -m contract.cookbook_answers
 
 $(TOOLS): deploy/installer.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -177,7 +177,7 @@ def test_the_spans_are_of_every_kind(store: Store) -> None:
 
 
 def test_view_agrees_with_duckdb_column_by_column(store: Store, spans: tuple[list[Record], Path]) -> None:
-    """Every column of `spans` but the map and the lists, and what names a row's file, holds the same for every request."""
+    """Every column of `spans` but the map, the lists and a row's place holds the same for every request."""
     with span_folder.connect(spans[1]) as connection:
         described = [name for name, *_ in connection.execute("DESCRIBE spans").fetchall()]
     left_out = ("attributes", "chunk_offsets_us", "finish_reasons", "writer", "seq")

@@ -1,83 +1,83 @@
-"""docs/sql.md: every question's SQL runs as it stands, and answers."""
+"""docs/sql.md: every question's SQL runs as it stands, and gives the answer that is printed under it."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import pytest
 
 import dyno_analysis
-from bench_analysis import spans as generated
+from contract.cookbook_answers import NOTEBOOK, PAGE, SAMPLE, Question, answer, notebook, questions
 from dyno_analysis.spans.sql_text import sql_text
 from rigs.dyno_command import dyno
-from rigs.stored_spans import STARTED_AT_US, pair, span, streamed, write
 
-TEXT: Final = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
-QUESTIONS: Final = dict(re.findall(r"^### (.+?)\n.*?```sql\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL))
+TEXT: Final = PAGE.read_text(encoding="utf-8")
+QUESTIONS: Final = list(questions(TEXT))
+GROUPS: Final = (
+    "Slow", "Failing", "Load", "Tokens and cost", "Clients", "Comparing", "Before and after", "Quality", "The instrument",
+)  # fmt: skip
 TABLES: Final = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("| `")]
+NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some thousand generated requests as Parquet, and a journal with what those lack: mirrors, retries, bursts."""
-    folder = tmp_path_factory.mktemp("demo") / "spans"
-    generated.write(folder, 3_000, extras=generated.Extras(chunk_times=True))
-    mirrored = [
-        span(trace_id="a" * 32, span_id="a" * 16, duration_us=4_000_000, attributes={"dyno.mirror": "original"}),
-        span(
-            endpoint="sophia",
-            duration_us=1_000_000,
-            attributes={"dyno.mirror": "copy", "dyno.mirror.trace_id": "a" * 32, "dyno.mirror.span_id": "a" * 16},
-        ),
-    ]
-    odd = [
-        span(retries=2, run_id="r"),
-        span(outcome="rate_limited", run_id="r", retry_after_s=7.5),
-        streamed([1_000, 1_000, 5_000], endpoint="burst", cached_tokens=3, reasoning_tokens=1),
-        span(endpoint="burst", started_at_us=STARTED_AT_US + 10_000_000_000),
-    ]
-    write(folder, [*mirrored, *odd, *pair("p", 1.0, 2.0)])
-    return folder
-
-
-@pytest.fixture
-def connection(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with dyno_analysis.connect(folder) as connection:
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with dyno_analysis.connect(SAMPLE) as connection:
         yield connection
 
 
-def answer(connection: duckdb.DuckDBPyConnection, question: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(QUESTIONS[question])
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+def test_there_are_forty() -> None:
+    """Forty questions, in nine groups, and each has a block of SQL that the writer of the answers sees."""
+    assert len(QUESTIONS) == len({question.title for question in QUESTIONS}) == 40
+    assert tuple(dict.fromkeys(question.group for question in QUESTIONS)) == GROUPS
+    assert (
+        len(re.findall(r"^### ", TEXT, re.MULTILINE)) == TEXT.partition("## Forty questions")[2].count("```sql") == 40
+    )
 
 
-def test_there_are_twenty() -> None:
-    assert len(QUESTIONS) == 20
+@pytest.mark.parametrize("question", QUESTIONS, ids=[question.title for question in QUESTIONS])
+def test_every_answer_is_the_printed_one(connection: duckdb.DuckDBPyConnection, question: Question) -> None:
+    """The sample's answer has the words of the page, and its numbers as the page rounds them."""
+    found, printed = answer(connection, question.sql), question.answer
+    assert len(printed.splitlines()) > 1, "run `make docs`"
+    assert words(found) == words(printed)
+    numbers = [float(each) for each in NUMBER.findall(printed)]
+    assert [float(each) for each in NUMBER.findall(found)] == pytest.approx(numbers, rel=2e-3)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_every_question_is_answered(folder: Path, question: str) -> None:
-    """Each question, run by `dyno sql` as a user runs it, gives at least one row."""
-    done = dyno("sql", QUESTIONS[question], "--spans", folder, "--format", "csv")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) > 1
+def words(text: str) -> list[list[str]]:
+    return [NUMBER.sub("#", line).split() for line in text.splitlines()]
 
 
-def test_answers_that_are_known(connection: duckdb.DuckDBPyConnection) -> None:
-    """The answers to some questions over the journal's few requests are as worked out by hand."""
-    ((mirror),) = answer(connection, "What did the mirror say?")
-    assert (mirror["endpoint"], mirror["mirrored_to"], mirror["pairs"], mirror["ratio"]) == ("metis", "sophia", 1, 4.0)
-    ((retried),) = answer(connection, "Who causes the retries?")
-    assert (retried["run_id"], retried["retries"]) == ("r", 2)
-    refused = {row["run_id"]: row for row in answer(connection, next(each for each in QUESTIONS if "refused" in each))}
-    assert (refused["r"]["refused"], refused["r"]["longest_wait_s"]) == (1, 7.5)
-    bursts = {row["endpoint"]: row for row in answer(connection, "Are tokens sent one by one, or in bursts?")}
-    assert (bursts["burst"]["share_of_one_read"], bursts["burst"]["gaps"]) == (0.5, 2)
-    pauses = answer(connection, "Is the first request after a pause slower?")
-    assert [row["requests"] for row in pauses if row["endpoint"] == "burst"] == [1]
+def test_a_question_by_the_command() -> None:
+    """`dyno sql` gives the same rows as the page, as the page says."""
+    failing = next(question for question in QUESTIONS if question.title == "What fails, and how?")
+    done = dyno("sql", failing.sql, "--spans", SAMPLE)
+    assert done.stderr == ""
+    assert [line.split() for line in done.stdout.splitlines()] == [line.split() for line in failing.answer.splitlines()]
+
+
+def test_the_notebook() -> None:
+    """The notebook is what `make docs` makes of the page, and its cells run one after the other in its folder."""
+    assert NOTEBOOK.read_text(encoding="utf-8") == notebook(TEXT), "run `make docs`"
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) == 41
+    names: dict[str, object] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(NOTEBOOK.parent)
+        for cell in cells[:4]:
+            exec("".join(cell["source"]), names)  # noqa: S102  # our own
+    spans = names["spans"]
+    assert isinstance(spans, duckdb.DuckDBPyConnection)
+    spans.close()
+
+
+def test_the_sample_is_simulated(connection: duckdb.DuckDBPyConnection) -> None:
+    """Every request of the sample says that it is simulated."""
+    assert connection.execute("SELECT DISTINCT simulated FROM spans").fetchall() == [(True,)]
 
 
 def test_every_view_and_function_is_documented(connection: duckdb.DuckDBPyConnection) -> None:
@@ -87,6 +87,23 @@ def test_every_view_and_function_is_documented(connection: duckdb.DuckDBPyConnec
     named = {name for row in TABLES for name in re.findall(r"`([a-z_]+)`", row[0])}
     assert views <= named
     functions = {name for row in TABLES for name in re.findall(r"`([a-z_]+)\(", row[0])}
-    sources = sql_text("figures", "macros") + sql_text("trace", "macros")
+    sources = "".join(sql_text(name, "macros") for name in ("figures", "trace", "cost"))
     defined = set(re.findall(r"MACRO (\w+)\(", sources))
-    assert functions == defined - {"binomial_term", "binomial_rank"}
+    steps = {"binomial_term", "binomial_rank", "p_of_sorted", "student_t_975", "log_margin", "ratio_of_logs"}
+    assert functions == defined - steps
+
+
+def test_known_answers_about_the_sample(connection: duckdb.DuckDBPyConnection) -> None:
+    """What the sample was made with is found again: the three rows that were left out, and sophia's faster tokens."""
+    assert connection.execute("SELECT sum(missing) FROM lost").fetchall() == [(3,)]
+    by_title = {question.title: question for question in QUESTIONS}
+    ratios = dict(connection.execute(by_title["Is it faster since Tuesday?"].sql).fetchall())
+    assert ratios["sophia"]["low"] < 9 / 16 < ratios["sophia"]["high"]
+    assert ratios["metis"]["low"] < 1 < ratios["metis"]["high"]
+
+
+def test_the_page_and_its_folder() -> None:
+    """The page names the sample's folder and the notebook as they are called."""
+    assert f"docs/{SAMPLE.name}/" in TEXT
+    assert f"({NOTEBOOK.name})" in TEXT
+    assert Path(SAMPLE, "runs", "monday", "run.json").is_file()

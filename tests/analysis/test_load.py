@@ -157,7 +157,7 @@ def test_reads_every_column_that_the_proxy_writes() -> None:
 
 
 def test_every_stored_column_is_one_of_the_view(tmp_path: Path) -> None:
-    """A stored value is in the column of its name, or in the one that is derived from it; the map is as it is stored."""
+    """A stored value is in the column of its name, and the map is as it is stored."""
     values = {"string": "x", "int": 7, "float": 0.5, "bool": True, "string[]": ["stop", "length"], "int[]": [1, 2]}
     stored = {str(a.column): values[a.type] for a in ATTRIBUTES if a.column and a.column != "due_at_unix_us"}
     write(tmp_path, [span(v=2, attributes={"server.port": "443"}, **stored)])
@@ -177,13 +177,13 @@ def test_every_stored_column_is_one_of_the_view(tmp_path: Path) -> None:
     ],
 )
 def test_failed(tmp_path: Path, outcome: str | None, failed: bool | None) -> None:
-    """A request failed by the success rate's rule: neither ok, nor cancelled by its client, nor rejected by the proxy."""
+    """A failure by the success rate's rule: neither ok, nor cancelled by the client, nor rejected by the proxy."""
     write(tmp_path, [span(outcome=outcome)])
     assert one(tmp_path, "failed") is failed
 
 
 def test_the_end_and_where_a_row_stands(tmp_path: Path) -> None:
-    """`ended_at` is start and duration to the microsecond; `writer` and `seq` name the row, in a journal and in Parquet."""
+    """`ended_at` is start and duration, to the microsecond; `writer` and `seq` name the row in files of both kinds."""
     writers = ("node1_42_20261124T215900000000Z", "import_x")
     journals = [write(tmp_path, [span(seq=7, duration_us=1_234_567, span_id=name)], name) for name in writers]
     query = "FROM spans SELECT writer, seq, epoch_us(ended_at) - epoch_us(started_at) ORDER BY writer DESC"

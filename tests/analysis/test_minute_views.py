@@ -18,7 +18,7 @@ START_MINUTE = STARTED_AT_US // MINUTE_US
 
 
 def test_minutes_without_a_request(tmp_path: Path) -> None:
-    """Every minute from the first to the last has a row for each endpoint; where nothing was asked, the counts are 0."""
+    """Every minute from the first to the last has a row for each endpoint, with counts of 0 where nothing was asked."""
     at = {"metis": (0, 0, 3), "sophia": (1,)}
     rows = [
         span(endpoint=name, started_at_us=STARTED_AT_US + minute * MINUTE_US, output_tokens=5)
@@ -75,7 +75,7 @@ def row(start: int, kind: str, offsets: list[int], tokens: int) -> dict[str, Any
 
 
 def by_minute(start: int, kind: str, offsets: list[int], tokens: int) -> dict[int, float]:
-    """Where the tokens came, in minutes after the first start: chunk by chunk, or by the length of each minute's part."""
+    """Where the tokens came, by minutes: chunk by chunk, or by the length of each minute's part."""
     found: dict[int, float] = defaultdict(float)
     base = STARTED_AT_US % MINUTE_US + start
     first, last = base + offsets[0], base + offsets[-1]
@@ -91,7 +91,7 @@ def by_minute(start: int, kind: str, offsets: list[int], tokens: int) -> dict[in
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(ANSWERS)
 def test_token_minutes(answers: list[tuple[int, str, list[int], int]]) -> None:
     """A minute has the tokens of the chunks that came in it, and all minutes together those of all answers."""

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dyno_analysis.query import fetch, row_types
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.selection import Selection, select
+from rigs.bare_spans import over
 from rigs.sql_rows import table
-from rigs.stored_spans import RUN_ID, mirrored, pair, span, write
+from rigs.stored_spans import RUN_ID, STARTED_AT_US, mirrored, pair, span, write
 
 
 def test_pairs(tmp_path: Path) -> None:
@@ -39,6 +42,104 @@ def test_pairs(tmp_path: Path) -> None:
         ("sophia", "metis", "p1", 1, 2.0, 4.0),
         ("sophia", "metis", "p1", 2, 3.0, 6.0),
     ]
+
+
+HOUR_US = 3_600_000_000
+
+
+def test_pairs_outside_of_runs(tmp_path: Path) -> None:
+    """Without a run, two answers make a pair if they began within an hour; after an hour's pause turns count anew."""
+    starts = {
+        "metis": (0, 26 * HOUR_US, 27 * HOUR_US + 1, 50 * HOUR_US),
+        "sophia": (26 * HOUR_US + 5, 27 * HOUR_US - 1, 51 * HOUR_US, 99 * HOUR_US),
+    }
+    rows = [
+        span(endpoint=name, prompt_id="p", started_at_us=STARTED_AT_US + at)
+        for name, ats in starts.items()
+        for at in ats
+    ]
+    of_run = [
+        span(endpoint=name, prompt_id="p", run_id="r", started_at_us=STARTED_AT_US + at)
+        for name, at in (("metis", 0), ("sophia", 80 * HOUR_US))
+    ]
+    write(tmp_path, [*rows, *of_run])
+    with span_folder.connect(tmp_path) as connection:
+        fetch.define(connection, "pairs")
+        query = """SELECT run_id, epoch_us(first_started_at), epoch_us(second_started_at) FROM pairs
+            WHERE first_endpoint = 'metis' ORDER BY ALL"""
+        found = [(run, a - STARTED_AT_US, b - STARTED_AT_US) for run, a, b in connection.execute(query).fetchall()]
+        some = connection.execute(f"FROM pairs WHERE epoch_us(first_started_at) >= {STARTED_AT_US + 40 * HOUR_US}")
+        later = len(some.fetchall())
+    assert found == [
+        ("r", 0, 80 * HOUR_US),
+        (None, 26 * HOUR_US, 26 * HOUR_US + 5),
+        (None, 27 * HOUR_US + 1, 27 * HOUR_US - 1),
+        (None, 50 * HOUR_US, 51 * HOUR_US),
+    ]
+    assert later == 2 + 1
+
+
+TURNS = st.lists(
+    st.tuples(
+        st.sampled_from((None, None, "r")),
+        st.sampled_from("pq"),
+        st.sampled_from("abc"),
+        st.integers(0, 20),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+def paired(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """The pairs by the definition, in plain Python."""
+    found = set()
+    for key in {(row["run_id"], row["prompt_id"]) for row in rows}:
+        group = [row for row in rows if (row["run_id"], row["prompt_id"]) == key and not row["warmup"]]
+        occasions: list[list[dict[str, Any]]] = []
+        for row in sorted(group, key=lambda row: (row["start_us"], row["span_id"])):
+            late = occasions and row["start_us"] - occasions[-1][-1]["start_us"] > HOUR_US
+            if not occasions or (key[0] is None and late):
+                occasions.append([])
+            occasions[-1].append(row)
+        for occasion in occasions:
+            turn = {
+                row["span_id"]: [x["span_id"] for x in occasion if x["endpoint"] == row["endpoint"]] for row in occasion
+            }
+            found |= {
+                (a["span_id"], b["span_id"])
+                for a in occasion
+                for b in occasion
+                if a["endpoint"] != b["endpoint"]
+                and turn[a["span_id"]].index(a["span_id"]) == turn[b["span_id"]].index(b["span_id"])
+                and (key[0] is not None or abs(a["start_us"] - b["start_us"]) <= HOUR_US)
+            }
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(TURNS)
+def test_any_pairs(turns: list[tuple[str | None, str, str, int, bool]]) -> None:
+    """Over any requests, the view has the pairs of the definition, also where a query asks for some of them."""
+    rows = [
+        {
+            "span_id": f"{number:02}",
+            "trace_id": "t",
+            "run_id": run,
+            "prompt_id": prompt,
+            "endpoint": endpoint,
+            "start_us": STARTED_AT_US + quarter * HOUR_US // 4,
+            "warmup": warmup,
+            "overhead_us": number,
+        }
+        for number, (run, prompt, endpoint, quarter, warmup) in enumerate(turns)
+    ]
+    with over(rows, ("pairs",)) as connection:
+        query = "SELECT first_overhead_us, second_overhead_us FROM pairs"
+        found = [(f"{a:02}", f"{b:02}") for a, b in connection.execute(query).fetchall()]
+        some = [f"{a:02}" for a, _ in connection.execute(f"{query} WHERE first_endpoint = 'a'").fetchall()]
+    assert sorted(found) == sorted(paired(rows))
+    assert sorted(some) == sorted(a for a, _ in paired(rows) if rows[int(a)]["endpoint"] == "a")
 
 
 def test_mirror_pairs(tmp_path: Path) -> None:

@@ -22,7 +22,10 @@ SAMPLE: Final = DOCS / "sample"
 
 _GROUP: Final = re.compile(r"^## (.+)$", re.MULTILINE)
 _QUESTION: Final = re.compile(
-    r"^### (?P<title>[^\n]+)\n\n(?P<text>(?:(?!```|#)[^\n]+\n\n)?)```sql\n(?P<sql>.*?)```\n(?:```text\n(?P<answer>.*?)```\n)?",
+    r"^### (?P<title>[^\n]+)\n\n"
+    r"(?P<text>(?:(?!```|#)[^\n]+\n\n)?)"
+    r"```sql\n(?P<sql>.*?)```\n"
+    r"(?:```text\n(?P<answer>.*?)```\n)?",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -1,8 +1,8 @@
 """Makes docs/sample/, the spans folder that docs/sql.md's answers are of: `python -m contract.cookbook_sample`.
 
 Nobody sent these requests: every row says `simulated`. Two endpoints on a Monday and a Tuesday: the traffic of three
-clients, a run on each day with the same twelve prompts, a burst on Tuesday at nine, a mirror, an engine's own spans, and
-a few rows that were lost. Sophia was given a new version on Tuesday. By its seed every figure is the same each time.
+clients, a run on each day with the same twelve prompts, a burst on Tuesday at nine, a mirror, an engine's own spans,
+and a few rows that were lost. Sophia was given a new version on Tuesday. Its seed makes all figures the same each time.
 """
 
 import json
@@ -58,7 +58,7 @@ class Sample:
         self.engine: list[dict[str, Any]] = []
         self.answers: dict[str, list[dict[str, Any]]] = {}
 
-    def request(self, at_s: float, endpoint: str, slower: float = 1.0, **columns: Any) -> dict[str, Any]:
+    def request(self, at_s: float, endpoint: str, slower: float = 1.0, /, **columns: Any) -> dict[str, Any]:
         """An ok stream, as a request of this endpoint at that many seconds after Monday, 8:00, would be."""
         chance, number = self.chance, len(self.rows) + 1
         newer = endpoint == "sophia" and at_s >= _DAY_S
@@ -237,7 +237,7 @@ def _burst(sample: Sample) -> None:
             said = {"status": 429, "error_type": "429", "retry_after_s": 2.0 + number % 3}
             sample.failed(at_s, "sophia", "rate_limited", 0.05, **who, **said)
         else:
-            sample.request(at_s, "sophia", slower=1 + min(number, 20) / 5, **who, retries=1 if number % 9 == 0 else 0)
+            sample.request(at_s, "sophia", 1 + min(number, 20) / 5, **who, retries=1 if number % 9 == 0 else 0)
 
 
 def _mirror(sample: Sample) -> None:
@@ -268,7 +268,7 @@ def _write_run(folder: Path, run_id: str, answers: list[dict[str, Any]]) -> None
     record = {
         "schema": 1,
         "run_id": run_id,
-        "started_at": "2026-11-2%dT08:10:00Z" % (3 if run_id == "monday" else 4),
+        "started_at": f"2026-11-{23 if run_id == 'monday' else 24}T08:10:00Z",
         "workload": "single",
         "prompt_set": {"name": "twelve questions", "count": len(_PROMPTS)},
         "endpoints": {

@@ -39,7 +39,7 @@ _USUAL: Final = {"operation": "chat", "outcome": "ok", "warmup": False, "failed"
 
 
 def over(rows: Iterable[Mapping[str, Any]], views: Sequence[str]) -> duckdb.DuckDBPyConnection:
-    """A database with these rows as `spans`, and the views; `macros/NAME` are functions. Rows name columns of COLUMNS."""
+    """A database with these rows as `spans`, and the views; `macros/NAME` are functions. Rows have keys of COLUMNS."""
     connection = duckdb.connect(config={"threads": "1"})
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"CREATE TABLE stored ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())})")

@@ -39,8 +39,8 @@ examples:
 The view `spans` has one row per request; DESCRIBE spans lists its columns. Other views: chunks, runs, pairs, minutes,
 minutes_all, token_minutes, concurrency, spans_loaded, gaps, lost, prompts, answers, prices, training, training_steps,
 and over collected spans collected_spans, server_spans, request_phases. docs/sql.md describes them, and answers forty
-questions; --explain-views prints their SQL. Only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW run, and they can read only the
-span files.
+questions; --explain-views prints their SQL. Only SELECT, EXPLAIN, DESCRIBE, SUMMARIZE and SHOW run, and they can read
+only the span files.
 
 exit codes: 0 done, 2 wrong use, or the statement failed; 124 --timeout was over; 130 Ctrl-C, 143 SIGTERM
 """

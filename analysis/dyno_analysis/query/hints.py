@@ -5,6 +5,7 @@ from typing import Final
 
 _OWN: Final = "p|p_interval|share|share_known|tokens_per_s|ratio_interval|under|cost"
 _FILTERED: Final = re.compile(rf'Function "({_OWN})" is a Macro Function', re.IGNORECASE)
+_WINDOWED: Final = "Window function macro bodies must contain exactly one aggregate function"
 _PIVOTED: Final = "Columns can only be referenced within the aggregate of a PIVOT expression"
 
 # The spelling with DuckDB's own aggregates, which take FILTER, DISTINCT and a place in PIVOT.
@@ -29,5 +30,10 @@ def hint(message: str) -> str:
         return (
             "; PIVOT takes DuckDB's own aggregates: quantile_cont(x, q) instead of p(x, q), "
             "avg(CASE WHEN a THEN 1 ELSE 0 END) instead of share(a)"
+        )
+    if _WINDOWED in message:
+        return (
+            "; of Dyno's functions p, share and share_known take OVER: instead of tokens_per_s write "
+            "sum(tokens) OVER (…) / sum(seconds) OVER (…), and join the groups' values instead of the others"
         )
     return ""

@@ -29,11 +29,8 @@ def pasteable(spans: Path) -> Iterator[str]:
     for name in MACROS_BEFORE:
         yield _titled(f"functions: {name}", sql_text(*name.split("/")[::-1]))
     yield _titled("spans", _over_folder("spans", folder, files))
-    for name in OVER_SPANS:
-        of_macros, _, text = name.rpartition("/")
-        title = f"functions: {text}" if of_macros else text
-        yield _titled(title, sql_text(text, of_macros or "sql"))
-    yield _titled("lost", sql_text("lost"))
+    for name in (*OVER_SPANS, "lost"):
+        yield _titled(name, sql_text(name))
     yield _titled("collected_spans", _over_folder("collected_spans", collected_folder(folder), files))
     for name in ("server_spans", "request_phases"):
         yield _titled(name, sql_text(name))
@@ -42,12 +39,8 @@ def pasteable(spans: Path) -> Iterator[str]:
         yield _titled(kind, text)
     of_runs = run_files(spans)
     for kind in KINDS:
-        text = sql_text(kind)
-        if of_runs[kind]:
-            text = replaced(text, "'spans/runs/", _prefix(folder / "runs"))
-        else:
-            text = view_sql(kind, ())
-        yield _titled(kind.removeprefix("run_"), text)
+        over_folder = replaced(sql_text(kind), "'spans/runs/", _prefix(folder / "runs"))
+        yield _titled(kind.removeprefix("run_"), over_folder if of_runs[kind] else view_sql(kind, ()))
     yield _titled("functions: cost", sql_text("cost", "macros"))
 
 

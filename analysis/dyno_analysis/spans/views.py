@@ -1,8 +1,8 @@
 """The views and macros, beside `spans`, that users can query.
 
-Over `spans`: `chunks`, `runs`, `pairs`, `minutes`, `minutes_all`, `token_minutes`, `concurrency`, `spans_loaded`, `gaps`,
-`lost`. Over collected spans: `collected_spans`, `server_spans`, `request_phases`. Over imported training logs: `training`,
-`training_steps`. Over what runs keep: `prompts`, `answers`, `prices`. docs/sql.md says what a row of each is.
+Over `spans`: `chunks`, `runs`, `pairs`, `minutes`, `minutes_all`, `token_minutes`, `concurrency`, `spans_loaded`,
+`gaps`, `lost`. Over collected spans: `collected_spans`, `server_spans`, `request_phases`. Over imported training logs:
+`training`, `training_steps`. Over what runs keep: `prompts`, `answers`, `prices`. docs/sql.md says what a row is.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from .sql_text import replaced, sql_text
 from .training import define_training, training_files, training_sql
 
 MACROS_BEFORE = ("engines/duckdb", "macros/figures")
-# Each after those that it reads. A name with a folder is one of functions.
+# Each after those that it reads.
 OVER_SPANS = (
     "chunks",
     "runs",
@@ -27,7 +27,6 @@ OVER_SPANS = (
     "minutes",
     "minutes_all",
     "token_minutes",
-    "macros/load",
     "concurrency",
     "spans_loaded",
     "gaps",
@@ -111,7 +110,7 @@ def views_sql(files: Files, nothing: Path) -> str:
 
 def collected_views(files: Sequence[Source], every_request: str = "spans", nothing: Path = NOTHING) -> list[str]:
     """The SQL of the views over collected spans; `every_request` names the view with all requests of a trace."""
-    phases = replaced(sql_text("request_phases"), EVERY_REQUEST, f"FROM {every_request} AS every", times=2)
+    phases = replaced(sql_text("request_phases"), EVERY_REQUEST, f"FROM {every_request} AS every")
     return [collected_sql(files, nothing), sql_text("server_spans"), phases, sql_text("trace", "macros")]
 
 
@@ -122,5 +121,5 @@ def reading_sql(name: str, files: Files) -> str:
 
 def _views(every_request: str = "spans") -> list[str]:
     lost = replaced(sql_text("lost"), EVERY_REQUEST, f"FROM {every_request} AS every", times=2)
-    over_spans = [sql_text(name.rpartition("/")[2], name.rpartition("/")[0] or "sql") for name in OVER_SPANS]
+    over_spans = [sql_text(name) for name in OVER_SPANS]
     return [sql_text("figures", "macros"), *over_spans, lost]

@@ -5,7 +5,7 @@
 -- anew where none began for an hour.
 -- The pairs are looked up for each request of the first side, so that a question about some requests reads no other pairs.
 CREATE OR REPLACE VIEW pairs AS
-WITH answered AS (
+WITH answered AS NOT MATERIALIZED (
     SELECT *, coalesce(repeat, 1) AS turn_of
     FROM spans
     WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL

@@ -10,7 +10,9 @@
 -- Each request's trace and response are looked up among the collected spans, so that a question about some requests reads
 -- no other spans' figures. By hand: run spans.sql and collected_spans.sql first.
 CREATE OR REPLACE VIEW request_phases AS
-WITH parts AS (
+WITH every_request AS NOT MATERIALIZED (FROM spans AS every),
+others AS NOT MATERIALIZED (FROM collected_spans),
+parts AS (
     SELECT
         spans.trace_id,
         spans.span_id,
@@ -59,7 +61,7 @@ WITH parts AS (
         wanted AS (SELECT spans.trace_id AS wanted_id),
         -- An exporter that got no answer sends a span again; each span counts once.
         collected AS MATERIALIZED (
-            FROM wanted JOIN collected_spans ON collected_spans.trace_id = wanted_id
+            FROM wanted JOIN others ON others.trace_id = wanted_id
             SELECT
                 trace_id, span_id, parent_span_id, kind, latency_s, response_id, operation, model, path, error,
                 queue_s, prefill_s, decode_s,
@@ -73,7 +75,7 @@ WITH parts AS (
             WHERE kind = 'SERVER' OR coalesce(queue_s, prefill_s, decode_s) IS NOT NULL
         ),
         requests AS MATERIALIZED (
-            FROM wanted JOIN (FROM spans AS every) AS request ON request.trace_id = wanted_id
+            FROM wanted JOIN every_request AS request ON request.trace_id = wanted_id
             SELECT DISTINCT
                 trace_id, span_id, parent_span_id, response_id, latency_s,
                 -- The path without its first part, which names the endpoint at the proxy: the endpoint's path ends with it.
@@ -206,7 +208,7 @@ WITH parts AS (
     LEFT JOIN LATERAL (
         WITH wanted AS (SELECT spans.response_id AS wanted_id),
         clients AS (
-            FROM wanted JOIN collected_spans ON collected_spans.response_id = wanted_id
+            FROM wanted JOIN others ON others.response_id = wanted_id
             SELECT
                 wanted_id, trace_id, span_id, kind, started_at, latency_s,
                 coalesce(attributes['url.full'], attributes['http.url'], path, '') AS url
@@ -215,7 +217,7 @@ WITH parts AS (
         ),
         matches AS (
             FROM wanted
-            JOIN (FROM spans AS every) AS request ON request.response_id = wanted_id
+            JOIN every_request AS request ON request.response_id = wanted_id
             JOIN clients AS client ON client.wanted_id = request.response_id
             SELECT DISTINCT
                 request.trace_id,
