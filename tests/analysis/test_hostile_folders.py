@@ -66,7 +66,8 @@ def rotten(path: Path) -> None:
     """Its footer is whole, and its rows aren't."""
     stored(path, COLUMNS)
     content = bytearray(path.read_bytes())
-    content[4:64] = bytes(range(60))
+    end = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    content[4:end] = b"\xff" * (end - 4)
     path.write_bytes(content)
 
 
