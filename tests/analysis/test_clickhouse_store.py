@@ -13,7 +13,9 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, Final
 
+import clickhouse_connect
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 from opentelemetry.sdk.resources import Resource
 
 from dyno_analysis.clickhouse import store as clickhouse_store
@@ -127,10 +129,21 @@ def store(port: int, spans: tuple[list[Record], Path]) -> Iterator[Store]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(clickhouse_store.PASSWORD_VARIABLE, PASSWORD)
         opened = clickhouse_store.connect(parse_address(f"clickhouse://default@127.0.0.1:{port}/default"))
-    opened.client.command(TABLE.format(table="otel_traces"))
-    opened.client.command(insert_sql("otel_traces", spans[0]))
+    writer = clickhouse_connect.get_client(host="127.0.0.1", port=port, username="default", password=PASSWORD)
+    writer.command(TABLE.format(table="otel_traces"))
+    writer.command(insert_sql("otel_traces", spans[0]))
+    writer.close()
     yield opened
     opened.client.close()
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE otel_traces", "INSERT INTO otel_traces (TraceId) VALUES ('x')"])
+def test_the_server_refuses_writes(store: Store, statement: str) -> None:
+    """Each request says that it only reads, so the server itself refuses what isn't a query."""
+    assert store.client.get_client_setting("readonly") == "1"
+    with pytest.raises(DatabaseError, match="readonly"):
+        store.client.command(statement)
+    assert store.client.query("SELECT count() FROM otel_traces").result_rows == [(4_000,)]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
     python -m rigs.clickhouse_server PORT [PASSWORD]
 
-It answers as the server does in what a client sees: the format that the client asked for, errors with their code, and
-516 for a wrong password. It doesn't support several databases, compression or sessions.
+It answers as the server does in what a client sees: the format that the client asked for, errors with their code, 516
+for a wrong password, and 164 for a statement that writes in a request with the setting `readonly`. It doesn't support
+several databases, compression or sessions.
 """
 
 import base64
@@ -13,6 +14,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+# What the server runs with the setting `readonly`.
+_READS = re.compile(r"\s*(SELECT|WITH|SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b", re.IGNORECASE)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -25,11 +29,15 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         url = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        query = "\n".join([*parse_qs(url.query).get("query", []), body])
+        settings = parse_qs(url.query)
+        query = "\n".join([*settings.get("query", []), body])
         _, _, credentials = self.headers.get("Authorization", "").partition("Basic ")
         password = base64.b64decode(credentials).decode().partition(":")[2]
         if password != self.password:
             self._refuse(403, 516, "Code: 516. DB::Exception: Authentication failed. (AUTHENTICATION_FAILED)")
+            return
+        if settings.get("readonly", ["0"]) != ["0"] and not _READS.match(query):
+            self._refuse(500, 164, "Code: 164. DB::Exception: Cannot execute query in readonly mode. (READONLY)")
             return
         asked = self.headers.get("X-ClickHouse-Format", "TabSeparated")
         try:

@@ -223,10 +223,11 @@ def _check(path: Path, checked: Path, elsewhere: Sequence[Range], done: Converte
             size_bytes += len(line)
             row = check_version(path, line)
             if row is None or not may_be_stored(line, row):
-                if row is not None or line.endswith(b"\n"):
-                    done.rejected.append(number)
-                else:
+                # A line that a killed writer has begun is text, as far as it goes.
+                if row is None and not line.endswith(b"\n") and len(line) <= LINE_BYTES and b"\0" not in line:
                     done.torn = True
+                else:
+                    done.rejected.append(number)
                 continue
             if row.get("span_id") is None or any(first <= row["seq"] <= end for first, end in elsewhere):
                 continue
