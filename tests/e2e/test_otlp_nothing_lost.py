@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,14 @@ def stored_ids(folder: Path) -> set[str]:
     return {span_id for (span_id,) in rows(folder, "span_id")}
 
 
+def answering(status: int) -> Callable[[object], Reply]:
+    return lambda _spans: Reply(status)
+
+
+async def rows_of(proxy: ProxyProcess, count: int) -> None:
+    await until(lambda: len(proxy.rows()) >= count, f"{count} rows", every_s=0.05)
+
+
 async def test_kills_and_a_collector_that_comes_and_goes(tmp_path: Path) -> None:
     """Five times the collector goes away, takes spans without answering, or refuses; the exporter or the proxy is
     killed; journals become Parquet, and are emptied. In the end each stored span has arrived, and nothing else.
@@ -57,16 +66,14 @@ async def test_kills_and_a_collector_that_comes_and_goes(tmp_path: Path) -> None
             for turn in range(5):
                 async with proxy_process(tmp_path, {"e": upstream.url}, **settings(receiver)) as proxy:
                     await ask(proxy, 15)
-                    receiver.behave = lambda _spans, turn=turn: Reply((0, 503, 200, 0, 200)[turn])  # type: ignore[misc]
+                    receiver.behave = answering((0, 503, 200, 0, 200)[turn])
                     if turn == 2:
                         receiver.stop()
                     await ask(proxy, 15)
                     if turn % 2:
                         for pid in exporters(proxy):
                             os.kill(pid, signal.SIGKILL)
-                    await until(
-                        lambda proxy=proxy, turn=turn: len(proxy.rows()) >= 30 * (turn + 1), "rows", every_s=0.05
-                    )  # type: ignore[misc]
+                    await rows_of(proxy, 30 * (turn + 1))
                     receiver.behave = lambda _spans: Reply()
                     if turn == 2:
                         receiver.start()
@@ -85,7 +92,7 @@ async def test_kills_and_a_collector_that_comes_and_goes(tmp_path: Path) -> None
 
 
 async def metrics_of(proxy: ProxyProcess) -> str:
-    answer = await exchange(proxy.url, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = await exchange(proxy.url, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     return answer.content.decode()
 
 
