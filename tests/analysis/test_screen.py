@@ -104,7 +104,10 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stored", "says"),
     [
-        (pair("1", 1, 2), "Undecided: whether metis or sophia answers sooner (ratio 0.500; fewer than 6 prompts)."),
+        (
+            pair("1", 1, 2),
+            "Undecided: how the latencies of metis and sophia compare (ratio 0.500; fewer than 6 prompts).",
+        ),
         (
             [row for n in range(9) for row in pair(str(n), 2, 2)],
             "metis and sophia typically take the same time, within",

@@ -99,7 +99,7 @@ def generate(folder: Path, n: int) -> None:
             rows = """SELECT * REPLACE (2 AS v, MAP {'server.address': endpoint || '.example', 'server.port': '443',
                 'gen_ai.request.max_tokens': CAST(seq % 100 AS VARCHAR)} AS attributes)"""
             connection.execute(
-                f"COPY ({rows} FROM '{path}') TO '{folder / path.name}' (FORMAT parquet, COMPRESSION zstd, "  # noqa: S608
+                f"COPY ({rows} FROM '{path}') TO '{folder / path.name}' (FORMAT parquet, COMPRESSION zstd, "
                 f"KV_METADATA {{{pairs}}})"
             )
         _collected(connection, folder, n)

@@ -341,10 +341,8 @@ def _print(comparison: "Comparison", written: "list[Path]", arguments: argparse.
         for path in written:
             print(path)
         return
-    ends = [
-        End("report" if path.suffix == ".md" else "results", str(path))
-        for path in written or _written_before(Path(arguments.spans), comparison.runs)
-    ]
+    reports = written or _written_before(Path(arguments.spans), comparison.runs)
+    ends = [End("report", str(path)) for path in reports if path.suffix == ".md"]  # the raw results lie beside it
     ends.append(End("all", _again(arguments, comparison.runs), is_command=True))
     print_styled(screen(answer(comparison), ends, columns()))
 

@@ -43,10 +43,11 @@ def answer(comparison: Comparison) -> Answer:
         letters = {name: _letter(place) for place, name in enumerate(comparison.endpoints)}
     short = _shortening(letters)
     table = _table(comparison, short)
+    *found, asked = said(comparison)
     return Answer(
         banner=banner(comparison),
         letters=letters,
-        said=[short(sentence) for sentence in said(comparison)],
+        said=[short(sentence) for sentence in (*found, *_crossings(comparison), asked)],
         table=table,
         needed=0 if table is None else max(len({paired.second for paired in comparison.paired}), 1),
         undecided=[short(sentence) for sentence in _undecided(comparison)],
@@ -85,18 +86,17 @@ def said(comparison: Comparison) -> list[str]:
     else:
         each = "; ".join(_briefly(comparison, first, name) for name in others)
         found = [f"Against {first}, typically: {each}."]
-    found += [
-        crossing_sentence(comparison, name)
-        for name, line in comparison.crossings.items()
-        if _crosses(comparison, name)
-        if line.at is not None
-    ]
     return [*found, " ".join([_asked(comparison), *findings.failures(comparison), *_outcomes(comparison)])]
 
 
-def _crosses(comparison: Comparison, second: str) -> bool:
-    pair = (comparison.endpoints[0], second)
-    return all(fixed.lines_agree for fixed in comparison.fixed_per_token if fixed.endpoint in pair)
+def _crossings(comparison: Comparison) -> list[str]:
+    """Above which length the order changes, where an interval carries it."""
+    disputed = {fixed.endpoint for fixed in comparison.fixed_per_token if not fixed.lines_agree}
+    return [
+        crossing_sentence(comparison, name)
+        for name, line in comparison.crossings.items()
+        if line.at is not None and line.interval is not None and not disputed & {comparison.endpoints[0], name}
+    ]
 
 
 def _alone(comparison: Comparison, name: str) -> str:
@@ -129,8 +129,9 @@ def _against(comparison: Comparison, first: str, second: str) -> str:
         return f"{first} and {second} typically take the same time, {within} ({measured})."
     why = reason(paired, comparison.margin)
     because = f"; {why}" if why else ""
+    # No word here says that one is ahead, for no interval carries it.
     what = "Undecided" if paired.verdict is Verdict.UNDECIDED else "Withheld"
-    return f"{what}: whether {first} or {second} answers sooner ({measured}{because})."
+    return f"{what}: how the latencies of {first} and {second} compare ({measured}{because})."
 
 
 def _briefly(comparison: Comparison, first: str, second: str) -> str:

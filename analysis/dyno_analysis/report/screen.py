@@ -74,11 +74,13 @@ def ending(ends: Sequence[End], columns: int) -> list[tuple[str, str]]:
 def _made(answer: Answer, ends: Sequence[End], columns: int, rows: int, notes: int) -> list[tuple[str, str]]:
     lines = head(answer.banner, answer.letters, answer.said, columns)
     lines += _rows(answer, columns, rows)
-    if answer.table is not None and (more := len(answer.table.rows) - rows):
-        lines.append(("dim", f"{count(more, 'row more is', 'rows more are')} in --all."))
-    told = [line for text in answer.undecided for line in _wrapped(text, columns)]
-    told += _notes(answer, columns, notes)
-    lines += [("", "")] * bool(told) + [("", line) for line in told]
+    told = [*answer.undecided]
+    more = _more(answer, rows, len(answer.notes) - notes)
+    if notes:
+        told.append(" ".join(["Before quoting:", *answer.notes[:notes], *more]))
+    else:
+        told += more
+    lines += [("", "")] * bool(told) + [("", line) for text in told for line in _wrapped(text, columns)]
     return [*lines, ("", ""), *ending(ends, columns)]
 
 
@@ -86,12 +88,15 @@ def _tight(answer: Answer, ends: Sequence[End], columns: int, rows: int) -> list
     """With fewer empty lines, and with notes only counted."""
     lines = [line for line in head(answer.banner, answer.letters, answer.said, columns) if line[1]]
     lines += _rows(answer, columns, rows)
-    left_out = 0 if answer.table is None else len(answer.table.rows) - rows
-    notes = len(answer.undecided) + len(answer.notes)
-    more = [count(n, *words) for n, words in ((left_out, ("row", "rows")), (notes, ("note", "notes"))) if n]
-    if more:
-        lines.append(("dim", f"In --all: {' and '.join(more)} more."))
+    lines += [("dim", line) for line in _more(answer, rows, len(answer.undecided) + len(answer.notes))]
     return [*lines, ("", ""), *ending(ends, columns)]
+
+
+def _more(answer: Answer, rows: int, notes: int) -> list[str]:
+    """A sentence on what is left out, if anything is: all rows but the first ones, and so many notes."""
+    left_out = 0 if answer.table is None else len(answer.table.rows) - rows
+    more = [count(n, *words) for n, words in ((left_out, ("row", "rows")), (notes, ("note", "notes"))) if n]
+    return [f"In --all: {' and '.join(more)} more."] if more else []
 
 
 def _rows(answer: Answer, columns: int, rows: int) -> list[tuple[str, str]]:
@@ -105,16 +110,6 @@ def _rows(answer: Answer, columns: int, rows: int) -> list[tuple[str, str]]:
         rows=[[on_one_line(cell) for cell in row] for row in table.rows[:rows]],
     )
     return [("", ""), *(("" if number else "dim", line) for number, line in enumerate(body(shown, columns)))]
-
-
-def _notes(answer: Answer, columns: int, kept: int) -> list[str]:
-    if not answer.notes:
-        return []
-    more = len(answer.notes) - kept
-    told = [*answer.notes[:kept]]
-    if more:
-        told.append(f"{more} {'more ' if kept else ''}{'note is' if more == 1 else 'notes are'} in --all.")
-    return _wrapped(f"Before quoting: {' '.join(told)}", columns)
 
 
 def _wrapped(text: str, columns: int) -> list[str]:

@@ -1,5 +1,6 @@
 """A comparison as tables of text, for the terminal and for the Markdown report. Pure."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from dyno_analysis.query.row_types import EndpointRow
@@ -10,6 +11,8 @@ from .comparison import Comparison
 from .discrepancies import NOT_IN_FILE, published_figure
 from .titles import titled
 from .verdicts import carried, equal_sets
+
+_LEAST_POINTS = 0.05  # a smaller difference of success rates gets more decimals, since it isn't 0.0
 
 # The published table's rows: label, figure, the function that writes a cell, and the word for the better endpoint. The
 # word stands beside a ratio only if a verdict carries it. '' is a ratio without a word; None: the row has no ratio.
@@ -166,9 +169,9 @@ def _success_compared(first: EndpointRow, second: EndpointRow) -> list[str]:
     a, b = first.ok / first.counted, second.ok / second.counted
     if a == b:
         return ["equal", "+0.0 points"]
-    # Adding 0.0 makes a rounded -0.0 positive.
-    points = round((b - a) * 100, 1) + 0.0
-    return [f"higher ({first.endpoint if a > b else second.endpoint})", f"{points:+.1f} points"]
+    points = (b - a) * 100
+    digits = 1 if abs(points) >= _LEAST_POINTS else 1 - math.floor(math.log10(abs(points)))
+    return [f"higher ({first.endpoint if a > b else second.endpoint})", f"{points:+.{digits}f} points"]
 
 
 def _published_success(statistics: Mapping[str, object]) -> str:
