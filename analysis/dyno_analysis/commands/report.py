@@ -44,6 +44,17 @@ cancelled or the proxy rejected don't count as failed), 2 wrong use
 
 def main(argv: list[str]) -> int:
     """Print the report; returns 0, 1 if a request failed, 2 for wrong use."""
+    arguments = _parser().parse_args(argv)
+    private_from_now_on()
+    try:
+        with ending("dyno report"):
+            return _report_of_store(arguments) if arguments.store is not None else _report_of_files(arguments)
+    except InputError as error:
+        print(f"dyno report: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="dyno report",
         description="Tables and the report of stored runs; also of any traffic in a time range.",
@@ -98,14 +109,7 @@ def main(argv: list[str]) -> int:
         help="'no difference' means within this (default: 5)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of samples of very many points (default: 0)")
-    arguments = parser.parse_args(argv)
-    private_from_now_on()
-    try:
-        with ending("dyno report"):
-            return _report_of_store(arguments) if arguments.store is not None else _report_of_files(arguments)
-    except InputError as error:
-        print(f"dyno report: {error}", file=sys.stderr)
-        return 2
+    return parser
 
 
 def _report_of_files(arguments: argparse.Namespace) -> int:

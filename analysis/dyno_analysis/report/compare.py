@@ -41,19 +41,17 @@ def compare(
 ) -> Comparison:
     """Compare the endpoints of the selected `spans`, which are those of `runs`; `records` are the runs' records.
 
-    The endpoints that `order` names come first. Without it the first one is the first by name. With `paired_by`
-    'mirror' it is instead the endpoint to which most mirrored requests were originally sent. With `by_run` runs are
-    columns of their own, otherwise they are pooled. `texts` are further records, for their prompts and answers alone.
-    `tables`: so many comparisons are made together, and all their verdicts hold together.
+    The endpoints that `order` names come first; without it, the first by name (with `paired_by` 'mirror': the one to
+    which most mirrored requests were sent). With `by_run` runs are columns of their own, otherwise they are pooled.
+    `texts` are further records, for texts alone. `tables`: so many are made, whose verdicts hold together.
     """
     define_answers(connection, [*records, *texts])
     if origins := one_column_each(connection, by_run):
         rename_answers(connection)
     figures = {row.endpoint: row for row in fetch(connection, "comparison", row_types.EndpointRow)}
     mirrors = fetch(connection, "mirrors", row_types.MirrorRow)
-    if paired_by == "mirror":
-        order = order or [row.endpoint for row in mirrors if row.endpoint is not None][:1]
-    endpoints = _columns(order, figures, origins, runs)
+    first = [row.endpoint for row in mirrors if row.endpoint is not None][:1] if paired_by == "mirror" else []
+    endpoints = _columns(order or first, figures, origins, runs)
     figures |= {name: row_types.no_request(name) for name in endpoints if name not in figures}
     lengths = _lengths(connection, endpoints)
     with _spilling(connection):
