@@ -210,7 +210,7 @@ def test_two_proxies_and_two_compactions(tmp_path: Path, how: str) -> None:
         while any(each.poll() is None for each in compactions):
             found = numbers(tmp_path)
             assert len(found) == len(set(found))
-            time.sleep(0.1)
+            time.sleep(0.5)  # the compactions need the processor too
         assert [(each.returncode, each.communicate()[1]) for each in compactions] == [(0, "")] * 2
     wanted: list[int] = []
     for base, each in zip((0, 1_000_000), writers, strict=True):

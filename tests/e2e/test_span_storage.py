@@ -23,10 +23,11 @@ from rigs.running_proxy import running_proxy
 from rigs.until import until_in_thread
 
 # What is to happen beside the queries: so often do files become others under them, in each way that they can.
-_COMPACTIONS = 4
+_COMPACTIONS = 3
 _PARQUET_FILES = 5
-_QUERIES = 40
-_LIMIT_S = 240.0
+_QUERIES = 30
+_REST_S = 0.1  # between two queries: the compactions need the processor too
+_LIMIT_S = 600.0
 
 
 class Writer:
@@ -99,6 +100,7 @@ def test_no_row_is_missing_or_twice_while_journals_become_parquet(
             while number < _QUERIES or len(codes) < _COMPACTIONS or len(seen) < _PARQUET_FILES:
                 assert time.monotonic() < end_s, f"{number} queries, {codes} of compactions, {len(seen)} Parquet files"
                 number += 1
+                time.sleep(_REST_S)
                 seen |= set(folder.glob("*.parquet"))
                 before = writer.written
                 if number % 2:

@@ -14,7 +14,7 @@ from dyno_proxy.process.descriptors import RESERVED, SURPLUS, shares
 from rigs.fd_limit import soft_limit_of_fds
 from rigs.network import upstream
 from rigs.proxy_process import configure, proxy_process, total
-from rigs.until import until
+from rigs.until import LIMIT_S, until
 
 LIMIT = 300
 
@@ -72,7 +72,7 @@ async def test_more_clients_than_descriptors(tmp_path: Path, streams: int) -> No
 
 
 async def test_idle_connections_make_room(tmp_path: Path) -> None:
-    """Clients that keep idle connections don't keep others out: the oldest idle connection is closed."""
+    """Clients that keep idle connections don't keep others out: the oldest idle connection is closed at once."""
     async with upstream() as seen:
         limit = ("bash", "-c", f'ulimit -n {LIMIT}; exec "$@"', "bash")
         async with proxy_process(tmp_path, {"e": f"http://127.0.0.1:{seen.port}/v1"}, before=limit) as proxy:
@@ -81,10 +81,13 @@ async def test_idle_connections_make_room(tmp_path: Path) -> None:
             for _ in range(LIMIT):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"GET /e/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                answer = await reader.readuntil(b"\r\n\r\nok")
+                # An idle connection that nobody closes ends after 75 s.
+                answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), LIMIT_S)
                 assert b" 200 " in answer
-                kept.append(writer)
-            for writer in kept:
+                kept.append((reader, writer))
+            assert await asyncio.wait_for(kept[0][0].read(), LIMIT_S) == b""
+            assert not kept[-1][0].at_eof()
+            for _, writer in kept:
                 writer.close()
 
 

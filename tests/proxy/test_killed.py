@@ -20,7 +20,7 @@ from rigs.until import LIMIT_S, until
 
 BODY: Final = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
 SHORT: Final[list[Any]] = [{"tokens": 3, "every_s": 0.005}, {"finish": "stop"}, {"done": True}]
-ENDLESS: Final[list[Any]] = [{"tokens": 100_000, "every_s": 0.1}, {"done": True}]
+ENDLESS: Final[list[Any]] = [{"tokens": 100, "every_s": 0.1}, {"stall": True}]
 OPEN: Final = 12
 KILLS: Final = 4
 

@@ -377,7 +377,7 @@ def test_another_programs_folder_is_left_alone(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(records(), max_size=20))
 def test_both_texts_can_be_parsed_whatever_came(sources: list[Record]) -> None:
     """Both Prometheus' text and OpenMetrics are valid, and started = the sum of outcomes."""

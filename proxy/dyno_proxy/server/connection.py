@@ -176,7 +176,8 @@ class MeasuredProtocol(RequestHandler):
     @property
     def rests(self) -> bool:
         """Whether it has served a request and waits for another one, of which no byte has come."""
-        return self._request_count > 0 and not self._answering() and not self._reads.begun_bytes
+        served = self._request_count > 0 and not self._force_close
+        return served and not self._answering() and not self._reads.begun_bytes
 
     def take_stamp(self) -> tuple[int, int]:
         """When the next request was received: monotonic ns, and the wall clock's anchor in Unix µs."""
@@ -402,7 +403,7 @@ class MeasuredServer(Server):
     def _make_room(self, newest: RequestHandler) -> None:
         for connection in self.connections:  # the oldest first
             if isinstance(connection, MeasuredProtocol) and connection.rests:
-                connection.close()
+                connection.force_close()  # aiohttp's close() would leave it open until its keep-alive ends (3.14.5)
                 break
         else:
             if isinstance(newest, MeasuredProtocol):
