@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
 import dyno_analysis
@@ -18,6 +19,8 @@ from dyno_analysis.ingest.formats import published_results
 from dyno_analysis.query import output_file
 from dyno_analysis.query.prompt import ends
 from dyno_analysis.query.statement import Statement, lock_for_statements
+from dyno_analysis.runs.folder import define_answers, read_run
+from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.spans.file_names import parse
 from dyno_analysis.spans.views import connect_views, list_files
 from rigs.dyno_command import dyno, refusal
@@ -299,8 +302,30 @@ def test_links_that_lead_out(folder: Path, name: str, linked: bool, capfd: pytes
         assert connection.execute("SELECT count(*) FROM collected_spans").fetchall() == [(0,)]
         assert connection.execute("SELECT count(*) FROM training").fetchall() == [(0,)]
         assert outside / "a.jsonl" not in list_files(spans).all()
-    (said,) = capfd.readouterr().err.splitlines()
+    (said,) = set(capfd.readouterr().err.splitlines())  # the folder was listed twice
     assert said.startswith(f"dyno: '{spans / name}' is left out: it is a link ")
+    link.unlink()
+
+
+@pytest.mark.parametrize("linked", ["runs", "runs/a", "runs/a/run.json", "runs/a/answers.parquet"])
+def test_runs_that_lead_out(folder: Path, linked: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A run's record and its answers aren't read from elsewhere either."""
+    outside = folder / "tmp" / "runs" / "a"
+    outside.mkdir(parents=True)
+    (outside / "run.json").write_text('{"run_id": "a", "workload": "elsewhere"}')
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT 'x' AS answer) TO '{outside}/answers.parquet'")
+    link = folder / "spans" / linked
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(folder / "tmp" / linked)
+    if linked == "runs/a/answers.parquet":
+        record = RunRecord("a", folder / "spans" / "runs" / "a", {})
+        with duckdb.connect() as connection:
+            define_answers(connection, [record])
+            assert connection.execute("SELECT count(*) FROM answers").fetchall() == [(0,)]
+    else:
+        assert read_run(folder / "spans", "a") is None
+        assert "leads out of the spans folder" in capfd.readouterr().err
     link.unlink()
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import clickhouse_connect
 import pytest
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 from opentelemetry.sdk.resources import Resource
 
@@ -125,14 +126,19 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def store(port: int, spans: tuple[list[Record], Path]) -> Iterator[Store]:
+def writer(port: int) -> Iterator[Client]:
+    """A client that may write, which Dyno's own may not."""
+    with clickhouse_connect.get_client(host="127.0.0.1", port=port, username="default", password=PASSWORD) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def store(port: int, writer: Client, spans: tuple[list[Record], Path]) -> Iterator[Store]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(clickhouse_store.PASSWORD_VARIABLE, PASSWORD)
         opened = clickhouse_store.connect(parse_address(f"clickhouse://default@127.0.0.1:{port}/default"))
-    writer = clickhouse_connect.get_client(host="127.0.0.1", port=port, username="default", password=PASSWORD)
     writer.command(TABLE.format(table="otel_traces"))
     writer.command(insert_sql("otel_traces", spans[0]))
-    writer.close()
     yield opened
     opened.client.close()
 
@@ -224,11 +230,13 @@ def test_report_prints_what_the_report_over_files_prints(
     assert "higher (" not in over_store.stdout.replace("success rate", "\n").partition("avg response")[0]
 
 
-def test_spans_that_came_twice_are_counted_and_named(store: Store, spans: tuple[list[Record], Path]) -> None:
+def test_spans_that_came_twice_are_counted_and_named(
+    store: Store, writer: Client, spans: tuple[list[Record], Path]
+) -> None:
     """A batch that the Collector sent again is stored twice, and the report says so."""
-    store.client.command(TABLE.format(table="twice"))
+    writer.command(TABLE.format(table="twice"))
     for part in (spans[0][:50], spans[0][:7]):
-        store.client.command(insert_sql("twice", part))
+        writer.command(insert_sql("twice", part))
     twice = Store(parse_address(f"clickhouse://127.0.0.1:{store.address.port}/default?table=twice"), store.client)
     again = sum(each.operation is not None for each in spans[0][:7])
     assert clickhouse_store.stored_twice(twice, Selection()) == again
@@ -236,21 +244,21 @@ def test_spans_that_came_twice_are_counted_and_named(store: Store, spans: tuple[
     assert f"{again} spans are stored twice" in done.stdout
 
 
-def test_simulated_and_real_in_one_column_are_named(store: Store) -> None:
+def test_simulated_and_real_in_one_column_are_named(store: Store, writer: Client) -> None:
     """Where an endpoint's requests are partly simulated, the store's report says of how many."""
-    store.client.command(TABLE.format(table="demo"))
+    writer.command(TABLE.format(table="demo"))
     records = [record(trace_id=n, span_id=n, endpoint="metis", simulated=n < 3) for n in range(1, 6)]
-    store.client.command(insert_sql("demo", records))
+    writer.command(insert_sql("demo", records))
     address = f"clickhouse://127.0.0.1:{store.address.port}/default?table=demo"
     done = dyno("report", "--since", "2020-01-01", "--store", address)
     assert "2 of 5 requests of metis are simulated, and in one column with the others" in done.stdout
 
 
-def test_other_services_spans_are_left_out(store: Store, spans: tuple[list[Record], Path]) -> None:
+def test_other_services_spans_are_left_out(store: Store, writer: Client, spans: tuple[list[Record], Path]) -> None:
     """Clients and engines send into the same table; only what has an outcome is a request of ours."""
-    store.client.command(TABLE.format(table="mixed"))
-    store.client.command(insert_sql("mixed", spans[0][:20]))
-    store.client.command(
+    writer.command(TABLE.format(table="mixed"))
+    writer.command(insert_sql("mixed", spans[0][:20]))
+    writer.command(
         "INSERT INTO mixed (Timestamp, TraceId, SpanId, ServiceName, SpanAttributes) "
         "VALUES ('2026-11-24 21:59:00', 'a', 'b', 'vllm', map('gen_ai.operation.name', 'chat'))"
     )

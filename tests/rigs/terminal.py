@@ -16,6 +16,7 @@ from rigs.until import LIMIT_S, until_in_thread
 
 CTRL_C: Final = b"\x03"
 CTRL_D: Final = b"\x04"
+_MUCH_BYTES: Final = 300_000
 # Gives the program that follows the terminal on its standard input as its own, so that Ctrl-C reaches it.
 _OWN_TERMINAL: Final = (
     "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
@@ -35,9 +36,9 @@ class Terminal:
         os.write(self._ours, text)
 
     def reads(self) -> bytes:
-        """What was shown since the last time, if anything was."""
+        """What was shown since the last time, if anything was; not all of it, if a command prints without end."""
         new = b""
-        while select.select([self._ours], [], [], 0.05)[0]:
+        while len(new) < _MUCH_BYTES and select.select([self._ours], [], [], 0.05)[0]:
             try:
                 new += os.read(self._ours, 65_536)
             except OSError:  # the command has ended

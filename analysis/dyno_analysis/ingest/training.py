@@ -6,7 +6,9 @@ from pathlib import Path
 import orjson
 
 from dyno_analysis.atomic_file import replacing
+from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import access_in
+from dyno_analysis.spans.entries import folder_problem
 
 from .formats.cerebras_training import Run
 from .staged import unwritable
@@ -15,6 +17,8 @@ from .staged import unwritable
 def store_training(runs: Sequence[Run], spans: Path) -> int:
     """Store the runs that aren't stored yet, or whose stored form is shorter; returns how many those were."""
     folder = spans / "training"
+    if (why := folder_problem(folder, spans)) is not None:
+        raise InputError(f"'{folder}' {why}")
     stored = 0
     try:
         access = access_in(spans)

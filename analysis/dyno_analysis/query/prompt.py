@@ -16,7 +16,7 @@ import duckdb
 
 from dyno_analysis.errors import InputError
 from dyno_analysis.interrupts import one_statement, prompting
-from dyno_analysis.spans.folder import UnreadableError, leave_out_broken
+from dyno_analysis.spans.folder import UnreadableError, leave_out_broken, said_once
 
 from .statement import Statement, lock_for_statements
 
@@ -46,25 +46,32 @@ class Prompt:
         self._spans = spans
         self._timeout_s = timeout_s
         self._timed_out = False
-        self._connect()
 
     def run(self) -> int:
         """Answer until the user leaves; returns the exit code 0."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # it gives `input` a line to edit, and what was typed before
-        print("dyno sql: reads only; .help says more", flush=True)
-        with prompting():
-            while True:
-                try:
-                    text = _asked()
-                    if text in (".exit", ".quit", "\\q"):
-                        return 0
-                    self._answer(text)
-                except KeyboardInterrupt:
-                    print(flush=True)
-                except EOFError:
-                    print(flush=True)
-                    return 0
+        with said_once():
+            self._connect()
+            print("dyno sql: reads only; .help says more", flush=True)
+            with prompting():
+                while self._goes_on():
+                    pass
+        return 0
+
+    def _goes_on(self) -> bool:
+        """Answer one statement or command; False if the user leaves."""
+        try:
+            text = _asked()
+            if text in (".exit", ".quit", "\\q"):
+                return False
+            self._answer(text)
+        except KeyboardInterrupt:
+            print(flush=True)
+        except EOFError:
+            print(flush=True)
+            return False
+        return True
 
     def _connect(self) -> None:
         self._connection, self._files = self._open()

@@ -11,7 +11,8 @@ import duckdb
 
 from dyno_analysis import times
 from dyno_analysis.errors import InputError
-from dyno_analysis.spans.folder import execute
+from dyno_analysis.spans.entries import leads_out
+from dyno_analysis.spans.folder import execute, tell_left_out
 from dyno_analysis.spans.sql_text import as_glob, quoted
 
 from .record import RunRecord, unreadable_schema
@@ -52,6 +53,9 @@ def read_run(spans: Path, run_id: str) -> RunRecord | None:
     """
     folder = spans / "runs" / run_id
     path = folder / "run.json"
+    if leads_out(path, spans):
+        tell_left_out({path: "leads out of the spans folder by a link; put the run itself there, or remove the link"})
+        return None
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -140,7 +144,7 @@ def define_answers(connection: duckdb.DuckDBPyConnection, records: Sequence[RunR
         parts = [f"SELECT CAST(NULL AS VARCHAR) AS run_id, {empty} WHERE false"]
         for record in records:
             path = record.folder / f"{view}.parquet"
-            if path.is_file():
+            if path.is_file() and path.resolve().is_relative_to(record.folder.resolve()):
                 source = f"read_parquet({quoted(as_glob(str(path)))})"
                 parts.append(f"FROM {source} SELECT {quoted(record.run_id)} AS run_id, {names}")
                 _check(connection, path, parts[-1])

@@ -42,9 +42,15 @@ def entry_problem(entry: "os.DirEntry[str]", is_read: Callable[[str], bool]) -> 
 
 def folder_problem(folder: Path, spans: Path) -> str | None:
     """Why a folder in the spans folder isn't read, in the same words; None if it is, or isn't there."""
-    if folder.is_symlink() and not folder.resolve().is_relative_to(spans.resolve()):
-        return _LEADS_OUT
-    return None
+    return _LEADS_OUT if folder.is_symlink() and leads_out(folder, spans) else None
+
+
+def leads_out(path: Path, spans: Path) -> bool:
+    """Whether the path, which stands in the spans folder, leads out of it by a link."""
+    try:
+        return not path.resolve().is_relative_to(spans.resolve())
+    except (OSError, RuntimeError):  # RuntimeError: a link to itself
+        return True
 
 
 def _not_a_file(mode: int) -> str | None:

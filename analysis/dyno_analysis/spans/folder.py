@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,8 @@ _NOT_OF_FILES: Final = (
 
 Done = TypeVar("Done")
 
-_said: Final[set[str]] = set()
+# What was said already, within `said_once`.
+_said: Final[list[set[str]]] = []
 # Copies of journals without the lines that DuckDB fails at, by the journal and its size and time.
 _copies: Final[dict[tuple[Path, int, int], Path]] = {}
 
@@ -104,12 +106,13 @@ def without_broken(spans: Path, work: Callable[[], Done]) -> Done:
 
     Only then are the files read whole. Files that the broken one replaced count again, if they are still there.
     """
-    while True:
-        try:
-            return work()
-        except UnreadableError as error:
-            if not leave_out_broken(spans, error):
-                raise
+    with said_once():
+        while True:
+            try:
+                return work()
+            except UnreadableError as error:
+                if not leave_out_broken(spans, error):
+                    raise
 
 
 def leave_out_broken(spans: Path, error: UnreadableError) -> bool:
@@ -182,10 +185,21 @@ def tell_left_out(problems: Mapping[Path, str]) -> None:
 
 
 def _say(text: str) -> None:
-    """Once in a process, which may list a folder several times."""
-    if text not in _said:
-        _said.add(text)
-        print(f"dyno: {visible(' '.join(text.split()))}", file=sys.stderr)
+    if _said:
+        if text in _said[-1]:
+            return
+        _said[-1].add(text)
+    print(f"dyno: {visible(' '.join(text.split()))}", file=sys.stderr)
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Until the block ends, what is wrong with a file is said once, however often its folder is listed."""
+    _said.append(_said[-1] if _said else set())
+    try:
+        yield
+    finally:
+        _said.pop()
 
 
 def _listed(
