@@ -42,9 +42,18 @@ _INSTEAD: Final = (
     ("'2026-11-24 00:00Z'", "'2026-11-24 23:22Z'"),
 )
 _VIEWS: Final = (
-    "spans", "spans_loaded", "chunks", "pairs", "minutes", "minutes_all", "token_minutes", "concurrency", "gaps", "runs",
+    "spans",
+    "spans_loaded",
+    "chunks",
+    "pairs",
+    "minutes",
+    "minutes_all",
+    "token_minutes",
+    "concurrency",
+    "gaps",
+    "runs",
     "request_phases",
-)  # fmt: skip
+)
 _FILTERS: Final = {
     "time": "{start} BETWEEN '2026-11-24 23:00Z' AND '2026-11-24 23:05Z'",
     "run": "run_id = 'run_000001'",
@@ -99,7 +108,7 @@ def generate(folder: Path, n: int) -> None:
             rows = """SELECT * REPLACE (2 AS v, MAP {'server.address': endpoint || '.example', 'server.port': '443',
                 'gen_ai.request.max_tokens': CAST(seq % 100 AS VARCHAR)} AS attributes)"""
             connection.execute(
-                f"COPY ({rows} FROM '{path}') TO '{folder / path.name}' (FORMAT parquet, COMPRESSION zstd, "  # noqa: S608
+                f"COPY ({rows} FROM '{path}') TO '{folder / path.name}' (FORMAT parquet, COMPRESSION zstd, "
                 f"KV_METADATA {{{pairs}}})"
             )
         _collected(connection, folder, n)
