@@ -5,25 +5,6 @@
 -- anew where none began for an hour.
 -- The pairs are looked up for each request of the first side, so that a question about some requests reads no other pairs.
 CREATE OR REPLACE VIEW pairs AS
-WITH answered AS NOT MATERIALIZED (
-    SELECT
-        run_id,
-        prompt_id,
-        coalesce(repeat, 1) AS repeat,
-        endpoint,
-        trace_id,
-        span_id,
-        started_at,
-        latency_s,
-        ttft_s,
-        tpot_s,
-        input_tokens,
-        output_tokens,
-        overhead_us,
-        overhead_end_us
-    FROM spans
-    WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL
-)
 SELECT
     a.run_id,
     a.prompt_id,
@@ -46,7 +27,25 @@ SELECT
     b.overhead_us AS second_overhead_us,
     a.overhead_end_us AS first_overhead_end_us,
     b.overhead_end_us AS second_overhead_end_us
-FROM answered AS a
+FROM (
+    SELECT
+        run_id,
+        prompt_id,
+        coalesce(repeat, 1) AS repeat,
+        endpoint,
+        trace_id,
+        span_id,
+        started_at,
+        latency_s,
+        ttft_s,
+        tpot_s,
+        input_tokens,
+        output_tokens,
+        overhead_us,
+        overhead_end_us
+    FROM spans
+    WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL
+) AS a
 INNER JOIN LATERAL (
     WITH wanted AS (SELECT a.run_id AS run, a.prompt_id AS prompt, a.repeat AS turn_number),
     asked AS (
@@ -58,7 +57,26 @@ INNER JOIN LATERAL (
                 false
             ) AS is_anew
         FROM wanted
-        INNER JOIN answered ON run_id IS NOT DISTINCT FROM run AND prompt_id = prompt AND repeat = turn_number
+        INNER JOIN (
+            SELECT
+                run_id,
+                prompt_id,
+                coalesce(repeat, 1) AS repeat,
+                endpoint,
+                trace_id,
+                span_id,
+                started_at,
+                latency_s,
+                ttft_s,
+                tpot_s,
+                input_tokens,
+                output_tokens,
+                overhead_us,
+                overhead_end_us
+            FROM spans
+            WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL
+        ) AS answered
+            ON run_id IS NOT DISTINCT FROM run AND prompt_id = prompt AND repeat = turn_number
     ),
     occasions AS (
         SELECT

@@ -10,9 +10,7 @@
 -- Each request's trace and response are looked up among the collected spans, so that a question about some requests reads
 -- no other spans' figures. By hand: run spans.sql and collected_spans.sql first.
 CREATE OR REPLACE VIEW request_phases AS
-WITH every_request AS NOT MATERIALIZED (FROM spans AS every),
-others AS NOT MATERIALIZED (FROM collected_spans),
-parts AS (
+WITH parts AS (
     SELECT
         spans.trace_id,
         spans.span_id,
@@ -27,7 +25,7 @@ parts AS (
         spans.warmup,
         spans.simulated,
         spans.latency_s,
-        coalesce(served.client_latency_s, client.latency_s) - spans.latency_s AS client_s,
+        client_latency_s - spans.latency_s AS client_s,
         body_received_us / 1e6 AS body_s,
         CASE WHEN connected_us >= 0 THEN greatest(connected_us - coalesce(body_received_us, 0), 0) / 1e6 END AS connect_s,
         overhead_end_us / 1e6 AS proxy_s,
@@ -52,16 +50,16 @@ parts AS (
             WHEN served.decode_s IS NOT NULL THEN 'engine span'
             WHEN server_decode_s IS NOT NULL THEN 'reported in the response'
         END AS decode_source,
-        coalesce(served.client_span_id, client.client_span_id) AS client_span_id,
+        client_span_id,
         server_span_id,
         coalesce(server_spans, 0) AS server_spans
     FROM spans
     LEFT JOIN LATERAL (
         WITH RECURSIVE
-        wanted AS (SELECT spans.trace_id AS wanted_id),
+        wanted AS (SELECT spans.trace_id AS wanted_id, spans.response_id AS wanted_response),
         -- An exporter that got no answer sends a span again; each span counts once.
         collected AS MATERIALIZED (
-            FROM wanted JOIN others ON others.trace_id = wanted_id
+            FROM wanted JOIN collected_spans AS other ON other.trace_id = wanted_id
             SELECT
                 trace_id, span_id, parent_span_id, kind, latency_s, response_id, operation, model, path, error,
                 queue_s, prefill_s, decode_s,
@@ -75,7 +73,7 @@ parts AS (
             WHERE kind = 'SERVER' OR coalesce(queue_s, prefill_s, decode_s) IS NOT NULL
         ),
         requests AS MATERIALIZED (
-            FROM wanted JOIN every_request AS request ON request.trace_id = wanted_id
+            FROM wanted JOIN (FROM spans AS every) AS request ON request.trace_id = wanted_id
             SELECT DISTINCT
                 trace_id, span_id, parent_span_id, response_id, latency_s,
                 -- The path without its first part, which names the endpoint at the proxy: the endpoint's path ends with it.
@@ -193,32 +191,21 @@ parts AS (
             SELECT trace_id, request, span_id AS client_span_id, latency_s
             WHERE held = 1 AND latency_s >= request_s
             QUALIFY row_number() OVER (PARTITION BY trace_id, request ORDER BY depth) = 1
-        )
-        SELECT
-            coalesce(served.trace_id, traced.trace_id) AS trace_id,
-            coalesce(served.request, traced.request) AS request,
-            served.* EXCLUDE (trace_id, request),
-            traced.client_span_id,
-            traced.latency_s AS client_latency_s
-        FROM served
-        FULL OUTER JOIN traced ON traced.trace_id = served.trace_id AND traced.request = served.request
-    ) AS served ON served.request = spans.span_id AND served.trace_id = spans.trace_id
-    -- A client that sends no `traceparent` has its span in a trace of its own. It has the response's id, overlaps the
-    -- request in time (within 2 s, since clocks differ), and its URL names no other endpoint.
-    LEFT JOIN LATERAL (
-        WITH wanted AS (SELECT spans.response_id AS wanted_id),
+        ),
+        -- A client that sends no `traceparent` has its span in a trace of its own. It has the response's id, overlaps the
+        -- request in time (within 2 s, since clocks differ), and its URL names no other endpoint.
         clients AS (
-            FROM wanted JOIN others ON others.response_id = wanted_id
+            FROM wanted JOIN collected_spans AS other ON other.response_id = wanted_response
             SELECT
-                wanted_id, trace_id, span_id, kind, started_at, latency_s,
+                response_id, trace_id, span_id, kind, started_at, latency_s,
                 coalesce(attributes['url.full'], attributes['http.url'], path, '') AS url
             WHERE kind = 'CLIENT'
             QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY latency_s DESC NULLS LAST, name) = 1
         ),
         matches AS (
             FROM wanted
-            JOIN every_request AS request ON request.response_id = wanted_id
-            JOIN clients AS client ON client.wanted_id = request.response_id
+            JOIN (FROM spans AS every) AS request ON request.response_id = wanted_response
+            JOIN clients AS client ON client.response_id = request.response_id
             SELECT DISTINCT
                 request.trace_id,
                 request.span_id AS request,
@@ -234,11 +221,31 @@ parts AS (
                 AND coalesce(
                     nullif(regexp_extract(client.url, '^(?:[a-z]+://[^/]+)?/([^/]+)/v1(?:/|$)', 1), ''), request.endpoint
                 ) = request.endpoint
+        ),
+        found AS (
+            FROM served SELECT *
+            UNION ALL BY NAME
+            FROM traced SELECT trace_id, request, client_span_id, latency_s AS client_latency_s
+            UNION ALL BY NAME
+            FROM matches
+            SELECT trace_id, request, client_span_id AS other_span_id, latency_s AS other_latency_s
+            WHERE requests = 1 AND clients = 1
         )
-        SELECT trace_id, request, client_span_id, latency_s
-        FROM matches
-        WHERE requests = 1 AND clients = 1
-    ) AS client ON client.request = spans.span_id AND client.trace_id = spans.trace_id
+        FROM found
+        SELECT
+            trace_id,
+            request,
+            any_value(server_spans) AS server_spans,
+            any_value(server_span_id) AS server_span_id,
+            any_value(latency_s) AS latency_s,
+            any_value(queue_s) AS queue_s,
+            any_value(prefill_s) AS prefill_s,
+            any_value(decode_s) AS decode_s,
+            any_value(of_engine) AS of_engine,
+            coalesce(any_value(client_span_id), any_value(other_span_id)) AS client_span_id,
+            coalesce(any_value(client_latency_s), any_value(other_latency_s)) AS client_latency_s
+        GROUP BY trace_id, request
+    ) AS served ON served.request = spans.span_id AND served.trace_id = spans.trace_id
 )
 SELECT
     * EXCLUDE (
