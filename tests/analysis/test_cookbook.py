@@ -17,8 +17,16 @@ from rigs.dyno_command import dyno
 TEXT: Final = PAGE.read_text(encoding="utf-8")
 QUESTIONS: Final = list(questions(TEXT))
 GROUPS: Final = (
-    "Slow", "Failing", "Load", "Tokens and cost", "Clients", "Comparing", "Before and after", "Quality", "The instrument",
-)  # fmt: skip
+    "Slow",
+    "Failing",
+    "Load",
+    "Tokens and cost",
+    "Clients",
+    "Comparing",
+    "Before and after",
+    "Quality",
+    "The instrument",
+)
 TABLES: Final = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("| `")]
 NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?")
 

@@ -100,7 +100,7 @@ def test_runs_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_lost(tmp_path: Path) -> None:
-    """Each gap in a writer's numbers is a row, within a block of numbers and between two, whatever file has its ends."""
+    """Each gap in a writer's numbers is a row, inside a block of numbers or between two, whatever file has its ends."""
     chance = random.Random(3)  # noqa: S311
     numbers = sorted(
         {*chance.sample(range(1, 9_000), 40), *range(4_000, 4_200), *range(12_000, 12_020), 8_191, 8_192, 4_095, 20_000}

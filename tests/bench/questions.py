@@ -42,9 +42,18 @@ _INSTEAD: Final = (
     ("'2026-11-24 00:00Z'", "'2026-11-24 23:22Z'"),
 )
 _VIEWS: Final = (
-    "spans", "spans_loaded", "chunks", "pairs", "minutes", "minutes_all", "token_minutes", "concurrency", "gaps", "runs",
+    "spans",
+    "spans_loaded",
+    "chunks",
+    "pairs",
+    "minutes",
+    "minutes_all",
+    "token_minutes",
+    "concurrency",
+    "gaps",
+    "runs",
     "request_phases",
-)  # fmt: skip
+)
 _FILTERS: Final = {
     "time": "{start} BETWEEN '2026-11-24 23:00Z' AND '2026-11-24 23:05Z'",
     "run": "run_id = 'run_000001'",

@@ -110,7 +110,7 @@ def views_sql(files: Files, nothing: Path) -> str:
 
 def collected_views(files: Sequence[Source], every_request: str = "spans", nothing: Path = NOTHING) -> list[str]:
     """The SQL of the views over collected spans; `every_request` names the view with all requests of a trace."""
-    phases = replaced(sql_text("request_phases"), EVERY_REQUEST, f"FROM {every_request} AS every")
+    phases = replaced(sql_text("request_phases"), EVERY_REQUEST, f"FROM {every_request} AS every", times=2)
     return [collected_sql(files, nothing), sql_text("server_spans"), phases, sql_text("trace", "macros")]
 
 

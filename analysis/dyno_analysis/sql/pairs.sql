@@ -5,15 +5,10 @@
 -- anew where none began for an hour.
 -- The pairs are looked up for each request of the first side, so that a question about some requests reads no other pairs.
 CREATE OR REPLACE VIEW pairs AS
-WITH answered AS NOT MATERIALIZED (
-    SELECT *, coalesce(repeat, 1) AS turn_of
-    FROM spans
-    WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL
-)
 SELECT
     a.run_id,
     a.prompt_id,
-    a.turn_of AS repeat,
+    a.repeat,
     a.endpoint AS first_endpoint,
     b.endpoint AS second_endpoint,
     a.started_at AS first_started_at,
@@ -32,9 +27,27 @@ SELECT
     b.overhead_us AS second_overhead_us,
     a.overhead_end_us AS first_overhead_end_us,
     b.overhead_end_us AS second_overhead_end_us
-FROM answered AS a
+FROM (
+    SELECT
+        run_id,
+        prompt_id,
+        coalesce(repeat, 1) AS repeat,
+        endpoint,
+        trace_id,
+        span_id,
+        started_at,
+        latency_s,
+        ttft_s,
+        tpot_s,
+        input_tokens,
+        output_tokens,
+        overhead_us,
+        overhead_end_us
+    FROM spans
+    WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL
+) AS a
 INNER JOIN LATERAL (
-    WITH wanted AS (SELECT a.run_id AS run, a.prompt_id AS prompt, a.turn_of AS turn_number),
+    WITH wanted AS (SELECT a.run_id AS run, a.prompt_id AS prompt, a.repeat AS turn_number),
     asked AS (
         SELECT
             answered.*,
@@ -44,19 +57,38 @@ INNER JOIN LATERAL (
                 false
             ) AS is_anew
         FROM wanted
-        INNER JOIN answered ON run_id IS NOT DISTINCT FROM run AND prompt_id = prompt AND turn_of = turn_number
+        INNER JOIN (
+            SELECT
+                run_id,
+                prompt_id,
+                coalesce(repeat, 1) AS repeat,
+                endpoint,
+                trace_id,
+                span_id,
+                started_at,
+                latency_s,
+                ttft_s,
+                tpot_s,
+                input_tokens,
+                output_tokens,
+                overhead_us,
+                overhead_end_us
+            FROM spans
+            WHERE NOT warmup AND outcome = 'ok' AND prompt_id IS NOT NULL AND endpoint IS NOT NULL
+        ) AS answered
+            ON run_id IS NOT DISTINCT FROM run AND prompt_id = prompt AND repeat = turn_number
     ),
     occasions AS (
         SELECT
             *,
-            count(*) FILTER (is_anew) OVER (PARTITION BY run_id, prompt_id, turn_of ORDER BY started_at, span_id) AS occasion
+            count(*) FILTER (is_anew) OVER (PARTITION BY run_id, prompt_id, repeat ORDER BY started_at, span_id) AS occasion
         FROM asked
     ),
     turns AS MATERIALIZED (
         SELECT
             *,
             row_number() OVER (
-                PARTITION BY run_id, prompt_id, turn_of, occasion, endpoint
+                PARTITION BY run_id, prompt_id, repeat, occasion, endpoint
                 ORDER BY started_at, span_id
             ) AS turn
         FROM occasions
