@@ -32,7 +32,8 @@ def test_only_the_refused_ones_are_lost(count: int, poison: set[int]) -> None:
         return answer
 
     delivery = Delivery(send)
-    assert delivery.deliver([-1]).taken == [True]
+    before: Any = [-1]
+    assert delivery.deliver(before).taken == [True]
     spans: Any = list(range(count))
     delivered = delivery.deliver(spans)
     assert delivered.stopped is None

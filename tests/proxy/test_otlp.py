@@ -209,7 +209,8 @@ def test_torn_and_broken_lines(tmp_path: Path, receiver: OtlpReceiver) -> None:
     assert ids(receiver.came) == [1, 3]
     assert rig.figures.dropped == {"not_stored": 1}
     journal.write_bytes(lines[0] + broken + lines[2])
-    assert ids(rig.send().figures and receiver.came) == [1, 3]
+    rig.send()
+    assert ids(receiver.came) == [1, 3]
 
 
 def test_what_the_journal_lost_is_counted(tmp_path: Path, receiver: OtlpReceiver) -> None:
@@ -249,7 +250,8 @@ def test_an_endpoint_that_is_away_loses_nothing(
     assert time.monotonic() - begun_s < 5.0
     assert ids(receiver.taken)[-10:] == list(range(1, 11))
     assert {*ids(receiver.taken)} == {*range(1, 11)}
-    assert (rig.figures.sent, rig.figures.oldest_us) == (10, None)
+    assert rig.figures.sent == 10
+    assert rig.figures.oldest_us is None
     said = logged(caplog)
     assert said[0].endswith("connection refused. Spans wait in the span files, and are sent later")
     assert said[-1] == f"OTLP: '{receiver.url}/v1/traces' takes spans again"
