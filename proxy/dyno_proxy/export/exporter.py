@@ -116,6 +116,8 @@ class Exporter:
             try:
                 while self._step(final=final) and time.monotonic() < end_s:
                     self._fill()
+                if not self.failing:
+                    self._fill()  # what waits now is the lag
             finally:
                 self._save()
         return not self.failing and (bool(self._waiting) or self._asked is not None)
@@ -289,8 +291,6 @@ class Exporter:
                     TOO_OLD, "spans have waited longer than [otlp] keep and aren't sent any more; they are counted"
                 )
         self._since_s = time.monotonic() if self._waiting else None
-        oldest = next((each for each in self._waiting if each.row), None)
-        state.figures.oldest_us = None if oldest is None else oldest.item.ended_us
 
     def _note(self, delivered: Delivered, count: int) -> None:
         """Say in the log when it begins to fail, why, and when it works again."""
@@ -330,6 +330,8 @@ class Exporter:
             _log.warning(f"OTLP: {text}", *values)  # our own text
 
     def _save(self) -> None:
+        oldest = next((each for each in self._waiting if each.row), None)
+        self._state.figures.oldest_us = None if oldest is None else oldest.item.ended_us
         try:
             self._state.save()
         except OSError as error:
