@@ -137,6 +137,21 @@ async def test_what_has_become_parquet_is_sent(tmp_path: Path) -> None:
         assert await send_all(tmp_path, receiver, "--again") == "30 spans sent, 0 were sent before"
 
 
+async def test_what_cannot_be_sent_by_hand(tmp_path: Path) -> None:
+    """The command says how many went, why the rest didn't, and exits with 1; the next one sends the rest."""
+    with otlp_receiver() as receiver:
+        async with fake_upstream() as upstream, proxy_process(tmp_path, {"e": upstream.url}) as proxy:
+            await ask(proxy, 10)
+        receiver.behave = lambda _spans: Reply(200 if receiver.requests == 1 else 404)
+        done = await asyncio.to_thread(
+            dyno, "export", "--otlp", "--spans", tmp_path / "spans", environment=settings(receiver)
+        )
+        assert (done.returncode, done.stdout) == (1, "7 spans sent, 0 were sent before\n")
+        assert f"the rest isn't sent: '{receiver.url}/v1/traces': status 404" in done.stderr
+        receiver.behave = lambda _spans: Reply()
+        assert await send_all(tmp_path, receiver) == "3 spans sent, 7 were sent before"
+
+
 async def test_workers_have_one_exporter(tmp_path: Path) -> None:
     """All workers' spans arrive by one exporter, and each worker's /metrics shows its figures once. SIGTERM sends the
     rest."""

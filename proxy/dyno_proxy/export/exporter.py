@@ -85,6 +85,7 @@ class Exporter:
         self._cannot_ask = False
         self._ask_from_s = 0.0  # monotonic
         self._waits = Waits()
+        self._tried = False  # anything was sent, or tried to
         self._failing: Answer | None = None
         self._said: dict[str, float] = {}
         self._identity: tuple[int, int] | None = None
@@ -207,7 +208,8 @@ class Exporter:
     # Sending
 
     def _is_due(self) -> bool:
-        if len(self._waiting) >= self._limits.batch or self._waiting_bytes >= _BATCH_BYTES:
+        # The first span doesn't wait: if the endpoint refuses it, the log says so at once.
+        if not self._tried or len(self._waiting) >= self._limits.batch or self._waiting_bytes >= _BATCH_BYTES:
             return True
         return self._since_s is not None and time.monotonic() - self._since_s >= self._limits.delay_s
 
@@ -218,7 +220,7 @@ class Exporter:
         if not spans:
             self._apply(batch, [], 0)
             return bool(batch) and bool(self._waiting)
-        delivered = self._deliver(spans)
+        delivered, self._tried = self._deliver(spans), True
         self._apply(batch, delivered.taken, delivered.rejected)
         self._note(delivered, len(spans))
         if delivered.stopped is not None:
