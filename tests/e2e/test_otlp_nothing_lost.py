@@ -58,15 +58,15 @@ async def rows_of(proxy: ProxyProcess, count: int) -> None:
 
 
 async def test_kills_and_a_collector_that_comes_and_goes(tmp_path: Path) -> None:
-    """Five times the collector goes away, takes spans without answering, or refuses; the exporter or the proxy is
+    """Four times the collector goes away, takes spans without answering, or refuses; the exporter or the proxy is
     killed; journals become Parquet, and are emptied. In the end each stored span has arrived, and nothing else.
     """
     with otlp_receiver() as receiver:
         async with fake_upstream() as upstream:
-            for turn in range(5):
+            for turn in range(4):
                 async with proxy_process(tmp_path, {"e": upstream.url}, **settings(receiver)) as proxy:
                     await ask(proxy, 15)
-                    receiver.behave = answering((0, 503, 200, 0, 200)[turn])
+                    receiver.behave = answering((0, 503, 200, 0)[turn])
                     if turn == 2:
                         receiver.stop()
                     await ask(proxy, 15)
@@ -84,11 +84,11 @@ async def test_kills_and_a_collector_that_comes_and_goes(tmp_path: Path) -> None
                 stored = await asyncio.to_thread(stored_ids, tmp_path / "spans")
                 await until(lambda: {*receiver.ids()} >= stored, "every span at the collector", every_s=0.1)
                 assert "dyno_otlp_spans_dropped_total" in await metrics_of(proxy)
-        assert len(stored) == 150
+        assert len(stored) == 120
         assert {*receiver.ids()} == stored
         again = sum(count - 1 for count in Counter(receiver.ids()).values())
-        assert again < 150
-        assert await send_all(tmp_path, receiver) == "0 spans sent, 150 were sent before"
+        assert again < 120
+        assert await send_all(tmp_path, receiver) == "0 spans sent, 120 were sent before"
 
 
 async def metrics_of(proxy: ProxyProcess) -> str:

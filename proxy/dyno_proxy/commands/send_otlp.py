@@ -152,10 +152,10 @@ def _watch(stop: threading.Event, ended: threading.Event) -> None:
 
 
 def _give_way() -> None:
-    """Run with the lowest priority from now on."""
-    os.nice(_NICENESS)
+    """Run with the lowest priority from now on: whenever the proxy has something to do, it has the core at once."""
+    os.nice(_NICENESS)  # where there is nothing better
     if hasattr(os, "sched_setscheduler"):
         try:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         except OSError as error:  # a container may forbid it
-            logging.getLogger(__name__).debug("no SCHED_BATCH: %s", error)
+            logging.getLogger(__name__).debug("no SCHED_IDLE: %s", error)
