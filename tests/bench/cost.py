@@ -25,6 +25,11 @@ def cpu_ns(pid: int) -> int:
     return sum(time.clock_gettime_ns((~each << 3) | 2) for each in tree(pid))
 
 
+def own_cpu_ns(pid: int) -> int:
+    """The same of the process alone, all its threads: without what runs beside it, such as an exporter."""
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
 def main_thread_cpu_ns(pid: int) -> int:
     """Of the process's first thread alone: an event loop's, where there is one."""
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text(encoding="ascii").split()[0])

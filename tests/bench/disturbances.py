@@ -7,13 +7,14 @@ from .clients import ask_at, due_times, stream_at
 from .contestants import Running, started
 from .results import BESIDE_P50, BESIDE_P99, BESIDE_P999, Results, Setting, missing_rows, percentile, table, times
 from .streams import PACED, RATE, transits_us
-from .upstream import StalledSink, Upstream, listen
+from .upstream import OtlpSink, StalledSink, Upstream, listen
 
 REQUESTS: Final = 200.0  # a second, not streamed: spans to write
 SCRAPES: Final = 10.0  # a second
 NOTHING: Final = "nothing"
 UNWRITTEN: Final = "no spans are made"
 SCRAPED: Final = f"/metrics is asked for {SCRAPES:g} times a second"
+SENT: Final = "all spans are sent by OTLP"
 # What is beside: the contestant that has it
 CASES: Final = {
     NOTHING: "dyno",
@@ -31,10 +32,19 @@ async def measure(setting: Setting, results: Results) -> str:
     duration_s = setting.of(2.5, 1.5)
     upstream, port = await listen(Upstream)
     sink, otlp_port = await listen(StalledSink)
+    taking, taking_port = await listen(OtlpSink)
     names = list(dict.fromkeys(CASES.values()))
-    async with upstream, sink, started(names, setting.room("disturbances"), port, otlp_port) as field:
+    async with (
+        upstream,
+        sink,
+        taking,
+        started(names, setting.room("disturbances"), port, otlp_port) as field,
+        started(["dyno-otlp"], setting.room("sending"), port, taking_port) as sending,
+    ):
         cases = {case: field.running[name] for case, name in CASES.items() if name in field.running}
-        for running in field.running.values():
+        if "dyno-otlp" in sending.running:
+            cases[SENT] = sending.running["dyno-otlp"]
+        for running in cases.values():
             await _transits_us(running, 1.0, -1, scraped=False)
         for number_of_round in range(setting.rounds(_ROUNDS)):
             for case, running in cases.items():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from .disturbances import CASES, NOTHING, UNWRITTEN
+from .disturbances import CASES, NOTHING, SENT, UNWRITTEN
 from .memory import LEVELS
 from .results import (
     BESIDE_P50,
@@ -12,6 +12,7 @@ from .results import (
     BYTES_SPAN,
     CPU_CHUNK,
     CPU_CHUNK_BURST,
+    CPU_OWN,
     CPU_REQUEST,
     CPU_REQUEST_AT_RATE,
     ERROR_P50,
@@ -57,6 +58,8 @@ def goals(results: Results) -> list[Goal]:
         for to, limit in (("bare", 0.5), ("nginx", 3.5))
     ]
     found += [
+        Goal(f"{CPU_OWN}, with OTLP export, to without", 1.05, "x", results.ratio(CPU_OWN, "dyno-otlp", "dyno")),
+        Goal(f"a chunk's transit, p99, while {SENT}", 1.1, "x", results.ratio(BESIDE_P99, SENT, NOTHING)),
         Goal(f"{CPU_CHUNK}, to bare", 0.85, "x", ratio(CPU_CHUNK, "bare")),
         Goal(f"{CPU_CHUNK}, to nginx", 2.5, "x", ratio(CPU_CHUNK, "nginx")),
         Goal(f"{CPU_CHUNK_BURST}, to bare", 1.0, "x", ratio(CPU_CHUNK_BURST, "bare")),

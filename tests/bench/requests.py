@@ -5,9 +5,10 @@ from typing import Final
 
 from .clients import ask_at, ask_in_turn, due_times
 from .contestants import CONTESTANTS, Field, Running, started
-from .cost import cpu_of, main_thread_cpu_ns
+from .cost import cpu_of, main_thread_cpu_ns, own_cpu_ns
 from .results import (
     CPU_LOOP,
+    CPU_OWN,
     CPU_REQUEST,
     CPU_REQUEST_AT_RATE,
     Results,
@@ -36,10 +37,11 @@ async def measure(setting: Setting, results: Results) -> str:
             for name, running in field.running.items():
                 if running.contestant.load < 1 and number_of_round >= setting.rounds_of_slow():
                     continue
-                first_ns = main_thread_cpu_ns(running.pid)
+                first_ns, own_ns = main_thread_cpu_ns(running.pid), own_cpu_ns(running.pid)
                 asked = _share(running, count)
                 spent_ns = await cpu_of(running.pid, _ask_in_turn(running, count))
                 results.add(CPU_REQUEST, name, spent_ns / asked / 1e3)
+                results.add(CPU_OWN, name, (own_cpu_ns(running.pid) - own_ns) / asked / 1e3)
                 results.add(CPU_LOOP, name, (main_thread_cpu_ns(running.pid) - first_ns) / asked / 1e3)
             due_s = due_times(RATE, rate_s, number_of_round)
             for name, running in field.running.items():
@@ -80,17 +82,23 @@ def _section(field: Field, results: Results, count: float) -> str:
             f"\nOf dyno's {number(whole)} µs its event loop takes {number(loop)}, its other threads "
             f"(histograms, spans, their writing; loop lag) {number(whole - loop)}."
         )
-    if "dyno-otlp" in field.running:
-        lost = otlp_lost(field.running["dyno-otlp"])
+    own, alone = results.median(CPU_OWN, "dyno-otlp"), results.median(CPU_OWN, "dyno")
+    if own is not None and alone is not None:
+        sent, dropped = otlp_counts(field.running["dyno-otlp"])
         lines.append(
-            f"\nSpans that the OTLP queue had no room for, and were written to the span files alone: {lost:,}."
+            f"\nWith OTLP export the proxy's own process takes {number(own)} µs per request, without it "
+            f"{number(alone)} ({times(results.ratio(CPU_OWN, 'dyno-otlp', 'dyno'))}); the rest is the exporter's, a "
+            f"process of the lowest priority. It had sent {sent:,} spans so far, and dropped {dropped:,}."
         )
     return "\n".join(lines)
 
 
-def otlp_lost(running: Running) -> int:
-    """Spans that were to be exported and weren't, by dyno's own counter."""
+def otlp_counts(running: Running) -> tuple[int, int]:
+    """Spans that were exported, and that won't be, by dyno's own counters."""
     with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/metrics", timeout=10) as response:
-        text = response.read().decode()
-    lines = [line for line in text.splitlines() if line.startswith("dyno_spans_dropped_total{") and "otlp" in line]
-    return sum(round(float(line.rpartition(" ")[2])) for line in lines)
+        lines = response.read().decode().splitlines()
+    sent, dropped = (
+        sum(round(float(line.rpartition(" ")[2])) for line in lines if line.startswith(name))
+        for name in ("dyno_otlp_spans_sent_total", "dyno_otlp_spans_dropped_total")
+    )
+    return sent, dropped

@@ -12,6 +12,7 @@ from typing import Final
 CPU_REQUEST: Final = "CPU per request, in turn"
 CPU_REQUEST_AT_RATE: Final = "CPU per request, at a rate"
 CPU_LOOP: Final = "CPU per request of the first thread"
+CPU_OWN: Final = "CPU per request of the process itself"
 CPU_CHUNK: Final = "CPU per chunk, paced"
 CPU_CHUNK_BURST: Final = "CPU per chunk, in bursts"
 FIRST: Final = "first token"  # outside the upstream; a value a stream

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno_proxy.export.answers import of_code, of_status
+from dyno_proxy.export.answers import of_code, of_status, without
 from dyno_proxy.export.delivery import Answer, Delivery, Kind
 from dyno_proxy.export.waits import Waits
+from dyno_proxy.telemetry.otlp_settings import header_values
 
 Sent = Callable[[Sequence[Any]], Answer]
 ACCEPTED = Answer(Kind.ACCEPTED)
@@ -32,7 +33,8 @@ def test_only_the_refused_ones_are_lost(count: int, poison: set[int]) -> None:
         return answer
 
     delivery = Delivery(send)
-    assert delivery.deliver([-1]).taken == [True]
+    before: Any = [-1]
+    assert delivery.deliver(before).taken == [True]
     spans: Any = list(range(count))
     delivered = delivery.deliver(spans)
     assert delivered.stopped is None
@@ -113,6 +115,14 @@ def test_texts_are_short_and_have_a_hint() -> None:
     assert of_status(404, "<html>\nnot found\x1b[31m" + "x" * 1000).text.startswith("status 404: <html> not found[31mx")
     assert of_status(404, "").text == "status 404; the path of OTLP over HTTP ends in /v1/traces"
     assert of_status(401, "no key").text == "status 401: no key; set OTEL_EXPORTER_OTLP_HEADERS"
+
+
+def test_the_log_repeats_no_secret() -> None:
+    """An endpoint may answer with the very header that it refuses."""
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20s3cret-key,x-tenant=a"}
+    answer = of_status(401, "no such key: s3cret-key, 'Bearer s3cret-key'")
+    assert "s3cret" not in without(header_values(environ), answer).text
+    assert without(header_values({}), answer) == answer
 
 
 def test_the_pauses() -> None:

@@ -63,9 +63,10 @@ def main(argv: list[str]) -> int:
 
 def _made(settings: "OtlpSettings") -> "tuple[Delivery, Spans]":
     """The SDK's parts, which read its variables: from here on these are the checked ones."""
+    from dyno_proxy.export.answers import without
     from dyno_proxy.export.delivery import Delivery
     from dyno_proxy.export.spans import Spans
-    from dyno_proxy.telemetry.otlp_settings import GRPC
+    from dyno_proxy.telemetry.otlp_settings import GRPC, header_values
 
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         del os.environ[name]
@@ -78,7 +79,10 @@ def _made(settings: "OtlpSettings") -> "tuple[Delivery, Spans]":
         from dyno_proxy.export.http_endpoint import HttpEndpoint
 
         send = HttpEndpoint().send
-    return Delivery(send), Spans(metadata.version("inference-dyno"), settings.environ)
+    secrets = header_values(settings.environ)
+    return Delivery(lambda spans: without(secrets, send(spans))), Spans(
+        metadata.version("inference-dyno"), settings.environ
+    )
 
 
 def _follow(
@@ -97,8 +101,9 @@ def _follow(
         where=settings.url,
     )
     stop, ended = threading.Event(), threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    # It ends after the proxy, whose last spans it sends; whoever ends a service signals all of its processes at once.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(stop, ended), name="dyno-otlp-end", daemon=True).start()
     run(exporter, stop)
     ended.set()
@@ -147,10 +152,10 @@ def _watch(stop: threading.Event, ended: threading.Event) -> None:
 
 
 def _give_way() -> None:
-    """Run with the lowest priority from now on."""
-    os.nice(_NICENESS)
+    """Run with the lowest priority from now on: whenever the proxy has something to do, it has the core at once."""
+    os.nice(_NICENESS)  # where there is nothing better
     if hasattr(os, "sched_setscheduler"):
         try:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         except OSError as error:  # a container may forbid it
-            logging.getLogger(__name__).debug("no SCHED_BATCH: %s", error)
+            logging.getLogger(__name__).debug("no SCHED_IDLE: %s", error)

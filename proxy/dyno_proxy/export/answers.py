@@ -1,5 +1,6 @@
 """What an endpoint's answer means: HTTP's statuses and gRPC's codes as kinds of answers. Pure."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from .delivery import Answer, Kind
@@ -42,6 +43,14 @@ def of_code(code: str, text: str) -> Answer:
     ):
         return Answer(Kind.BAD, said)
     return Answer(Kind.FORBIDDEN if code in _FORBIDDEN_CODES else Kind.AGAIN, said)
+
+
+def without(secrets: Iterable[str], answer: Answer) -> Answer:
+    """The answer, whose text doesn't repeat what the request's headers hold: it goes into the log."""
+    text = answer.text
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return answer._replace(text=text)
 
 
 def _said(what: str, text: str, hint: str) -> str:

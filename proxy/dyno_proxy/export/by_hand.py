@@ -21,7 +21,7 @@ from .state import State, locked
 from .stored import split_line
 from .waits import Waits
 
-_TRIES: Final = 6
+_TRIES: Final = 4
 _SAVED_S: Final = 1.0
 _LOCK_S: Final = 0.05
 _SAID_AFTER_S: Final = 2.0

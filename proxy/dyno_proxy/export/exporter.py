@@ -85,6 +85,7 @@ class Exporter:
         self._cannot_ask = False
         self._ask_from_s = 0.0  # monotonic
         self._waits = Waits()
+        self._tried = False  # anything was sent, or tried to
         self._failing: Answer | None = None
         self._said: dict[str, float] = {}
         self._identity: tuple[int, int] | None = None
@@ -116,6 +117,8 @@ class Exporter:
             try:
                 while self._step(final=final) and time.monotonic() < end_s:
                     self._fill()
+                if not self.failing:
+                    self._fill()  # what waits now is the lag
             finally:
                 self._save()
         return not self.failing and (bool(self._waiting) or self._asked is not None)
@@ -205,7 +208,8 @@ class Exporter:
     # Sending
 
     def _is_due(self) -> bool:
-        if len(self._waiting) >= self._limits.batch or self._waiting_bytes >= _BATCH_BYTES:
+        # The first span doesn't wait: if the endpoint refuses it, the log says so at once.
+        if not self._tried or len(self._waiting) >= self._limits.batch or self._waiting_bytes >= _BATCH_BYTES:
             return True
         return self._since_s is not None and time.monotonic() - self._since_s >= self._limits.delay_s
 
@@ -216,7 +220,7 @@ class Exporter:
         if not spans:
             self._apply(batch, [], 0)
             return bool(batch) and bool(self._waiting)
-        delivered = self._deliver(spans)
+        delivered, self._tried = self._deliver(spans), True
         self._apply(batch, delivered.taken, delivered.rejected)
         self._note(delivered, len(spans))
         if delivered.stopped is not None:
@@ -289,8 +293,6 @@ class Exporter:
                     TOO_OLD, "spans have waited longer than [otlp] keep and aren't sent any more; they are counted"
                 )
         self._since_s = time.monotonic() if self._waiting else None
-        oldest = next((each for each in self._waiting if each.row), None)
-        state.figures.oldest_us = None if oldest is None else oldest.item.ended_us
 
     def _note(self, delivered: Delivered, count: int) -> None:
         """Say in the log when it begins to fail, why, and when it works again."""
@@ -330,6 +332,8 @@ class Exporter:
             _log.warning(f"OTLP: {text}", *values)  # our own text
 
     def _save(self) -> None:
+        oldest = next((each for each in self._waiting if each.row), None)
+        self._state.figures.oldest_us = None if oldest is None else oldest.item.ended_us
         try:
             self._state.save()
         except OSError as error:

@@ -32,6 +32,7 @@ _LONGEST_BYTES: Final = 64_000_000  # a line has 15 MB at most
 _EMPTIED_BYTES: Final = 200  # of a journal whose rows have moved to Parquet: one line without a span
 _LIST_AGAIN_S: Final = 30.0
 _UNSURE_S: Final = 1.0  # after a change of the folder another one may have the same time
+_RESTED_S: Final = 7200.0  # a writer begins another journal after half an hour
 _SKEW_S: Final = 60.0  # between the clock of a file server and ours
 
 
@@ -157,8 +158,8 @@ class Journals:
                 rows -= 1
                 if rows <= 0:
                     return
-            if later is not None and path.exists() and path.stat().st_size <= journal.offset:
-                journal.ended = True
+            if (later is not None or time.time() - written_s > _RESTED_S) and size_bytes <= journal.offset:
+                journal.ended = _size(path) <= journal.offset
 
     def _of_journal(self, journal: _Journal, path: Path) -> Iterator[Stored]:
         """Its whole rows from the offset on, which is behind a row when that is yielded."""
@@ -213,6 +214,7 @@ class Journals:
         if file.is_merged:
             return True
         if known is not None and file.last <= known:
+            self.examined.add(file.name)
             return False
         return not self._has_journal(file.writer, max(file.first, (known or 0) + 1))
 
@@ -228,6 +230,13 @@ class Journals:
     def left(self, from_us: int) -> int:
         """How many rows weren't handed out, as far as journals say it. They count as handed out then."""
         return sum(1 for _ in self.read(2**31, from_us))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def parquet_of(name: str) -> Parquet | None:

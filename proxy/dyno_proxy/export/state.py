@@ -52,6 +52,7 @@ class State:
         self._path = folder / STATE
         self._access = access
         self._seen: tuple[int, int] | None = None  # the file that was read: its inode, and when it was written
+        self._cleared = False
         self._from_us = from_us
         self.figures = Figures(from_us=from_us)
         self._to: dict[str, int] = {}
@@ -90,6 +91,9 @@ class State:
     def save(self) -> None:
         """Write the file, so that it is there after a power cut too. Raises OSError."""
         writers = {writer: self._said(writer) for writer in self._to.keys() | self._done}
+        if not self._cleared:
+            self._clear()
+            self._cleared = True
         content = msgspec.json.encode(self.figures) + b"\n" + msgspec.json.encode(writers) + b"\n"
         temporary = self._path.with_name(f"{STATE}.{os.getpid()}_{secrets.token_hex(4)}.tmp")
         try:
@@ -103,6 +107,11 @@ class State:
             temporary.unlink(missing_ok=True)
             raise
         self._seen = (found.st_ino, found.st_mtime_ns)
+
+    def _clear(self) -> None:
+        """Remove what a killed exporter has left: who holds the lock is the only one that writes."""
+        for left in self._path.parent.glob(f"{STATE}.*.tmp"):
+            left.unlink(missing_ok=True)
 
     def _said(self, writer: str) -> tuple[int | None, list[Range] | None]:
         to, ranges = self._to.get(writer), self._done.get(writer, [])

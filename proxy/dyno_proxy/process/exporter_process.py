@@ -53,7 +53,8 @@ def _program(config: Config, from_us: int) -> Program:
     if config.spans.group is not None:
         environment["DYNO_SPANS_GROUP"] = config.spans.group
     later = "what it hadn't sent is sent at the next start"
-    return Program("the exporter for OTLP", command, environment, _close_input, _END_LIMIT_S, later)
+    end = (_close_input, _END_LIMIT_S, later)
+    return Program("the exporter for OTLP", command, environment, *end, own_session=False)
 
 
 def _close_input(process: Process) -> None:

@@ -24,6 +24,7 @@ class Program(NamedTuple):
     end_limit_s: float  # then it is killed
     cost_of_kill: str  # for the log
     descriptors: Sequence[int] = ()  # that it inherits
+    own_session: bool = True  # False: the proxy's, whose priorities Linux compares with its own (autogroups)
 
 
 class KeptProcess:
@@ -71,7 +72,9 @@ class KeptProcess:
                     stdin=subprocess.PIPE,
                     env=self._program.environment,
                     pass_fds=self._program.descriptors,
-                    start_new_session=True,  # Ctrl-C is for the proxy
+                    # In both cases a terminal's Ctrl-C is for the proxy alone.
+                    start_new_session=self._program.own_session,
+                    process_group=None if self._program.own_session else 0,
                 )
             except OSError as error:
                 return error.strerror or str(error)

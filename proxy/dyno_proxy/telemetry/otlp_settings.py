@@ -25,6 +25,7 @@ PASSED_ON: Final = re.compile(
 )
 
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
+_SECRET_CHARACTERS: Final = 4  # a shorter value isn't one
 _LIMITS: Final = (
     *("OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
     *("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT"),
@@ -173,6 +174,16 @@ def _check_headers(given: Mapping[str, str], protocol: str) -> None:
             value = unquote(member.partition("=")[2].strip())
             if not value.isprintable() or not (value.isascii() if protocol == GRPC else _is_latin(value)):
                 raise SetupError(f"{name}: member {number} has a value with characters that a header can't hold")
+
+
+def header_values(environ: Mapping[str, str]) -> list[str]:
+    """What the headers hold, as they are written and as they are sent: the longest first. They may be secrets."""
+    found: set[str] = set()
+    for name in (f"{_PREFIX}HEADERS", f"{_PREFIX}TRACES_HEADERS"):
+        for member in environ.get(name, "").split(","):
+            value = member.partition("=")[2].strip()
+            found |= {value, unquote(value), unquote(value).rpartition(" ")[2]}
+    return sorted((value for value in found if len(value) >= _SECRET_CHARACTERS), key=len, reverse=True)
 
 
 def _is_latin(value: str) -> bool:
