@@ -38,10 +38,8 @@ class Answer:
 
 def answer(comparison: Comparison) -> Answer:
     """The answer, with letters for endpoints of long names."""
-    letters = {}
-    if any(width(name) > _LONGEST_NAME for name in comparison.endpoints):
-        letters = {name: _letter(place) for place, name in enumerate(comparison.endpoints)}
-    short = _shortening(letters)
+    letters = letters_for(comparison)
+    short = shortening(letters)
     table = _table(comparison, short)
     *found, asked = said(comparison)
     return Answer(
@@ -53,6 +51,22 @@ def answer(comparison: Comparison) -> Answer:
         undecided=[short(sentence) for sentence in _undecided(comparison)],
         notes=[short(note) for note in _notes(comparison)],
     )
+
+
+def letters_for(comparison: Comparison) -> dict[str, str]:
+    """A letter for each endpoint, if a name is so long that it would break the tables' rows; otherwise none."""
+    if all(width(name) <= _LONGEST_NAME for name in comparison.endpoints):
+        return {}
+    return {name: _letter(place) for place, name in enumerate(comparison.endpoints)}
+
+
+def shortening(letters: Mapping[str, str]) -> Callable[[str], str]:
+    """What puts letters for names into a text."""
+    if not letters:
+        return lambda text: text
+    names = sorted(letters, key=len, reverse=True)  # a name may be part of a longer one
+    pattern = re.compile("|".join(map(re.escape, names)))
+    return lambda text: pattern.sub(lambda found: letters[found[0]], text)
 
 
 def banner(comparison: Comparison) -> list[str]:
@@ -305,15 +319,6 @@ def _notes(comparison: Comparison) -> list[str]:
     return sorted(
         (note for note in found if not note.startswith(told)), key=lambda note: note.startswith("Each prompt")
     )
-
-
-def _shortening(letters: Mapping[str, str]) -> Callable[[str], str]:
-    """What puts letters for names into a sentence."""
-    if not letters:
-        return lambda text: text
-    names = sorted(letters, key=len, reverse=True)  # a name may be part of a longer one
-    pattern = re.compile("|".join(map(re.escape, names)))
-    return lambda text: pattern.sub(lambda found: letters[found[0]], text)
 
 
 def _letter(place: int) -> str:

@@ -66,7 +66,8 @@ def main(argv: list[str]) -> int:
         help="how long running requests may take at the end (30s), as in 2m",
     )
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
+    signed = os.environ.get(_SIGNED_AS, "dyno proxy").replace("%", "%%")
+    logging.basicConfig(level=logging.WARNING, format=f"{signed}: %(message)s")
 
     # These imports take long. They come late, so that --help answers at once.
     from dyno_proxy.config.load import load_config
