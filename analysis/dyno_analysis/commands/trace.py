@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from dyno_analysis.render.terminal import columns, print_line
+    from dyno_analysis.render.terminal import columns, is_terminal, print_line
     from dyno_analysis.spans.views import connect_views, list_files
     from dyno_analysis.trace.waterfall import lines, render
 
@@ -65,9 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.format == "json":
         print("[\n" + ",\n".join(json.dumps(span) for span in found) + "\n]")
         return 0
-    width = min(columns(), _PIPE_WIDTH) if not sys.stdout.isatty() else columns()
+    width = columns() if is_terminal() else _PIPE_WIDTH
     print(f"trace {trace_id}")
-    for line in render(lines(found), width):
+    for line in render(lines(found), width, fits=is_terminal()):
         print_line(line)
     return 0
 
