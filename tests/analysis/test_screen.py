@@ -152,7 +152,7 @@ def test_what_is_not_so(tmp_path: Path) -> None:
     for row in stored:
         row |= {"simulated": True} if row["endpoint"] == "metis" else {"attributes": {"dyno.imported_from": "x"}}
     told = banner(compared(tmp_path, stored, interrupted=True))
-    assert told[0].startswith("Mixed: metis simulated, ")
+    assert told[0].startswith("Mixed: metis is simulated, sophia isn't. ")
     assert told[-1] == "Interrupted: these are the requests up to then."
 
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from dyno_analysis.arguments import ArgumentParser, spans_argument
+from dyno_analysis.controls import visible
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
 from dyno_analysis.interrupts import ending
@@ -63,7 +64,8 @@ def _run(arguments: argparse.Namespace) -> int:
         trace_id = _meant(_dicts(connection, "FROM traces_named($1)", arguments.id), arguments.id, spans)
         found = _dicts(connection, "FROM trace_spans($1)", trace_id)
     if arguments.format == "json":
-        print("[\n" + ",\n".join(json.dumps(span) for span in found) + "\n]")
+        # A control character that JSON lets pass is escaped as JSON has it.
+        print(visible("[\n" + ",\n".join(json.dumps(span, ensure_ascii=False) for span in found) + "\n]"))
         return 0
     width = columns() if is_terminal() else _PIPE_WIDTH
     print(f"trace {trace_id}")

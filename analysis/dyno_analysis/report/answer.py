@@ -77,7 +77,10 @@ def banner(comparison: Comparison) -> list[str]:
         be = "is" if len(simulated) == 1 else "are"
         found.append(f"Simulated: {_all(simulated)} {be} Dyno's own simulator{_speed(comparison)}.")
     elif simulated:
-        found.append(f"Mixed: {_joined(simulated)} simulated, the others not: nobody's engines are compared here.")
+        real = [name for name in comparison.endpoints if name not in simulated]
+        be, be_not = ("is" if len(simulated) == 1 else "are"), ("isn't" if len(real) == 1 else "aren't")
+        mixed = f"Mixed: {_joined(simulated)} {be} simulated, {_joined(real)} {be_not}"
+        found.append(f"{mixed}. A simulator's figures say nothing about engines.")
     imported = [name for name in comparison.endpoints if comparison.figures[name].imported]
     own = [name for name in imported if comparison.is_from_own_file(name)]
     others = [name for name in imported if name not in own]
@@ -97,6 +100,8 @@ def said(comparison: Comparison) -> list[str]:
         found = [_alone(comparison, first)]
     elif len(others) == 1:
         found = [_against(comparison, first, others[0]), *_disagreements(comparison, others[0])]
+    elif not any(comparison.figures[name].ok for name in comparison.endpoints):
+        found = [f"No verdict: none of the {len(comparison.endpoints)} endpoints gave an ok answer."]
     else:
         each = "; ".join(_briefly(comparison, first, name) for name in others)
         found = [f"Against {first}, typically: {each}."]
@@ -216,7 +221,7 @@ def _outcomes(comparison: Comparison) -> list[str]:
     left_out = ("client_cancelled", "rejected")
     failed = sorted((row for row in comparison.failures if row.outcome not in left_out), key=lambda row: -row.n)
     told = [
-        f"{row.endpoint} {row.outcome}{f' ({row.error_type})' if row.error_type else ''} {row.n:,} times"
+        f"{row.n:,} of {row.endpoint} {row.outcome}{f' ({row.error_type})' if row.error_type else ''}"
         for row in failed[:_MOST_OUTCOMES]
     ]
     more = f" and {len(failed) - _MOST_OUTCOMES} more" if len(failed) > _MOST_OUTCOMES else ""
