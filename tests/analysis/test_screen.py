@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ from dyno_analysis.report.screen import MOST_LINES, End, screen
 from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.selection import Selection, select
+from dyno_driver.commands.compare import simulated_config
 from rigs.dyno_command import dyno
 from rigs.stored_spans import RUN_ID, pair, prompts, streamed, write
 
@@ -49,14 +51,12 @@ def rows(names: Sequence[str], scale: float = 1.0, n: int = 10, **columns: Any) 
     return found
 
 
-def compared(
-    folder: Path, stored: list[dict[str, Any]], order: Sequence[str] = (), *, interrupted: bool = False
-) -> Comparison:
+def compared(folder: Path, stored: list[dict[str, Any]], order: Sequence[str] = (), **of_record: object) -> Comparison:
     write(folder, stored)
     files = span_folder.sources(folder)
     with span_folder.connect(folder, files) as connection:
         select(connection, Selection([RUN_ID]), files)
-        record = RunRecord(RUN_ID, folder, {"interrupted": interrupted})
+        record = RunRecord(RUN_ID, folder, of_record)
         return compare(connection, [RUN_ID], [record], order, 0.05, 0)
 
 
@@ -154,6 +154,14 @@ def test_what_is_not_so(tmp_path: Path) -> None:
     told = banner(compared(tmp_path, stored, interrupted=True))
     assert told[0].startswith("Mixed: metis is simulated, sophia isn't. ")
     assert told[-1] == "Interrupted: these are the requests up to then."
+
+
+def test_the_simulators_speed_is_said(tmp_path: Path) -> None:
+    """The banner says at what speed was simulated, as `dyno compare --simulate-speed` puts it into the record."""
+    config = tomllib.loads(simulated_config({"metis": "http://a/v1", "sophia": "http://b/v1"}, 5))
+    stored = rows(["metis", "sophia"], simulated=True)
+    told = banner(compared(tmp_path, stored, endpoints=config["endpoints"]))
+    assert told == ["Simulated: metis and sophia are Dyno's own simulator, at 5 times speed."]
 
 
 def test_an_odd_name_breaks_no_line(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _LONGEST_NAME: Final = 14  # a longer name gets a letter, so that each verdict h
 _MOST_OUTCOMES: Final = 3
 _FIGURES: Final = (("latency_s", "latency"), ("ttft_s", "first token"), ("tpot_s", "per token"))
 _FASTER_WORDS: Final = {"ttft_s": "to the first token", "tpot_s": "per token"}
-_AT_SPEED: Final = re.compile(r"simulated( at .+)")
+_AT_SPEED: Final = re.compile(r"simulated( at \S+ times) its profile's( speed)")
 
 
 @dataclass(frozen=True)
@@ -318,8 +318,11 @@ def _undecided(comparison: Comparison) -> list[str]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """The notes without those that the banner has, the likeliest last."""
-    found = [*fairness.notes(comparison), *discrepancies.discrepancies(comparison)]
+    """The notes without those that the banner has, and without causes; the likeliest last."""
+    found = [
+        note.replace(fairness.CAUSE, "")
+        for note in (*fairness.notes(comparison), *discrepancies.discrepancies(comparison))
+    ]
     told = ("Simulated: ", "Only ", "Imported")
     return sorted(
         (note for note in found if not note.startswith(told)), key=lambda note: note.startswith("Each prompt")
@@ -331,12 +334,12 @@ def _letter(place: int) -> str:
 
 
 def _speed(comparison: Comparison) -> str:
-    """' at 5 times its profile's speed' with its comma, if all simulated endpoints' records say so."""
+    """', at 5 times speed', if all simulated endpoints' records say so."""
     speeds = set()
     for name in comparison.simulated:
         own = comparison.origin(name).endpoint
         told = [str(record.endpoints[own].get("hardware")) for record in comparison.records if own in record.endpoints]
-        speeds |= {found[1] if (found := _AT_SPEED.fullmatch(text)) else "" for text in told or [""]}
+        speeds |= {found[1] + found[2] if (found := _AT_SPEED.fullmatch(text)) else "" for text in told or [""]}
     return f",{speeds.pop()}" if len(speeds) == 1 and "" not in speeds else ""
 
 
