@@ -202,12 +202,14 @@ def plain(text: str) -> list[str]:
 
 
 def test_on_a_real_terminal(tmp_path: Path) -> None:
-    """A terminal of 80 columns gets the answer; --all gets the tables, in its width; TERM=dumb gets no escape."""
+    """A terminal of 80 columns gets the answer; --all gets the tables, in its width; TERM=dumb and
+    NO_COLOR get no escape."""
     write(tmp_path, rows([f"{letter}{LONG}" for letter in "abc"], model="m" * 80))
     short = on_a_terminal(80, "report", "--spans", tmp_path)
     assert len(plain(short)) <= MOST_LINES
     assert all(len(line) <= 80 for line in plain(short)[:-2])  # the command at the end has the folder's long path
     assert "\x1b[1m" in short
+    assert "\x1b" not in on_a_terminal(80, "report", "--spans", tmp_path, NO_COLOR="1")
     everything = plain(on_a_terminal(80, "report", "--spans", tmp_path, "--all", TERM="dumb"))
     assert len(everything) > 100
     assert not any("\x1b" in line or len(line) > 80 for line in everything), everything
