@@ -219,6 +219,22 @@ def test_on_a_real_terminal(tmp_path: Path) -> None:
     assert max(map(len, narrow)) <= 60
 
 
+def test_the_screen_that_the_readme_shows(tmp_path: Path) -> None:
+    """README's sample fits a screen and has the rows that are printed; a run that has references also has F1."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (sample,) = re.findall(r"^```text\n(Simulated: .*?)```$", text, re.DOTALL | re.MULTILINE)
+    shown = sample.splitlines()
+    assert len(shown) <= MOST_LINES
+    assert max(map(width, shown)) <= COLUMNS
+    printed = on_screen(compared(tmp_path, rows(["metis", "sophia"], simulated=True), ["metis", "sophia"]))
+
+    def labels(lines: list[str]) -> list[str]:
+        start = next(number for number, line in enumerate(lines) if line.startswith("typical"))
+        return [re.split(r" {2,}", line)[0] for line in lines[start : lines.index("", start)]]
+
+    assert labels(shown) == [*labels(printed), "F1"]
+
+
 def test_a_pipe_gets_everything(tmp_path: Path) -> None:
     """Into a pipe all tables are written, without escapes and with nothing broken, whatever COLUMNS says."""
     write(tmp_path, rows(["metis", f"sophia{LONG}"]))
