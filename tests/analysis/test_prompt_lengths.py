@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyno_analysis.report.comparison import MOST_LENGTHS
 from dyno_analysis.report.prompt_lengths import prompt_lengths
+from dyno_analysis.spans import folder as span_folder
+from dyno_analysis.spans.sql_text import sql_text
 from rigs.dyno_command import cells, dyno
 from rigs.stored_spans import pair, span, write
 
@@ -80,6 +83,32 @@ def test_the_table(tmp_path: Path) -> None:
     assert "## Prompts by length" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     write(tmp_path / "few", rows[:8])
     assert "2 (few)" in dyno("report", "--spans", tmp_path / "few").stdout
+
+
+def test_the_rows(tmp_path: Path) -> None:
+    """An ok request has its prompt's mean count of tokens and its characters; without a prompt's id, its own count."""
+    write(
+        tmp_path,
+        [
+            span(run_id="r", prompt_id="1", input_tokens=10, output_tokens=5),
+            span(run_id="r", prompt_id="1", input_tokens=13, endpoint="sophia"),
+            span(run_id="other", prompt_id="1", input_tokens=90),
+            span(input_tokens=70),
+            span(run_id="r", prompt_id="1", input_tokens=99, outcome="truncated"),
+            span(run_id="r", prompt_id="1", input_tokens=99, warmup=True),
+        ],
+    )
+    with span_folder.connect(tmp_path) as connection:
+        connection.execute("CREATE VIEW prompts AS SELECT 'r' AS run_id, '1' AS prompt_id, 'four' AS prompt")
+        found = connection.execute(sql_text("prompt_lengths")).fetchall()
+    assert found == [
+        ("metis", 11.5, 4.0, 5.0, 1.0, None),
+        ("metis", 90.0, None, None, 1.0, None),
+        ("metis", 70.0, None, None, 1.0, None),
+        ("sophia", 11.5, 4.0, None, 1.0, None),
+    ]
+    # The note says how large the sample is.
+    assert sql_text("prompt_lengths").count(f"{MOST_LENGTHS:_}") == 1
 
 
 @pytest.mark.parametrize("lengths", [{"input_tokens": 50}, {}], ids=["one length", "not known"])

@@ -130,3 +130,14 @@ def test_run_without_its_own_files(run: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert cells(done.stdout, "mean latency, s")[:2] == ["2.600", "1.300"]
     assert "Answer quality" not in done.stdout
+
+
+def test_names_too_long_for_a_file(tmp_path: Path) -> None:
+    """Five endpoints of 60 characters make a results file whose name a file system can hold."""
+    rows = [row | {"endpoint": f"{n}-{row['endpoint']:x<58}"} for n in range(3) for row in prompts(1)]
+    write(tmp_path, rows)
+    done = dyno("report", "--spans", tmp_path, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    (results,) = (tmp_path / "out").glob("*_results_*.json")
+    assert results.name.startswith("0-metisxxx")
+    assert len(results.name) <= 255

@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ from dyno_analysis.report.screen import MOST_LINES, End, screen
 from dyno_analysis.runs.record import RunRecord
 from dyno_analysis.spans import folder as span_folder
 from dyno_analysis.spans.selection import Selection, select
+from dyno_driver.commands.compare import simulated_config
 from rigs.dyno_command import dyno
 from rigs.stored_spans import RUN_ID, pair, prompts, streamed, write
 
@@ -49,14 +51,12 @@ def rows(names: Sequence[str], scale: float = 1.0, n: int = 10, **columns: Any) 
     return found
 
 
-def compared(
-    folder: Path, stored: list[dict[str, Any]], order: Sequence[str] = (), *, interrupted: bool = False
-) -> Comparison:
+def compared(folder: Path, stored: list[dict[str, Any]], order: Sequence[str] = (), **of_record: object) -> Comparison:
     write(folder, stored)
     files = span_folder.sources(folder)
     with span_folder.connect(folder, files) as connection:
         select(connection, Selection([RUN_ID]), files)
-        record = RunRecord(RUN_ID, folder, {"interrupted": interrupted})
+        record = RunRecord(RUN_ID, folder, of_record)
         return compare(connection, [RUN_ID], [record], order, 0.05, 0)
 
 
@@ -152,8 +152,16 @@ def test_what_is_not_so(tmp_path: Path) -> None:
     for row in stored:
         row |= {"simulated": True} if row["endpoint"] == "metis" else {"attributes": {"dyno.imported_from": "x"}}
     told = banner(compared(tmp_path, stored, interrupted=True))
-    assert told[0].startswith("Mixed: metis simulated, ")
+    assert told[0].startswith("Mixed: metis is simulated, sophia isn't. ")
     assert told[-1] == "Interrupted: these are the requests up to then."
+
+
+def test_the_simulators_speed_is_said(tmp_path: Path) -> None:
+    """The banner says at what speed was simulated, as `dyno compare --simulate-speed` puts it into the record."""
+    config = tomllib.loads(simulated_config({"metis": "http://a/v1", "sophia": "http://b/v1"}, 5))
+    stored = rows(["metis", "sophia"], simulated=True)
+    told = banner(compared(tmp_path, stored, endpoints=config["endpoints"]))
+    assert told == ["Simulated: metis and sophia are Dyno's own simulator, at 5 times speed."]
 
 
 def test_an_odd_name_breaks_no_line(tmp_path: Path) -> None:
@@ -194,12 +202,14 @@ def plain(text: str) -> list[str]:
 
 
 def test_on_a_real_terminal(tmp_path: Path) -> None:
-    """A terminal of 80 columns gets the answer; --all gets the tables, in its width; TERM=dumb gets no escape."""
+    """A terminal of 80 columns gets the answer; --all gets the tables, in its width; TERM=dumb and
+    NO_COLOR get no escape."""
     write(tmp_path, rows([f"{letter}{LONG}" for letter in "abc"], model="m" * 80))
     short = on_a_terminal(80, "report", "--spans", tmp_path)
     assert len(plain(short)) <= MOST_LINES
     assert all(len(line) <= 80 for line in plain(short)[:-2])  # the command at the end has the folder's long path
     assert "\x1b[1m" in short
+    assert "\x1b" not in on_a_terminal(80, "report", "--spans", tmp_path, NO_COLOR="1")
     everything = plain(on_a_terminal(80, "report", "--spans", tmp_path, "--all", TERM="dumb"))
     assert len(everything) > 100
     assert not any("\x1b" in line or len(line) > 80 for line in everything), everything
@@ -207,6 +217,22 @@ def test_on_a_real_terminal(tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in plain(on_a_terminal(80, "report", "--spans", tmp_path, "--list")))
     narrow = plain(on_a_terminal(200, "report", "--spans", tmp_path, "--all", COLUMNS="60"))
     assert max(map(len, narrow)) <= 60
+
+
+def test_the_screen_that_the_readme_shows(tmp_path: Path) -> None:
+    """README's sample fits a screen and has the rows that are printed; a run that has references also has F1."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (sample,) = re.findall(r"^```text\n(Simulated: .*?)```$", text, re.DOTALL | re.MULTILINE)
+    shown = sample.splitlines()
+    assert len(shown) <= MOST_LINES
+    assert max(map(width, shown)) <= COLUMNS
+    printed = on_screen(compared(tmp_path, rows(["metis", "sophia"], simulated=True), ["metis", "sophia"]))
+
+    def labels(lines: list[str]) -> list[str]:
+        start = next(number for number, line in enumerate(lines) if line.startswith("typical"))
+        return [re.split(r" {2,}", line)[0] for line in lines[start : lines.index("", start)]]
+
+    assert labels(shown) == [*labels(printed), "F1"]
 
 
 def test_a_pipe_gets_everything(tmp_path: Path) -> None:

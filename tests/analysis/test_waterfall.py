@@ -118,13 +118,16 @@ def test_notes_and_labels() -> None:
         chunk_offsets_us=[1, 2],
     )
     note = "simulated, stream_error, error_event, 3 tokens, 2 chunks"
-    (text,) = render(lines([span]), 200)
+    (text,) = render(lines([span]), 100)
     assert text.startswith("dyno: chat m @metis ███")
     assert text.endswith(f" 2.500 s  {note}")
-    assert len(text) == 200
-    text, below = render(lines([span]), 80)
-    assert (len(text), below) == (80, f"    {note}")
-    above, *more, below = render(lines([span | {"name": "m" * 70 + "\n\x1b"}]), 80)
+    assert len(text) > 100
+    (text,) = render(lines([span]), 200, fits=True)
+    assert text.endswith(f" 2.500 s  {note}")
+    assert len(text) == 199
+    text, below = render(lines([span]), 80, fits=True)
+    assert (len(text), below) == (79, f"    {note}")
+    above, *more, below = render(lines([span | {"name": "m" * 70 + "\n\x1b"}]), 80, fits=True)
     assert above.startswith("dyno:")
     assert "".join([above, *(line.split(" ")[0] for line in more)]).count("m") == 70
     assert all(len(line) <= 80 for line in (above, *more, below))

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -85,6 +86,50 @@ async def test_what_was_measured_is_reported_and_listed(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / spans).read_text().splitlines()]
     assert [row["endpoint"] for row in rows] == ["left", "right", "left", "right", "right", "left"]
     assert "imulated" not in out
+
+
+async def test_on_a_terminal_the_answer_stands_on_one_screen(tmp_path: Path) -> None:
+    """The screen of 24 lines that the command leaves has the answer, the report's path and the command for the rest."""
+    runner, urls = await upstream({"left": answering("one"), "right": answering("two")})
+    primary, secondary = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DYNO_")}
+    process = await asyncio.create_subprocess_exec(
+        *(*COMPARE, "--config", config_with(tmp_path, urls), "-n", "2"),
+        stdout=secondary,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env=environment | {"COLUMNS": "80", "TERM": "dumb"},
+    )
+    os.close(secondary)
+    written = await asyncio.to_thread(_read_all, primary)
+    os.close(primary)
+    assert await process.wait() == 0
+    await runner.cleanup()
+    lines = written.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("spans    "))
+    assert lines[start].startswith("spans    spans/")
+    answer = lines[start + 2 :]
+    assert answer[0].startswith("Undecided: how the latencies of left and right compare (ratio ")
+    assert len(answer) <= 20
+    assert max(map(len, lines)) <= 80
+    report, everything = answer[-2:]
+    assert report.split()[0] == "report"
+    assert Path(tmp_path, report.split()[1]).name == "report.md"
+    assert re.fullmatch(r"all      dyno report \S+ --all", everything)
+
+
+def _read_all(terminal: int) -> str:
+    """What a program wrote to its terminal until it ended."""
+    written = b""
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # Linux's way to say that the program has closed the terminal
+            break
+        if not piece:
+            break
+        written += piece
+    return written.decode().replace("\r\n", "\n")
 
 
 async def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:

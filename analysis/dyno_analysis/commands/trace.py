@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from dyno_analysis.arguments import ArgumentParser, spans_argument
+from dyno_analysis.controls import visible
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
 from dyno_analysis.interrupts import ending
@@ -55,7 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from dyno_analysis.query.output import strict_json
-    from dyno_analysis.render.terminal import columns, print_line
+    from dyno_analysis.render.terminal import columns, is_terminal, print_line
     from dyno_analysis.spans.folder import without_broken
     from dyno_analysis.spans.views import connect_views, list_files
     from dyno_analysis.trace.waterfall import lines, render
@@ -69,11 +70,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     trace_id, found = without_broken(spans, look)
     if arguments.format == "json":
-        print("[\n" + ",\n".join(strict_json(json.dumps(span)) for span in found) + "\n]")
+        # A control character that JSON lets pass is escaped as JSON has it.
+        shown = ",\n".join(strict_json(json.dumps(span, ensure_ascii=False)) for span in found)
+        print(visible(f"[\n{shown}\n]"))
         return 0
-    width = min(columns(), _PIPE_WIDTH) if not sys.stdout.isatty() else columns()
+    width = columns() if is_terminal() else _PIPE_WIDTH
     print(f"trace {trace_id}")
-    for line in render(lines(found), width):
+    for line in render(lines(found), width, fits=is_terminal()):
         print_line(line)
     return 0
 

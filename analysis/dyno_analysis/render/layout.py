@@ -15,7 +15,8 @@ from .wrapping import padded, width, wrapped
 Part = Literal["title", "body", "note"]
 
 _BETWEEN: Final = 2  # blanks between two columns
-_WORD: Final = 16  # a longer word may be broken
+_WORD: Final = 26  # a longer word may be broken; a run's id isn't
+_FIGURE: Final = 16  # a longer figure may be broken at a blank
 _TALLEST: Final = 8  # lines; a row with a taller cell is set as lines
 
 
@@ -111,7 +112,7 @@ def _least(cells: Sequence[str], align: str) -> int:
     """How narrow a column may be: no shorter word of it is broken, and no short figure with its unit."""
     pieces = [piece for name in cells[:1] for piece in name.split(" ")]
     for cell in cells[1:]:
-        pieces += [cell] if align == "r" and width(cell) <= _WORD else cell.split(" ")
+        pieces += [cell] if align == "r" and width(cell) <= _FIGURE else cell.split(" ")
     return max(1, min(max(map(width, pieces)), _WORD))
 
 

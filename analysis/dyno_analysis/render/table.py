@@ -10,7 +10,7 @@ UNKNOWN = "–"
 _MOST_DECIMALS = 6
 _LARGE = 1e12  # from here on a figure is written with its power of ten
 # From how many seconds on a time is written in which unit: the threshold, the unit's number in a second, its name.
-_UNITS = ((1.0, 1.0, "s"), (1e-5, 1e3, "ms"), (0.0, 1e6, "µs"))
+_UNITS = ((0.9995, 1.0, "s"), (1e-5, 1e3, "ms"), (0.0, 1e6, "µs"))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Prints tables and lines as wide as the terminal. In a pipe nothing is broken, so that grep finds it."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -51,8 +52,8 @@ def print_line(line: str) -> None:
 
 
 def print_styled(lines: Iterable[tuple[str, str]]) -> None:
-    """Print lines with their styles, which are rich's; only a terminal that knows styles shows them."""
-    if not is_terminal():
+    """Print lines with their styles, which are rich's, to a terminal that knows styles and without NO_COLOR."""
+    if not is_terminal() or os.environ.get("NO_COLOR"):
         sys.stdout.writelines(f"{line}\n" for _, line in lines)
         return
     from rich.console import Console

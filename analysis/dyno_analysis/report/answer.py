@@ -20,7 +20,7 @@ _LONGEST_NAME: Final = 14  # a longer name gets a letter, so that each verdict h
 _MOST_OUTCOMES: Final = 3
 _FIGURES: Final = (("latency_s", "latency"), ("ttft_s", "first token"), ("tpot_s", "per token"))
 _FASTER_WORDS: Final = {"ttft_s": "to the first token", "tpot_s": "per token"}
-_AT_SPEED: Final = re.compile(r"simulated( at .+)")
+_AT_SPEED: Final = re.compile(r"simulated( at \S+ times) its profile's( speed)")
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,8 @@ class Answer:
 
 def answer(comparison: Comparison) -> Answer:
     """The answer, with letters for endpoints of long names."""
-    letters = {}
-    if any(width(name) > _LONGEST_NAME for name in comparison.endpoints):
-        letters = {name: _letter(place) for place, name in enumerate(comparison.endpoints)}
-    short = _shortening(letters)
+    letters = letters_for(comparison)
+    short = shortening(letters)
     table = _table(comparison, short)
     *found, asked = said(comparison)
     return Answer(
@@ -55,6 +53,22 @@ def answer(comparison: Comparison) -> Answer:
     )
 
 
+def letters_for(comparison: Comparison) -> dict[str, str]:
+    """A letter for each endpoint, if a name is so long that it would break the tables' rows; otherwise none."""
+    if all(width(name) <= _LONGEST_NAME for name in comparison.endpoints):
+        return {}
+    return {name: _letter(place) for place, name in enumerate(comparison.endpoints)}
+
+
+def shortening(letters: Mapping[str, str]) -> Callable[[str], str]:
+    """What puts letters for names into a text."""
+    if not letters:
+        return lambda text: text
+    names = sorted(letters, key=len, reverse=True)  # a name may be part of a longer one
+    pattern = re.compile("|".join(map(re.escape, names)))
+    return lambda text: pattern.sub(lambda found: letters[found[0]], text)
+
+
 def banner(comparison: Comparison) -> list[str]:
     """What isn't so, before anything else: simulated, imported, interrupted."""
     simulated = comparison.simulated
@@ -63,7 +77,10 @@ def banner(comparison: Comparison) -> list[str]:
         be = "is" if len(simulated) == 1 else "are"
         found.append(f"Simulated: {_all(simulated)} {be} Dyno's own simulator{_speed(comparison)}.")
     elif simulated:
-        found.append(f"Mixed: {_joined(simulated)} simulated, the others not: nobody's engines are compared here.")
+        real = [name for name in comparison.endpoints if name not in simulated]
+        be, be_not = ("is" if len(simulated) == 1 else "are"), ("isn't" if len(real) == 1 else "aren't")
+        mixed = f"Mixed: {_joined(simulated)} {be} simulated, {_joined(real)} {be_not}"
+        found.append(f"{mixed}. A simulator's figures say nothing about engines.")
     imported = [name for name in comparison.endpoints if comparison.figures[name].imported]
     own = [name for name in imported if comparison.is_from_own_file(name)]
     others = [name for name in imported if name not in own]
@@ -83,6 +100,8 @@ def said(comparison: Comparison) -> list[str]:
         found = [_alone(comparison, first)]
     elif len(others) == 1:
         found = [_against(comparison, first, others[0]), *_disagreements(comparison, others[0])]
+    elif not any(comparison.figures[name].ok for name in comparison.endpoints):
+        found = [f"No verdict: none of the {len(comparison.endpoints)} endpoints gave an ok answer."]
     else:
         each = "; ".join(_briefly(comparison, first, name) for name in others)
         found = [f"Against {first}, typically: {each}."]
@@ -202,7 +221,7 @@ def _outcomes(comparison: Comparison) -> list[str]:
     left_out = ("client_cancelled", "rejected")
     failed = sorted((row for row in comparison.failures if row.outcome not in left_out), key=lambda row: -row.n)
     told = [
-        f"{row.endpoint} {row.outcome}{f' ({row.error_type})' if row.error_type else ''} {row.n:,} times"
+        f"{row.n:,} of {row.endpoint} {row.outcome}{f' ({row.error_type})' if row.error_type else ''}"
         for row in failed[:_MOST_OUTCOMES]
     ]
     more = f" and {len(failed) - _MOST_OUTCOMES} more" if len(failed) > _MOST_OUTCOMES else ""
@@ -299,21 +318,15 @@ def _undecided(comparison: Comparison) -> list[str]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """The notes without those that the banner has, the likeliest last."""
-    found = [*fairness.notes(comparison), *discrepancies.discrepancies(comparison)]
+    """The notes without those that the banner has, and without causes; the likeliest last."""
+    found = [
+        note.replace(fairness.CAUSE, "")
+        for note in (*fairness.notes(comparison), *discrepancies.discrepancies(comparison))
+    ]
     told = ("Simulated: ", "Only ", "Imported")
     return sorted(
         (note for note in found if not note.startswith(told)), key=lambda note: note.startswith("Each prompt")
     )
-
-
-def _shortening(letters: Mapping[str, str]) -> Callable[[str], str]:
-    """What puts letters for names into a sentence."""
-    if not letters:
-        return lambda text: text
-    names = sorted(letters, key=len, reverse=True)  # a name may be part of a longer one
-    pattern = re.compile("|".join(map(re.escape, names)))
-    return lambda text: pattern.sub(lambda found: letters[found[0]], text)
 
 
 def _letter(place: int) -> str:
@@ -321,12 +334,12 @@ def _letter(place: int) -> str:
 
 
 def _speed(comparison: Comparison) -> str:
-    """' at 5 times its profile's speed' with its comma, if all simulated endpoints' records say so."""
+    """', at 5 times speed', if all simulated endpoints' records say so."""
     speeds = set()
     for name in comparison.simulated:
         own = comparison.origin(name).endpoint
         told = [str(record.endpoints[own].get("hardware")) for record in comparison.records if own in record.endpoints]
-        speeds |= {found[1] if (found := _AT_SPEED.fullmatch(text)) else "" for text in told or [""]}
+        speeds |= {found[1] + found[2] if (found := _AT_SPEED.fullmatch(text)) else "" for text in told or [""]}
     return f",{speeds.pop()}" if len(speeds) == 1 and "" not in speeds else ""
 
 

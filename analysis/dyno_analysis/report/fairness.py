@@ -7,6 +7,7 @@ from dyno_analysis.stats.paired import FEWEST_BLOCKS
 from .comparison import Comparison
 from .tables import why_no_request
 
+CAUSE = "; a chat template or tokenizer of its own"
 _LEAST_MORE = 0.05  # tokens; less would be written as 0.0
 
 
@@ -171,8 +172,7 @@ def _input(balance: PairBalanceRow) -> list[str]:
     differing = f"{balance.different_input} of {balance.with_input_tokens} pairs differ"
     if abs(balance.mean_more_input) < _LEAST_MORE:
         return [f"Some prompts count as different input at {first} and {second}, though not on average: {differing}."]
-    cause = "a chat template or tokenizer of its own"
-    return [f"The same prompts count as different input: {second} counts {extent} ({differing}; {cause})."]
+    return [f"The same prompts count as different input: {second} counts {extent} ({differing}{CAUSE})."]
 
 
 def _requests(comparison: Comparison) -> list[str]:

@@ -64,18 +64,20 @@ def lines(spans: Sequence[Mapping[str, Any]]) -> list[Line]:
     return made
 
 
-def render(made: Sequence[Line], width: int) -> Iterator[str]:
-    """The lines as text in `width` columns: label, bar, duration and note. Nothing is cut off.
+def render(made: Sequence[Line], width: int, *, fits: bool = False) -> Iterator[str]:
+    """The lines as text: label, bar and duration in `width` columns, then the note. Nothing is cut off.
 
-    What has no room stands on lines of its own: the beginning of a long label above the bar, a long note below it.
+    A long label begins on a line of its own above its bar. With `fits` notes lie within `width`, too: beside the bars
+    or, if they have no room, below them.
     """
     labels = ["  " * line.depth + on_one_line(line.label) for line in made]
     times = [_duration(line.duration_us) for line in made]
     notes = [on_one_line("  ".join(filter(None, (line.note, _EARLY if line.early else "")))) for line in made]
     times_width = max(map(len, times))
     beside = max(map(len, notes))
-    notes_width = beside + 2 if beside and beside <= width * _MOST_NOTE else 0
-    room = width - times_width - notes_width - 2
+    below = fits and beside > width * _MOST_NOTE
+    notes_width = beside + 2 if fits and beside and not below else 0
+    room = width - times_width - notes_width - 3
     label_width = min(max(map(len, labels)), _MOST_LABEL, max(_LEAST_BAR, room - _LEAST_BAR))
     bar_width = max(_LEAST_BAR, room - label_width)
     whole_us = max(max(line.start_us + (line.duration_us or 0) for line in made), 1)
@@ -83,8 +85,8 @@ def render(made: Sequence[Line], width: int) -> Iterator[str]:
         *above, last = _pieces(label, label_width)
         yield from above
         text = f"{last:<{label_width}} {_bar(line, whole_us, bar_width)} {time:>{times_width}}"
-        yield f"{text}  {note}" if note and notes_width else text.rstrip()
-        if note and not notes_width:
+        yield f"{text}  {note}" if note and not below else text.rstrip()
+        if note and below:
             yield from (f"{' ' * _INDENT}{piece}" for piece in _pieces(note, max(width - _INDENT, _LEAST_BAR)))
 
 

@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
         help="how long running requests may take at the end (30s), as in 2m",
     )
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="dyno proxy: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format=f"{_signature().replace('%', '%%')}: %(message)s")
 
     # These imports take long. They come late, so that --help answers at once.
     from dyno_proxy.config.load import load_config
@@ -90,5 +90,10 @@ def main(argv: list[str]) -> int:
     try:
         return run(load(), load)
     except (ConfigError, SetupError) as error:
-        print(f"{os.environ.get(_SIGNED_AS, 'dyno proxy')}: {error}", file=sys.stderr)
+        print(f"{_signature()}: {error}", file=sys.stderr)
         return 2
+
+
+def _signature() -> str:
+    """The command that the user has called, for messages."""
+    return os.environ.get(_SIGNED_AS, "dyno proxy")
