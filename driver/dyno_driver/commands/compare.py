@@ -102,6 +102,7 @@ def main(argv: list[str]) -> int:
 def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
     from dyno_driver.child_process import ChildError
+    from dyno_driver.event_loop import run as run_on_loop
     from dyno_driver.progress import fitted
     from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.stopping import StoppedError
@@ -116,7 +117,7 @@ def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]
         prompt_set = load_prompts(
             options.prompts, options.prompts_wanted, column=options.column, template=options.template
         )
-        result, spans, journals, lost = asyncio.run(_measure(parsed, options, prompt_set, command))
+        result, spans, journals, lost = run_on_loop(_measure(parsed, options, prompt_set, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2

@@ -75,6 +75,7 @@ def main(argv: list[str]) -> int:
 
 def _replay(parsed: argparse.Namespace, options: RunOptions, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
+    from dyno_driver.event_loop import run as run_on_loop
     from dyno_driver.file_modes import access_in
     from dyno_driver.progress import fitted
     from dyno_driver.prompts.prompt_set import load_prompts
@@ -86,7 +87,7 @@ def _replay(parsed: argparse.Namespace, options: RunOptions, command: list[str])
         prompt_set = load_prompts(
             options.prompts, options.prompts_wanted, column=options.column, template=options.template
         )
-        result = asyncio.run(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
+        result = run_on_loop(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2

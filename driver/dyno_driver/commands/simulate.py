@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dyno_driver.arguments import ArgumentParser
+from dyno_driver.event_loop import run
 from dyno_driver.simulation.profiles import PROFILES, Profile
 from dyno_driver.simulation.script import Script, ScriptError, compile_script, read_script
 from dyno_driver.simulation.wire import Envelope
@@ -59,14 +60,7 @@ def main(argv: list[str]) -> int:
         SimulatedEndpoint(profile, seed=arguments.seed, time_scale=arguments.time_scale, script=script)
         for profile in profiles
     ]
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        runner = asyncio.Runner()
-    else:
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    with runner:
-        return runner.run(_serve(endpoints, profiles, host, port))
+    return run(_serve(endpoints, profiles, host, port))
 
 
 class _UsageError(ValueError):
