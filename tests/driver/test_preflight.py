@@ -65,7 +65,7 @@ async def serve() -> tuple[web.AppRunner, str, Endpoints]:
     ],
 )
 async def test_what_stops_a_run(tmp_path: Path, url: str, more: str, says: str) -> None:
-    """The run ends with the endpoint's first answer; nobody is asked a prompt of the set."""
+    """The run ends with the endpoint's first answer; nobody is asked a prompt. Every message has the command's name."""
     runner, base, endpoints = await serve()
     urls = {"good": f"{base}/good/v1", "bad": url.format(base=base)}
     sections = [f'[endpoints.{name}]\nurl = "{each}"\nmodel = "m"\n' for name, each in urls.items()]
@@ -77,6 +77,7 @@ async def test_what_stops_a_run(tmp_path: Path, url: str, more: str, says: str) 
     assert says in out
     assert "after 2 of 8 requests" in out
     assert "Traceback" not in err
+    assert "dyno proxy:" not in err
     assert len(endpoints.asked) <= 2
 
 
