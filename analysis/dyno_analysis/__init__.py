@@ -15,7 +15,9 @@ def connect(spans: str | Path = "spans") -> "duckdb.DuckDBPyConnection":
     with the connection. Raises dyno_analysis.errors.InputError if the folder doesn't exist or can't be read.
     """
     # Imported here, so that `import dyno_analysis` doesn't load DuckDB.
+    from .spans.folder import be_careful
     from .spans.views import connect_views, list_files
 
     folder = Path(spans)
+    be_careful()  # nobody runs a notebook's query again
     return connect_views(folder, list_files(folder))

@@ -36,7 +36,7 @@ def stored_rows(sources: Sequence[Source], writer: str | None = None) -> tuple[s
 
     Where the sources' names don't say it, `writer` is the writer of all rows.
     """
-    read = reading(sources, NOTHING, "dyno_stored")
+    read = reading(sources, NOTHING, "dyno_stored", bounded=True)
     of_name = writer_in_name("filename") if writer is None else quoted(writer)
     return read.lists, (
         f"{read.sql} SELECT * EXCLUDE (filename, writer), coalesce(writer, {of_name}) AS writer "  # noqa: S608  # paths are quoted

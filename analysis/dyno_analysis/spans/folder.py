@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
@@ -39,6 +39,16 @@ _NOT_OF_FILES: Final = (
 )
 
 Done = TypeVar("Done")
+
+
+@dataclass
+class _Careful:
+    """How journals are read since a statement failed in this process."""
+
+    bounded: bool = False
+
+
+_careful: Final = _Careful()
 
 # What was said already, within `said_once`.
 _said: Final[list[set[str]]] = []
@@ -115,8 +125,18 @@ def without_broken(spans: Path, work: Callable[[], Done]) -> Done:
                     raise
 
 
+def be_careful() -> None:
+    """From now on, numbers of journals that no request can have are unknown, so that nothing computed with them fails."""
+    _careful.bounded = True
+
+
 def leave_out_broken(spans: Path, error: UnreadableError) -> bool:
-    """Read all span files whole. Those that can't be are left out from now on; False if there is none."""
+    """Whether it may help to try again. From now on, numbers that no request can have are unknown. If that was so
+    already, all span files are read whole, and those that can't be are left out from now on.
+    """
+    if not _careful.bounded:
+        be_careful()
+        return True
     found = False
     sources = [
         (view, source)
@@ -285,7 +305,7 @@ def collected_sql(files: Sequence[Source], nothing: Path = NOTHING) -> str:
 
 
 def _over_files(text: str, files: Sequence[Source], nothing: Path, view: str) -> str:
-    read = reading(files, nothing, f"dyno_{view}")
+    read = reading(files, nothing, f"dyno_{view}", bounded=_careful.bounded)
     header = replaced(sql_part(text, "view"), f"VIEW {text} AS", f"VIEW {view} AS")
     return "".join([read.lists, header, read.sql, sql_part(text, "derived")])
 

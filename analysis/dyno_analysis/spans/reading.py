@@ -65,9 +65,10 @@ class Reading:
     lists: str
 
 
-def reading(sources: Sequence[Source], nothing: Path, name: str) -> Reading:
+def reading(sources: Sequence[Source], nothing: Path, name: str, *, bounded: bool = False) -> Reading:
     """How the sources' rows are read. `nothing` is an empty file, which is read if there is no journal.
 
+    With `bounded`, a number in a journal that no request can have is unknown. This takes DuckDB some time to plan.
     The variables' names begin with `name`. Each view over the rows would otherwise have to parse thousands of paths.
     """
     journals = [source for source in sources if source.counted.file.last is None]
@@ -81,7 +82,8 @@ def reading(sources: Sequence[Source], nothing: Path, name: str) -> Reading:
     whole = [_WHOLE_OR_MOVED, _HAS_A_TIME]
     whole += [_not_elsewhere(source) for source in journals if source.counted.elsewhere]
     journal = replaced(sql_part("spans", "journal"), _JOURNALS, _list(paths))
-    journal = replaced(journal, _JOURNAL_COLUMNS, f"{_JOURNAL_COLUMNS} REPLACE ({_IN_BOUNDS})")
+    if bounded:
+        journal = replaced(journal, _JOURNAL_COLUMNS, f"{_JOURNAL_COLUMNS} REPLACE ({_IN_BOUNDS})")
     parts = [f"WITH {replaced(journal, _WHOLE, ' AND '.join(whole))}"]
     branches = ["FROM journal"]
     lists = []
