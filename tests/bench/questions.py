@@ -25,6 +25,8 @@ import duckdb
 import dyno_analysis
 from bench_analysis import spans as generated
 from contract.cookbook_answers import PAGE, questions
+from dyno_analysis.spans.selection import Selection
+from dyno_analysis.spans.views import connect_views, list_files
 from rigs.compacted import as_parquet, rested
 from rigs.stored_spans import write
 
@@ -54,12 +56,13 @@ _VIEWS: Final = (
     "runs",
     "request_phases",
 )
-_FILTERS: Final = {
-    "time": "{start} BETWEEN '2026-11-24 23:00Z' AND '2026-11-24 23:05Z'",
-    "run": "run_id = 'run_000001'",
-    "trace": "trace_id = md5('trace4444')",
-}
-_START: Final = {"pairs": "first_started_at", "concurrency": "changed_at", "gaps": "began_at"}
+_FILTERS: Final = {"run_id": "run_id = 'run_000001'", "trace_id": "trace_id = md5('trace4444')"}
+# Five minutes, as `--since 2026-11-24T23:00:00Z --until 2026-11-24T23:05:00Z` chooses them.
+_SINCE_US: Final = generated.STARTED_US + 61 * 60_000_000
+_FIVE_MINUTES: Final = Selection(since_us=_SINCE_US, until_us=_SINCE_US + 300_000_000)
+
+
+_BY_TIME: Final = "by --since and --until"
 
 
 class Asked(NamedTuple):
@@ -80,12 +83,12 @@ def asked(connection: duckdb.DuckDBPyConnection) -> Iterator[Asked]:
     for view in _VIEWS:
         described = connection.execute(f"DESCRIBE {view}").fetchall()
         columns = [name for name, *_ in described]
-        start = _START.get(view, "minute" if "minute" in columns else "started_at")
-        for name, condition in _FILTERS.items():
-            if (column := condition.format(start=start).split()[0]) in columns:
-                # All columns are read, but only one row is carried over.
-                sql = f"SELECT count(*), {', '.join(f'count({_quoted(each)})' for each in columns)} FROM {view}"  # noqa: S608
-                yield Asked(f"{view} by {name} ({column})", f"{sql} WHERE {condition.format(start=start)}", _FILTERED_S)
+        # All columns are read, but only one row is carried over.
+        sql = f"SELECT count(*), {', '.join(f'count({_quoted(each)})' for each in columns)} FROM {view}"  # noqa: S608
+        for column, condition in _FILTERS.items():
+            if column in columns:
+                yield Asked(f"{view} by {column}", f"{sql} WHERE {condition}", _FILTERED_S)
+        yield Asked(f"{view} {_BY_TIME}", sql, _FILTERED_S)
 
 
 def _quoted(name: str) -> str:
@@ -137,9 +140,10 @@ def _collected(connection: duckdb.DuckDBPyConnection, folder: Path, n: int) -> N
 
 def measure(folder: Path) -> Iterator[tuple[Asked, float | str]]:
     """Each question with its seconds; what it failed with, if it failed. Attributes are in times of the file's own."""
-    with dyno_analysis.connect(folder) as connection:
+    limited = connect_views(folder, list_files(folder, _FIVE_MINUTES), _FIVE_MINUTES)
+    with dyno_analysis.connect(folder) as connection, limited:
         for each in asked(connection):
-            yield each, _seconds(connection, each.sql)
+            yield each, _seconds(limited if each.title.endswith(_BY_TIME) else connection, each.sql)
         own = _seconds(connection, f"SELECT count(attributes['server.address']) FROM '{folder}/*.parquet'")  # noqa: S608
         for expression in ("attributes['server.address']", "first_token_us"):
             sql = f"SELECT count({expression}) FROM spans"  # noqa: S608
@@ -188,10 +192,11 @@ def main() -> int:
 
 
 def _chosen(folder: Path, pattern: str) -> Iterator[tuple[Asked, float | str]]:
-    with dyno_analysis.connect(folder) as connection:
+    limited = connect_views(folder, list_files(folder, _FIVE_MINUTES), _FIVE_MINUTES)
+    with dyno_analysis.connect(folder) as connection, limited:
         for each in asked(connection):
             if re.search(pattern, each.title):
-                yield each, _seconds(connection, each.sql)
+                yield each, _seconds(limited if each.title.endswith(_BY_TIME) else connection, each.sql)
 
 
 def _print(sizes: Sequence[int], goals: dict[str, Asked], found: dict[str, list[float | str]]) -> int:

@@ -78,37 +78,17 @@ class Sample:
         connected_us = round(400 + 300 * chance.random())
         reused = chance.random() < 0.9
         row: dict[str, Any] = {
-            "v": 2,
+            **_usual(endpoint, number, prompt_tokens, tokens),
             "seq": number,
             "trace_id": f"{chance.getrandbits(128):032x}",
             "span_id": f"{chance.getrandbits(64):016x}",
-            "name": "chat gpt-oss-120b",
-            "kind": "CLIENT",
             "started_at_us": round((MONDAY.timestamp() + at_s) * 1e6),
             "duration_us": offsets[-1] + 200,
-            "operation": "chat",
-            "provider": _PROVIDERS[endpoint],
-            "model": "gpt-oss-120b",
-            "response_model": "gpt-oss-120b",
-            "response_id": f"chatcmpl-{number}",
             "finish_reasons": ["length" if tokens > 75 else "stop"],
-            "input_tokens": prompt_tokens,
-            "output_tokens": tokens,
             "reasoning_tokens": reasoning,
             "cached_tokens": round(prompt_tokens * 0.8) if cached else 0,
-            "method": "POST",
-            "status": 200,
-            "request_bytes": prompt_tokens * 5 + 300,
-            "response_bytes": tokens * 180,
-            "path": f"/{endpoint}/v1/chat/completions",
-            "endpoint": endpoint,
-            "outcome": "ok",
-            "streamed": True,
-            "simulated": True,
-            "usage_source": "server",
             "reasoning_streamed": True if reasoning else None,
             "connection_reused": reused,
-            "body_received_us": 150,
             "connected_us": connected_us if reused else connected_us + 30_000,
             "headers_us": first_us - 4_000,
             "first_event_us": first_us - 500,
@@ -117,12 +97,10 @@ class Sample:
             "last_token_us": offsets[-1],
             "done_us": offsets[-1] + 100,
             "chunk_offsets_us": offsets,
-            "chunk_count": tokens,
             "overhead_us": overhead_us,
             "overhead_end_us": overhead_us + 30,
             "loop_lag_us": round(chance.lognormvariate(4, 0.7)),
             "gc_pause_us": 0 if chance.random() < 0.95 else round(2_000 * chance.random()),
-            "attributes": {"server.address": f"{endpoint}.example", "server.port": "443"},
             **columns,
         }
         row["sent_us"] = row["connected_us"] + 80
@@ -138,6 +116,35 @@ class Sample:
              "first_answer_us", "last_token_us", "done_us", "chunk_offsets_us", "chunk_count", "streamed")
         )  # fmt: skip
         self.request(at_s, endpoint, duration_us=round(took_s * 1e6), outcome=outcome, **{**nothing, **columns})
+
+
+def _usual(endpoint: str, number: int, prompt_tokens: int, tokens: int) -> dict[str, Any]:
+    """The columns that don't depend on chance, or on the number of tokens alone."""
+    return {
+        "v": 2,
+        "name": "chat gpt-oss-120b",
+        "kind": "CLIENT",
+        "operation": "chat",
+        "provider": _PROVIDERS[endpoint],
+        "model": "gpt-oss-120b",
+        "response_model": "gpt-oss-120b",
+        "response_id": f"chatcmpl-{number}",
+        "input_tokens": prompt_tokens,
+        "output_tokens": tokens,
+        "method": "POST",
+        "status": 200,
+        "request_bytes": prompt_tokens * 5 + 300,
+        "response_bytes": tokens * 180,
+        "path": f"/{endpoint}/v1/chat/completions",
+        "endpoint": endpoint,
+        "outcome": "ok",
+        "streamed": True,
+        "simulated": True,
+        "usage_source": "server",
+        "body_received_us": 150,
+        "chunk_count": tokens,
+        "attributes": {"server.address": f"{endpoint}.example", "server.port": "443"},
+    }
 
 
 def make(folder: Path) -> None:
