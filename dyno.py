@@ -42,17 +42,14 @@ def main(argv: list[str] | None = None) -> int:
     if name == "--version":
         print(f"dyno {metadata.version('inference-dyno')}")
         return 0
-    if name in INTERNAL:
-        internal: int = importlib.import_module(INTERNAL[name]).main(rest)
-        return internal
-    if name not in COMMANDS:
+    if name not in COMMANDS and name not in INTERNAL:
         import difflib
 
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else "; 'dyno --help' lists them"
         print(f"dyno: no command '{name}'{hint}", file=sys.stderr)
         return 2
-    module_name = COMMANDS[name][0]
+    module_name = INTERNAL[name] if name in INTERNAL else COMMANDS[name][0]
     if not {"-h", "--help"} & {*rest} and (missing := _missing(name)):
         extras, package = missing
         print(f"dyno {name}: '{package}' is missing: pip install 'inference-dyno[{extras}]'", file=sys.stderr)

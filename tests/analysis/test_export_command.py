@@ -48,8 +48,9 @@ def test_another_folder_takes_the_lines(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_chosen(folder: Path) -> None:
-    """--run, --endpoint, --since and --until choose as in `dyno sql`."""
+    """--run names a run as in `dyno report`; --endpoint, --since and --until choose as in `dyno sql`."""
     assert len(lines(folder, "--run", "r1")) == 3
+    assert len(lines(folder, "--run", "latest")) == 2
     assert len(lines(folder, "--endpoint", "sophia")) == 2
     assert lines(folder, "--since", "2030-01-01") == []
     assert len(lines(folder, "--until", "2030-01-01")) == 7

@@ -1,22 +1,19 @@
 """`dyno export`: stored requests as lines of a span file, to pass on, or by OTLP to a collector."""
 
 import argparse
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dyno_analysis.arguments import ArgumentParser, spans_argument
 from dyno_analysis.errors import InputError
 from dyno_analysis.file_modes import private_from_now_on
 from dyno_analysis.interrupts import ending
 
-if TYPE_CHECKING:
-    from dyno_analysis.spans.selection import Selection
-
 EPILOG = """\
 examples:
-  dyno export --run 20261124_215900_0a1b > run_0a1b-000000000001.jsonl
+  dyno export --run latest > my_run-000000000001.jsonl
   dyno export --since 2h --endpoint metis | head -1
   OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 dyno export --otlp --since 3d
 
@@ -38,7 +35,9 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     spans_argument(parser)
-    parser.add_argument("--run", metavar="RUN", action="append", help="only this run; may be given several times")
+    parser.add_argument(
+        "--run", metavar="RUN", action="append", help="only this run: its id, the beginning of it, or `latest`"
+    )
     parser.add_argument(
         "--endpoint", metavar="NAME", action="append", help="only this endpoint; may be given several times"
     )
@@ -60,6 +59,10 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         print(f"dyno export: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader (head, say) has closed the pipe. Python flushes stdout at exit, and that must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -74,8 +77,8 @@ def _export(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.writelines(lines.with_writer(lines.rows_after(spans, lines.read_after(arguments.after))))
         return 0
     since_us, until_us = times.span_us(arguments.since, arguments.until, datetime.now(UTC))
-    chosen = Selection(arguments.run or (), arguments.endpoint or (), since_us, until_us)
-    _check(spans, chosen)
+    runs = _checked(spans, arguments.run or (), arguments.endpoint or ())
+    chosen = Selection(runs, arguments.endpoint or (), since_us, until_us)
     if arguments.otlp:
         return _send(spans, lines.with_writer(lines.chosen_rows(spans, chosen)), again=arguments.again)
     sys.stdout.buffer.writelines(lines.to_pass_on(spans, chosen))
@@ -83,20 +86,20 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(spans: Path, chosen: "Selection") -> None:
-    """Raise InputError for a run or an endpoint that has no request, and name the nearest."""
-    from dyno_analysis.runs.choice import check_endpoints
-    from dyno_analysis.runs.folder import check_known, known_runs
+def _checked(spans: Path, runs: Sequence[str], endpoints: Sequence[str]) -> Sequence[str]:
+    """The ids of the named runs. InputError for a run or an endpoint that has no request, which names the nearest."""
+    import time
+
+    from dyno_analysis.runs.choice import check_endpoints, chosen_runs, stored_runs
     from dyno_analysis.spans.folder import connect, execute
 
-    if not chosen.runs and not chosen.endpoints:
-        return
+    if not runs and not endpoints:
+        return ()
     with connect(spans) as connection:
-        if chosen.runs:
-            check_known(list(chosen.runs), known_runs(connection, spans), spans)
-        if chosen.endpoints:
+        if endpoints:
             counts = "FROM spans SELECT endpoint, count(*) WHERE endpoint IS NOT NULL GROUP BY ALL"
-            check_endpoints(chosen.endpoints, dict(sorted(execute(connection, counts).fetchall())), f"'{spans}'")
+            check_endpoints(endpoints, dict(sorted(execute(connection, counts).fetchall())), f"'{spans}'")
+        return chosen_runs(runs, stored_runs(connection, spans), spans, time.time()) if runs else ()
 
 
 def _send(spans: Path, lines: Iterable[bytes], *, again: bool) -> int:

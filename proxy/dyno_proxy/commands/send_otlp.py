@@ -56,8 +56,13 @@ def main(argv: list[str]) -> int:
     delivery, spans = _made(settings)
     if arguments.lines:
         from dyno_proxy.export.by_hand import send_lines
+        from dyno_proxy.export.state import Broken
 
-        return send_lines(arguments.spans, spans, delivery.deliver, settings, access, again=arguments.again)
+        try:
+            return send_lines(arguments.spans, spans, delivery.deliver, settings, access, again=arguments.again)
+        except Broken as error:
+            print(f"{called}: {error}", file=sys.stderr)
+            return 2
     return _follow(arguments, settings, delivery, spans, access)
 
 

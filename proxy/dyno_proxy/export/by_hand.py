@@ -3,10 +3,12 @@
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -17,7 +19,7 @@ from dyno_proxy.telemetry.otlp_settings import OtlpSettings
 from .delivery import Answer, Delivered, Kind
 from .journals import Stored
 from .spans import Spans
-from .state import State, locked
+from .state import Item, State, locked
 from .stored import split_line
 from .waits import Waits
 
@@ -29,12 +31,12 @@ _SAID_AFTER_S: Final = 2.0
 _log = logging.getLogger(__name__)
 
 
-class _Counts(NamedTuple):
-    sent: int = 0
-    before: int = 0
-    unsampled: int = 0
-    imported: int = 0
-    refused: int = 0
+# What became of a row, as the last line says it
+_SENT: Final = "sent"
+_BEFORE: Final = "were sent before"
+_UNSAMPLED: Final = "aren't sampled"
+_IMPORTED: Final = "were imported, and aren't sent"
+_REFUSED: Final = "were refused"
 
 
 def send_lines(
@@ -46,45 +48,39 @@ def send_lines(
     *,
     again: bool,
 ) -> int:
-    """Send the rows of standard input that weren't sent before; with `again`, all. Returns the exit code."""
+    """Send the rows of standard input that weren't sent before; with `again`, all. Returns the exit code.
+
+    Raises Broken, and OSError where the state can't be written.
+    """
     state = State(folder, time.time_ns() // 1000, access)
-    with _lock(folder, access):
+    sending = _Sending(state, spans, deliver, again=again)
+    with _alone(folder, access):
         state.reload()
-        counts, failed = _send_all(_rows(), state, spans, deliver, settings.batch, again=again)
-        state.save()
-    parts = [
-        f"{counts.sent:,} spans sent",
-        f"{counts.before:,} were sent before",
-        f"{counts.unsampled:,} aren't sampled",
-        f"{counts.imported:,} were imported, and aren't sent",
-        f"{counts.refused:,} were refused",
-    ]
-    print(", ".join([parts[0], parts[1], *(part for part in parts[2:] if not part.startswith("0 "))]), flush=True)
+        try:
+            failed = sending.send(_rows(), settings.batch)
+        finally:
+            state.save()
+    counts = sending.counts
+    rest = [f"{counts[what]:,} {what}" for what in (_UNSAMPLED, _IMPORTED, _REFUSED) if counts[what]]
+    print(", ".join([f"{counts[_SENT]:,} spans sent", f"{counts[_BEFORE]:,} {_BEFORE}", *rest]), flush=True)
     if failed is not None:
         print(f"dyno export: the rest isn't sent: '{settings.url}': {failed.text}", file=sys.stderr)
-    return 1 if failed is not None or counts.refused else 0
+    return 1 if failed is not None or counts[_REFUSED] else 0
 
 
-class _lock:  # noqa: N801  # a `with` block, as `locked`
-    """The folder's lock, once other exporters have given it back: they hold it for moments."""
-
-    def __init__(self, folder: Path, access: Access) -> None:
-        self._folder, self._access = folder, access
-
-    def __enter__(self) -> None:
-        begun_s, said = time.monotonic(), False
-        while True:
-            self._held = locked(self._folder, self._access)
-            if self._held.__enter__():
+@contextmanager
+def _alone(folder: Path, access: Access) -> Iterator[None]:
+    """Hold the folder's lock, once other exporters have given it back: they hold it for moments."""
+    begun_s, said = time.monotonic(), False
+    while True:
+        with locked(folder, access) as held:
+            if held:
+                yield
                 return
-            self._held.__exit__(None, None, None)
-            if not said and time.monotonic() - begun_s > _SAID_AFTER_S:
-                said = True
-                _log.warning("another export works in '%s'; this one waits", self._folder)
-            time.sleep(_LOCK_S)
-
-    def __exit__(self, *error: object) -> None:
-        self._held.__exit__(None, None, None)
+        if not said and time.monotonic() - begun_s > _SAID_AFTER_S:
+            said = True
+            _log.warning("another export works in '%s'; this one waits", folder)
+        time.sleep(_LOCK_S)
 
 
 def _rows() -> Iterator[Stored]:
@@ -93,46 +89,65 @@ def _rows() -> Iterator[Stored]:
             yield stored
 
 
-def _send_all(
-    rows: Iterator[Stored],
-    state: State,
-    spans: Spans,
-    deliver: Callable[[list[ReadableSpan]], Delivered],
-    batch: int,
-    *,
-    again: bool,
-) -> tuple[_Counts, Answer | None]:
-    counts, saved_s = _Counts(), time.monotonic()
-    while read := list(islice(rows, batch)):
-        to_send: list[Stored] = []
-        for stored in read:
-            if stored.row.get("imported_from") is not None:
-                counts = counts._replace(imported=counts.imported + 1)
-            elif not again and state.is_done(stored.item):
-                counts = counts._replace(before=counts.before + 1)
-            elif not spans.is_sampled(stored.row):
-                counts = counts._replace(unsampled=counts.unsampled + 1)
-                state.done(stored.item)
-            else:
-                to_send.append(stored)
-        while to_send:
-            delivered, failed = _delivered([spans.span(each.row) for each in to_send], deliver)
-            refused = delivered.taken.count(False)
-            for stored, taken in zip(to_send, delivered.taken, strict=False):
-                if taken:
-                    state.done(stored.item)
-            to_send = to_send[len(delivered.taken) :]
-            sent = len(delivered.taken) - refused - delivered.rejected
-            counts = counts._replace(sent=counts.sent + sent, refused=counts.refused + refused + delivered.rejected)
-            state.figures.sent += sent
-            if refused + delivered.rejected:
-                state.drop(REFUSED, refused + delivered.rejected)
+class _Sending:
+    """What became of the rows so far, in `counts`."""
+
+    def __init__(
+        self, state: State, spans: Spans, deliver: Callable[[list[ReadableSpan]], Delivered], *, again: bool
+    ) -> None:
+        self._state = state
+        self._spans = spans
+        self._deliver = deliver
+        self._again = again
+        self.counts: Counter[str] = Counter()
+
+    def send(self, rows: Iterator[Stored], batch: int) -> Answer | None:
+        """Send them. Returns why the rest isn't sent; None where all is."""
+        saved_s = time.monotonic()
+        while read := list(islice(rows, batch)):
+            failed = self._send([each for stored in read if (each := self._judged(stored)) is not None])
             if failed is not None:
-                return counts, failed
-        if time.monotonic() - saved_s > _SAVED_S:
-            state.save()
-            saved_s = time.monotonic()
-    return counts, None
+                return failed
+            if time.monotonic() - saved_s > _SAVED_S:
+                self._state.save()
+                saved_s = time.monotonic()
+        return None
+
+    def _judged(self, stored: Stored) -> tuple[Item, ReadableSpan] | None:
+        """The row's span; None where it isn't to be sent."""
+        item, row, _ = stored
+        if row.get("imported_from") is not None:
+            self.counts[_IMPORTED] += 1
+        elif not self._again and self._state.is_done(item):
+            self.counts[_BEFORE] += 1
+        else:
+            try:
+                if self._spans.is_sampled(row):
+                    return item, self._spans.span(row)
+            except (KeyError, ValueError, TypeError, AttributeError) as error:
+                _log.warning("row %d of '%s' is no span of Dyno's and isn't sent: %r", item.seq, item.writer, error)
+                self.counts[_REFUSED] += 1
+                return None
+            self.counts[_UNSAMPLED] += 1
+            self._state.done(item)
+        return None
+
+    def _send(self, batch: list[tuple[Item, ReadableSpan]]) -> Answer | None:
+        while batch:
+            delivered, failed = _delivered([span for _, span in batch], self._deliver)
+            for (item, _), taken in zip(batch, delivered.taken, strict=False):
+                if taken:
+                    self._state.done(item)
+            batch = batch[len(delivered.taken) :]
+            refused = delivered.taken.count(False) + delivered.rejected
+            sent = delivered.taken.count(True) - delivered.rejected
+            self.counts.update({_SENT: sent, _REFUSED: refused})
+            self._state.figures.sent += sent
+            if refused:
+                self._state.drop(REFUSED, refused)
+            if failed is not None:
+                return failed
+        return None
 
 
 def _delivered(
