@@ -38,7 +38,7 @@ demo-real: $(REAL)
 QUICK := tests/contract \
     $(addprefix tests/proxy/test_,$(addsuffix .py,cadence config context decompress exchange headers keys readers \
         readers_apis request_edit span sse usage_chunk)) \
-    $(addprefix tests/driver/test_,$(addsuffix .py,baggage response schedule simulated_answers simulated_shapes)) \
+    $(addprefix tests/driver/test_,$(addsuffix .py,arrivals baggage response schedule simulated_answers simulated_shapes)) \
     $(addprefix tests/analysis/test_,$(addsuffix .py,quality span_files statistics tables verdict_coverage verdicts waterfall))
 check: lint
 	$(BIN)/pytest -q $(QUICK)

@@ -6,6 +6,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine a single example may take any time. Durations are no property here.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # A shell's background job ignores SIGINT, and under nohup also SIGHUP. The programs that it starts inherit this. The
 # tests send these signals to programs that they start, so the default handlers are restored here.

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from dyno_analysis.render.table import Table
     from dyno_analysis.report.comparison import Comparison
     from dyno_analysis.runs.record import RunRecord
     from dyno_analysis.spans.counted import Source
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from dyno_analysis.spans.selection import Selection
 
 _MARGIN = 0.05
-_LONGEST_LABEL = 24  # columns; a longer one has its value a blank behind it
 
 EPILOG = """\
 examples:
@@ -340,9 +338,10 @@ def _print(comparison: "Comparison", written: "list[Path]", arguments: argparse.
     from dyno_analysis.render.terminal import columns, is_terminal, print_styled
     from dyno_analysis.report.answer import answer
     from dyno_analysis.report.screen import End, screen
+    from dyno_analysis.report.whole import print_all
 
     if arguments.all or not is_terminal():
-        _print_all(comparison)
+        print_all(comparison)
         for path in written:
             print(path)
         return
@@ -350,75 +349,6 @@ def _print(comparison: "Comparison", written: "list[Path]", arguments: argparse.
     ends = [End("report", str(path)) for path in reports if path.suffix == ".md"]  # the raw results lie beside it
     ends.append(End("all", _again(arguments, comparison.runs), is_command=True))
     print_styled(screen(answer(comparison), ends, columns()))
-
-
-def _print_all(comparison: "Comparison") -> None:
-    """What isn't so, the answer, verdicts, what to know before quoting them, all tables, and what was run.
-
-    On a terminal letters stand for endpoints of long names, and are explained first.
-    """
-    from dyno_analysis.render.terminal import columns, is_terminal, print_styled, print_text
-    from dyno_analysis.report import costs, detail_tables, findings, lines, tables, verdicts
-    from dyno_analysis.report.answer import banner, letters_for, said, shortening
-    from dyno_analysis.report.markdown import caveats
-    from dyno_analysis.report.prompt_lengths import prompt_length_table
-    from dyno_analysis.report.screen import head
-    from dyno_analysis.report.titles import titled
-
-    letters = letters_for(comparison) if is_terminal() else {}
-    short = shortening(letters)
-    print_text(findings.heading(comparison))
-    print()
-    print_styled(head(banner(comparison), letters, [short(each) for each in said(comparison)], columns()))
-    _print_tables((verdicts.verdict_table(comparison), verdicts.evidence_table(comparison)), short)
-    for title, sentences in (
-        (titled("Findings", comparison), findings.summary(comparison)),
-        ("What to know before quoting this", caveats(comparison)),
-    ):
-        print()
-        print_text(short(title))
-        for sentence in sentences:
-            print_text(f"- {short(sentence)}", "  ")
-    _print_tables(
-        (
-            tables.comparison_table(comparison),
-            tables.percentile_table(comparison),
-            prompt_length_table(comparison),
-            detail_tables.mirror_table(comparison),
-            lines.fixed_per_token_table(comparison),
-            detail_tables.failure_table(comparison),
-            detail_tables.quality_table(comparison),
-            costs.cost_table(comparison),
-            detail_tables.instrument_table(comparison),
-        ),
-        short,
-    )
-    print()
-    print_text("Set-up")
-    setup = findings.setup(comparison)
-    width = max((len(label) for label, _ in setup if len(label) <= _LONGEST_LABEL), default=0)
-    for label, value in setup:
-        print_text(f"  {label:<{width}}  {value}", " " * (width + 4))
-
-
-def _print_tables(made: "Sequence[Table | None]", short: "Callable[[str], str]") -> None:
-    """Print the tables, each after an empty line, with `short` applied to each of their texts."""
-    from dataclasses import replace
-
-    from dyno_analysis.render.terminal import print_table
-
-    for table in made:
-        if table is not None:
-            print(flush=True)
-            print_table(
-                replace(
-                    table,
-                    title=short(table.title),
-                    columns=[*map(short, table.columns)],
-                    rows=[[*map(short, row)] for row in table.rows],
-                    notes=[*map(short, table.notes)],
-                )
-            )
 
 
 def _again(arguments: argparse.Namespace, runs: "Sequence[str]") -> str:
@@ -431,6 +361,7 @@ def _again(arguments: argparse.Namespace, runs: "Sequence[str]") -> str:
         ("--since", arguments.since, None),
         ("--until", arguments.until, None),
         ("--endpoints", arguments.endpoints, None),
+        ("--load", arguments.load, None),
         ("--paired-by", arguments.paired_by, "prompt"),
         ("--seed", arguments.seed, 0),
     ):
