@@ -126,7 +126,7 @@ def without_broken(spans: Path, work: Callable[[], Done]) -> Done:
 
 
 def be_careful() -> None:
-    """From now on, numbers of journals that no request can have are unknown, so that nothing computed with them fails."""
+    """From now on, numbers of journals that no request can have are unknown: nothing computed with them fails."""
     _careful.bounded = True
 
 
