@@ -5,6 +5,7 @@
 --     upstream_s        = gateway_s + server_s
 --     server_s          = queue_s + prefill_s + decode_s + rest_s
 --
+-- `rtt_us` is the round trip of the connection to the endpoint, by the proxy's kernel: that part of upstream_s is network.
 -- What can't be known is NULL, never 0. A column `…_source` says who measured the figure. Only durations are taken
 -- from other machines' spans, since machines' clocks differ.
 -- Each request's trace and response are looked up among the collected spans, so that a question about some requests reads
@@ -48,6 +49,8 @@ FROM (
         warmup,
         simulated,
         latency_s,
+        rtt_us,
+        min_rtt_us,
         body_received_us / 1e6 AS body_s,
         CASE WHEN connected_us >= 0 THEN greatest(connected_us - coalesce(body_received_us, 0), 0) / 1e6 END AS connect_s,
         overhead_end_us / 1e6 AS proxy_s,
