@@ -42,7 +42,8 @@ def test_minutes_without_a_request(tmp_path: Path) -> None:
 
 def test_a_clock_that_was_wrong(tmp_path: Path) -> None:
     """A pause of more than 31 days isn't filled: a row of 1970 doesn't become millions of minutes."""
-    write(tmp_path, [span(started_at_us=0), span(), span(started_at_us=STARTED_AT_US + 31 * 1440 * MINUTE_US)])
+    ends_us = STARTED_AT_US + 31 * 1440 * MINUTE_US
+    write(tmp_path, [span(started_at_us=at_us) for at_us in (0, STARTED_AT_US, ends_us)])
     with dyno_analysis.connect(tmp_path) as connection:
         ((n,),) = connection.execute("SELECT count(*) FROM minutes_all").fetchall()
     assert n == 1 + 31 * 1440 + 1
