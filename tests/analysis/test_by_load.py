@@ -8,6 +8,7 @@ from dyno_analysis.spans.offered_load import OfferedLoad, read_load
 from rigs.dyno_command import dyno
 from rigs.sql_rows import table
 from rigs.stored_spans import RUN_ID, STARTED_AT_US, streamed, write
+from rigs.terminal import in_a_terminal
 
 
 def sent(endpoint: str, begins_s: float, latency_s: float, tokens: int, **columns: Any) -> dict[str, Any]:
@@ -142,6 +143,23 @@ def test_each_load_has_a_verdict_of_its_own(tmp_path: Path) -> None:
     assert "[report](load_8/report.md)" in report
     assert "sophia is typically slower" in (tmp_path / "out" / "load_8" / "report.md").read_text(encoding="utf-8")
     assert len(list((tmp_path / "out").glob("load_*/*results*.json"))) == 2
+
+
+def test_a_terminal_has_a_row_for_each_load(tmp_path: Path) -> None:
+    """On a terminal the answer is one short table: what both endpoints gave, and who answers sooner under each load."""
+    several_loads(tmp_path)
+    with in_a_terminal(
+        tmp_path, "report", "--spans", tmp_path, environment={"COLUMNS": "80", "NO_COLOR": "1"}
+    ) as shown:
+        code, _ = shown.ends()
+    lines = shown.seen.decode().replace("\r", "").splitlines()
+    assert code == 0
+    rows = [" ".join(line.split()) for line in lines if line.startswith(("1 ", "8 "))]
+    assert [row.split(" ", 1)[0] for row in rows] == ["1", "8"]
+    assert rows[0].endswith("4.00 4.00 to 4.00 sophia faster")
+    assert rows[1].endswith("0.250 0.250 to 0.250 sophia slower")
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 80
 
 
 def test_one_load_by_itself(tmp_path: Path) -> None:

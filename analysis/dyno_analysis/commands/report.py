@@ -200,9 +200,9 @@ def _report_by_load(
 
     from dyno_analysis.query.fetch import fetch
     from dyno_analysis.query.row_types import LoadRow
-    from dyno_analysis.render.terminal import print_table, print_text
+    from dyno_analysis.render.terminal import is_terminal, print_table, print_text
     from dyno_analysis.report.answer import banner
-    from dyno_analysis.report.by_load import UnderLoad, load_folder, load_table, load_verdict_table
+    from dyno_analysis.report.by_load import UnderLoad, load_answer_table, load_folder, load_table, load_verdict_table
     from dyno_analysis.report.files import write_load_report, write_report
     from dyno_analysis.spans.folder import connect
     from dyno_analysis.spans.selection import select
@@ -219,9 +219,10 @@ def _report_by_load(
         select(connection, chosen, files)
         rows = fetch(connection, "loads", LoadRow)
     tables = [table for table in (load_verdict_table(found), load_table(found, rows)) if table is not None]
+    shown = tables if arguments.all or not is_terminal() else [load_answer_table(found, rows)]
     for line in banner(found[0].comparison):
         print_text(line)
-    for table in tables:
+    for table in shown:
         print(flush=True)
         print_table(table)
     print()

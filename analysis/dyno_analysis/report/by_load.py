@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dyno_analysis.query.row_types import LoadRow
-from dyno_analysis.render.table import Table, milliseconds, rate, ratio, seconds
+from dyno_analysis.render.table import UNKNOWN, Table, milliseconds, rate, ratio, seconds
 from dyno_analysis.spans.offered_load import OfferedLoad
 from dyno_analysis.stats.interval import samples_needed
 from dyno_analysis.stats.paired import FEWEST_PROMPTS
@@ -53,6 +53,34 @@ def load_table(found: Sequence[UnderLoad], rows: Sequence[LoadRow]) -> Table:
     ]
     columns = ["load", "endpoint", "ok", "req/s", "tok/s", "latency, s", "TTFT, s", "TTFT p95", "TPOT, ms"]
     return Table(titled("By load", found[0].comparison), columns, "llrrrrrrr", cells, notes, "by-load")
+
+
+def load_answer_table(found: Sequence[UnderLoad], rows: Sequence[LoadRow]) -> Table:
+    """A row for each load, and for each endpoint beside the first: what both gave, and who answers sooner."""
+    given = {
+        (row.endpoint, OfferedLoad(row.load_concurrency, row.load_rate_per_s)): row.output_tokens_per_s for row in rows
+    }
+    cells = []
+    for each in found:
+        first, *others = each.comparison.endpoints
+        load = each.load.in_words()
+        for other in others:
+            paired = each.comparison.verdict_of(other)
+            held = paired and interval_words(paired.ratio.typical_interval, each.comparison.margin)
+            cells.append(
+                [
+                    load,
+                    *(f"{rate(given.get((name, each.load)))} {name}" for name in (first, other)),
+                    ratio(paired.ratio.typical_ratio) if paired else UNKNOWN,
+                    held or UNKNOWN,
+                    verdict_words(paired.verdict, paired, each.comparison.margin) if paired else "no prompt in common",
+                ]
+            )
+        if not others:
+            cells.append([load, f"{rate(given.get((first, each.load)))} {first}", UNKNOWN, UNKNOWN, UNKNOWN, ""])
+    columns = ["load", "tok/s", "tok/s", "latency ratio", "95 %", "verdict"]
+    notes = ["Tokens a second: of the whole endpoint. Ratio: the typical request's; verdicts hold together with 95 %."]
+    return Table(titled("By load", found[0].comparison), columns, "lrrrrl", cells, notes, "by-load")
 
 
 def load_verdict_table(found: Sequence[UnderLoad]) -> Table | None:
