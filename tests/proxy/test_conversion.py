@@ -1,6 +1,5 @@
 """compaction.py: when `dyno compact` is started, by whom, and that nothing ends it."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -17,6 +16,7 @@ from rigs.fake_upstream import fake_upstream
 from rigs.journal_exporter import Journal
 from rigs.proxy_process import proxy_process
 from rigs.records import record
+from rigs.slow_file import unanswered, waits_for_a_file
 from rigs.until import AT_ONCE_S, until, until_in_thread
 
 AT_ONCE = Intervals(first_s=0.01, look_s=0.05, daily_s=3600.0)
@@ -143,15 +143,12 @@ def test_without_keep_and_journals_nothing_is_started(tmp_path: Path) -> None:
 def test_a_compaction_that_takes_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The log says it, and it goes on: nothing ends it, however long it takes."""
     journals(tmp_path, 10, age_s=60.0)
-    pipe = tmp_path / "h_1_20260101T000000000000Z-000000000001.jsonl"
-    os.mkfifo(pipe)  # who opens it waits
     conversion = Conversion(tmp_path, SpansConfig(), AT_ONCE._replace(slow_s=0.2))
-    conversion.begin()
-    until_in_thread(lambda: "has taken more than 0.2 s" in caplog.text, "the log to say it")
-    conversion.end()
-    assert len(compactions(tmp_path)) == 1
-    with pipe.open("wb"):
-        pass
+    with unanswered(tmp_path / "h_1_20260101T000000000000Z-000000000001.jsonl"):
+        conversion.begin()
+        until_in_thread(lambda: "has taken more than 0.2 s" in caplog.text, "the log to say it")
+        conversion.end()
+        assert len(compactions(tmp_path)) == 1
     until_in_thread(lambda: not unconverted(tmp_path), "the rest to be converted")
     until_in_thread(lambda: not compactions(tmp_path), "its end")
 
@@ -160,19 +157,17 @@ async def test_the_proxys_end_leaves_a_compaction_alone(tmp_path: Path) -> None:
     """The proxy ends at once and in order, while `dyno compact` works on, and what it finds is converted."""
     spans = tmp_path / "spans"
     journals(spans, 40, age_s=60.0)
-    pipe = spans / "h_1_20260101T000000000000Z-000000000001.jsonl"
-    os.mkfifo(pipe)
-    async with (
-        fake_upstream([]) as upstream,
-        proxy_process(tmp_path, {"e": upstream.url}) as proxy,
-    ):
-        await until(lambda: bool(compactions(spans)), "a compaction")
-        began_s = time.monotonic()
-        proxy.signal(signal.SIGTERM)
-        assert await proxy.exit_code() == 0
-        assert time.monotonic() - began_s < AT_ONCE_S
-    assert len(compactions(spans)) == 1
-    await asyncio.to_thread(lambda: pipe.open("wb").close())
+    with unanswered(spans / "h_1_20260101T000000000000Z-000000000001.jsonl"):
+        async with (
+            fake_upstream([]) as upstream,
+            proxy_process(tmp_path, {"e": upstream.url}) as proxy,
+        ):
+            await until(lambda: any(map(waits_for_a_file, compactions(spans))), "a compaction that waits")
+            began_s = time.monotonic()
+            proxy.signal(signal.SIGTERM)
+            assert await proxy.exit_code() == 0
+            assert time.monotonic() - began_s < AT_ONCE_S
+        assert len(compactions(spans)) == 1
     await until(lambda: not unconverted(spans), "the journals to be converted")
     await until(lambda: not compactions(spans), "its end")
 
