@@ -37,6 +37,8 @@ VALUES: Final[dict[str, Any]] = {
     "rtt_us": 900,
     "min_rtt_us": 850,
     "gc_pause_us": 12,
+    "load_concurrency": 8,
+    "load_rate_per_s": 2.5,
     "sampled": False,
     "tracestate": "a=1",
 }

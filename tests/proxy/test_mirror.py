@@ -135,6 +135,7 @@ async def test_what_a_copy_leaves(tmp_path: Path) -> None:
             "server.address": "127.0.0.1",
             "server.port": str(upstream.port),
             "gen_ai.request.stream": "true",
+            "dyno.endpoint.path": "/v1/chat/completions",
         }
         assert first["trace_id"] not in (f"{0xABC:032x}", second["trace_id"])
         assert "parent_span_id" not in first

@@ -139,6 +139,8 @@ SELECT
     whole('dyno.event.first_answer_us') AS first_answer_us,
     last_token_us,
     whole('dyno.event.done_us') AS done_us,
+    whole('dyno.load.concurrency') AS load_concurrency,
+    number('dyno.load.rate_per_s') AS load_rate_per_s,
     -- Only a spans folder has these two.
     CAST(NULL AS Nullable(String)) AS writer,
     CAST(NULL AS Nullable(Int64)) AS seq,
