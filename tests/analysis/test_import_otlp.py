@@ -51,7 +51,8 @@ def stored(folder: Path) -> list[tuple[Any, ...]]:
     """All rows, but for the file that they came from and their place in it."""
     with span_folder.connect(folder) as connection:
         return connection.execute(
-            "SELECT * EXCLUDE (imported_from, writer, seq) REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) "
+            "SELECT * EXCLUDE (imported_from, writer, seq) "
+            "REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) "
             "FROM spans ORDER BY span_id, trace_id"
         ).fetchall()
 

@@ -145,7 +145,8 @@ def spans_by_id(folder: Path) -> dict[str, dict[str, Any]]:
     """
     with span_folder.connect(folder) as connection:
         found = connection.sql(
-            "SELECT * EXCLUDE (imported_from, writer, seq) REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) "
+            "SELECT * EXCLUDE (imported_from, writer, seq) "
+            "REPLACE (started_at::VARCHAR AS started_at, due_at::VARCHAR AS due_at) "
             "FROM spans"
         )
         names = found.columns
