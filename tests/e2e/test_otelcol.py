@@ -35,7 +35,8 @@ PARENT: Final = "b7ad6b7169203331"
 STATE: Final = "vendor=one,other@tenant=t:1"
 BAGGAGE: Final = (
     "dyno.run.id=20261124_215900_0a1b,dyno.workload=single,dyno.prompt.id=q%201,dyno.repeat=2,dyno.warmup=true,"
-    "dyno.due_at_unix_us=1795557540000001,dyno.send_lag_s=0.00125,somebody=else"
+    "dyno.load.concurrency=8,dyno.load.rate_per_s=2.5,dyno.due_at_unix_us=1795557540000001,dyno.send_lag_s=0.00125,"
+    "somebody=else"
 )
 LONG: Final = 700  # chunks: beyond 500 another thread writes the row
 USAGE: Final = {"prompt_tokens": 12, "completion_tokens": 30, "total_tokens": 42}
@@ -140,9 +141,7 @@ async def ask_and_leave(url: str, sent: bytes) -> None:
 
 
 def spans_by_id(folder: Path) -> dict[str, dict[str, Any]]:
-    """All columns of the view `spans` except `imported_from`, the only one that differs: it names the file that a row
-    came from, and the proxy's own rows came from no file.
-    """
+    """All columns of the view `spans` but those that differ: the file that a row came from, and its place in that."""
     with span_folder.connect(folder) as connection:
         found = connection.sql(
             "SELECT * EXCLUDE (imported_from, writer, seq) "
@@ -190,7 +189,10 @@ async def test_the_round_trip(tmp_path: Path, protocol: str, gates: str) -> None
 
 
 # Columns that these requests don't fill.
-RARE = {"choice_count", "client", "reasoning_level", "resent", "retries", "session_id", "user", "user_agent"}
+RARE = {
+    *("choice_count", "client", "first_chunk_tokens", "reasoning_level", "resent", "retries", "session_id", "user"),
+    "user_agent",
+}
 
 
 def shown_kinds(rows: dict[str, dict[str, Any]]) -> None:
