@@ -154,6 +154,13 @@ def test_open_loops_have_the_same_times_everywhere() -> None:
     assert [turn.due_s for turn in phase.lanes[0].drain] == [11.0 + number / 2 for number in range(20)]
 
 
+def test_pauses_are_between_blocks() -> None:
+    """There is a pause before each block but the first."""
+    shape = Shape((Load(1),), "whole", pause_s=5.0)
+    phases = plan(shape, Asked(["a", "b", "c"], [["p"]], 1, 1, "alternate", 0))
+    assert [phase.pause_s for phase in phases] == [0.0, 0.0, 5.0, 5.0]
+
+
 def test_several_loads_come_in_turn() -> None:
     """Each load has the prompts that it is given, and says in each turn what it is."""
     asked = Asked(["a", "b"], [["p"], ["q"]], 1, 1, "alternate", 0)

@@ -123,7 +123,7 @@ def plan(shape: Shape, asked: Asked) -> list[Phase]:
     'alternate', another endpoint then goes first on each prompt. The seed is used under 'random', and for due times.
     """
     opening = _ORDERS[asked.order](len(asked.endpoints), len(asked.prompt_ids[0]), asked.seed)
-    phases = [_warmups(asked)] if asked.warmups else []
+    phases: list[Phase] = []
     for number, (load, prompt_ids) in enumerate(zip(shape.loads, asked.prompt_ids, strict=True)):
         # Where loads share their prompts, a later one's are repeats.
         first = 1 + asked.repeats * sum(earlier == prompt_ids for earlier in asked.prompt_ids[:number])
@@ -132,7 +132,8 @@ def plan(shape: Shape, asked: Asked) -> list[Phase]:
         if load.all_at_once:
             load = load._replace(concurrency=len(questions))
         phases += _under(load, shape, asked, questions, opening)
-    return phases
+    phases[0] = phases[0]._replace(pause_s=0.0)  # pauses are between blocks
+    return [*([_warmups(asked)] if asked.warmups else []), *phases]
 
 
 def how_interleaved(shape: Shape, load: Load) -> Interleave:
