@@ -26,8 +26,8 @@ NAMES: Final = ("strong", "weak")
 QUESTIONS: Final = 6
 MAX_TOKENS: Final = 24
 
-# What the client itself may add on two cores that the engine keeps busy, and perhaps other programs: its own parsing, and
-# being woken. A single answer may wait long for a processor, so the median decides.
+# What the client itself may add on two cores that the engine keeps busy, perhaps with other programs: its own parsing,
+# and being woken. A single answer may wait long for a processor, so the median decides.
 CLIENT_EACH_S: Final = 2.0
 CLIENT_MEDIAN_S: Final = 0.020
 SPANS_LIMIT_S: Final = 30.0
