@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from .errors import WrongUseError
 from .load.arrivals import LARGEST_VARIATION, POISSON, Arrivals, read_arrivals
 from .load.schedule import INTERLEAVES, ONE_AT_A_TIME, ORDERS, Interleave, Load, Order, Shape
-from .workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_named
+from .workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_name
 
 DEFAULT_SPANS: Final = "spans"
 DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
@@ -226,7 +226,7 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         column=parsed.column,
         template=parsed.template,
         endpoints=parsed.endpoints,
-        workload=workload_named(parsed.workload)[0],
+        workload=workload_name(parsed.workload),
         shape=Shape(loads or (ONE_AT_A_TIME,), _interleave(parsed.interleave), parsed.arrivals, parsed.pause),
         order=parsed.order,
         seed=parsed.seed,

@@ -200,6 +200,7 @@ def test_a_users_own_settings(folder: Path) -> None:
         terminal.shows(b" D ")
         terminal.types(b"SELECT 40 + p(latency_s, 0.5) AS x FROM spans;\r")
         terminal.shows(b"41.0")
+    assert not (folder / "new").exists()
 
 
 @pytest.mark.parametrize(

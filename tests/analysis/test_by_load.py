@@ -179,6 +179,15 @@ def test_one_load_by_itself(tmp_path: Path) -> None:
         assert says in done.stderr
 
 
+def test_an_endpoint_that_was_never_asked(tmp_path: Path) -> None:
+    """A misspelt endpoint is refused in one line under several loads too."""
+    several_loads(tmp_path)
+    done = dyno("report", "--spans", tmp_path, "--endpoints", "metis,sofia")
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+    assert "no request of endpoint 'sofia' in run" in done.stderr
+    assert "its endpoints: metis" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "load"),
     [

@@ -1,4 +1,4 @@
-"""The view `spans`: its columns, what it derives, and which files and lines it reads."""
+"""The view `spans`: its columns, and what it derives."""
 
 import re
 from pathlib import Path

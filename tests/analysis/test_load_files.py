@@ -1,8 +1,7 @@
-"""The view `spans`: its columns, what it derives, and which files and lines it reads."""
+"""The view `spans`: which files and lines it reads."""
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -16,108 +15,7 @@ from dyno_analysis.spans.selection import Selection, select
 from dyno_analysis.spans.sql_text import sql_text
 from rigs.stored_spans import line, span, write
 
-SPECIFIED = [
-    ("trace_id", "VARCHAR"),
-    ("span_id", "VARCHAR"),
-    ("parent_span_id", "VARCHAR"),
-    ("started_at", "TIMESTAMP WITH TIME ZONE"),
-    ("endpoint", "VARCHAR"),
-    ("provider", "VARCHAR"),
-    ("operation", "VARCHAR"),
-    ("model", "VARCHAR"),
-    ("response_model", "VARCHAR"),
-    ("streamed", "BOOLEAN"),
-    ("method", "VARCHAR"),
-    ("path", "VARCHAR"),
-    ("status", "INTEGER"),
-    ("outcome", "VARCHAR"),
-    ("error_type", "VARCHAR"),
-    ("latency_s", "DOUBLE"),
-    ("ttfb_s", "DOUBLE"),
-    ("ttft_s", "DOUBLE"),
-    ("ttfa_s", "DOUBLE"),
-    ("tpot_s", "DOUBLE"),
-    ("input_tokens", "BIGINT"),
-    ("output_tokens", "BIGINT"),
-    ("reasoning_tokens", "BIGINT"),
-    ("cached_tokens", "BIGINT"),
-    ("usage_source", "VARCHAR"),
-    ("finish_reason", "VARCHAR"),
-    ("chunk_count", "BIGINT"),
-    ("chunk_offsets_us", "BIGINT[]"),
-    ("request_bytes", "BIGINT"),
-    ("response_bytes", "BIGINT"),
-    ("server_ttft_s", "DOUBLE"),
-    ("server_latency_s", "DOUBLE"),
-    ("server_queue_s", "DOUBLE"),
-    ("overhead_us", "BIGINT"),
-    ("loop_lag_us", "BIGINT"),
-    ("run_id", "VARCHAR"),
-    ("workload", "VARCHAR"),
-    ("prompt_id", "VARCHAR"),
-    ("repeat", "INTEGER"),
-    ("warmup", "BOOLEAN"),
-    ("due_at", "TIMESTAMP WITH TIME ZONE"),
-    ("send_lag_s", "DOUBLE"),
-    ("simulated", "BOOLEAN"),
-    ("imported_from", "VARCHAR"),
-    ("attributes", "MAP(VARCHAR, VARCHAR)"),
-]
-# Further columns, which reports and other views need.
-OWN = [
-    ("overhead_end_us", "BIGINT"),
-    ("mirror", "VARCHAR"),
-    ("mirror_trace_id", "VARCHAR"),
-    ("mirror_span_id", "VARCHAR"),
-    ("response_id", "VARCHAR"),
-    ("body_received_us", "BIGINT"),
-    ("connected_us", "BIGINT"),
-    ("sent_us", "BIGINT"),
-    ("server_prefill_s", "DOUBLE"),
-    ("server_decode_s", "DOUBLE"),
-    ("cut_by_length", "BOOLEAN"),
-    ("user_agent", "VARCHAR"),
-    ("client", "VARCHAR"),
-    ("client_address", "VARCHAR"),
-    ("user", "VARCHAR"),
-    ("session_id", "VARCHAR"),
-    ("request_id", "VARCHAR"),
-    ("reasoning_level", "VARCHAR"),
-    ("choice_count", "BIGINT"),
-    ("first_read_tokens", "BIGINT"),
-    ("connection_reused", "BOOLEAN"),
-    ("resent", "BOOLEAN"),
-    ("retries", "BIGINT"),
-    ("retry_after_s", "DOUBLE"),
-    ("rtt_us", "BIGINT"),
-    ("min_rtt_us", "BIGINT"),
-    ("gc_pause_us", "BIGINT"),
-    ("sampled", "BOOLEAN"),
-    ("tracestate", "VARCHAR"),
-    ("finish_reasons", "VARCHAR[]"),
-    ("first_chunk_tokens", "BIGINT"),
-    ("reasoning_streamed", "BOOLEAN"),
-    ("headers_us", "BIGINT"),
-    ("first_event_us", "BIGINT"),
-    ("first_token_us", "BIGINT"),
-    ("first_answer_us", "BIGINT"),
-    ("last_token_us", "BIGINT"),
-    ("done_us", "BIGINT"),
-    ("load_concurrency", "BIGINT"),
-    ("load_rate_per_s", "DOUBLE"),
-    ("writer", "VARCHAR"),
-    ("seq", "BIGINT"),
-    ("ended_at", "TIMESTAMP WITH TIME ZONE"),
-    ("failed", "BOOLEAN"),
-]
-NAMES = [name for name, _ in SPECIFIED]
-
-
-def one(folder: Path, column: str) -> Any:
-    with span_folder.connect(folder) as connection:
-        rows = connection.execute(f"FROM spans SELECT {column}").fetchall()
-    assert len(rows) == 1
-    return rows[0][0]
+from .test_load import one
 
 
 def test_torn_tail_loses_the_torn_line_alone(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import select
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from rigs.dyno_command import cells, dyno, refusal
 from rigs.shared_data import PUBLISHED, needs_shared
 from rigs.stored_spans import RUN_ID, STARTED_AT_US, mirrored, pair, prompts, span, streamed, write
+from rigs.terminal import read_all
 
 
 @needs_shared
@@ -399,7 +399,7 @@ def test_terminal_shows_every_digit(tmp_path: Path) -> None:
     environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm-256color"}
     with subprocess.Popen(command, stdout=program_end, stderr=program_end, env=environment) as process:
         os.close(program_end)
-        output = _read_all(terminal)
+        output = read_all(terminal)
     os.close(terminal)
     assert process.returncode == 0
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
@@ -408,20 +408,6 @@ def test_terminal_shows_every_digit(tmp_path: Path) -> None:
     assert "-50.0 %" in plain
     assert "…" not in plain
     assert max(map(len, plain.splitlines())) <= 60
-
-
-def _read_all(terminal: int) -> str:
-    """What a program wrote to its terminal until it ended."""
-    parts = []
-    while select.select([terminal], [], [], 60)[0]:
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:  # Linux says EIO where the other end is closed
-            break
-        if not part:
-            break
-        parts.append(part)
-    return b"".join(parts).decode()
 
 
 @pytest.mark.parametrize("command", ["report", "sql", "import"])

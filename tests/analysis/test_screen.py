@@ -24,6 +24,7 @@ from dyno_analysis.spans.selection import Selection, select
 from dyno_driver.commands.compare import simulated_config
 from rigs.dyno_command import dyno
 from rigs.stored_spans import RUN_ID, pair, prompts, streamed, write
+from rigs.terminal import read_all
 
 LONG = "-inference-endpoint-of-a-leadership-computing-facility-of-x"
 COLUMNS = 80
@@ -183,18 +184,10 @@ def on_a_terminal(columns: int, *arguments: str | Path, **variables: str) -> str
         [*command, *map(str, arguments)], stdin=secondary, stdout=secondary, stderr=secondary, env=environment
     ) as process:
         os.close(secondary)
-        written = b""
-        while True:
-            try:
-                piece = os.read(primary, 65536)
-            except OSError:  # Linux's way to say that the program has closed the terminal
-                break
-            if not piece:
-                break
-            written += piece
+        written = read_all(primary)
         process.wait(60)
     os.close(primary)
-    return written.decode("utf-8").replace("\r\n", "\n")
+    return written
 
 
 def plain(text: str) -> list[str]:

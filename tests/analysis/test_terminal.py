@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dyno_analysis.controls import visible
 from dyno_analysis.errors import InputError
 from rigs.stored_spans import prompts, write
+from rigs.terminal import read_all
 
 # Sets the window's title; clears the screen, by an 8-bit CSI; reverses the direction of the text.
 EVIL = "m\x1b]0;owned\x07\x9b2J\u202egpt"
@@ -26,18 +27,10 @@ def on_a_terminal(*arguments: str | Path) -> str:
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
     with subprocess.Popen(command, stdin=secondary, stdout=secondary, stderr=secondary, env=environment) as process:
         os.close(secondary)
-        written = b""
-        while True:
-            try:
-                piece = os.read(primary, 65536)
-            except OSError:  # Linux's way to say that the program has closed the terminal
-                break
-            if not piece:
-                break
-            written += piece
+        written = read_all(primary)
         process.wait(60)
     os.close(primary)
-    return written.decode("utf-8")
+    return written
 
 
 COMMANDS = [

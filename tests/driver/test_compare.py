@@ -15,6 +15,7 @@ from aiohttp import web
 from dyno_driver.child_process import Child, ChildError
 from dyno_driver.commands.compare import simulated_config
 from rigs.fake_proxy import Script, answering
+from rigs.terminal import read_all
 
 COMPARE = (sys.executable, "-m", "dyno", "compare")
 SIMULATE_READY = re.compile(r"dyno simulate: (\S+) on (http\S+)")
@@ -101,7 +102,7 @@ async def test_on_a_terminal_the_answer_stands_on_one_screen(tmp_path: Path) -> 
         env=environment | {"COLUMNS": "80", "TERM": "dumb"},
     )
     os.close(secondary)
-    written = await asyncio.to_thread(_read_all, primary)
+    written = await asyncio.to_thread(read_all, primary)
     os.close(primary)
     assert await process.wait() == 0
     await runner.cleanup()
@@ -116,20 +117,6 @@ async def test_on_a_terminal_the_answer_stands_on_one_screen(tmp_path: Path) -> 
     assert report.split()[0] == "report"
     assert Path(tmp_path, report.split()[1]).name == "report.md"
     assert re.fullmatch(r"all      dyno report \S+ --all", everything)
-
-
-def _read_all(terminal: int) -> str:
-    """What a program wrote to its terminal until it ended."""
-    written = b""
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # Linux's way to say that the program has closed the terminal
-            break
-        if not piece:
-            break
-        written += piece
-    return written.decode().replace("\r\n", "\n")
 
 
 async def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rigs.dyno_command import dyno
 from rigs.fake_upstream import fake_upstream
 from rigs.imports import rows
 from rigs.network import refusing_port
+from rigs.otlp_export import exporters_of
 from rigs.otlp_receiver import OtlpReceiver, Reply, otlp_receiver
 from rigs.proxy_process import ProxyProcess, proxy_process
 from rigs.raw_http import exchange, post_json
@@ -30,19 +31,6 @@ def settings(receiver: OtlpReceiver) -> dict[str, str]:
 async def ask(proxy: ProxyProcess, count: int) -> None:
     for _ in range(count):
         await exchange(proxy.url, ASK)
-
-
-def exporters(proxy: ProxyProcess) -> list[int]:
-    """Process ids of the exporters of this proxy's folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"send-otlp" in words and os.fsencode(proxy.folder / "spans") in words:
-            found.append(int(entry.name))
-    return found
 
 
 def stored_ids(folder: Path) -> set[str]:
@@ -71,7 +59,7 @@ async def test_kills_and_a_collector_that_comes_and_goes(tmp_path: Path) -> None
                         receiver.stop()
                     await ask(proxy, 15)
                     if turn % 2:
-                        for pid in exporters(proxy):
+                        for pid in exporters_of(proxy.folder / "spans"):
                             os.kill(pid, signal.SIGKILL)
                     await rows_of(proxy, 30 * (turn + 1))
                     receiver.behave = lambda _spans: Reply()
@@ -162,7 +150,7 @@ async def test_workers_have_one_exporter(tmp_path: Path) -> None:
         ):
             await asyncio.gather(*(ask(proxy, 5) for _ in range(6)))
             await until(lambda: len(receiver.taken) >= 30, "spans of all workers", every_s=0.1)
-            assert len(exporters(proxy)) == 1
+            assert len(exporters_of(proxy.folder / "spans")) == 1
             await until(lambda: shows(proxy, "dyno_otlp_spans_sent_total 30.0"), "the figures", every_s=0.2)
         assert len({*receiver.ids()}) == len(receiver.taken) == 30
         assert await proxy.exit_code() == 0
@@ -176,7 +164,7 @@ async def test_without_the_variable_there_is_no_exporter(tmp_path: Path) -> None
     """As ever: no process, no file of its own, no figures."""
     async with fake_upstream() as upstream, proxy_process(tmp_path, {"e": upstream.url}) as proxy:
         await ask(proxy, 2)
-        assert exporters(proxy) == []
+        assert exporters_of(proxy.folder / "spans") == []
         assert "dyno_otlp" not in await metrics_of(proxy)
     assert not list((tmp_path / "spans").glob(".dyno.otlp*"))
 

@@ -1,8 +1,6 @@
 """export/: OTLP gets the spans that the sampler chooses, of the span files, each once, whatever the endpoint does."""
 
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +11,10 @@ from dyno_proxy.export.state import Broken, locked
 from dyno_proxy.file_modes import PRIVATE
 from dyno_proxy.metrics.otlp_figures import STATE
 from rigs.otlp_export import ExportRig, Writer, ids, logged, numbered
-from rigs.otlp_receiver import OtlpReceiver, Reply, otlp_receiver
+from rigs.otlp_receiver import OtlpReceiver, Reply
 from rigs.records import record
 
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_… variables of the person who runs the tests are removed."""
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
-    """Listens for OTLP over HTTP, and sets OTEL_EXPORTER_OTLP_ENDPOINT to its address."""
-    with otlp_receiver() as each:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", each.url)
-        yield each
+pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 
 
 def test_otlp_gets_the_span(tmp_path: Path, receiver: OtlpReceiver) -> None:

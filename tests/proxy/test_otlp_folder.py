@@ -1,8 +1,6 @@
 """export/: a folder that changes while rows wait: journals become Parquet, are emptied or deleted; ranges and state."""
 
-import os
 import stat
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,22 +14,9 @@ from dyno_proxy.export.state import Item, State
 from dyno_proxy.file_modes import PRIVATE
 from rigs.dyno_command import dyno
 from rigs.otlp_export import ExportRig, Writer, ids, numbered
-from rigs.otlp_receiver import OtlpReceiver, Reply, otlp_receiver
+from rigs.otlp_receiver import OtlpReceiver, Reply
 
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_… variables of the person who runs the tests are removed."""
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
-    """Listens for OTLP over HTTP, and sets OTEL_EXPORTER_OTLP_ENDPOINT to its address."""
-    with otlp_receiver() as each:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", each.url)
-        yield each
+pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 
 
 def journals(folder: Path) -> list[Path]:

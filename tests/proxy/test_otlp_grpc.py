@@ -1,6 +1,5 @@
 """export/: OTLP over gRPC, and what `/metrics` shows of the export."""
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -20,23 +19,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from dyno_proxy.metrics.metrics import Metrics
 from rigs.otlp_export import ExportRig, Writer, ids, logged, numbered
-from rigs.otlp_receiver import OtlpReceiver, Reply, otlp_receiver
+from rigs.otlp_receiver import OtlpReceiver, Reply
 from rigs.records import record
 
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_… variables of the person who runs the tests are removed."""
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
-    """Listens for OTLP over HTTP, and sets OTEL_EXPORTER_OTLP_ENDPOINT to its address."""
-    with otlp_receiver() as each:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", each.url)
-        yield each
+pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 
 
 class GrpcReceiver(TraceServiceServicer):

@@ -66,6 +66,20 @@ class Terminal:
         return self.process.wait(LIMIT_S), took_s
 
 
+def read_all(terminal: int) -> str:
+    """What a program wrote to its terminal until it ended, or until nothing came for long."""
+    parts = []
+    while select.select([terminal], [], [], LIMIT_S)[0]:
+        try:
+            part = os.read(terminal, 65_536)
+        except OSError:  # Linux says EIO where the other end is closed
+            break
+        if not part:
+            break
+        parts.append(part)
+    return b"".join(parts).decode().replace("\r\n", "\n")
+
+
 @contextmanager
 def in_a_terminal(folder: Path, *words: str | Path, environment: Mapping[str, str] | None = None) -> Iterator[Terminal]:
     """Run `dyno WORDS` in this folder until the block ends. Its temporary files are in `folder/tmp`."""

@@ -25,6 +25,7 @@ from dyno_proxy.telemetry.journal import JournalExporter
 from rigs.dyno_command import dyno
 from rigs.fake_upstream import FakeUpstream, fake_upstream
 from rigs.imports import rows
+from rigs.otlp_export import exporters_of
 from rigs.otlp_receiver import OtlpReceiver, Reply, otlp_receiver
 from rigs.proxy_process import ProxyProcess, proxy_process
 from rigs.raw_http import exchange, post_json
@@ -78,7 +79,7 @@ async def turn(folder: Path, receiver: OtlpReceiver, upstream: FakeUpstream, num
         await storing
         await asyncio.sleep(_random.uniform(0.5, 2.0))
         receiver.stop()
-        for pid in exporters(folder) if number % 2 else []:
+        for pid in exporters_of(folder / "spans") if number % 2 else []:
             os.kill(pid, signal.SIGKILL)
         await stored_by(proxy, number)
         proxy.signal(signal.SIGKILL)
@@ -93,18 +94,6 @@ async def stored_by(proxy: ProxyProcess, number: int) -> None:
         lambda: sum(row.get("endpoint") == "e" for row in proxy.rows()) >= 1, f"rows of turn {number}", every_s=0.1
     )
     await asyncio.sleep(0.5)
-
-
-def exporters(folder: Path) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"send-otlp" in words and os.fsencode(folder / "spans") in words:
-            found.append(int(entry.name))
-    return found
 
 
 async def run(folder: Path, spans: int) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
+    from dyno_analysis.query.row_types import LoadRow
     from dyno_analysis.report.comparison import Comparison
     from dyno_analysis.runs.record import RunRecord
     from dyno_analysis.spans.counted import Source
@@ -124,6 +125,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from functools import partial
     from pathlib import Path
 
+    from dyno_analysis.query.fetch import fetch
+    from dyno_analysis.query.row_types import LoadRow
     from dyno_analysis.report.compare import loads
     from dyno_analysis.report.files import write_report
     from dyno_analysis.runs.choice import run_table, stored_runs
@@ -153,7 +156,11 @@ def _report(arguments: argparse.Namespace) -> int:
         several = [] if by_mirror or chosen.load is not None else loads(connection)
         make = partial(_compared, arguments, runs, records, order, texts)
         if len(several) > 1:
-            return _report_by_load(arguments, chosen, several, files, make, now)
+            rows = fetch(connection, "loads", LoadRow)
+            asked = list(dict.fromkeys(row.endpoint for row in rows))
+            recorded = {name for record in records for name in record.endpoints}
+            _check_names(endpoints, recorded.union(asked), asked, _where(runs, spans))
+            return _report_by_load(arguments, chosen, several, rows, files, make, now)
         comparison = make(connection)
         _check_found(comparison, endpoints, runs, spans)
         written = [] if arguments.out is None else write_report(connection, comparison, Path(arguments.out), now)
@@ -190,6 +197,7 @@ def _report_by_load(
     arguments: argparse.Namespace,
     chosen: "Selection",
     several: "Sequence[OfferedLoad]",
+    rows: "Sequence[LoadRow]",
     files: "Sequence[Source]",
     make: "Callable[..., Comparison]",
     now: "datetime",
@@ -198,8 +206,6 @@ def _report_by_load(
     from dataclasses import replace
     from pathlib import Path
 
-    from dyno_analysis.query.fetch import fetch
-    from dyno_analysis.query.row_types import LoadRow
     from dyno_analysis.render.terminal import is_terminal, print_table, print_text
     from dyno_analysis.report.answer import banner
     from dyno_analysis.report.by_load import UnderLoad, load_answer_table, load_folder, load_table, load_verdict_table
@@ -215,9 +221,6 @@ def _report_by_load(
             found.append(UnderLoad(load, comparison))
             if arguments.out is not None:
                 written += write_report(connection, comparison, Path(arguments.out) / load_folder(load), now)
-    with connect(Path(arguments.spans), files) as connection:
-        select(connection, chosen, files)
-        rows = fetch(connection, "loads", LoadRow)
     tables = [table for table in (load_verdict_table(found), load_table(found, rows)) if table is not None]
     shown = tables if arguments.all or not is_terminal() else [load_answer_table(found, rows)]
     for line in banner(found[0].comparison):
@@ -314,22 +317,32 @@ def _chosen(arguments: argparse.Namespace, now: "datetime") -> tuple[list[str], 
 
 
 def _check_found(comparison: "Comparison", endpoints: list[str], runs: list[str], spans: "Path") -> None:
-    where = f"run {', '.join(runs)} of '{spans}'" if runs else f"the chosen traffic of '{spans}'"
+    where = _where(runs, spans)
     stored = [
         name for name in comparison.endpoints if comparison.figures[name].requests + comparison.figures[name].warmups
     ]
     recorded = {name for record in comparison.records for name in record.endpoints}
-    missing = [name for name in endpoints if name not in {comparison.origin(column).endpoint for column in stored}]
-    unknown = [name for name in missing if name not in recorded]
-    if unknown and (stored or recorded):
-        there = ", ".join(stored or sorted(recorded))
-        raise InputError(f"no request of endpoint '{unknown[0]}' in {where}; its endpoints: {there}")
+    asked = {comparison.origin(column).endpoint for column in stored}
+    if stored or recorded:
+        _check_names(endpoints, asked | recorded, stored or sorted(recorded), where)
     if not stored and comparison.by_mirror:
         configured = '[endpoints.NAME] mirror = { to = "OTHER", share = 0.1 }'
         raise InputError(f"no mirrored request in {where}; the proxy mirrors requests if dyno.toml has {configured}")
     if not stored:
         of = f" of endpoint '{', '.join(endpoints)}'" if endpoints else ""
         raise InputError(f"no request{of} in {where}; 'dyno sql' shows what is stored")
+
+
+def _where(runs: list[str], spans: "Path") -> str:
+    """What was looked through, for messages."""
+    return f"run {', '.join(runs)} of '{spans}'" if runs else f"the chosen traffic of '{spans}'"
+
+
+def _check_names(endpoints: "Sequence[str]", known: set[str], shown: "Sequence[str]", where: str) -> None:
+    """Refuse an endpoint that isn't among the known ones."""
+    unknown = [name for name in endpoints if name not in known]
+    if unknown:
+        raise InputError(f"no request of endpoint '{unknown[0]}' in {where}; its endpoints: {', '.join(shown)}")
 
 
 def _print(comparison: "Comparison", written: "list[Path]", arguments: argparse.Namespace) -> None:

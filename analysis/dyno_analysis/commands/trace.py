@@ -25,6 +25,7 @@ clock. An engine's queue, prefill and decode are drawn one after another from it
 
 _CANDIDATES = 8
 _PIPE_WIDTH = 120
+_SPANS = "FROM trace_spans($1)"
 
 
 def main(argv: list[str]) -> int:
@@ -64,9 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
     spans = Path(arguments.spans)
 
     def look() -> tuple[str, list[dict[str, Any]]]:
-        with connect_views(spans, list_files(spans)) as connection:
+        with connect_views(spans, list_files(spans, statement=_SPANS)) as connection:
             trace_id = _meant(_dicts(connection, "FROM traces_named($1)", arguments.id), arguments.id, spans)
-            return trace_id, _dicts(connection, "FROM trace_spans($1)", trace_id)
+            return trace_id, _dicts(connection, _SPANS, trace_id)
 
     trace_id, found = without_broken(spans, look)
     if arguments.format == "json":

@@ -12,10 +12,9 @@ from typing import Final
 
 import duckdb
 
-from dyno_analysis import interrupts
+from dyno_analysis.database import in_memory
 from dyno_analysis.errors import InputError
 from dyno_analysis.folder_lock import held
-from dyno_analysis.limits import memory_limit
 from dyno_analysis.spans import file_names
 from dyno_analysis.spans.counted import Counted, Source
 from dyno_analysis.spans.file_names import SpanFile
@@ -129,7 +128,7 @@ class Compaction:
 
     def delete_oldest(self, counted: Counted, share: float) -> None:
         """Delete this share (0 to 1) of a file's spans, the oldest."""
-        with self._contained(counted.file.name), _database() as connection:
+        with self._contained(counted.file.name), in_memory() as connection:
             quantile = f"quantile_disc(started_at, {min(share, 1.0):.6f})"
             ((rows, before_us, end_us),) = connection.execute(
                 f"SELECT count(*), epoch_us({quantile}), epoch_us(max(started_at)) FROM read_parquet(?)",  # noqa: S608
@@ -204,7 +203,7 @@ class Compaction:
                 readable[str(counted.path)] = counted
         if not readable:
             return {}
-        with _database() as connection:
+        with in_memory() as connection:
             try:
                 found = connection.execute(
                     _TIMES, [[as_glob(str(counted.path)) for counted in readable.values()]]
@@ -284,10 +283,6 @@ class Compaction:
     def _problem(self, text: str) -> None:
         self.problems += 1
         self._complain(text)
-
-
-def _database() -> duckdb.DuckDBPyConnection:
-    return interrupts.opened(duckdb.connect(config={"memory_limit": memory_limit()}))
 
 
 def expire_all(compactions: Sequence[Compaction], keep: Keep, now: datetime) -> None:

@@ -10,10 +10,9 @@ from typing import Final, TypeVar
 
 import duckdb
 
-from dyno_analysis import interrupts
 from dyno_analysis.atomic_file import OURS, Draft, drafted, replacing, replacing_path
+from dyno_analysis.database import in_memory
 from dyno_analysis.file_modes import OWN_FOLDER, Access, access_like
-from dyno_analysis.limits import memory_limit
 from dyno_analysis.spans import file_names
 from dyno_analysis.spans.counted import Source
 from dyno_analysis.spans.file_names import SpanFile
@@ -42,6 +41,13 @@ def stored_rows(sources: Sequence[Source], writer: str | None = None) -> tuple[s
         f"{read.sql} SELECT * EXCLUDE (filename, writer), coalesce(writer, {of_name}) AS writer "  # noqa: S608  # paths are quoted
         "FROM (FROM stored UNION ALL BY NAME SELECT CAST(NULL AS VARCHAR) AS writer WHERE false)"
     )
+
+
+def quiet(**settings: str) -> duckdb.DuckDBPyConnection:
+    """A database in memory that doesn't take much of the machine, for what a compaction does by the way."""
+    connection = in_memory(_MEMORY_BYTES, threads="1", **settings)
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def writer_in_name(column: str) -> str:
@@ -151,12 +157,7 @@ def _copy(
     order = "" if MOVED_COLUMN in query else " ORDER BY started_at, endpoint"
     try:
         spill.mkdir(OWN_FOLDER)
-        with interrupts.opened(
-            duckdb.connect(
-                config={"memory_limit": memory_limit(_MEMORY_BYTES), "threads": 1, "temp_directory": str(spill)}
-            )
-        ) as writer:
-            writer.execute("SET enable_progress_bar = false")
+        with quiet(temp_directory=str(spill)) as writer:
             writer.execute("SET TimeZone = 'UTC'")
             if before:
                 writer.execute(before)

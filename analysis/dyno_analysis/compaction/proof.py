@@ -7,8 +7,6 @@ from typing import Final
 
 import duckdb
 
-from dyno_analysis import interrupts
-from dyno_analysis.limits import memory_limit
 from dyno_analysis.spans.file_names import SpanFile
 from dyno_analysis.spans.folder import read_whole
 from dyno_analysis.spans.footer import REPLACED
@@ -16,20 +14,12 @@ from dyno_analysis.spans.readable import Problem, footer_of
 from dyno_analysis.spans.sql_text import as_glob
 
 from . import convert
-from .parquet import writer_in_name
+from .parquet import quiet, writer_in_name
 
-_MEMORY_BYTES: Final = 1_000_000_000
 # So many files are compared at once.
 _FILES: Final = 2_000
 
 Contained = Callable[[str], AbstractContextManager[None]]
-
-
-def connected() -> duckdb.DuckDBPyConnection:
-    """A database in memory for a look into files, which doesn't take much of the machine."""
-    connection = interrupts.opened(duckdb.connect(config={"memory_limit": memory_limit(_MEMORY_BYTES), "threads": 1}))
-    connection.execute("SET enable_progress_bar = false")
-    return connection
 
 
 def proven(
@@ -45,7 +35,7 @@ def proven(
     by = {other for others in replaced.values() for other in others}
     whole = {file for file in by if _is_whole(folder / file.name, contained)}
     found: set[SpanFile] = set()
-    with connected() as connection:
+    with quiet() as connection:
         for by_these, files in _together(replaced, whole).items():
             with contained(by_these[0].name):
                 _load_there(connection, folder, by_these)
@@ -76,7 +66,7 @@ def _is_whole(path: Path, contained: Contained) -> bool:
     footer = footer_of(path)
     if isinstance(footer, Problem) or footer.rowless == REPLACED:
         return False
-    with contained(path.name), connected() as connection:
+    with contained(path.name), quiet() as connection:
         read_whole(connection, path)
         return True
     return False

@@ -26,8 +26,8 @@ from dyno_analysis.spans.readable import EMPTIED, Problem, footer_of, is_emptied
 from dyno_analysis.spans.sql_text import as_glob
 
 from . import convert
-from .parquet import empty_replaced
-from .proof import Contained, connected, proven
+from .parquet import empty_replaced, quiet
+from .proof import Contained, proven
 
 GRACE_S: Final = 600.0
 REMOVED_S: Final = 86_400.0
@@ -163,7 +163,7 @@ def _hiding(listing: Listing) -> set[SpanFile]:
 
 
 def _row_count(path: Path) -> int:
-    with connected() as connection:
+    with quiet() as connection:
         ((rows,),) = connection.execute(
             "SELECT num_rows FROM parquet_file_metadata(?)", [as_glob(str(path))]
         ).fetchall()

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import orjson
 
 from dyno_analysis import interrupts
+from dyno_analysis.database import in_memory
 from dyno_analysis.file_modes import OWN_FOLDER, Access, access_in
-from dyno_analysis.limits import memory_limit
 from dyno_analysis.runs.folder import ANSWER_COLUMNS, PROMPT_COLUMNS
 from dyno_analysis.spans.sql_text import as_glob, quoted
 
@@ -91,6 +90,6 @@ def _write_parquet(path: Path, columns: Sequence[tuple[str, str]], rows: Iterabl
     lines.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     types = ", ".join(f"{name}: {quoted(kind)}" for name, kind in columns)
     source = f"read_json({quoted(as_glob(str(lines)))}, format = 'newline_delimited', columns = {{{types}}})"
-    with interrupts.opened(duckdb.connect(config={"memory_limit": memory_limit()})) as connection:
+    with in_memory() as connection:
         connection.execute(f"COPY (FROM {source}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd)")
     lines.unlink()

@@ -11,8 +11,9 @@ from typing import Final, TypeVar
 
 import duckdb
 
-from dyno_analysis import interrupts, limits, temporary
+from dyno_analysis import temporary
 from dyno_analysis.controls import visible
+from dyno_analysis.database import in_memory
 from dyno_analysis.errors import InputError
 
 from .counted import Source
@@ -72,17 +73,12 @@ def connect(folder: Path, files: Sequence[Source] | None = None) -> duckdb.DuckD
 
     Raises InputError if the folder doesn't exist or can't be read.
     """
-    connection = duckdb.connect(
-        ":memory:",
-        config={
-            # The wheel has all that we need, so no query may make DuckDB fetch an extension.
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "temp_directory": _spill_folder(),
-            "memory_limit": limits.memory_limit(),
-        },
+    connection = in_memory(
+        # The wheel has all that we need, so no query may make DuckDB fetch an extension.
+        autoinstall_known_extensions="false",
+        autoload_known_extensions="false",
+        temp_directory=_spill_folder(),
     )
-    interrupts.opened(connection)
     connection.execute("SET TimeZone = 'UTC'")
     # DuckDB prints its progress bar to standard output, even if that is a pipe.
     connection.execute(f"SET enable_progress_bar = {str(sys.stdout.isatty()).lower()}")
@@ -158,8 +154,7 @@ def leave_out_broken(spans: Path, error: UnreadableError) -> bool:
 
 def _broken(view: str, source: Source, *, derived: bool) -> str | None:
     """Why a file can't be read whole, or with `derived` what a view makes of it; None if it can."""
-    read = reading([source], NOTHING, "dyno_whole")
-    with interrupts.opened(duckdb.connect(config={"memory_limit": limits.memory_limit()})) as connection:
+    with in_memory() as connection:
         try:
             connection.execute(sql_text("duckdb", "engines"))
             if derived:
@@ -169,6 +164,7 @@ def _broken(view: str, source: Source, *, derived: bool) -> str | None:
                     connection.execute(sql_text("chunks"))
                     connection.execute("SELECT bit_xor(hash(chunks)) FROM chunks").fetchall()
                 return None
+            read = reading([source], NOTHING, "dyno_whole")
             connection.execute(read.lists)
             connection.execute(f"{read.sql} SELECT bit_xor(hash(stored)) FROM stored").fetchall()  # noqa: S608  # paths are quoted
         except duckdb.InterruptException:

@@ -14,7 +14,7 @@ from typing import Final
 import duckdb
 import orjson
 
-from dyno_analysis import interrupts, limits
+from dyno_analysis.database import in_memory
 from dyno_analysis.errors import InputError
 
 from . import file_names
@@ -145,7 +145,7 @@ def _from_footer(folder: Path, file: SpanFile, problems: dict[Path, str]) -> Hel
 
 
 def _of_first_format(path: Path, file: SpanFile) -> Held:
-    with interrupts.opened(duckdb.connect(config={"memory_limit": limits.memory_limit()})) as connection:
+    with in_memory() as connection:
         source = as_glob(str(path))
         ((rows,),) = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [source]).fetchall()
         whole = one_range(file.writer, file.first, file.last or 0)

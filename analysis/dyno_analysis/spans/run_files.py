@@ -10,6 +10,8 @@ from typing import Final
 
 import duckdb
 
+from dyno_analysis.database import in_memory
+
 from .folder import execute
 from .sql_text import as_glob, quoted, replaced, sql_part, sql_text
 
@@ -78,7 +80,7 @@ def _readable(kind: str, spans: Path, files: Sequence[Path]) -> Sequence[Path]:
 
 def _problem(kind: str, files: Sequence[Path]) -> str | None:
     """Why the view over these files can't be defined; None if it can."""
-    with duckdb.connect() as connection:
+    with in_memory() as connection:
         try:
             connection.execute(view_sql(kind, files))
         except duckdb.Error as error:

@@ -15,6 +15,7 @@ from dyno_driver.errors import WrongUseError
 
 DEFAULT_WORKLOAD: Final = "single"
 _ABOUT: Final = "about"
+_SUFFIX: Final = ".toml"
 # Either of these says how much load there is. A user who gives one means it in place of the file's loads, and of how
 # endpoints take turns under them.
 _LOADS: Final = ("concurrency", "rate")
@@ -23,26 +24,12 @@ _OF_LOADS: Final = (*_LOADS, "interleave")
 
 def names() -> list[str]:
     """The workloads that ship with Dyno."""
-    return sorted(path.name.removesuffix(".toml") for path in _shipped().iterdir() if path.name.endswith(".toml"))
+    return sorted(path.name.removesuffix(_SUFFIX) for path in _shipped().iterdir() if path.name.endswith(_SUFFIX))
 
 
-def workload_named(spec: str) -> tuple[str, dict[str, Any]]:
-    """The workload's name and its keys: one that ships with Dyno, or a file. Raises WrongUseError."""
-    if not spec.endswith(".toml"):
-        if spec not in names():
-            near = difflib.get_close_matches(spec, names(), n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            known = ", ".join(names())
-            raise WrongUseError(f"--workload: no workload '{spec}'; {hint}there are {known}, or a FILE.toml")
-        return spec, tomllib.loads(_shipped().joinpath(f"{spec}.toml").read_text(encoding="utf-8"))
-    path = Path(spec).expanduser()
-    try:
-        with path.open("rb") as file:
-            return path.stem, tomllib.load(file)
-    except OSError as error:
-        raise WrongUseError(f"--workload {spec}: {error.strerror or error}; give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WrongUseError(f"--workload {spec}: not TOML: {error}") from error
+def workload_name(spec: str) -> str:
+    """The name that a run bears: of one that ships with Dyno its own, of a file the file's."""
+    return Path(spec).stem if spec.endswith(_SUFFIX) else spec
 
 
 def defaults(spec: str, given: argparse.Namespace, settings: Mapping[str, argparse.Action]) -> dict[str, Any]:
@@ -51,7 +38,7 @@ def defaults(spec: str, given: argparse.Namespace, settings: Mapping[str, argpar
 
     Raises WrongUseError for a key that isn't one of them, and for a value that the flag wouldn't take.
     """
-    _, keys = workload_named(spec)
+    keys = _keys(spec)
     about = keys.pop(_ABOUT, "")
     if not isinstance(about, str):
         raise WrongUseError(f"--workload {spec}: 'about' must be a text")
@@ -66,6 +53,24 @@ def defaults(spec: str, given: argparse.Namespace, settings: Mapping[str, argpar
         if not (told and key in _OF_LOADS):
             found[action.dest] = _value(spec, key, value, action)
     return found
+
+
+def _keys(spec: str) -> dict[str, Any]:
+    """The keys of a workload that ships with Dyno, or of a file. Raises WrongUseError."""
+    if not spec.endswith(_SUFFIX):
+        if spec not in names():
+            near = difflib.get_close_matches(spec, names(), n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            known = ", ".join(names())
+            raise WrongUseError(f"--workload: no workload '{spec}'; {hint}there are {known}, or a FILE.toml")
+        return tomllib.loads(_shipped().joinpath(spec + _SUFFIX).read_text(encoding="utf-8"))
+    try:
+        with Path(spec).expanduser().open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise WrongUseError(f"--workload {spec}: {error.strerror or error}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WrongUseError(f"--workload {spec}: not TOML: {error}") from error
 
 
 def _value(spec: str, key: str, value: Any, action: argparse.Action) -> Any:

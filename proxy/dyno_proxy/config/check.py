@@ -15,9 +15,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,]+|null|\*")
 _HOST: Final = re.compile(r"[^\s/,@]+")
 _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
-# The two forms that `dyno compact --keep` takes. A contract test compares them.
 _AGE: Final = re.compile(r"([1-9]\d{0,5})h|([1-9]\d{0,4})d", re.ASCII)
-KEEP: Final = re.compile(r"[1-9]\d{0,5}h|[1-9]\d{0,4}d|[1-9]\d{0,8}(MB|GB|TB)", re.ASCII)
+# The two forms that `dyno compact --keep` takes. A contract test compares them.
+KEEP: Final = re.compile(rf"{_AGE.pattern}|[1-9]\d{{0,8}}(MB|GB|TB)", re.ASCII)
 
 
 def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapping[str, EndpointConfig]) -> None:

@@ -29,7 +29,7 @@ _UNFIT: Final = object()
 
 
 def decoded(decoder: "msgspec.json.Decoder[_T]", data: bytes) -> _T | None:
-    """The JSON object as the decoder's type, without the fields that don't fit it. None where it is no JSON object."""
+    """Decode a JSON object, without the fields that don't fit the decoder's type. None if it isn't an object."""
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

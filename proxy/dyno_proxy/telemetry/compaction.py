@@ -51,7 +51,7 @@ class Intervals(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A journal that is no Parquet file yet."""
+    """A journal that hasn't become a Parquet file yet."""
 
     name: str
     size_bytes: int
