@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -42,16 +43,20 @@ pytestmark = [
 class Stack:
     engines: tuple[Engine, Engine]
     proxy: RunningProxy
+    clients: ExitStack  # closes every client at the end: an open connection that nobody holds is an error of the run
 
     def engine(self, name: str) -> Engine:
         (found,) = (engine for engine in self.engines if engine.name == name)
         return found
 
     def direct(self, name: str) -> openai.OpenAI:
-        return openai.OpenAI(base_url=self.engine(name).url, api_key="none", max_retries=0)
+        return self._client(self.engine(name).url)
 
     def proxied(self, name: str) -> openai.OpenAI:
-        return openai.OpenAI(base_url=self.proxy.base_url(name), api_key="none", max_retries=0)
+        return self._client(self.proxy.base_url(name))
+
+    def _client(self, url: str) -> openai.OpenAI:
+        return self.clients.enter_context(openai.OpenAI(base_url=url, api_key="none", max_retries=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with (
         running_engines(folder) as engines,
         running_proxy(folder, {engine.name: engine.url for engine in engines}) as proxy,
+        ExitStack() as clients,
     ):
-        yield Stack(engines, proxy)
+        yield Stack(engines, proxy, clients)
 
 
 def prompts() -> list[str]:
