@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from .arguments import RunOptions
 from .client import Endpoint
 from .load.schedule import Phase
+from .options.run_options import RunOptions
 from .prompts.prompt_set import WARMUP, PromptSet
 from .run_json import counted
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import run_record
-from .arguments import RunOptions
 from .baggage import Due
 from .client import Answer, Endpoint, Parameters, ProxyClient, select
 from .dry_run import plan_lines
 from .errors import ProxyGoneError, WrongUseError
 from .load.schedule import Asked, Phase, Turn, plan
+from .options.run_options import RunOptions
 from .preflight import why_not
 from .progress import fitted, progress_on
 from .prompts.prompt_set import WARMUP, PromptSet

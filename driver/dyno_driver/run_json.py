@@ -10,9 +10,9 @@ from datetime import datetime
 from importlib import metadata
 from typing import Final, TypedDict
 
-from .arguments import RunOptions
 from .client import Endpoint
 from .load.schedule import Interleave, Load, how_interleaved
+from .options.run_options import RunOptions
 from .prompts.prompt_set import PromptSet
 
 SCHEMA: Final = 1

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from dyno_driver.arguments import ArgumentParser, RunOptions, parse_run, run_options
 from dyno_driver.load.arrivals import POISSON
 from dyno_driver.load.schedule import Load
+from dyno_driver.options.command_line import ArgumentParser
+from dyno_driver.options.run_options import RunOptions, parse_run, run_options
 from dyno_driver.workloads.workload import names
 from rigs.fake_proxy import FakeProxy, Script, answering, fake_proxy
 

@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dyno_driver.arguments import CONFIGURATION, ArgumentParser, RunOptions, check_run, parse_run, run_options
 from dyno_driver.errors import WrongUseError
+from dyno_driver.options.command_line import CONFIGURATION, ArgumentParser
+from dyno_driver.options.run_options import RunOptions, check_run, parse_run, run_options
 
 if TYPE_CHECKING:
     from dyno_driver.prompts.prompt_set import PromptSet

@@ -7,17 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dyno_driver.arguments import (
-    DEFAULT_PROXY,
-    ArgumentParser,
-    RunOptions,
-    check_run,
-    parse_run,
-    proxy_url,
-    run_options,
-    spans_folder,
-)
 from dyno_driver.errors import WrongUseError
+from dyno_driver.options.command_line import DEFAULT_PROXY, ArgumentParser, proxy_url, spans_folder
+from dyno_driver.options.run_options import RunOptions, check_run, parse_run, run_options
 
 if TYPE_CHECKING:
     from dyno_driver.prompts.prompt_set import PromptSet

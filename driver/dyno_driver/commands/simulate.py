@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dyno_driver.arguments import ArgumentParser
 from dyno_driver.event_loop import run
+from dyno_driver.options.command_line import ArgumentParser
 from dyno_driver.simulation.profiles import PROFILES, Profile
 from dyno_driver.simulation.script import Script, ScriptError, compile_script, read_script
 from dyno_driver.simulation.wire import Envelope

@@ -14,9 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from dyno_driver.arguments import DEFAULT_COUNT
 from dyno_driver.errors import WrongUseError
 from dyno_driver.load.schedule import WARMUP_PROMPT_ID
+from dyno_driver.options.asked import DEFAULT_COUNT
 
 # Every request carries its prompt's id in a header. In characters.
 LONGEST_ID: Final = 200

@@ -1,0 +1,1 @@
+"""The command-line options that the driver's commands share, and what they mean."""

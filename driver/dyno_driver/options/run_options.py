@@ -1,0 +1,115 @@
+"""The options that `dyno drive` and `dyno compare` share: they are added here, and become typed values."""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dyno_driver.errors import WrongUseError
+from dyno_driver.load.schedule import ONE_AT_A_TIME, Order, Shape
+from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_name
+
+from .asked import add_asked
+from .loads import add_loads, add_pace
+from .values import interleave
+
+if TYPE_CHECKING:
+    from .command_line import ArgumentParser
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The values of the options that `dyno drive` and `dyno compare` share.
+
+    `seed` draws the order of the requests; `sampling_seed` is sent to the endpoints. `endpoints` None: all of the
+    proxy's. `seed` None: one is drawn. None for `temperature`, `max_tokens` or `sampling_seed`: it isn't sent.
+    `count` None: all prompts of a file, DEFAULT_COUNT of a set; under each load so many. `preflight_s`: how long the
+    first request to an endpoint may take. `dry_run`: only the plan is printed.
+    """
+
+    prompts: str
+    count: int | None
+    column: str | None
+    template: str | None
+    endpoints: tuple[str, ...] | None
+    workload: str
+    shape: Shape
+    order: Order
+    seed: int | None
+    repeat: int
+    warmup: int
+    temperature: float | None
+    max_tokens: int | None
+    sampling_seed: int | None
+    stream: bool
+    timeout_s: float
+    preflight_s: float
+    dry_run: bool = False
+
+    @property
+    def prompts_wanted(self) -> int | None:
+        """How many prompts are loaded: under each load others, if there are enough. None: as `count` says."""
+        return None if self.count is None else self.count * len(self.shape.loads)
+
+
+def parse_run(parser: "ArgumentParser", argv: list[str]) -> argparse.Namespace:
+    """Add the options that `dyno drive` and `dyno compare` share, and parse. The workload gives the defaults.
+
+    Wrong use ends the program, as argparse does.
+    """
+    settings = _named([*add_asked(parser), *_add_how(parser)])
+    given = parser.parse_args(argv)
+    try:
+        parser.set_defaults(**defaults(given.workload, given, settings))
+    except WrongUseError as error:
+        parser.error(str(error))
+    return parser.parse_args(argv)
+
+
+def _named(options: Iterable[argparse.Action]) -> dict[str, argparse.Action]:
+    """Options by the names that a workload's file has for them."""
+    return {option.option_strings[0].lstrip("-"): option for option in options}
+
+
+def _add_how(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--workload",
+        default=DEFAULT_WORKLOAD,
+        metavar="NAME",
+        help=f"a set of options: {', '.join(names())}, or a FILE.toml; options given beside it override it (default: "
+        f"{DEFAULT_WORKLOAD})",
+    )
+    how.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
+    return [*add_loads(how), *add_pace(how)]
+
+
+def run_options(parsed: argparse.Namespace) -> RunOptions:
+    """The options that `parse_run` added, as typed values."""
+    loads = (parsed.concurrency or ()) + (parsed.rate or ())
+    return RunOptions(
+        prompts=parsed.prompts,
+        count=parsed.count,
+        column=parsed.column,
+        template=parsed.template,
+        endpoints=parsed.endpoints,
+        workload=workload_name(parsed.workload),
+        shape=Shape(loads or (ONE_AT_A_TIME,), interleave(parsed.interleave), parsed.arrivals, parsed.pause),
+        order=parsed.order,
+        seed=parsed.seed,
+        repeat=parsed.repeat,
+        warmup=parsed.warmup,
+        temperature=parsed.temperature,
+        max_tokens=parsed.max_tokens,
+        sampling_seed=parsed.sampling_seed,
+        stream=parsed.stream,
+        timeout_s=parsed.timeout,
+        preflight_s=parsed.preflight,
+        dry_run=parsed.dry_run,
+    )
+
+
+def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
+    """Refuse options that exclude each other."""
+    if options.shape.interleave == "pair" and options.shape.loads != (ONE_AT_A_TIME,):
+        parser.error("--interleave pair sends one request at a time; use parallel or block under other loads")

@@ -1,0 +1,84 @@
+"""The values of options, each read from its text. ArgumentTypeError for a text that isn't one."""
+
+import argparse
+import math
+
+from dyno_driver.load.arrivals import LARGEST_VARIATION, Arrivals, read_arrivals
+from dyno_driver.load.schedule import INTERLEAVES, Interleave, Load
+
+
+def unique_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"'{text}' has an empty name; write NAME,NAME")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise argparse.ArgumentTypeError(f"'{twice[0]}' is given twice; name each endpoint once")
+    return names
+
+
+def integer(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, {least} or more")
+    return number
+
+
+def positive_int(text: str) -> int:
+    return integer(text, 1)
+
+
+def natural_int(text: str) -> int:
+    return integer(text, 0)
+
+
+def concurrencies(text: str) -> tuple[Load, ...]:
+    return tuple(
+        Load(None, all_at_once=True) if part.strip() == "all" else Load(positive_int(part)) for part in text.split(",")
+    )
+
+
+def rates(text: str) -> tuple[Load, ...]:
+    return tuple(Load(None, number(part, 1e-6, "a number of requests a second above 0")) for part in text.split(","))
+
+
+def arrivals(text: str) -> Arrivals:
+    arrivals = read_arrivals(text)
+    if arrivals is None:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' must be poisson, constant, or gamma:CV with a number above 0 and at most {LARGEST_VARIATION:g}"
+        )
+    return arrivals
+
+
+def interleave(told: str | None) -> Interleave | None:
+    return next((known for known in INTERLEAVES if known == told), None)
+
+
+def pause_s(text: str) -> float:
+    return number(text, 0.0, "a number of seconds, 0 or more")
+
+
+def max_tokens(text: str) -> int | None:
+    return None if text == "none" else integer(text, 1)
+
+
+def temperature(text: str) -> float | None:
+    return None if text == "none" else number(text, 0.0, "a number, 0 or more, or 'none'")
+
+
+def seconds(text: str) -> float:
+    return number(text, math.ulp(0.0), "a number of seconds above 0")
+
+
+def number(text: str, least: float, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < least:
+        raise argparse.ArgumentTypeError(f"'{text}' must be {what}")
+    return number
