@@ -259,9 +259,9 @@ def _is_plain(record: Record) -> bool:
     texts = "".join(filter(None, _TEXTS(record) + record.finish_reasons))
     if len(texts) > TEXT_CHARACTERS or not texts.isascii():
         return False
-    numbers = [number for number in _INTEGERS(record) if number is not None]
-    if numbers and not (is_int64(min(numbers)) and is_int64(max(numbers))):
-        return False
+    for number in _INTEGERS(record):
+        if number is not None and not is_int64(number):
+            return False
     if (record.baggage and not _are_plain(record.baggage)) or (record.rarer and not _are_plain(record.rarer)):
         return False
     # The conventions demand an error.type of every error.
