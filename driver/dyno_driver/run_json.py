@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from .client import Endpoint
 from .load.schedule import Interleave, Load, how_interleaved
@@ -75,6 +75,7 @@ class RunJson(TypedDict):
     interleave: list[str]  # how the endpoints took turns under each load
     arrivals: str | None  # None: no load is an open loop
     order: str
+    course: Mapping[str, Any] | None  # what the run decided from what came; None: nothing depended on it
     prompt_set: PromptSetJson
     parameters: ParametersJson
     method: str
@@ -108,6 +109,7 @@ def run_json(
         "interleave": [how_interleaved(options.shape, load) for load in options.shape.loads],
         "arrivals": options.shape.arrivals.name if _has_rate(options) else None,
         "order": options.order,
+        "course": None,
         "prompt_set": {
             "name": prompt_set.name,
             "source": prompt_set.source,
