@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 
 from .client import Answer
+from .errors import WrongUseError
 from .load.course import Course, Result, StaticCourse
+from .load.paired_ratio import FEWEST_PROMPTS
 from .load.schedule import Asked, plan
+from .load.until import StagedCourse
 from .options.run_options import RunOptions
+from .run_json import counted
 
 
 def chosen_course(options: RunOptions, prompt_ids: Sequence[str], endpoints: Sequence[str], seed: int) -> Course:
@@ -17,7 +21,21 @@ def chosen_course(options: RunOptions, prompt_ids: Sequence[str], endpoints: Seq
     own = len(prompt_ids) >= count * loads
     shares = [prompt_ids[number * count :][:count] if own else prompt_ids[:count] for number in range(loads)]
     asked = Asked(endpoints, shares, options.repeat, options.warmup, options.order, seed)
-    return StaticCourse(plan(options.shape, asked))
+    until = options.course.until
+    if until is None:
+        return StaticCourse(plan(options.shape, asked))
+    if until.rule is not None:
+        _check_comparable(len(shares[0]), endpoints)
+    return StagedCourse(options.shape, asked, until)
+
+
+def _check_comparable(prompts: int, endpoints: Sequence[str]) -> None:
+    if len(endpoints) < 2:
+        raise WrongUseError("--until compares endpoints, and there is one; name at least two with --endpoints")
+    if prompts < FEWEST_PROMPTS:
+        raise WrongUseError(
+            f"--until needs an interval, which {counted(prompts, 'prompt')} don't give; ask -n {FEWEST_PROMPTS} or more"
+        )
 
 
 def result_of(answer: Answer, at_s: float) -> Result:

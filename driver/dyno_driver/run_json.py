@@ -152,6 +152,10 @@ def _endpoint(endpoint: Endpoint) -> EndpointJson:
 def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
     """How it was measured, in one sentence."""
     times = "once" if options.repeat == 1 else f"{options.repeat} times"
+    until = options.course.until
+    if until is not None:
+        times += f" in each of {until.blocks} blocks of time" * (until.blocks > 1)
+        times += ", or less often," * (until.rule is not None)
     parts = [f"{counted(prompts, 'prompt')}, each sent {times} to {' and '.join(endpoints)}"]
     for load in options.shape.loads:
         how = _INTERLEAVE_WORDS[how_interleaved(options.shape, load)].format(order=_ORDER_WORDS[options.order])
