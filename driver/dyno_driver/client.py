@@ -63,6 +63,8 @@ class Answer:
     status: int | None = None
     ttft_s: float | None = None  # None: not streamed, or no output came
     latency_s: float | None = None
+    output_tokens: int | None = None  # as the endpoint counts them; None if it doesn't say
+    output_events: int = 0  # that had output
     timed_out: bool = False
     proxys_code: str | None = None  # the error type, if the error is the proxy's own
     due: baggage.Due | None = None  # None: a closed loop has no due times
@@ -180,6 +182,7 @@ class ProxyClient:
         answer.text = reading.text if answer.status == 200 else None
         answer.reasoning = reading.reasoning
         answer.finish_reason = reading.finish_reason
+        answer.output_tokens, answer.output_events = reading.output_tokens, reading.outputs
         return answer
 
     async def _get(self, path: str) -> Any:

@@ -97,9 +97,10 @@ class Reading:
         self._strange: str | None = None  # the first thing that isn't of the API
         self._readable = False
         self._counted = False  # a count of output tokens came
-        self._outputs = 0  # events with output
         self._closed_at: int | None = None  # how many of these there were when a usage came that closes the answer
         self._closed = False  # `[DONE]` came directly after that usage
+        self.outputs = 0  # events with output
+        self.output_tokens: int | None = None  # the last count that came
         self.finish_reason: str | None = None
         self.error: str | None = None
 
@@ -115,7 +116,7 @@ class Reading:
     def event(self, data: bytes) -> bool:
         """Take one SSE event's data. Returns whether it had output: content, reasoning, or a tool call."""
         if data.lstrip().startswith(b"[DONE]"):
-            self._closed = self._closed or self._closed_at == self._outputs
+            self._closed = self._closed or self._closed_at == self.outputs
             return False
         return self.document(data)
 
@@ -140,7 +141,7 @@ class Reading:
             if isinstance(choice, dict):
                 output |= self._choice(choice, document.get("id"))
                 usage = usage if isinstance(usage, dict) else choice.get("usage")
-        self._outputs += output
+        self.outputs += output
         groq = document.get("x_groq")
         if isinstance(groq, dict):
             usage = usage if isinstance(usage, dict) else groq.get("usage")
@@ -197,8 +198,10 @@ class Reading:
         """Note a usage that closes the answer: it has no choice, or no other one came before it."""
         counted = _is_count(usage.get("completion_tokens"))
         if not output and (counted or _is_count(usage.get("prompt_tokens"))) and (choiceless or not self._counted):
-            self._closed_at = self._outputs
+            self._closed_at = self.outputs
         self._counted = self._counted or counted
+        if counted:
+            self.output_tokens = int(float(usage["completion_tokens"]))
 
     def _wrong(self, why: str) -> None:
         self.error = self.error or one_line(why) or "an error without a text"

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,9 +12,11 @@ from pathlib import Path
 from . import run_record
 from .baggage import Due
 from .client import Answer, Endpoint, Parameters, ProxyClient, select
+from .course_choice import chosen_course, result_of
 from .dry_run import plan_lines
 from .errors import ProxyGoneError, WrongUseError
-from .load.schedule import Asked, Phase, Turn, plan
+from .load.course import Course
+from .load.schedule import Phase, Turn
 from .options.run_options import RunOptions
 from .preflight import why_not
 from .progress import fitted, progress_on
@@ -34,6 +37,7 @@ class RunResult:
     answers: tuple[Answer, ...]
     simulated: dict[str, bool | None]
     stopped_by: str | None
+    course: tuple[str, ...]  # what it decided, in sentences
 
     @property
     def measured(self) -> list[Answer]:
@@ -65,10 +69,12 @@ async def run(
         chosen = select(about.endpoints, options.endpoints)
         endpoints = [await unless(stop, client.with_model(endpoint)) for endpoint in chosen]
         seed = secrets.randbits(32) if options.seed is None and _draws(options) else options.seed
-        phases = _phases(options, prompt_set, [endpoint.name for endpoint in endpoints], seed or 0)
-        _check_room(phases, about.max_requests)
+        ids = [prompt.prompt_id for prompt in prompt_set.prompts]
+        course = chosen_course(options, ids, [endpoint.name for endpoint in endpoints], seed or 0)
+        _check_room(course.outline(), about.max_requests)
         if options.dry_run:
-            print("\n".join((prompt_set.said, *plan_lines(phases, endpoints, prompt_set, options))), flush=True)
+            lines = plan_lines(course.outline(), endpoints, prompt_set, options)
+            print("\n".join((prompt_set.said, *lines)), flush=True)
             return None
         started = datetime.now(UTC)
         folder = run_record.new_folder(spans, started)
@@ -79,38 +85,31 @@ async def run(
         answers: list[Answer] = []
         stopped_by: str | None = "an error of the driver's own"
         try:
-            stopped_by = await _ask_all(client, phases, endpoints, prompt_set, options, folder.name, answers, stop)
+            stopped_by = await _ask_all(client, course, endpoints, prompt_set, options, folder.name, answers, stop)
         finally:
             simulated = _simulated(endpoints, answers)
             for name, entry in record["endpoints"].items():
                 entry["simulated"] = simulated[name]
             record["finished_at"] = rfc3339(datetime.now(UTC))
             record["interrupted"] = stopped_by is not None
+            record["course"] = course.found()
             run_record.write_answers(folder, answers)
             run_record.write_run(folder, record)
     return RunResult(
         folder.name,
         folder,
         tuple(endpoint.name for endpoint in endpoints),
-        sum(len(phase.turns()) for phase in phases),
+        sum(len(phase.turns()) for phase in course.outline()),
         tuple(answers),
         simulated,
         stopped_by,
+        tuple(course.said()),
     )
 
 
 def _draws(options: RunOptions) -> bool:
     """Whether anything of the schedule is drawn."""
     return options.order == "random" or any(load.rate_per_s is not None for load in options.shape.loads)
-
-
-def _phases(options: RunOptions, prompt_set: PromptSet, endpoints: Sequence[str], seed: int) -> list[Phase]:
-    """The schedule. Each load has prompts of its own where there are enough, so that no load finds a warm cache."""
-    ids = [prompt.prompt_id for prompt in prompt_set.prompts]
-    loads, count = len(options.shape.loads), options.count or len(ids)
-    own = len(ids) >= count * loads
-    shares = [ids[number * count :][:count] if own else ids[:count] for number in range(loads)]
-    return plan(options.shape, Asked(endpoints, shares, options.repeat, options.warmup, options.order, seed))
 
 
 def _check_room(phases: Sequence[Phase], max_requests: int | None) -> None:
@@ -129,7 +128,7 @@ class _CannotGoOnError(Exception):
 
 async def _ask_all(
     client: ProxyClient,
-    phases: Sequence[Phase],
+    course: Course,
     endpoints: Sequence[Endpoint],
     prompt_set: PromptSet,
     options: RunOptions,
@@ -154,13 +153,14 @@ async def _ask_all(
         how = preflight if first else parameters
         answer = await client.ask(turn, endpoint, texts[turn.prompt_id], how, run_id, options.workload, due)
         answers.append(answer)
+        course.heard(result_of(answer, time.monotonic()))
         if not turn.filler:
             progress.answered(answer)
         if first and (why := why_not(endpoint, answer)) is not None:
             raise _CannotGoOnError(why)
 
-    with progress_on(sys.stderr, sum(len(phase.turns()) for phase in phases)) as progress:
-        for phase in phases:
+    with progress_on(sys.stderr, sum(len(phase.turns()) for phase in course.outline())) as progress:
+        while (phase := course.next()) is not None:
             try:
                 await unless(stop, send(phase, ask))
             except StoppedError:
@@ -181,6 +181,7 @@ def summary(result: RunResult) -> list[str]:
     lines = [*troubles(result)]
     asked = f"{counted(len(result.measured), 'request')} to {', '.join(result.endpoints)}"
     lines.insert(result.stopped_by is not None, f"Run {result.run_id}: {asked}, in {result.folder}")
+    lines += result.course
     simulated = [name for name, said in result.simulated.items() if said]
     if simulated:
         lines.append(f"Simulated, as they say themselves: {', '.join(simulated)}. These figures are a simulator's.")

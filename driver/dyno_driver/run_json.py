@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from .client import Endpoint
 from .load.schedule import Interleave, Load, how_interleaved
@@ -75,6 +75,7 @@ class RunJson(TypedDict):
     interleave: list[str]  # how the endpoints took turns under each load
     arrivals: str | None  # None: no load is an open loop
     order: str
+    course: Mapping[str, Any] | None  # what the run decided from what came; None: nothing depended on it
     prompt_set: PromptSetJson
     parameters: ParametersJson
     method: str
@@ -108,6 +109,7 @@ def run_json(
         "interleave": [how_interleaved(options.shape, load) for load in options.shape.loads],
         "arrivals": options.shape.arrivals.name if _has_rate(options) else None,
         "order": options.order,
+        "course": None,
         "prompt_set": {
             "name": prompt_set.name,
             "source": prompt_set.source,
@@ -150,6 +152,10 @@ def _endpoint(endpoint: Endpoint) -> EndpointJson:
 def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
     """How it was measured, in one sentence."""
     times = "once" if options.repeat == 1 else f"{options.repeat} times"
+    until = options.course.until
+    if until is not None:
+        times += f" in each of {until.blocks} blocks of time" * (until.blocks > 1)
+        times += ", or less often," * (until.rule is not None)
     parts = [f"{counted(prompts, 'prompt')}, each sent {times} to {' and '.join(endpoints)}"]
     for load in options.shape.loads:
         how = _INTERLEAVE_WORDS[how_interleaved(options.shape, load)].format(order=_ORDER_WORDS[options.order])

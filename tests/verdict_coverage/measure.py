@@ -2,19 +2,24 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 
 from dyno_analysis.stats.interval import simultaneous
 from dyno_analysis.stats.paired import FEWEST_FOR_MEANS
+from dyno_driver.load.looks import Rule
 
 from . import intervals, shapes
+from .sequential import stopped
 from .shapes import SHAPES, SHARED, STEADY, UNEQUAL, Array
 
 PROMPTS: Final = (6, 10, 30, 100)
 MARGIN: Final = 0.05
 CONFIDENCE: Final = 0.95
+NORMAL: Final = NormalDist()
+BUDGETS: Final = (30, 60, 100, 300)  # pairs at most, in runs that may end early
 # The spread of a run's mean log ratio, as a share of the margin, where 'no difference' is tried at the margin itself.
 _NARROW: Final = 0.1
 # So many runs for the true median of two shapes' ratio.
@@ -34,8 +39,13 @@ def tables(seeds: int) -> str:
         ("Misses of the median ratio's interval: a steady endpoint against another", misses(seeds, "median")),
         ("Misses of the interval of the ratio of means: a steady endpoint against another", misses(seeds, "means")),
     ]
+    early = [
+        ("False verdicts of `--until verdict` between identical endpoints, by the most pairs", false_stops(seeds)),
+        ("Misses after `--until ci=5%`, by the most pairs", misses_after_ci(seeds)),
+    ]
     said = f"Each figure is the share of {seeds:,} simulated runs."
-    return "\n\n".join([said, *(f"### {title}\n\n{_markdown(rows)}" for title, rows in parts)])
+    written = [f"### {title}\n\n{_markdown(rows, PROMPTS)}" for title, rows in parts]
+    return "\n\n".join([said, *written, *(f"### {title}\n\n{_markdown(rows, BUDGETS)}" for title, rows in early)])
 
 
 def false_verdicts(seeds: int) -> Rows:
@@ -91,6 +101,29 @@ def misses(seeds: int, method: str) -> Rows:
     return rows
 
 
+def false_stops(seeds: int) -> Rows:
+    """By shape: how often identical endpoints end `--until verdict` in one, at any of its looks."""
+    rule = Rule("verdict", None)
+    return {
+        name: [float(stopped(*shapes.both(name, _rng(name, n), (seeds, n)), rule).verdict.mean()) for n in BUDGETS]
+        for name in [shape.name for shape in SHAPES] + [SHARED]
+    }
+
+
+def misses_after_ci(seeds: int) -> Rows:
+    """By the noise of two identical endpoints: how often the interval at the end of `--until ci=5%` misses 1."""
+    rows: Rows = {}
+    noises = [(f"lognormal {sigma:g}", shapes.lognormal(sigma)) for sigma in (0.05, 0.1, 0.15, 0.2)]
+    for name, draw in [*noises, ("normal, 20 %", shapes.normal), ("spiky: a tenth at 5 times", shapes.spiky)]:
+        cells: list[float | None] = []
+        for n in BUDGETS:
+            rng = _rng(name, n)
+            held = stopped(draw(rng, (seeds, n)), draw(rng, (seeds, n)), Rule("ci=5%", MARGIN))
+            cells.append(float(((held.low > 0) | (held.high < 0)).mean()))
+        rows[name] = cells
+    return rows
+
+
 def _share(seeds: int, n: int, name: str, method: str) -> float:
     first, second = shapes.both(name, _rng(name, n), (seeds, n))
     said = intervals.faster_or_slower if method == "typical" else intervals.means_differ
@@ -115,9 +148,9 @@ def _rng(name: str, n: int) -> np.random.Generator:
     return np.random.default_rng([n, *name.encode()])
 
 
-def _markdown(rows: Rows) -> str:
-    header: Sequence[str] = ["", *(f"n = {n}" for n in PROMPTS)]
-    lines = [_row(header), _row(["---", *["--:"] * len(PROMPTS)])]
+def _markdown(rows: Rows, numbers: Sequence[int]) -> str:
+    header: Sequence[str] = ["", *(f"n = {n}" for n in numbers)]
+    lines = [_row(header), _row(["---", *["--:"] * len(numbers)])]
     lines += [
         _row([name, *("" if cell is None else f"{100 * cell:.1f} %" for cell in cells)]) for name, cells in rows.items()
     ]

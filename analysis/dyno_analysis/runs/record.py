@@ -72,6 +72,7 @@ class RunJson(TypedDict, total=False):
     interleave: list[str]
     arrivals: str | None
     order: str
+    course: Mapping[str, Any] | None
     proxy: str
     versions: VersionsJson
     # Of an import

@@ -122,7 +122,7 @@ def plan(shape: Shape, asked: Asked) -> list[Phase]:
     than another. With several repeats the whole set is asked again; no prompt is asked twice in a row. Under
     'alternate', another endpoint then goes first on each prompt. The seed is used under 'random', and for due times.
     """
-    opening = _ORDERS[asked.order](len(asked.endpoints), len(asked.prompt_ids[0]), asked.seed)
+    opening = openings(asked)
     phases: list[Phase] = []
     for number, (load, prompt_ids) in enumerate(zip(shape.loads, asked.prompt_ids, strict=True)):
         # Where loads share their prompts, a later one's are repeats.
@@ -131,9 +131,9 @@ def plan(shape: Shape, asked: Asked) -> list[Phase]:
         questions = [(prompt_id, repeat) for repeat in repeats for prompt_id in prompt_ids]
         if load.all_at_once:
             load = load._replace(concurrency=len(questions))
-        phases += _under(load, shape, asked, questions, opening)
+        phases += phases_under(load, shape, asked, questions, opening)
     phases[0] = phases[0]._replace(pause_s=0.0)  # pauses are between blocks
-    return [*([_warmups(asked)] if asked.warmups else []), *phases]
+    return [*warmup_phases(asked), *phases]
 
 
 def how_interleaved(shape: Shape, load: Load) -> Interleave:
@@ -147,18 +147,27 @@ def how_interleaved(shape: Shape, load: Load) -> Interleave:
     return "pair" if load.concurrency == 1 else "block"
 
 
-def _warmups(asked: Asked) -> Phase:
+def openings(asked: Asked) -> Iterator[list[int]]:
+    """Without end: the order of the endpoints' places, for each group (each block) in turn."""
+    return _ORDERS[asked.order](len(asked.endpoints), len(asked.prompt_ids[0]), asked.seed)
+
+
+def warmup_phases(asked: Asked) -> list[Phase]:
+    """What is sent before everything: one phase, or none."""
+    if not asked.warmups:
+        return []
     turns = [
         (Turn(endpoint, WARMUP_PROMPT_ID, repeat, warmup=True),)
         for repeat in range(1, asked.warmups + 1)
         for endpoint in asked.endpoints
     ]
-    return Phase(ONE_AT_A_TIME, (Lane(tuple(turns)),))
+    return [Phase(ONE_AT_A_TIME, (Lane(tuple(turns)),))]
 
 
-def _under(
+def phases_under(
     load: Load, shape: Shape, asked: Asked, questions: list[tuple[str, int]], opening: Iterator[list[int]]
 ) -> Iterator[Phase]:
+    """The phases in which these questions (a prompt and its repeat) are asked under one load."""
     how = how_interleaved(shape, load)
     if how == "pair":
         groups = tuple(

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dyno_driver.errors import WrongUseError
@@ -10,6 +10,7 @@ from dyno_driver.load.schedule import ONE_AT_A_TIME, Order, Shape
 from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_name
 
 from .asked import add_asked
+from .course_options import CourseOptions, add_course, course_options
 from .loads import add_loads, add_pace
 from .values import interleave
 
@@ -45,6 +46,7 @@ class RunOptions:
     timeout_s: float
     preflight_s: float
     dry_run: bool = False
+    course: CourseOptions = field(default_factory=CourseOptions)
 
     @property
     def prompts_wanted(self) -> int | None:
@@ -81,7 +83,7 @@ def _add_how(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         f"{DEFAULT_WORKLOAD})",
     )
     how.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
-    return [*add_loads(how), *add_pace(how)]
+    return [*add_loads(how), *add_course(how), *add_pace(how)]
 
 
 def run_options(parsed: argparse.Namespace) -> RunOptions:
@@ -106,6 +108,7 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         timeout_s=parsed.timeout,
         preflight_s=parsed.preflight,
         dry_run=parsed.dry_run,
+        course=course_options(parsed),
     )
 
 
@@ -113,3 +116,5 @@ def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
     """Refuse options that exclude each other."""
     if options.shape.interleave == "pair" and options.shape.loads != (ONE_AT_A_TIME,):
         parser.error("--interleave pair sends one request at a time; use parallel or block under other loads")
+    if options.course.until is not None and len(options.shape.loads) > 1:
+        parser.error("--until and --blocks take one load; give one --concurrency or --rate")

@@ -1,0 +1,59 @@
+"""Which course a run takes, as its options say; and what that course is told of an answer."""
+
+from collections.abc import Sequence
+
+from .client import Answer
+from .errors import WrongUseError
+from .load.course import Course, Result, StaticCourse
+from .load.paired_ratio import FEWEST_PROMPTS
+from .load.schedule import Asked, plan
+from .load.until import StagedCourse
+from .options.run_options import RunOptions
+from .run_json import counted
+
+
+def chosen_course(options: RunOptions, prompt_ids: Sequence[str], endpoints: Sequence[str], seed: int) -> Course:
+    """The course of these options over these prompts.
+
+    Each load has prompts of its own where there are enough, so that no load finds a warm cache.
+    """
+    loads, count = len(options.shape.loads), options.count or len(prompt_ids)
+    own = len(prompt_ids) >= count * loads
+    shares = [prompt_ids[number * count :][:count] if own else prompt_ids[:count] for number in range(loads)]
+    asked = Asked(endpoints, shares, options.repeat, options.warmup, options.order, seed)
+    until = options.course.until
+    if until is None:
+        return StaticCourse(plan(options.shape, asked))
+    if until.rule is not None:
+        _check_comparable(len(shares[0]), endpoints)
+    return StagedCourse(options.shape, asked, until)
+
+
+def _check_comparable(prompts: int, endpoints: Sequence[str]) -> None:
+    if len(endpoints) < 2:
+        raise WrongUseError("--until compares endpoints, and there is one; name at least two with --endpoints")
+    if prompts < FEWEST_PROMPTS:
+        raise WrongUseError(
+            f"--until needs an interval, which {counted(prompts, 'prompt')} don't give; ask -n {FEWEST_PROMPTS} or more"
+        )
+
+
+def result_of(answer: Answer, at_s: float) -> Result:
+    """The figures of an answer that has ended. TPOT is over the tokens after the first, as the client can know it."""
+    turn, ok = answer.turn, answer.error is None
+    latency_s, ttft_s = answer.latency_s, answer.ttft_s
+    streaming_s = latency_s - ttft_s if latency_s is not None and ttft_s is not None else None
+    tokens = answer.output_tokens or answer.output_events
+    return Result(
+        turn.endpoint,
+        turn.prompt_id,
+        turn.repeat,
+        turn.warmup,
+        turn.load,
+        at_s,
+        ok,
+        latency_s,
+        ttft_s,
+        streaming_s / (tokens - 1) if streaming_s is not None and tokens > 1 else None,
+        streaming_s / (answer.output_events - 1) if streaming_s is not None and answer.output_events > 1 else None,
+    )
