@@ -47,6 +47,7 @@ class Parameters:
     seed: int | None
     stream: bool
     timeout_s: float
+    exact_lengths: bool = False  # an answer may not end before `max_tokens`
 
 
 @dataclass(slots=True)
@@ -200,6 +201,8 @@ def request_body(model: str | None, prompt: str, parameters: Parameters) -> dict
         body["temperature"] = parameters.temperature
     if parameters.max_tokens is not None:
         body["max_tokens"] = parameters.max_tokens
+        if parameters.exact_lengths:
+            body |= {"min_tokens": parameters.max_tokens, "ignore_eos": True}
     if parameters.seed is not None:
         body["seed"] = parameters.seed
     body["stream"] = parameters.stream

@@ -28,7 +28,7 @@ def plan_lines(
             line += f" in {len(under)} blocks"
         due_s = [turn.due_s for turn in turns if turn.due_s is not None]
         yield line + (f", over {max(due_s):.0f} s" if due_s else "")
-    texts = {prompt.prompt_id: prompt.prompt for prompt in (WARMUP, *prompt_set.prompts)}
+    prompts = {prompt.prompt_id: prompt for prompt in (WARMUP, *prompt_set.prompts)}
     for endpoint in endpoints:
         sent = [
             turn
@@ -37,12 +37,13 @@ def plan_lines(
             for turn in (*lane.ramp, *(each for group in lane.groups for each in group))
             if turn.endpoint == endpoint.name
         ]
-        prompt_tokens = sum(len(texts[turn.prompt_id]) for turn in sent) / _CHARACTERS_PER_TOKEN
+        prompt_tokens = sum(len(prompts[turn.prompt_id].prompt) for turn in sent) / _CHARACTERS_PER_TOKEN
         line = f"{endpoint.name}: {counted(len(sent), 'request')}, some {prompt_tokens:,.0f} tokens of prompts"
-        if options.max_tokens is None:
+        limits = [prompts[turn.prompt_id].max_tokens or options.max_tokens for turn in sent]
+        most = sum(limit for limit in limits if limit is not None)
+        if None in limits:
             yield line + "; answers as long as the endpoint lets them be"
             continue
-        most = len(sent) * options.max_tokens
         line += f", at most {most:,} of answers"
         price = endpoint.price
         if price is not None:

@@ -138,9 +138,14 @@ async def _ask_all(
 ) -> str | None:
     """Put each turn's answer into `answers`. Returns what stopped the run before its last turn; None if nothing did."""
     by_name = {endpoint.name: endpoint for endpoint in endpoints}
-    texts = {prompt.prompt_id: prompt.prompt for prompt in (WARMUP, *prompt_set.prompts)}
+    prompts = {prompt.prompt_id: prompt for prompt in (WARMUP, *prompt_set.prompts)}
     parameters = Parameters(
-        options.temperature, options.max_tokens, options.sampling_seed, options.stream, options.timeout_s
+        options.temperature,
+        options.max_tokens,
+        options.sampling_seed,
+        options.stream,
+        options.timeout_s,
+        options.traced.exact_lengths,
     )
     preflight = replace(parameters, timeout_s=min(options.preflight_s, options.timeout_s))
     asked: set[str] = set()
@@ -150,8 +155,10 @@ async def _ask_all(
             progress.sending(turn)
         endpoint, first = by_name[turn.endpoint], turn.endpoint not in asked
         asked.add(turn.endpoint)
-        how = preflight if first else parameters
-        answer = await client.ask(turn, endpoint, texts[turn.prompt_id], how, run_id, options.workload, due)
+        how, prompt = preflight if first else parameters, prompts[turn.prompt_id]
+        if prompt.max_tokens is not None:
+            how = replace(how, max_tokens=prompt.max_tokens)
+        answer = await client.ask(turn, endpoint, prompt.prompt, how, run_id, options.workload, due)
         answers.append(answer)
         course.heard(result_of(answer, time.monotonic()))
         if not turn.filler:

@@ -163,6 +163,8 @@ def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
         parts.append(", ".join(words) if len(options.shape.loads) == 1 else " ".join(words[::-1]))
     if _has_rate(options):
         parts.append(f"arrivals: {options.shape.arrivals.name}")
+    if options.traced.exact_lengths:
+        parts.append("answers of exactly the lengths asked for")
     parts.append("streamed" if options.stream else "not streamed")
     if options.warmup:
         parts.append(f"after {counted(options.warmup, 'warm-up request')} to each endpoint")
@@ -170,6 +172,8 @@ def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
 
 
 def _load_words(load: Load) -> str:
+    if load.ramp is not None:
+        return f"{load.ramp[0]:g} to {load.ramp[1]:g} new requests a second"
     if load.rate_per_s is not None:
         return f"{load.rate_per_s:g} new requests a second"
     if load.all_at_once:

@@ -129,7 +129,8 @@ def _collected(connection: duckdb.DuckDBPyConnection, folder: Path, n: int) -> N
     ).fetchall()
     pairs = ", ".join(f"{key}: '{value.replace(held, held.replace('1-1', f'1-{n}'))}'" for key, value in metadata)
     rows = f"""SELECT * REPLACE (seq // {_SERVED} + 1 AS seq, left(md5('engine' || seq), 16) AS span_id,
-            span_id AS parent_span_id, 'llm_request' AS name, 'SERVER' AS kind, CAST(NULL AS VARCHAR) AS endpoint, CAST(NULL AS VARCHAR) AS outcome,
+            span_id AS parent_span_id, 'llm_request' AS name, 'SERVER' AS kind,
+            CAST(NULL AS VARCHAR) AS endpoint, CAST(NULL AS VARCHAR) AS outcome,
             CAST(duration_us * 0.9 AS BIGINT) AS duration_us, 'node1_42_20261124T215900000000Z' AS writer,
             MAP {{'resource.service.name': 'vllm', 'gen_ai.latency.time_in_queue': '0.01'}} AS attributes)
         FROM '{folder}/*.parquet' WHERE seq % {_SERVED} = 1 AND outcome = 'ok'"""  # noqa: S608

@@ -103,9 +103,9 @@ def main(argv: list[str]) -> int:
 def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
     from dyno_driver.child_process import ChildError
+    from dyno_driver.chosen import chosen
     from dyno_driver.event_loop import run as run_on_loop
     from dyno_driver.progress import fitted
-    from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.stopping import StoppedError
 
     if parsed.config is None:
@@ -115,9 +115,7 @@ def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]
         print(fitted(said, sys.stdout), flush=True)
         parsed.spans = parsed.spans or SIMULATED_SPANS
     try:
-        prompt_set = load_prompts(
-            options.prompts, options.prompts_wanted, column=options.column, template=options.template
-        )
+        options, prompt_set = chosen(options)
         result, spans, journals, lost = run_on_loop(_measure(parsed, options, prompt_set, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)

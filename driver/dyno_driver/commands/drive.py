@@ -67,18 +67,16 @@ def main(argv: list[str]) -> int:
 
 def _replay(parsed: argparse.Namespace, options: RunOptions, command: list[str]) -> int:
     # Imported here, so that --help answers at once.
+    from dyno_driver.chosen import chosen
     from dyno_driver.event_loop import run as run_on_loop
     from dyno_driver.file_modes import access_in
     from dyno_driver.progress import fitted
-    from dyno_driver.prompts.prompt_set import load_prompts
     from dyno_driver.run import summary
     from dyno_driver.stopping import StoppedError
 
     try:
         access_in(parsed.spans)  # a wrong group is said before the first request
-        prompt_set = load_prompts(
-            options.prompts, options.prompts_wanted, column=options.column, template=options.template
-        )
+        options, prompt_set = chosen(options)
         result = run_on_loop(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from typing import Final
 
 from .values import max_tokens, positive_int, temperature, unique_names
 
+DEFAULT_SET: Final = "science"
 DEFAULT_COUNT: Final = 10  # prompts of a set; of a file all are asked
 
 
@@ -14,10 +15,11 @@ def add_asked(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [
         what.add_argument(
             "--prompts",
-            default="science",
+            default=DEFAULT_SET,
             metavar="SET",
-            help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, or OWNER/NAME[:SPLIT] on "
-            "the Hugging Face hub (default: science). A record's 'prompt' is sent as it is; a 'question', with its "
+            help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, synthetic:in=1024,out=256 for "
+            "texts of these lengths in tokens, or OWNER/NAME[:SPLIT] on the Hugging Face hub (default: science). A "
+            "record's 'prompt' is sent as it is; a 'question', with its "
             "'context', is sent as 'Context: … Question: … Answer:'",
         ),
         what.add_argument(

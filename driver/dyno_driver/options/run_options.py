@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dyno_driver.errors import WrongUseError
-from dyno_driver.load.schedule import ONE_AT_A_TIME, Order, Shape
+from dyno_driver.load.schedule import ONE_AT_A_TIME, Load, Order, Shape
 from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_name
 
-from .asked import add_asked
+from .asked import DEFAULT_SET, add_asked
 from .course_options import CourseOptions, add_course, course_options
 from .loads import add_loads, add_pace
+from .traced import REPLAY, Traced, add_traced, traced, why_not
 from .values import interleave
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class RunOptions:
     preflight_s: float
     dry_run: bool = False
     course: CourseOptions = field(default_factory=CourseOptions)
+    traced: Traced = field(default_factory=Traced)
 
     @property
     def prompts_wanted(self) -> int | None:
@@ -59,8 +61,11 @@ def parse_run(parser: "ArgumentParser", argv: list[str]) -> argparse.Namespace:
 
     Wrong use ends the program, as argparse does.
     """
-    settings = _named([*add_asked(parser), *_add_how(parser)])
+    settings = _named([*add_asked(parser), *_add_how(parser), *add_traced(parser)])
     given = parser.parse_args(argv)
+    if given.trace is not None and given.workload == DEFAULT_WORKLOAD:
+        given.workload = REPLAY
+        parser.set_defaults(workload=REPLAY)
     try:
         parser.set_defaults(**defaults(given.workload, given, settings))
     except WrongUseError as error:
@@ -89,6 +94,8 @@ def _add_how(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def run_options(parsed: argparse.Namespace) -> RunOptions:
     """The options that `parse_run` added, as typed values."""
     loads = (parsed.concurrency or ()) + (parsed.rate or ())
+    if not loads and parsed.arrivals.series is not None:
+        loads = (Load(None, parsed.arrivals.series.rate_per_s),)  # as the file has them
     return RunOptions(
         prompts=parsed.prompts,
         count=parsed.count,
@@ -109,6 +116,7 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         preflight_s=parsed.preflight,
         dry_run=parsed.dry_run,
         course=course_options(parsed),
+        traced=traced(parsed, timed=not loads),
     )
 
 
@@ -118,3 +126,8 @@ def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
         parser.error("--interleave pair sends one request at a time; use parallel or block under other loads")
     if options.course.until is not None and len(options.shape.loads) > 1:
         parser.error("--until and --blocks take one load; give one --concurrency or --rate")
+    if options.shape.arrivals.series is not None and any(load.rate_per_s is None for load in options.shape.loads):
+        parser.error(f"--arrivals {options.shape.arrivals.name} says when requests are due; leave out --concurrency")
+    told = options.prompts != DEFAULT_SET
+    if (why := why_not(options.workload, options.shape.interleave, told, options.traced)) is not None:
+        parser.error(why)

@@ -37,6 +37,7 @@ class Prompt:
     title: str | None = None
     domain: str | None = None
     reference_answers: tuple[str, ...] = ()
+    max_tokens: int | None = None
 
 
 WARMUP: Final = Prompt(WARMUP_PROMPT_ID, _WARMUP_PROMPT)
