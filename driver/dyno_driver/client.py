@@ -89,9 +89,10 @@ class ProxyClient:
         if api_key is not None and not api_key.isprintable():
             raise WrongUseError("DYNO_API_KEY has a line end or another character that no header can hold; correct it")
         # Some servers hold chunks back to compress them, and the arrival of chunks is what is measured.
-        self._headers = {"Host": parts.netloc, "Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "dyno"}
+        headers = {"Host": parts.netloc, "Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "dyno"}
         if api_key is not None:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
     async def __aenter__(self) -> Self:
         # A proxy named in the environment (HTTP_PROXY) isn't used: its time would be measured too.
@@ -190,11 +191,12 @@ class ProxyClient:
         return json.loads(received.whole)
 
     def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        lines = [f"{method} {self._path}{path} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in (*self._headers.items(), *headers.items())]
+        lines = [f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"]
+        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
         if method != "GET":
-            lines.append(f"Content-Length: {len(body)}")
-        return "\r\n".join((*lines, "\r\n")).encode() + body
+            lines.append(f"Content-Length: {len(body)}\r\n")
+        lines.append("\r\n")
+        return "".join(lines).encode() + body
 
 
 def request_body(model: str | None, prompt: str, parameters: Parameters) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 LARGEST_HEAD_BYTES: Final = 128 * 1024
 _LARGEST_LINE_BYTES: Final = 16 * 1024  # of a chunk's size with its extensions, or of a trailer
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) +(\d{3})(?: +([^\r\n]*))?\r?")
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) +(\d{3})(?: *| +([^\r\n]*))\r?", re.ASCII)
 _SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _LENGTH: Final = re.compile(r"\d{1,15}", re.ASCII)
 
@@ -180,20 +180,21 @@ def _head_end(data: bytes) -> int:
 
 
 def _head(data: bytes) -> Head:
-    first, *lines = data.rstrip(b"\r\n").split(b"\n")
+    first, *lines = data.decode("latin-1").rstrip("\r\n").split("\n")
     found = _STATUS_LINE.fullmatch(first)
     if found is None:
-        raise NotHttpError(f"no HTTP/1.1: {_shown(first)}")
+        raise NotHttpError(f"no HTTP/1.1: {first[:50]}")
     headers: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.decode("latin-1").partition(":")
+        name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
-            raise NotHttpError(f"a header without a name: {_shown(line)}")
+            raise NotHttpError(f"a header without a name: {line[:50].strip()}")
         name, value = name.lower(), value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
-    keeps_open = "close" not in options and (found[1] == b"1" or "keep-alive" in options)
-    return Head(int(found[2]), (found[3] or b"").decode("latin-1").strip(), headers, keeps_open)
+    told = headers.get("connection")
+    options = [] if told is None else [option.strip() for option in told.lower().split(",")]
+    keeps_open = "close" not in options and (found[1] == "1" or "keep-alive" in options)
+    return Head(int(found[2]), (found[3] or "").strip(), headers, keeps_open)
 
 
 def _shown(line: bytes) -> str:

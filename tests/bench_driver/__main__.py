@@ -1,4 +1,4 @@
-"""`make bench-driver`: `dyno drive` beside other load generators, in one run, on the same upstream. Linux alone (/proc).
+"""`make bench-driver`: `dyno drive` beside other load generators, on the same upstream. Linux alone (/proc).
 
     python -m bench_driver                            everything: some fifteen minutes on two cores
     python -m bench_driver --quick                    everything, less exactly: some five
@@ -45,6 +45,7 @@ STREAMS: Final = 1000
 _SLOW: Final = Script(chunks=30, every_ms=1000)
 _PACED: Final = Script(chunks=100, every_ms=20)
 _AT_ONCE: Final = 20  # of the paced streams
+_REST_S: Final = 0.5
 _TRIED_AT_MOST: Final = 6400.0
 
 _BEGIN: Final = "<!-- measured: written by `make bench-driver` -->\n"
@@ -70,8 +71,7 @@ class Bench:
         except (MissingError, CannotError, FailedError) as error:
             self.reasons[name, figure] = str(error)
             print(f"bench-driver: {name}, {figure}: {error}", file=sys.stderr, flush=True)
-        while self.seen.open:
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(_REST_S)  # what its end closes is closed
 
     async def lag(self, name: str) -> None:
         async def work(tool: Tool, room: Path) -> None:
@@ -89,7 +89,9 @@ class Bench:
     async def at_once(self, name: str) -> None:
         async def work(tool: Tool, room: Path) -> None:
             load = Load(1000 if self.quick else 4000, concurrency=8, lasts_s=2 if self.quick else 5)
-            self.results.add(CPU_AT_ONCE, name, (await costs(tool, load, self.seen, room, self.port)).cpu_per_request_ms)
+            self.results.add(
+                CPU_AT_ONCE, name, (await costs(tool, load, self.seen, room, self.port)).cpu_per_request_ms
+            )
 
         await self.one(CPU_AT_ONCE, name, work)
 
@@ -218,8 +220,8 @@ def tables(names: list[str], bench: Bench) -> list[str]:
         late = sorted(results.values("late, ms", "dyno"))
         if late:
             made.append(
-                f"By the due times that dyno's own requests say, they came {number(percentile(late, 50), 2)} ms (p50) and "
-                f"{number(percentile(late, 99), 2)} ms (p99) late; the way over the loopback is in it."
+                f"By the due times that dyno's own requests say, they came {number(percentile(late, 50), 2)} ms (p50) "
+                f"and {number(percentile(late, 99), 2)} ms (p99) late; the way over the loopback is in it."
             )
     why = [f"- {TOOLS[name].title}, {figure}: {reason}." for (name, figure), reason in bench.reasons.items()]
     return [*made, *(["\n".join(why)] if why else [])]

@@ -57,7 +57,9 @@ def punctuality(arrived_ns: Sequence[int], rate_per_s: float) -> Punctuality:
     return Punctuality(percentile(ordered, 50), percentile(ordered, 99), abs(rate / rate_per_s - 1))
 
 
-async def punctual(tool: Tool, load: Load, seen: Seen, folder: Path, port: int) -> tuple[Punctuality, Cost, Sequence[int]]:
+async def punctual(
+    tool: Tool, load: Load, seen: Seen, folder: Path, port: int
+) -> tuple[Punctuality, Cost, Sequence[int]]:
     """Returns also how late each request came behind the due time that it says, in ns, where it says one."""
     assert load.rate_per_s is not None
     cost = await costs(tool, load, seen, folder, port)

@@ -77,7 +77,7 @@ class SeeingUpstream(Upstream):
     def _ended(self) -> None:
         self._over()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._over()
 
 

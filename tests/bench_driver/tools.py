@@ -1,4 +1,4 @@
-"""The load generators that are compared, each started as a program of its own; one process sends, where it can be said."""
+"""The load generators that are compared, each a program of its own; one process sends, where that can be said."""
 
 import json
 import os
@@ -53,7 +53,9 @@ class CannotError(Exception):
 
 def write_inputs(folder: Path) -> None:
     """The same prompts for all, in each tool's own form, and a tokenizer that nobody has to download."""
-    texts = [f"Question {number}: which team represented the AFC at Super Bowl 50? Answer:" for number in range(PROMPTS)]
+    texts = [
+        f"Question {number}: which team represented the AFC at Super Bowl 50? Answer:" for number in range(PROMPTS)
+    ]
     for name, key in (("prompts", "prompt"), ("turns", "text")):
         lines = [json.dumps({key: text}) + "\n" for text in texts]
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -94,7 +96,9 @@ def _dyno(load: Load, folder: Path, port: int) -> Command:
 def _guidellm(load: Load, folder: Path, port: int) -> Command:
     program = installed("guidellm", GUIDELLM, "guidellm")
     stream = "true" if load.streamed else "false"
-    profile = f"concurrent,streams={load.concurrency}" if load.rate_per_s is None else f"constant,rate={load.rate_per_s:g}"
+    profile = (
+        f"concurrent,streams={load.concurrency}" if load.rate_per_s is None else f"constant,rate={load.rate_per_s:g}"
+    )
     words: list[str | Path] = [program, "run", "--disable-console"]
     words += ["--backend", f"kind=openai_http,target=http://127.0.0.1:{port},model={MODEL},stream={stream}"]
     words += ["--profile", f"kind={profile}", "--constraint", f"kind=max_requests,count={load.requests}"]
@@ -153,7 +157,9 @@ TOOLS: Final = {
 def started(tool: Tool, load: Load, folder: Path, port: int) -> "subprocess.Popen[bytes]":
     """Raises MissingError, CannotError."""
     command = tool.command(load, folder, port)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DYNO_", "OTEL_", "HF_", "GUIDELLM"))}
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DYNO_", "OTEL_", "HF_", "GUIDELLM"))
+    }
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             command.words,
