@@ -24,7 +24,7 @@ define install
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(1); }
 endef
 
-.PHONY: demo demo-real test test-real otelcol bench bench-analysis coverage soak year lint format sql docs lock clean check \
+.PHONY: demo demo-real test test-real otelcol bench bench-driver bench-analysis coverage soak year lint format sql docs lock clean check \
     full
 .DELETE_ON_ERROR:
 
@@ -93,6 +93,13 @@ soak: $(DEV)
 YEAR_ARGS ?=
 year: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m soak.year $(YEAR_ARGS)
+
+# Measures `dyno drive` beside GuideLLM, AIPerf, wrk and oha, and writes the figures into docs/benchmarks.md: some fifteen
+# minutes. The first two are installed into environments of their own under .venv/bench; the others are used if they are
+# here (apt-get install wrk; cargo install oha). DRIVER_ARGS=--quick is a short run that writes nothing.
+DRIVER_ARGS ?= --write docs/benchmarks.md
+bench-driver: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m bench_driver $(DRIVER_ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -2,24 +2,25 @@
 
 import asyncio
 import difflib
+import functools
 import json
 import os
 import secrets
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
-from urllib.parse import quote
-
-import aiohttp
+from urllib.parse import quote, urlsplit
 
 from . import baggage
+from .connections import CONNECT_TIMEOUT_S, BrokeOffError, Connections, NotConnectedError
 from .errors import ProxyGoneError, WrongUseError, one_line
+from .http_answer import Head, NotHttpError
 from .load.schedule import Turn
 from .response import EventSplitter, Reading, error_text, is_stream
 
-CONNECT_TIMEOUT_S: Final = 10.0
 # An answer is a few kilobytes; an endpoint that never stops must not fill the memory.
 LARGEST_BODY_BYTES: Final = 64 * 1024 * 1024
 SIMULATOR: Final = "dyno-simulate"
@@ -84,27 +85,27 @@ class ProxyClient:
     """A session with one proxy. `api_key` is the proxy's own key; None if it asks for none."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
+        """Raises WrongUseError for a key that no header can hold."""
         self.url = url
+        parts = urlsplit(url)
+        self._path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
+        if api_key is not None and not api_key.isprintable():
+            raise WrongUseError("DYNO_API_KEY has a line end or another character that no header can hold; correct it")
         # Some servers hold chunks back to compress them, and the arrival of chunks is what is measured.
-        self._headers = {"Accept-Encoding": "identity"}
+        headers = {"Host": parts.netloc, "Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "dyno"}
         if api_key is not None:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            # A proxy named in the environment (HTTP_PROXY) isn't used: its time would be measured too.
-            trust_env=False,
-            connector=aiohttp.TCPConnector(limit=0),  # as many at once as the load says
-            headers=self._headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-        )
+        # A proxy named in the environment (HTTP_PROXY) isn't used: its time would be measured too.
+        self._connections = Connections(self.url)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        self._connections.close()
 
     async def about(self) -> "About":
         """The proxy's endpoints in its order, and itself. Raises WrongUseError if no Dyno proxy answers."""
@@ -112,7 +113,7 @@ class ProxyClient:
             document = await self._get("/endpoints")
             listed = [_endpoint(entry) for entry in document["endpoints"]]
             return About(listed, str(document.get("version")), document.get("max_requests"))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _UNREACHED as error:
             raise WrongUseError(
                 f"no proxy at {self.url}: {_why(error)}; start one with 'dyno proxy --config dyno.toml'"
             ) from error
@@ -133,7 +134,7 @@ class ProxyClient:
         try:
             document = await self._get(f"/{quote(endpoint.name, safe='')}/v1/models")
             models = [str(entry["id"]) for entry in document["data"]]
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
+        except (*_UNREACHED, ValueError, KeyError, TypeError) as error:
             raise WrongUseError(
                 f"endpoint '{endpoint.name}' has no model configured, and its /v1/models names none "
                 f"({_why(error)}); {mend}"
@@ -163,21 +164,20 @@ class ProxyClient:
         headers = baggage.headers(run_id, workload, turn, trace_id, span_id, due)
         headers["Content-Type"] = "application/json"
         body = json.dumps(request_body(endpoint.model, prompt, parameters), ensure_ascii=False).encode()
-        url = f"{self.url}/{quote(endpoint.name, safe='')}/v1/chat/completions"
         answer, reading = Answer(trace_id, turn, sent_at_us=time.time_ns() // 1000, due=due), Reading()
         start_ns = time.monotonic_ns()
+        receiver = _Received(answer, reading, start_ns)
         try:
-            async with (
-                asyncio.timeout(parameters.timeout_s),
-                self._session.post(url, data=body, headers=headers, allow_redirects=False) as response,
-            ):
-                await _read(response, answer, reading, start_ns)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            async with asyncio.timeout(parameters.timeout_s):
+                path = f"/{_quoted(endpoint.name)}/v1/chat/completions"
+                await self._connections.ask(self._request("POST", path, headers, body), receiver)
+            receiver.ended()
+        except NotConnectedError as error:
             raise ProxyGoneError(f"the proxy at {self.url} is gone: {_why(error)}") from error
         except TimeoutError:
             answer.error = f"no complete answer within {parameters.timeout_s:g} s"
             answer.timed_out = True
-        except (aiohttp.ClientError, OSError) as error:
+        except (BrokeOffError, NotHttpError, OSError) as error:
             answer.error = reading.error or f"broke off: {_why(error)}"
         answer.latency_s = (time.monotonic_ns() - start_ns) / 1e9
         answer.text = reading.text if answer.status == 200 else None
@@ -187,11 +187,20 @@ class ProxyClient:
         return answer
 
     async def _get(self, path: str) -> Any:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S), self._session.get(self.url + path) as response:
-            body = await response.read()
-            if response.status != 200:
-                raise ValueError(f"HTTP {response.status}: {one_line(_error_in(body))}")
-            return json.loads(body)
+        received = _Document()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await self._connections.ask(self._request("GET", path, {}, b""), received)
+        if received.status != 200:
+            raise ValueError(f"HTTP {received.status}: {one_line(_error_in(bytes(received.whole)))}")
+        return json.loads(received.whole)
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        lines = [f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"]
+        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+        if method != "GET":
+            lines.append(f"Content-Length: {len(body)}\r\n")
+        lines.append("\r\n")
+        return "".join(lines).encode() + body
 
 
 def request_body(model: str | None, prompt: str, parameters: Parameters) -> dict[str, Any]:
@@ -252,49 +261,90 @@ def _proxys_code(body: bytes) -> str | None:
         return None
 
 
+_UNREACHED: Final = (NotConnectedError, BrokeOffError, NotHttpError, TimeoutError, OSError)
+
+
+@functools.lru_cache
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
 def _why(error: BaseException) -> str:
     """The exception's message as one line, or its type's name if it has none (a TimeoutError, say)."""
-    if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return one_line(str(error)) or type(error).__name__
+    why = error.__cause__ if isinstance(error, NotConnectedError) and error.__cause__ is not None else error
+    if isinstance(why, OSError) and not isinstance(why, ssl.SSLError) and why.errno is not None and why.errno > 0:
+        return os.strerror(why.errno)
+    return one_line(str(why)) or type(why).__name__
 
 
-async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Reading, start_ns: int) -> None:
-    answer.status = response.status
-    server = response.headers.get("Server", "")
-    if response.status == 200 or server.startswith(SIMULATOR):
-        answer.simulated = server.startswith(SIMULATOR)
-    streamed = response.status == 200 and response.content_type == "text/event-stream"
-    splitter, whole = EventSplitter(), bytearray()
-    read_bytes = 0
-    recognised = streamed or response.status != 200  # else the body's beginning decides whether it is a stream
-    now_ns = start_ns
-    async for data in response.content.iter_any():
-        now_ns = time.monotonic_ns()
-        read_bytes += len(data)
-        if read_bytes > LARGEST_BODY_BYTES:
-            answer.error = f"the answer is over {LARGEST_BODY_BYTES // 2**20} MiB; the rest was not read"
-            response.close()
+class _Document:
+    """Keeps a body as it is. More than LARGEST_BODY_BYTES aren't read."""
+
+    def __init__(self) -> None:
+        self.status, self.whole = 0, bytearray()
+
+    def head(self, head: Head) -> None:
+        self.status = head.status
+
+    def body(self, data: bytes, _now_ns: int) -> bool:
+        self.whole += data
+        return len(self.whole) <= LARGEST_BODY_BYTES
+
+
+class _Received:
+    """Puts what comes of one answer into `answer` and `reading`, as it comes."""
+
+    def __init__(self, answer: Answer, reading: Reading, start_ns: int) -> None:
+        self._answer, self._reading, self._start_ns = answer, reading, start_ns
+        self._splitter, self._whole = EventSplitter(), bytearray()
+        self._read_bytes = 0
+        self._last_ns = start_ns
+        self._reason = ""
+        self._streamed = self._recognised = self._too_long = False
+
+    def head(self, head: Head) -> None:
+        self._answer.status, self._reason = head.status, head.reason
+        server = head.headers.get("server", "")
+        if head.status == 200 or server.startswith(SIMULATOR):
+            self._answer.simulated = server.startswith(SIMULATOR)
+        self._streamed = head.status == 200 and head.media_type == "text/event-stream"
+        # Else the body's beginning decides whether it is a stream.
+        self._recognised = self._streamed or head.status != 200
+
+    def body(self, data: bytes, now_ns: int) -> bool:
+        self._read_bytes += len(data)
+        if self._read_bytes > LARGEST_BODY_BYTES:
+            self._answer.error = f"the answer is over {LARGEST_BODY_BYTES // 2**20} MiB; the rest was not read"
+            self._too_long = True
+            return False
+        if not self._recognised:
+            data, self._whole = bytes(self._whole + data), bytearray()
+            self._streamed = is_stream(data)
+            self._recognised = self._streamed or len(data) > 16
+        if self._streamed:
+            self._events(self._splitter.feed(data), now_ns)
+        else:
+            self._whole += data
+        self._last_ns = now_ns
+        return True
+
+    def _events(self, events: list[bytes], now_ns: int) -> None:
+        for event in events:
+            if self._reading.event(event) and self._answer.ttft_s is None:
+                self._answer.ttft_s = (now_ns - self._start_ns) / 1e9
+
+    def ended(self) -> None:
+        """Call this once after the last byte of a complete answer."""
+        answer, whole = self._answer, bytes(self._whole)
+        if self._too_long:
             return
-        if not recognised:
-            data, whole = bytes(whole + data), bytearray()
-            streamed = is_stream(data)
-            recognised = streamed or len(data) > 16
-        if not streamed:
-            whole += data
-            continue
-        output = [reading.event(event) for event in splitter.feed(data)]
-        if answer.ttft_s is None and any(output):
-            answer.ttft_s = (now_ns - start_ns) / 1e9
-    if response.status != 200:
-        answer.error = f"HTTP {response.status}: {one_line(_error_in(bytes(whole)) or response.reason or '')}"
-        answer.proxys_code = _proxys_code(bytes(whole))
-        return
-    if streamed:
-        output = [reading.event(event) for event in splitter.finish()]
-        if answer.ttft_s is None and any(output):
-            answer.ttft_s = (now_ns - start_ns) / 1e9
-    else:
-        reading.document(bytes(whole))
-    reading.ended()
-    answer.error = reading.error
+        if answer.status != 200:
+            answer.error = f"HTTP {answer.status}: {one_line(_error_in(whole) or self._reason)}"
+            answer.proxys_code = _proxys_code(whole)
+            return
+        if self._streamed:
+            self._events(self._splitter.finish(), self._last_ns)
+        else:
+            self._reading.document(whole)
+        self._reading.ended()
+        answer.error = self._reading.error

@@ -22,6 +22,7 @@ from .preflight import why_not
 from .progress import fitted, progress_on
 from .prompts.prompt_set import WARMUP, PromptSet
 from .run_json import counted, rfc3339, run_json
+from .self_watch import SelfWatch
 from .sending import send
 from .stopping import StoppedError, unless
 
@@ -38,6 +39,7 @@ class RunResult:
     simulated: dict[str, bool | None]
     stopped_by: str | None
     course: tuple[str, ...]  # what it decided, in sentences
+    invalid_for_rate: tuple[str, ...] = ()  # why the driver couldn't keep a load's rate
 
     @property
     def measured(self) -> list[Answer]:
@@ -83,9 +85,12 @@ async def run(
         run_record.write_prompts(folder, prompt_set.prompts)
         print(fitted(prompt_set.said, sys.stdout), flush=True)
         answers: list[Answer] = []
+        watch = SelfWatch()
         stopped_by: str | None = "an error of the driver's own"
         try:
-            stopped_by = await _ask_all(client, course, endpoints, prompt_set, options, folder.name, answers, stop)
+            stopped_by = await _ask_all(
+                client, course, endpoints, prompt_set, options, folder.name, answers, stop, watch
+            )
         finally:
             simulated = _simulated(endpoints, answers)
             for name, entry in record["endpoints"].items():
@@ -93,6 +98,7 @@ async def run(
             record["finished_at"] = rfc3339(datetime.now(UTC))
             record["interrupted"] = stopped_by is not None
             record["course"] = course.found()
+            record["driver"] = driver = watch.found(answers)
             run_record.write_answers(folder, answers)
             run_record.write_run(folder, record)
     return RunResult(
@@ -104,6 +110,7 @@ async def run(
         simulated,
         stopped_by,
         tuple(course.said()),
+        tuple(driver["invalid_for_rate"]),
     )
 
 
@@ -135,6 +142,7 @@ async def _ask_all(
     run_id: str,
     answers: list[Answer],
     stop: asyncio.Event,
+    watch: SelfWatch,
 ) -> str | None:
     """Put each turn's answer into `answers`. Returns what stopped the run before its last turn; None if nothing did."""
     by_name = {endpoint.name: endpoint for endpoint in endpoints}
@@ -169,7 +177,8 @@ async def _ask_all(
     with progress_on(sys.stderr, sum(len(phase.turns()) for phase in course.outline())) as progress:
         while (phase := course.next()) is not None:
             try:
-                await unless(stop, send(phase, ask))
+                with watch.under(phase.load):
+                    await unless(stop, send(phase, ask))
             except StoppedError:
                 return "a signal"
             except (ProxyGoneError, _CannotGoOnError) as error:
@@ -207,6 +216,9 @@ def troubles(result: RunResult) -> list[str]:
         errors = [answer.error for answer in own if answer.error is not None]
         if errors:
             lines.append(f"{name}: {len(errors)} of {len(own)} requests failed; the first: {errors[0]}")
+    if result.invalid_for_rate:
+        why = "; ".join(result.invalid_for_rate)
+        lines.append(f"Invalid for rate, since the driver was the bottleneck: {why}.")
     lags_s = sorted(answer.due.lag_s for answer in result.measured if answer.due is not None)
     if lags_s:
         lines.append(

@@ -51,6 +51,16 @@ class EndpointJson(TypedDict):
     simulated: bool | None  # None until an answer tells
 
 
+class DriverJson(TypedDict):
+    """What the driver saw of itself while it sent. None where nothing was seen, or no load has a rate."""
+
+    cpu_share: float | None  # of one core; the largest of all loads
+    loop_lag_p99_s: float | None
+    send_lag_p50_s: float | None
+    send_lag_p99_s: float | None
+    invalid_for_rate: list[str]  # a reason for each load whose rate the driver couldn't keep
+
+
 class VersionsJson(TypedDict):
     """The programs that took part."""
 
@@ -81,6 +91,7 @@ class RunJson(TypedDict):
     method: str
     endpoints: dict[str, EndpointJson]
     proxy: str
+    driver: DriverJson | None  # None until the run has ended
     versions: VersionsJson
 
 
@@ -128,6 +139,7 @@ def run_json(
         "method": method(options, len(prompt_set.prompts), [endpoint.name for endpoint in endpoints]),
         "endpoints": {endpoint.name: _endpoint(endpoint) for endpoint in endpoints},
         "proxy": proxy_url,
+        "driver": None,
         "versions": {
             "dyno": metadata.version("inference-dyno"),
             "proxy": proxy_version,

@@ -4,12 +4,12 @@ A failure of one request is in its answer. An exception of `ask` ends the phase:
 """
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from .baggage import Due
+from .due_timer import DueTimer, due_timer
 from .load.schedule import Group, Lane, Phase, Turn
 
 Ask = Callable[[Turn, Due | None], Awaitable[None]]
@@ -48,9 +48,14 @@ async def _closed(lane: Lane, concurrency: int, ask: Ask) -> None:
 
 async def _open(lane: Lane, ask: Ask) -> None:
     """Send each request when it is due, however many are open."""
+    with due_timer() as timer:
+        await _when_due(lane, ask, timer)
+
+
+async def _when_due(lane: Lane, ask: Ask, timer: DueTimer) -> None:
     begun_s, begun_unix_us = time.monotonic(), time.time_ns() // 1000
-    counted, tasks = _turns(lane.groups), set[asyncio.Task[None]]()
-    left, all_ended = len(counted), asyncio.Event()
+    counted, tasks, ended = _turns(lane.groups), set[asyncio.Task[None]](), list[asyncio.Task[None]]()
+    left = len(counted)
 
     async def one(turn: Turn, due_s: float) -> None:
         nonlocal left
@@ -58,21 +63,21 @@ async def _open(lane: Lane, ask: Ask) -> None:
         await ask(turn, Due(begun_unix_us + round(due_s * 1e6), max(0.0, lag_s)))
         left -= not turn.warmup
         if not left:
-            all_ended.set()
+            timer.wake()
 
     try:
         for turn in (*lane.ramp, *counted, *lane.drain):
             due_s = turn.due_s or 0.0
             # It waits again where a coarse timer has fired too soon.
-            while (left_s := begun_s + due_s - time.monotonic()) > 0 and not all_ended.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(all_ended.wait(), left_s)
-            if all_ended.is_set():
+            while left and begun_s + due_s > time.monotonic():
+                await timer.until(begun_s + due_s)
+            if not left:
                 break  # all that count have ended: no more load is needed
-            for ended in [task for task in tasks if task.done()]:
-                tasks.discard(ended)
-                ended.result()
-            tasks.add(asyncio.ensure_future(one(turn, due_s)))
+            while ended:
+                tasks.discard(task := ended.pop())
+                task.result()
+            tasks.add(task := asyncio.ensure_future(one(turn, due_s)))
+            task.add_done_callback(ended.append)
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:

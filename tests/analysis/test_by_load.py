@@ -104,6 +104,24 @@ def test_an_open_loop_is_counted_from_first_to_last(tmp_path: Path) -> None:
     assert row["output_tokens_per_s"] == pytest.approx(220 / 20.5)
 
 
+def test_latency_counts_from_the_due_time_as_well(tmp_path: Path) -> None:
+    """In an open loop the lag of a late request is part of its time; a closed loop has no due times."""
+    rows = [
+        sent("metis", number, 0.5, 20, load_rate_per_s=1.0, prompt_id=str(number), send_lag_s=lag_s)
+        for number, lag_s in enumerate([0.0, 0.25, 3.0])
+    ]
+    rows.append(sent("metis", 100.0, 0.5, 20, load_concurrency=2, prompt_id="9"))
+    write(tmp_path, rows)
+    found = by_load(tmp_path)
+    assert found["metis", "1/s"]["latency_p50_s"] == pytest.approx(0.5)
+    assert found["metis", "1/s"]["due_latency_p50_s"] == pytest.approx(0.75)
+    assert found["metis", "1/s"]["due_latency_p95_s"] == pytest.approx(0.75 + 0.9 * 2.75)
+    assert found["metis", "2"]["due_latency_p50_s"] is None
+    said = dyno("report", "--spans", tmp_path).stdout
+    assert "from due, s" in said
+    assert "latency from when an open loop's request was due" in said
+
+
 def test_requests_without_a_load_are_in_no_row(tmp_path: Path) -> None:
     """Other clients' requests say no load."""
     write(tmp_path, [sent("metis", 0.0, 1.0, 5), sent("metis", 2.0, 1.0, 5, load_concurrency=1)])

@@ -148,13 +148,20 @@ def test_figures_that_disagree(tmp_path: Path) -> None:
 
 
 def test_what_is_not_so(tmp_path: Path) -> None:
-    """Simulated in part, imported, interrupted: each is a banner."""
+    """Simulated in part, imported, interrupted, held up by the driver: each is a banner."""
     stored = prompts(6)
     for row in stored:
         row |= {"simulated": True} if row["endpoint"] == "metis" else {"attributes": {"dyno.imported_from": "x"}}
-    told = banner(compared(tmp_path, stored, interrupted=True))
+    driver = {"invalid_for_rate": ["9 a second: the driver took 97 % of a core"]}
+    told = banner(compared(tmp_path, stored, interrupted=True, driver=driver))
     assert told[0].startswith("Mixed: metis is simulated, sophia isn't. ")
-    assert told[-1] == "Interrupted: these are the requests up to then."
+    assert told[-2] == "Interrupted: these are the requests up to then."
+    assert told[-1] == (
+        "Invalid for rate, since the driver was the bottleneck: 9 a second: the driver took 97 % of a core."
+    )
+    odd: tuple[object, ...] = (None, [], {"invalid_for_rate": "x"}, {"invalid_for_rate": [None]})
+    for strange in odd:
+        assert not any("Invalid" in line for line in banner(compared(tmp_path, stored, driver=strange)))
 
 
 def test_the_simulators_speed_is_said(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Final, cast
 
-from .messages import ANSWER, CONTENT_LENGTH, STREAM_HEAD, EventMaker, read_script
+from .messages import ANSWER, CONTENT_LENGTH, STREAM_HEAD, EventMaker, Script, read_script
 
 BACKLOG: Final = 4096
 
@@ -32,6 +32,9 @@ class Upstream(asyncio.Protocol):
         if not script.chunks:
             self._transport.write(ANSWER)
             return
+        self._stream(script, now_ns)
+
+    def _stream(self, script: Script, now_ns: int) -> None:
         self._script = script
         self._left = script.chunks
         self._events = EventMaker(now_ns)
@@ -47,12 +50,16 @@ class Upstream(asyncio.Protocol):
             return
         if not self._left:
             self._transport.write(self._events.end(time.monotonic_ns()))
+            self._ended()
             return
         count = min(self._script.per_write, self._left)
         self._left -= count
         self._transport.write(self._events.token(time.monotonic_ns()) * count)
         self._due_s += self._script.every_ms / 1000
         self._loop.call_at(self._due_s, self._write)
+
+    def _ended(self) -> None:
+        """A stream's last byte is written."""
 
 
 class OtlpSink(asyncio.Protocol):

@@ -6,11 +6,10 @@ import pytest
 
 from dyno_driver.options.command_line import ArgumentParser
 from dyno_driver.options.run_options import RunOptions, check_run, parse_run, run_options
+from rigs.driven import drive
 from rigs.dyno_command import refusal
 from rigs.fake_proxy import FakeProxy, answering, fake_proxy
 from rigs.shared_data import SHARED, needs_shared
-
-from .test_drive import drive
 
 MOONCAKE = SHARED / "data" / "mooncake_conversation_2000.jsonl"
 BLOCK = 512 * 4  # characters of a block of 512 words

@@ -15,11 +15,11 @@ from dyno_driver.load.looks import Rule, look_levels, planned_looks, read_rule, 
 from dyno_driver.load.schedule import Asked, Phase, Shape, Turn
 from dyno_driver.load.spending import levels, spent
 from dyno_driver.load.until import StagedCourse, Until
+from rigs.driven import drive
 from rigs.fake_proxy import Script, answering, fake_proxy
 from verdict_coverage import measure, shapes
 from verdict_coverage.sequential import stopped
 
-from .test_drive import drive
 from .test_workloads import prompt_file
 
 VERDICT, CI = Rule("verdict", None), Rule("ci=5%", 0.05)

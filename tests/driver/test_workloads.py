@@ -11,9 +11,8 @@ from dyno_driver.load.schedule import Load
 from dyno_driver.options.command_line import ArgumentParser
 from dyno_driver.options.run_options import RunOptions, parse_run, run_options
 from dyno_driver.workloads.workload import names
+from rigs.driven import drive
 from rigs.fake_proxy import FakeProxy, Script, answering, fake_proxy
-
-from .test_drive import drive
 
 
 def options_of(*argv: str) -> RunOptions:

@@ -94,6 +94,8 @@ class LoadRow:
     tpot_p50_s: float | None
     latency_p50_s: float | None
     latency_p95_s: float | None
+    due_latency_p50_s: float | None = None  # None: a closed loop, or the client said nothing of when it was due
+    due_latency_p95_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,9 @@ def banner(comparison: Comparison) -> list[str]:
         found.append(f"Imported, not measured by Dyno: {_joined(others)}.")
     if any(record.interrupted for record in comparison.records):
         found.append("Interrupted: these are the requests up to then.")
+    invalid = [why for record in comparison.records for why in record.invalid_for_rate]
+    if invalid:
+        found.append(f"Invalid for rate, since the driver was the bottleneck: {'; '.join(invalid)}.")
     return found
 
 

@@ -42,6 +42,16 @@ class EndpointJson(TypedDict, total=False):
     simulated: bool | None
 
 
+class DriverJson(TypedDict):
+    """What the driver saw of itself while it sent."""
+
+    cpu_share: float | None
+    loop_lag_p99_s: float | None
+    send_lag_p50_s: float | None
+    send_lag_p99_s: float | None
+    invalid_for_rate: list[str]
+
+
 class VersionsJson(TypedDict):
     """The programs that took part."""
 
@@ -74,6 +84,7 @@ class RunJson(TypedDict, total=False):
     order: str
     course: Mapping[str, Any] | None
     proxy: str
+    driver: DriverJson | None
     versions: VersionsJson
     # Of an import
     imported_from: str
@@ -132,6 +143,12 @@ class RunRecord:
     @property
     def interrupted(self) -> bool:
         return bool(self.values.get("interrupted"))
+
+    @property
+    def invalid_for_rate(self) -> list[str]:
+        """Why the driver couldn't keep a load's rate, a text for each such load."""
+        said = _mapping(self.values.get("driver")).get("invalid_for_rate")
+        return [why for why in said if isinstance(why, str)] if isinstance(said, list) else []
 
     @property
     def seed(self) -> str | None:

@@ -1,5 +1,6 @@
 -- A row is one endpoint under one load: what it was offered, and what it did meanwhile. Only requests whose client said
 -- under which load it sent them. Latency and its parts are those of ok requests that count.
+-- Due latency counts from when an open loop's request was due, so that a driver's own delay can't hide a slow endpoint.
 -- Throughput is over the time in which requests that count were under way: in a closed loop each stretch of it, in an
 -- open loop from the first to the last. Those that only fill the load (warm-ups) made tokens in that time as well: they
 -- count for the share of them that lies in it.
@@ -15,6 +16,7 @@ WITH asked AS (
         ended_at AS ends,
         greatest(epoch_us(ended_at) - epoch_us(started_at), 1) AS us,
         latency_s,
+        latency_s + send_lag_s AS due_latency_s,
         ttft_s,
         tpot_s,
         output_tokens
@@ -105,7 +107,9 @@ SELECT
     quantile_cont(c.ttft_s, 0.95) FILTER (WHERE c.outcome = 'ok') AS ttft_p95_s,
     quantile_cont(c.tpot_s, 0.5) FILTER (WHERE c.outcome = 'ok') AS tpot_p50_s,
     quantile_cont(c.latency_s, 0.5) FILTER (WHERE c.outcome = 'ok') AS latency_p50_s,
-    quantile_cont(c.latency_s, 0.95) FILTER (WHERE c.outcome = 'ok') AS latency_p95_s
+    quantile_cont(c.latency_s, 0.95) FILTER (WHERE c.outcome = 'ok') AS latency_p95_s,
+    quantile_cont(c.due_latency_s, 0.5) FILTER (WHERE c.outcome = 'ok') AS due_latency_p50_s,
+    quantile_cont(c.due_latency_s, 0.95) FILTER (WHERE c.outcome = 'ok') AS due_latency_p95_s
 FROM numbered AS c
 INNER JOIN made
     ON c.endpoint = made.endpoint
