@@ -103,6 +103,10 @@ class Reading:
         self.finish_reason: str | None = None
         self.error: str | None = None
 
+    def succeeds(self, status: int) -> bool:
+        """Whether a body with this HTTP status is an answer, and not an error."""
+        return status == 200
+
     @property
     def text(self) -> str:
         return _whole_text(self._text)

@@ -17,10 +17,11 @@ from .load.schedule import Asked, Phase, Turn, plan
 from .options.run_options import RunOptions
 from .preflight import why_not
 from .progress import fitted, progress_on
-from .prompts.prompt_set import WARMUP, PromptSet
+from .prompts.prompt_set import PromptSet
 from .run_json import counted, rfc3339, run_json
 from .sending import send
 from .stopping import StoppedError, unless
+from .submitting import ask_until_done
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ async def run(
     async with ProxyClient(proxy_url, api_key) as client:
         about = await unless(stop, client.about())
         chosen = select(about.endpoints, options.endpoints)
-        endpoints = [await unless(stop, client.with_model(endpoint)) for endpoint in chosen]
+        named = prompt_set.needs_model
+        endpoints = [await unless(stop, client.with_model(endpoint)) if named else endpoint for endpoint in chosen]
         seed = secrets.randbits(32) if options.seed is None and _draws(options) else options.seed
         phases = _phases(options, prompt_set, [endpoint.name for endpoint in endpoints], seed or 0)
         _check_room(phases, about.max_requests)
@@ -139,7 +141,7 @@ async def _ask_all(
 ) -> str | None:
     """Put each turn's answer into `answers`. Returns what stopped the run before its last turn; None if nothing did."""
     by_name = {endpoint.name: endpoint for endpoint in endpoints}
-    texts = {prompt.prompt_id: prompt.prompt for prompt in (WARMUP, *prompt_set.prompts)}
+    requests = prompt_set.ready()
     parameters = Parameters(
         options.temperature, options.max_tokens, options.sampling_seed, options.stream, options.timeout_s
     )
@@ -152,7 +154,8 @@ async def _ask_all(
         endpoint, first = by_name[turn.endpoint], turn.endpoint not in asked
         asked.add(turn.endpoint)
         how = preflight if first else parameters
-        answer = await client.ask(turn, endpoint, texts[turn.prompt_id], how, run_id, options.workload, due)
+        request = requests[turn.prompt_id]
+        answer = await ask_until_done(client, turn, endpoint, request, how, run_id, options.workload, due)
         answers.append(answer)
         if not turn.filler:
             progress.answered(answer)

@@ -26,6 +26,7 @@ class PromptSetJson(TypedDict):
     license: str | None  # None: the source doesn't say
     count: int
     description: str
+    revision: str | None  # the commit of a set of the Hugging Face hub
 
 
 class ParametersJson(TypedDict):
@@ -114,6 +115,7 @@ def run_json(
             "license": prompt_set.license,
             "count": len(prompt_set.prompts),
             "description": prompt_set.description,
+            "revision": prompt_set.revision,
         },
         "parameters": {
             "temperature": options.temperature,

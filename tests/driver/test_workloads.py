@@ -55,7 +55,7 @@ def tags(proxy: FakeProxy, endpoint: str) -> list[dict[str, str]]:
 
 def test_each_shipped_workload_is_valid() -> None:
     """Every workload that ships sets options that the flags would take."""
-    assert names() == ["offline", "published", "single", "sweep"]
+    assert names() == ["long-context", "offline", "published", "single", "sweep"]
     for name in names():
         assert options_of("--workload", name).workload == name
 

@@ -28,6 +28,7 @@ class PromptSetJson(TypedDict, total=False):
     license: str | None
     count: int
     description: str | None
+    revision: str | None
 
 
 class EndpointJson(TypedDict, total=False):

@@ -116,7 +116,12 @@ def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]
         parsed.spans = parsed.spans or SIMULATED_SPANS
     try:
         prompt_set = load_prompts(
-            options.prompts, options.prompts_wanted, column=options.column, template=options.template
+            options.prompts,
+            options.prompts_wanted,
+            column=options.column,
+            template=options.template,
+            how=options.prompting,
+            seed=options.seed,
         )
         result, spans, journals, lost = run_on_loop(_measure(parsed, options, prompt_set, command))
     except WrongUseError as error:

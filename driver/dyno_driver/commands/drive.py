@@ -77,7 +77,12 @@ def _replay(parsed: argparse.Namespace, options: RunOptions, command: list[str])
     try:
         access_in(parsed.spans)  # a wrong group is said before the first request
         prompt_set = load_prompts(
-            options.prompts, options.prompts_wanted, column=options.column, template=options.template
+            options.prompts,
+            options.prompts_wanted,
+            column=options.column,
+            template=options.template,
+            how=options.prompting,
+            seed=options.seed,
         )
         result = run_on_loop(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
     except WrongUseError as error:

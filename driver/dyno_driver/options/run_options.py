@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dyno_driver.errors import WrongUseError
@@ -11,6 +11,7 @@ from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, wo
 
 from .asked import add_asked
 from .loads import add_loads, add_pace
+from .prompting import Prompting, prompting
 from .values import interleave
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class RunOptions:
     timeout_s: float
     preflight_s: float
     dry_run: bool = False
+    prompting: Prompting = field(default_factory=Prompting)
 
     @property
     def prompts_wanted(self) -> int | None:
@@ -106,6 +108,7 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         timeout_s=parsed.timeout,
         preflight_s=parsed.preflight,
         dry_run=parsed.dry_run,
+        prompting=prompting(parsed),
     )
 
 

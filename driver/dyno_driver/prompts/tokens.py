@@ -1,8 +1,8 @@
 """How many tokens a text has: by a tokenizer's own file, or estimated.
 
-    tokenizer.json of Hugging Face ─▶ `tokenizers` ─┐
-    tiktoken's ranks (base64 rank)  ─▶ `tiktoken` ──┴─▶ Tokenizer.count
-    no file                         ─▶ estimated: four characters are a token
+tokenizer.json of Hugging Face ─▶ `tokenizers` ─┐
+tiktoken's ranks (base64 rank)  ─▶ `tiktoken` ──┴─▶ Tokenizer.count
+no file                         ─▶ estimated: four characters are a token
 """
 
 import base64
@@ -92,7 +92,7 @@ def _hugging_face(path: Path, content: bytes) -> Tokenizer:
         raise _missing(path, "tokenizers") from error
     try:
         loaded: Any = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+    except Exception as error:
         raise WrongUseError(f"--tokenizer {path}: not a tokenizer.json: {one_line(str(error))}") from error
     # A file may ask for texts to be cut or padded, for training. Their whole length is wanted.
     loaded.no_truncation()
