@@ -174,8 +174,11 @@ async def ask_part(spec: str, environment: dict[str, str], *flags: str) -> tuple
     return process.returncode, out.decode() if process.returncode == 0 else err.decode()
 
 
-@pytest.mark.parametrize("flag", ["split", "revision", "subset"])
-def test_parts_are_the_hubs(flag: str) -> None:
+@pytest.mark.parametrize(
+    ("flag", "how"),
+    [("split", Prompting(split="x")), ("revision", Prompting(revision="x")), ("subset", Prompting(subset="x"))],
+)
+def test_parts_are_the_hubs(flag: str, how: Prompting) -> None:
     """A split, revision or subset of a set that isn't the hub's is refused in one line."""
     with pytest.raises(WrongUseError, match=f"--{flag} is for sets of the Hugging Face hub, and --prompts science"):
-        load_prompts("science", 1, how=Prompting(**{flag: "x"}))
+        load_prompts("science", 1, how=how)

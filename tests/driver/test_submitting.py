@@ -42,7 +42,7 @@ async def submitted(
 ) -> tuple[Driven, list[tuple[str, dict[str, str]]]]:
     """The run of one such request without a warm-up, and the paths and baggage that the endpoint saw."""
     path = folder / "p.jsonl"
-    record = {"method": "POST", "path": "/triton/process", "body": {"image": "x"}, "poll": {"every_s": 0.01} | poll}
+    record = {"method": "POST", "path": "/triton/process", "body": {"image": "x"}, "poll": {"every_s": 0.01, **poll}}
     path.write_text(json.dumps(record), encoding="utf-8")
     async with fake_proxy({"a": job(answers)}) as proxy:
         run = await drive(proxy, folder / "spans", "--prompts", str(path), "--warmup", "0", *options)

@@ -20,7 +20,7 @@ from .test_drive import drive
 def words(folder: Path) -> Path:
     """A tokenizer.json by which each word is a token; it cuts texts to 3 tokens, as a trainer's file may."""
     tokenizer = tokenizers.Tokenizer(models.WordLevel({"?": 0, "a": 1}, "?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.enable_truncation(3)
     path = folder / "tokenizer.json"
     tokenizer.save(str(path))
