@@ -16,6 +16,7 @@ from dyno_driver.prompts.prompt import Prompt
 from dyno_driver.prompts.prompt_set import PromptSet, load_prompts
 from dyno_driver.prompts.tokens import ESTIMATE, Tokenizer, load_tokenizer
 from rigs.fake_proxy import answering, fake_proxy
+from rigs.shared_data import SHARED, needs_shared
 
 from .test_drive import drive
 from .test_tokens import words
@@ -125,11 +126,10 @@ def test_a_set_without_passages(tmp_path: Path) -> None:
         load_prompts(str(path), 1, how=Prompting(context_tokens=(1000,)))
 
 
+@needs_shared
 def test_squads_own_passages() -> None:
     """A file with passages gives them to the long prompts, each once before any comes again."""
-    path = Path(__file__).parents[2] / "../shared/data/squad_dev_5_articles.json"
-    if not path.exists():
-        pytest.skip("no SQuAD here")
+    path = SHARED / "data" / "squad_dev_5_articles.json"
     [prompt] = load_prompts(str(path), 1, how=Prompting(context_tokens=(16_000,)), seed=1).prompts
     passages = document(prompt).split("\n\n")
     assert len(passages) > 50
