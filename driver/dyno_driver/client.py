@@ -18,11 +18,19 @@ from . import baggage
 from .errors import ProxyGoneError, WrongUseError, one_line
 from .load.schedule import Turn
 from .response import EventSplitter, Reading, error_text, is_stream
+from .waits import asked_wait_s
 
 CONNECT_TIMEOUT_S: Final = 10.0
 # An answer is a few kilobytes; an endpoint that never stops must not fill the memory.
 LARGEST_BODY_BYTES: Final = 64 * 1024 * 1024
 SIMULATOR: Final = "dyno-simulate"
+
+
+class RateLimit(NamedTuple):
+    """What an endpoint takes, by its configuration."""
+
+    per_s: float
+    burst: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class Endpoint:
     hardware: str | None
     price: Mapping[str, float] | None
     power_w: float | None
+    rate_limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,8 @@ class Answer:
     latency_s: float | None = None
     timed_out: bool = False
     proxys_code: str | None = None  # the error type, if the error is the proxy's own
+    wait_s: float | None = None  # how long a refusal asks to wait
+    tokens: tuple[int, int] | None = None  # of the prompt and of the answer, by the server's count
     due: baggage.Due | None = None  # None: a closed loop has no due times
     simulated: bool | None = None  # None: unknown, since no answer came that shows it
 
@@ -152,12 +163,13 @@ class ProxyClient:
         run_id: str,
         workload: str,
         due: baggage.Due | None = None,
+        trace_id: str | None = None,
     ) -> Answer:
         """Send one chat completion and read its answer. A failure of the request is in the answer's `error`.
 
         Raises ProxyGoneError if the proxy itself can't be reached.
         """
-        trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
+        trace_id, span_id = trace_id or secrets.token_hex(16), secrets.token_hex(8)
         headers = baggage.headers(run_id, workload, turn, trace_id, span_id, due)
         headers["Content-Type"] = "application/json"
         body = json.dumps(request_body(endpoint.model, prompt, parameters), ensure_ascii=False).encode()
@@ -181,6 +193,7 @@ class ProxyClient:
         answer.text = reading.text if answer.status == 200 else None
         answer.reasoning = reading.reasoning
         answer.finish_reason = reading.finish_reason
+        answer.tokens = reading.tokens
         return answer
 
     async def _get(self, path: str) -> Any:
@@ -223,6 +236,7 @@ def select(endpoints: Sequence[Endpoint], names: Sequence[str] | None) -> list[E
 
 
 def _endpoint(entry: Mapping[str, Any]) -> Endpoint:
+    limit = entry.get("rate_limit")
     return Endpoint(
         name=str(entry["name"]),
         url=str(entry["url"]),
@@ -231,6 +245,7 @@ def _endpoint(entry: Mapping[str, Any]) -> Endpoint:
         hardware=entry.get("hardware"),
         price=entry.get("price"),
         power_w=entry.get("power_w"),
+        rate_limit=None if limit is None else RateLimit(float(limit["per_s"]), int(limit["burst"])),
     )
 
 
@@ -286,6 +301,7 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Readi
     if response.status != 200:
         answer.error = f"HTTP {response.status}: {one_line(_error_in(bytes(whole)) or response.reason or '')}"
         answer.proxys_code = _proxys_code(bytes(whole))
+        answer.wait_s = asked_wait_s(response.headers, bytes(whole), time.time())
         return
     if streamed:
         output = [reading.event(event) for event in splitter.finish()]

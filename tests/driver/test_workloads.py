@@ -17,7 +17,7 @@ from .test_drive import drive
 
 
 def options_of(*argv: str) -> RunOptions:
-    return run_options(parse_run(ArgumentParser(prog="dyno drive"), list(argv)))
+    return run_options(parse_run(ArgumentParser(prog="dyno drive"), list(argv), lambda _given: []))
 
 
 def prompt_file(folder: Path, prompts: int) -> str:
