@@ -21,11 +21,19 @@ from .load.schedule import Turn
 from .other_answers import OtherReading
 from .prompts.request import Request, text_request
 from .response import EventSplitter, Reading, error_text, is_stream
+from .waits import asked_wait_s
 
 CONNECT_TIMEOUT_S: Final = 10.0
 # An answer is a few kilobytes; an endpoint that never stops must not fill the memory.
 LARGEST_BODY_BYTES: Final = 64 * 1024 * 1024
 SIMULATOR: Final = "dyno-simulate"
+
+
+class RateLimit(NamedTuple):
+    """What an endpoint takes, by its configuration."""
+
+    per_s: float
+    burst: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,7 @@ class Endpoint:
     hardware: str | None
     price: Mapping[str, float] | None
     power_w: float | None
+    rate_limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class Parameters:
     seed: int | None
     stream: bool
     timeout_s: float
+    exact_lengths: bool = False  # an answer may not end before `max_tokens`
 
 
 @dataclass(slots=True)
@@ -68,6 +78,8 @@ class Answer:
     latency_s: float | None = None
     timed_out: bool = False
     proxys_code: str | None = None  # the error type, if the error is the proxy's own
+    wait_s: float | None = None  # how long a refusal asks to wait
+    tokens: tuple[int, int] | None = None  # of the prompt and of the answer, by the server's count
     due: baggage.Due | None = None  # None: a closed loop has no due times
     simulated: bool | None = None  # None: unknown, since no answer came that shows it
 
@@ -154,6 +166,7 @@ class ProxyClient:
         run_id: str,
         workload: str,
         due: baggage.Due | None = None,
+        trace_id: str | None = None,
     ) -> Answer:
         """Send one request and read its answer. A failure of the request is in the answer's `error`.
 
@@ -161,7 +174,7 @@ class ProxyClient:
         body says, as far as that is known, or the body itself.
         Raises ProxyGoneError if the proxy itself can't be reached.
         """
-        trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
+        trace_id, span_id = trace_id or secrets.token_hex(16), secrets.token_hex(8)
         headers = baggage.headers(run_id, workload, turn, trace_id, span_id, due)
         request = text_request(prompt) if isinstance(prompt, str) else prompt
         body = request.body(endpoint.model, parameter_fields(parameters))
@@ -190,6 +203,7 @@ class ProxyClient:
         answer.text = reading.text if answer.status is not None and reading.succeeds(answer.status) else None
         answer.reasoning = reading.reasoning
         answer.finish_reason = reading.finish_reason
+        answer.tokens = reading.tokens
         return answer
 
     async def _get(self, path: str) -> Any:
@@ -207,6 +221,8 @@ def parameter_fields(parameters: Parameters) -> dict[str, Any]:
         body["temperature"] = parameters.temperature
     if parameters.max_tokens is not None:
         body["max_tokens"] = parameters.max_tokens
+    if parameters.exact_lengths:
+        body |= {"min_tokens": parameters.max_tokens, "ignore_eos": True}
     if parameters.seed is not None:
         body["seed"] = parameters.seed
     body["stream"] = parameters.stream
@@ -230,6 +246,7 @@ def select(endpoints: Sequence[Endpoint], names: Sequence[str] | None) -> list[E
 
 
 def _endpoint(entry: Mapping[str, Any]) -> Endpoint:
+    limit = entry.get("rate_limit")
     return Endpoint(
         name=str(entry["name"]),
         url=str(entry["url"]),
@@ -238,6 +255,7 @@ def _endpoint(entry: Mapping[str, Any]) -> Endpoint:
         hardware=entry.get("hardware"),
         price=entry.get("price"),
         power_w=entry.get("power_w"),
+        rate_limit=None if limit is None else RateLimit(float(limit["per_s"]), int(limit["burst"])),
     )
 
 
@@ -296,6 +314,7 @@ async def _read(
     if not succeeded:
         answer.error = f"HTTP {response.status}: {one_line(_error_in(bytes(whole)) or response.reason or '')}"
         answer.proxys_code = _proxys_code(bytes(whole))
+        answer.wait_s = asked_wait_s(response.headers, bytes(whole), time.time())
         return
     if streamed:
         output = [reading.event(event) for event in splitter.finish()]

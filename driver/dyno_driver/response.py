@@ -102,6 +102,7 @@ class Reading:
         self._closed = False  # `[DONE]` came directly after that usage
         self.finish_reason: str | None = None
         self.error: str | None = None
+        self.tokens: tuple[int, int] | None = None  # of the prompt and of the answer, by the server's count
 
     def succeeds(self, status: int) -> bool:
         """Whether a body with this HTTP status is an answer, and not an error."""
@@ -203,6 +204,8 @@ class Reading:
         if not output and (counted or _is_count(usage.get("prompt_tokens"))) and (choiceless or not self._counted):
             self._closed_at = self._outputs
         self._counted = self._counted or counted
+        if counted and _is_count(usage.get("prompt_tokens")):
+            self.tokens = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
 
     def _wrong(self, why: str) -> None:
         self.error = self.error or one_line(why) or "an error without a text"

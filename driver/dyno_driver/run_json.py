@@ -27,6 +27,7 @@ class PromptSetJson(TypedDict):
     count: int
     description: str
     revision: str | None  # the commit of a set of the Hugging Face hub
+    sha256: str  # of all that is known of the prompts
 
 
 class ParametersJson(TypedDict):
@@ -70,6 +71,10 @@ class RunJson(TypedDict):
     started_at: str
     finished_at: str | None  # None while the run goes on
     interrupted: bool
+    resumed_at: list[str]
+    superseded: list[str]  # trace ids of requests that have no answer, and were sent again when the run was resumed
+    not_sent: Mapping[str, int]  # by endpoint: requests that were due while it was down
+    schedule: str  # SHA-256
     seed: int | None  # of the order in which endpoints and prompts take turns
     workload: str
     loads: list[str]  # in turn
@@ -94,8 +99,10 @@ def run_json(
     endpoints: Sequence[Endpoint],
     proxy_url: str,
     proxy_version: str,
+    schedule: str,
+    prompts: str,
 ) -> RunJson:
-    """The record as it stands while the run goes on."""
+    """The record as it stands while the run goes on. `schedule` and `prompts` are their checksums."""
     return {
         "schema": SCHEMA,
         "run_id": run_id,
@@ -103,6 +110,10 @@ def run_json(
         "started_at": rfc3339(started),
         "finished_at": None,
         "interrupted": False,
+        "resumed_at": [],
+        "superseded": [],
+        "not_sent": {},
+        "schedule": schedule,
         "seed": seed,
         "workload": options.workload,
         "loads": [load.in_words() for load in options.shape.loads],
@@ -116,6 +127,7 @@ def run_json(
             "count": len(prompt_set.prompts),
             "description": prompt_set.description,
             "revision": prompt_set.revision,
+            "sha256": prompts,
         },
         "parameters": {
             "temperature": options.temperature,
@@ -159,6 +171,8 @@ def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
         parts.append(", ".join(words) if len(options.shape.loads) == 1 else " ".join(words[::-1]))
     if _has_rate(options):
         parts.append(f"arrivals: {options.shape.arrivals.name}")
+    if options.traced.exact_lengths:
+        parts.append("answers of exactly the lengths asked for")
     parts.append("streamed" if options.stream else "not streamed")
     if options.warmup:
         parts.append(f"after {counted(options.warmup, 'warm-up request')} to each endpoint")
@@ -166,6 +180,8 @@ def method(options: RunOptions, prompts: int, endpoints: Sequence[str]) -> str:
 
 
 def _load_words(load: Load) -> str:
+    if load.ramp is not None:
+        return f"{load.ramp[0]:g} to {load.ramp[1]:g} new requests a second"
     if load.rate_per_s is not None:
         return f"{load.rate_per_s:g} new requests a second"
     if load.all_at_once:

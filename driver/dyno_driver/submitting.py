@@ -39,13 +39,14 @@ async def ask_until_done(
     run_id: str,
     workload: str,
     due: Due | None,
+    trace_id: str | None = None,
 ) -> Answer:
     """Send the request and, where it says how, ask until its answer is there. Its latency is that of the whole.
 
     Raises ProxyGoneError if the proxy itself can't be reached.
     """
     begun_s = time.monotonic()
-    answer = await client.ask(turn, endpoint, request, parameters, run_id, workload, due)
+    answer = await client.ask(turn, endpoint, request, parameters, run_id, workload, due, trace_id)
     if request.poll is None or answer.error is not None:
         return answer if request.is_chat else _shortened(answer)
     poll, deadline_s = request.poll, begun_s + parameters.timeout_s

@@ -323,6 +323,15 @@ def test_stream_options_go_with_stream() -> None:
     }
 
 
+def test_exact_lengths_are_the_prompts_own() -> None:
+    """Where answers must be as long as asked, a prompt's own limit is that length. No limit forces nothing."""
+    run = {"max_tokens": 512, "min_tokens": 512, "ignore_eos": True}
+    own = json.loads(text_request("a", {"max_tokens": 9}).body("m", run))
+    assert (own["max_tokens"], own["min_tokens"], own["ignore_eos"]) == (9, 9, True)
+    unlimited = json.loads(text_request("a").body("m", {"min_tokens": None, "ignore_eos": True}))
+    assert set(unlimited) == {"model", "messages"}
+
+
 async def test_a_run_of_conversations(tmp_path: Path) -> None:
     """The proxy gets the conversation, and the run keeps the last user's turn as the prompt's text."""
     turns = [{"role": "system", "content": "S"}, user([{"type": "text", "text": "What?"}, IMAGE])]

@@ -29,6 +29,7 @@ class PromptSetJson(TypedDict, total=False):
     count: int
     description: str | None
     revision: str | None
+    sha256: str
 
 
 class EndpointJson(TypedDict, total=False):
@@ -68,6 +69,10 @@ class RunJson(TypedDict, total=False):
     endpoints: Mapping[str, EndpointJson]
     # Of the driver's
     command: list[str]
+    resumed_at: list[str]
+    superseded: list[str]
+    not_sent: Mapping[str, int]
+    schedule: str
     seed: int | None
     loads: list[str]
     interleave: list[str]
@@ -132,6 +137,12 @@ class RunRecord:
     @property
     def interrupted(self) -> bool:
         return bool(self.values.get("interrupted"))
+
+    @property
+    def superseded(self) -> list[str]:
+        """Trace ids of requests that have no answer, and were asked again when the run was resumed."""
+        found = self.values.get("superseded")
+        return list(map(str, found)) if isinstance(found, list) else []
 
     @property
     def seed(self) -> str | None:

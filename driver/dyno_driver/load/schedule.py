@@ -27,17 +27,21 @@ _RAMP_SHARE: Final = 0.1  # of an open loop's requests, sent before those that c
 class Load(NamedTuple):
     """What is offered: `concurrency` requests open at once (a closed loop), or `rate_per_s` new ones (an open loop).
 
-    Exactly one of the two fields is set. `all_at_once`: as many are open as there are prompts.
+    Exactly one of the two fields is set. `all_at_once`: as many are open as there are prompts. `ramp`: the rate goes
+    from the first value to the second, and `rate_per_s` is their mean.
     """
 
     concurrency: int | None
     rate_per_s: float | None = None
     all_at_once: bool = False
+    ramp: tuple[float, float] | None = None
 
     def in_words(self) -> str:
         """What a person reads: `8 at once`."""
         if self.all_at_once:
             return "all at once"
+        if self.ramp is not None:
+            return f"{self.ramp[0]:g} to {self.ramp[1]:g} a second"
         if self.rate_per_s is not None:
             return f"{self.rate_per_s:g} a second"
         return "one at a time" if self.concurrency == 1 else f"{self.concurrency} at once"
@@ -183,8 +187,12 @@ def _one_endpoint(
     turns = [Turn(endpoint, *question, warmup=False, load=load) for question in questions]
     if load.rate_per_s is None:
         return _lane(load, tuple((turn,) for turn in turns))
-    before = max(1, round(_RAMP_SHARE * len(turns)))
     seed = f"{asked.seed} {load.rate_per_s!r} {block}"
+    if shape.arrivals.series is not None or load.ramp is not None:
+        # The rate is meant to change: no other requests before and after may blur that.
+        times_s = due_times_s(shape.arrivals, load.rate_per_s, len(turns), seed, load.ramp)
+        return Lane(tuple((turn._replace(due_s=at_s),) for turn, at_s in zip(turns, times_s, strict=True)))
+    before = max(1, round(_RAMP_SHARE * len(turns)))
     due_s = iter(due_times_s(shape.arrivals, load.rate_per_s, before + 2 * len(turns), seed))
     ramp = [_filler(turns[0], WARMUP_PROMPT_ID)._replace(due_s=next(due_s)) for _ in range(before)]
     counted = [(turn._replace(due_s=next(due_s)),) for turn in turns]

@@ -6,6 +6,7 @@ from typing import Final
 from .prompting import add_prompting
 from .values import max_tokens, positive_int, temperature, unique_names
 
+DEFAULT_SET: Final = "science"
 DEFAULT_COUNT: Final = 10  # prompts of a set; of a file all are asked
 
 
@@ -15,12 +16,12 @@ def add_asked(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [
         what.add_argument(
             "--prompts",
-            default="science",
+            default=DEFAULT_SET,
             metavar="SET",
-            help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, or OWNER/NAME[:SPLIT] on "
-            "the Hugging Face hub (default: science). A record's 'prompt' is sent as it is; a 'question', with its "
-            "'context', is sent as 'Context: … Question: … Answer:'; chat messages, ShareGPT's conversations, lines of "
-            "a batch file and raw requests are sent as such",
+            help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, OWNER/NAME[:SPLIT] on the "
+            "Hugging Face hub, or synthetic:in=1024,out=256 for texts of these lengths in tokens (default: science). A "
+            "record's 'prompt' is sent as it is; a 'question', with its 'context', is sent as 'Context: … Question: … "
+            "Answer:'; conversations, lines of a batch file and raw requests are sent as such",
         ),
         what.add_argument(
             "-n",

@@ -21,7 +21,8 @@ def add_loads(how: "argparse._ArgumentGroup") -> list[argparse.Action]:
             "--rate",
             type=rates,
             metavar="R,…",
-            help="new requests a second to each endpoint, whether or not others have ended; several in turn",
+            help="new requests a second to each endpoint, whether or not others have ended; several in turn; "
+            "1..10 rises (or falls) evenly over the load's requests",
         ),
         how.add_argument(
             "--arrivals",
@@ -29,7 +30,8 @@ def add_loads(how: "argparse._ArgumentGroup") -> list[argparse.Action]:
             default=POISSON,
             metavar="KIND",
             help="times between requests under --rate: poisson, constant, or gamma:CV with their coefficient of "
-            "variation, above 1 for bursts (default: poisson)",
+            "variation, above 1 for bursts; file:PATH has a time in s on each line, or 'time_s,rate_per_s' (default: "
+            "poisson)",
         ),
         how.add_argument(
             "--interleave",

@@ -1,17 +1,19 @@
 """The options that `dyno drive` and `dyno compare` share: they are added here, and become typed values."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dyno_driver.errors import WrongUseError
-from dyno_driver.load.schedule import ONE_AT_A_TIME, Order, Shape
+from dyno_driver.load.schedule import ONE_AT_A_TIME, Load, Order, Shape
 from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_name
 
-from .asked import add_asked
+from .asked import DEFAULT_SET, add_asked
+from .limits import NO_LIMITS, Limits, add_limits, limits
 from .loads import add_loads, add_pace
 from .prompting import Prompting, prompting
+from .traced import REPLAY, Traced, add_traced, traced, why_not
 from .values import interleave
 
 if TYPE_CHECKING:
@@ -45,8 +47,10 @@ class RunOptions:
     stream: bool
     timeout_s: float
     preflight_s: float
+    limits: Limits = NO_LIMITS
     dry_run: bool = False
     prompting: Prompting = field(default_factory=Prompting)
+    traced: Traced = field(default_factory=Traced)
 
     @property
     def prompts_wanted(self) -> int | None:
@@ -54,14 +58,23 @@ class RunOptions:
         return None if self.count is None else self.count * len(self.shape.loads)
 
 
-def parse_run(parser: "ArgumentParser", argv: list[str]) -> argparse.Namespace:
+def parse_run(
+    parser: "ArgumentParser", argv: list[str], began_with: Callable[[argparse.Namespace], list[str]]
+) -> argparse.Namespace:
     """Add the options that `dyno drive` and `dyno compare` share, and parse. The workload gives the defaults.
 
-    Wrong use ends the program, as argparse does.
+    `began_with`: the options with which the run began that --resume names. Wrong use ends the program, as argparse
+    does.
     """
-    settings = _named([*add_asked(parser), *_add_how(parser)])
+    settings = _named([*add_asked(parser), *_add_how(parser), *add_traced(parser)])
     given = parser.parse_args(argv)
     try:
+        if given.resume is not None:
+            argv = [*began_with(given), *argv]
+            given = parser.parse_args(argv)
+        if given.trace is not None and given.workload == DEFAULT_WORKLOAD:
+            given.workload = REPLAY
+            parser.set_defaults(workload=REPLAY)
         parser.set_defaults(**defaults(given.workload, given, settings))
     except WrongUseError as error:
         parser.error(str(error))
@@ -83,12 +96,14 @@ def _add_how(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         f"{DEFAULT_WORKLOAD})",
     )
     how.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
-    return [*add_loads(how), *add_pace(how)]
+    return [*add_loads(how), *add_pace(how), *add_limits(parser.add_argument_group("limits"))]
 
 
 def run_options(parsed: argparse.Namespace) -> RunOptions:
     """The options that `parse_run` added, as typed values."""
     loads = (parsed.concurrency or ()) + (parsed.rate or ())
+    if not loads and parsed.arrivals.series is not None:
+        loads = (Load(None, parsed.arrivals.series.rate_per_s),)  # as the file has them
     return RunOptions(
         prompts=parsed.prompts,
         count=parsed.count,
@@ -107,8 +122,10 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         stream=parsed.stream,
         timeout_s=parsed.timeout,
         preflight_s=parsed.preflight,
+        limits=limits(parsed),
         dry_run=parsed.dry_run,
         prompting=prompting(parsed),
+        traced=traced(parsed, timed=not loads),
     )
 
 
@@ -116,3 +133,8 @@ def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
     """Refuse options that exclude each other."""
     if options.shape.interleave == "pair" and options.shape.loads != (ONE_AT_A_TIME,):
         parser.error("--interleave pair sends one request at a time; use parallel or block under other loads")
+    if options.shape.arrivals.series is not None and any(load.rate_per_s is None for load in options.shape.loads):
+        parser.error(f"--arrivals {options.shape.arrivals.name} says when requests are due; leave out --concurrency")
+    told = options.prompts != DEFAULT_SET
+    if (why := why_not(options.workload, options.shape.interleave, told, options.traced)) is not None:
+        parser.error(why)

@@ -2,9 +2,14 @@
 
 import argparse
 import math
+from pathlib import Path
+from typing import Final
 
-from dyno_driver.load.arrivals import LARGEST_VARIATION, Arrivals, read_arrivals
+from dyno_driver.load.arrivals import LARGEST_VARIATION, POISSON, Arrivals, read_arrivals
 from dyno_driver.load.schedule import INTERLEAVES, Interleave, Load
+from dyno_driver.load.series import read_series
+
+_LARGEST_SERIES_BYTES: Final = 256 * 2**20
 
 
 def unique_names(text: str) -> tuple[str, ...]:
@@ -42,16 +47,40 @@ def concurrencies(text: str) -> tuple[Load, ...]:
 
 
 def rates(text: str) -> tuple[Load, ...]:
-    return tuple(Load(None, number(part, 1e-6, "a number of requests a second above 0")) for part in text.split(","))
+    return tuple(_rate(part) for part in text.split(","))
+
+
+def _rate(text: str) -> Load:
+    begin, dots, end = text.partition("..")
+    what = "a number of requests a second above 0"
+    if not dots:
+        return Load(None, number(text, 1e-6, what))
+    ramp = number(begin, 1e-6, f"{what}, as in 1..10"), number(end, 1e-6, f"{what}, as in 1..10")
+    return Load(None, sum(ramp) / 2, ramp=ramp)
 
 
 def arrivals(text: str) -> Arrivals:
+    kind, _, path = text.partition(":")
+    if kind == "file":
+        return _arrivals_of_file(text, Path(path).expanduser())
     arrivals = read_arrivals(text)
     if arrivals is None:
         raise argparse.ArgumentTypeError(
-            f"'{text}' must be poisson, constant, or gamma:CV with a number above 0 and at most {LARGEST_VARIATION:g}"
+            f"'{text}' must be poisson, constant, or gamma:CV with a number above 0 and at most {LARGEST_VARIATION:g}, "
+            "or file:PATH"
         )
     return arrivals
+
+
+def _arrivals_of_file(text: str, path: Path) -> Arrivals:
+    try:
+        if path.stat().st_size > _LARGEST_SERIES_BYTES:
+            raise argparse.ArgumentTypeError(f"'{path}' is over {_LARGEST_SERIES_BYTES // 2**20} MiB; cut it")
+        return Arrivals(text, POISSON.variation, read_series(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"'{path}' can't be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{path}' {error}") from error
 
 
 def interleave(told: str | None) -> Interleave | None:

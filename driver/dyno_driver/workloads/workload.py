@@ -44,6 +44,7 @@ def defaults(spec: str, given: argparse.Namespace, settings: Mapping[str, argpar
         raise WrongUseError(f"--workload {spec}: 'about' must be a text")
     found = {}
     told = any(getattr(given, settings[load].dest) is not None for load in _LOADS)
+    told = told or getattr(given, settings["arrivals"].dest).series is not None  # a file's times are a load too
     for key, value in keys.items():
         if key not in settings:
             near = difflib.get_close_matches(key, settings, n=1)
