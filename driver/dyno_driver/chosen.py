@@ -20,16 +20,27 @@ from .traces.trace import Trace
 _LARGEST_TOKENS = 300_000_000
 
 
-def chosen(options: RunOptions) -> tuple[RunOptions, PromptSet]:
+def chosen(options: RunOptions, drawn: int | None = None) -> tuple[RunOptions, PromptSet]:
     """The run's prompts, and its options with what these set: the times of a trace, and a seed where one was drawn.
 
-    Raises WrongUseError if there are none, or if they can't be read.
+    `drawn`: the seed of the run that is resumed. Raises WrongUseError if there are none, or if they can't be read.
     """
+    if options.seed is None and drawn is not None:
+        options = replace(options, seed=drawn)
     if options.traced.trace is not None:
         return _of_trace(options)
     if synthetic.is_synthetic(options.prompts):
         return _synthetic(options)
-    found = load_prompts(options.prompts, options.prompts_wanted, column=options.column, template=options.template)
+    if options.prompting.context_tokens:
+        options, _ = _seeded(options, None)
+    found = load_prompts(
+        options.prompts,
+        options.prompts_wanted,
+        column=options.column,
+        template=options.template,
+        how=options.prompting,
+        seed=options.seed,
+    )
     return options, found
 
 

@@ -19,11 +19,21 @@ from .connections import CONNECT_TIMEOUT_S, BrokeOffError, Connections, NotConne
 from .errors import ProxyGoneError, WrongUseError, one_line
 from .http_answer import Head, NotHttpError
 from .load.schedule import Turn
+from .other_answers import OtherReading
+from .prompts.request import Request, text_request
 from .response import EventSplitter, Reading, error_text, is_stream
+from .waits import asked_wait_s
 
 # An answer is a few kilobytes; an endpoint that never stops must not fill the memory.
 LARGEST_BODY_BYTES: Final = 64 * 1024 * 1024
 SIMULATOR: Final = "dyno-simulate"
+
+
+class RateLimit(NamedTuple):
+    """What an endpoint takes, by its configuration."""
+
+    per_s: float
+    burst: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class Endpoint:
     hardware: str | None
     price: Mapping[str, float] | None
     power_w: float | None
+    rate_limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,8 @@ class Answer:
     output_events: int = 0  # that had output
     timed_out: bool = False
     proxys_code: str | None = None  # the error type, if the error is the proxy's own
+    wait_s: float | None = None  # how long a refusal asks to wait
+    tokens: tuple[int, int] | None = None  # of the prompt and of the answer, by the server's count
     due: baggage.Due | None = None  # None: a closed loop has no due times
     simulated: bool | None = None  # None: unknown, since no answer came that shows it
 
@@ -86,7 +99,7 @@ class ProxyClient:
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         """Raises WrongUseError for a key that no header can hold."""
-        self.url = url
+        self.url, self.api_key = url, api_key
         parts = urlsplit(url)
         self._path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
         if api_key is not None and not api_key.isprintable():
@@ -150,27 +163,33 @@ class ProxyClient:
         self,
         turn: Turn,
         endpoint: Endpoint,
-        prompt: str,
+        prompt: str | Request,
         parameters: Parameters,
         run_id: str,
         workload: str,
         due: baggage.Due | None = None,
+        trace_id: str | None = None,
     ) -> Answer:
-        """Send one chat completion and read its answer. A failure of the request is in the answer's `error`.
+        """Send one request and read its answer. A failure of the request is in the answer's `error`.
 
+        A text is sent as a chat completion's only turn. Of an API that isn't the chat's, the answer's text is what the
+        body says, as far as that is known, or the body itself.
         Raises ProxyGoneError if the proxy itself can't be reached.
         """
-        trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
+        trace_id, span_id = trace_id or secrets.token_hex(16), secrets.token_hex(8)
         headers = baggage.headers(run_id, workload, turn, trace_id, span_id, due)
-        headers["Content-Type"] = "application/json"
-        body = json.dumps(request_body(endpoint.model, prompt, parameters), ensure_ascii=False).encode()
-        answer, reading = Answer(trace_id, turn, sent_at_us=time.time_ns() // 1000, due=due), Reading()
+        request = text_request(prompt) if isinstance(prompt, str) else prompt
+        body = request.body(endpoint.model, parameter_fields(parameters))
+        if body:
+            headers["Content-Type"] = "application/json"
+        answer = Answer(trace_id, turn, sent_at_us=time.time_ns() // 1000, due=due)
+        reading = Reading() if request.is_chat else OtherReading(request.path)
         start_ns = time.monotonic_ns()
         receiver = _Received(answer, reading, start_ns)
         try:
             async with asyncio.timeout(parameters.timeout_s):
-                path = f"/{_quoted(endpoint.name)}/v1/chat/completions"
-                await self._connections.ask(self._request("POST", path, headers, body), receiver)
+                path = f"/{_quoted(endpoint.name)}{request.path}"
+                await self._connections.ask(self._request(request.method, path, headers, body), receiver)
             receiver.ended()
         except NotConnectedError as error:
             raise ProxyGoneError(f"the proxy at {self.url} is gone: {_why(error)}") from error
@@ -180,9 +199,10 @@ class ProxyClient:
         except (BrokeOffError, NotHttpError, OSError) as error:
             answer.error = reading.error or f"broke off: {_why(error)}"
         answer.latency_s = (time.monotonic_ns() - start_ns) / 1e9
-        answer.text = reading.text if answer.status == 200 else None
+        answer.text = reading.text if answer.status is not None and reading.succeeds(answer.status) else None
         answer.reasoning = reading.reasoning
         answer.finish_reason = reading.finish_reason
+        answer.tokens = reading.tokens
         answer.output_tokens, answer.output_events = reading.output_tokens, reading.outputs
         return answer
 
@@ -197,21 +217,21 @@ class ProxyClient:
     def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
         lines = [f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"]
         lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
-        if method != "GET":
+        if method != "GET" or body:
             lines.append(f"Content-Length: {len(body)}\r\n")
         lines.append("\r\n")
         return "".join(lines).encode() + body
 
 
-def request_body(model: str | None, prompt: str, parameters: Parameters) -> dict[str, Any]:
-    """A chat completion's body. Only the model's name differs from endpoint to endpoint."""
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+def parameter_fields(parameters: Parameters) -> dict[str, Any]:
+    """The run's parameters as members of a chat completion's body."""
+    body: dict[str, Any] = {}
     if parameters.temperature is not None:
         body["temperature"] = parameters.temperature
     if parameters.max_tokens is not None:
         body["max_tokens"] = parameters.max_tokens
-        if parameters.exact_lengths:
-            body |= {"min_tokens": parameters.max_tokens, "ignore_eos": True}
+    if parameters.exact_lengths:
+        body |= {"min_tokens": parameters.max_tokens, "ignore_eos": True}
     if parameters.seed is not None:
         body["seed"] = parameters.seed
     body["stream"] = parameters.stream
@@ -235,6 +255,7 @@ def select(endpoints: Sequence[Endpoint], names: Sequence[str] | None) -> list[E
 
 
 def _endpoint(entry: Mapping[str, Any]) -> Endpoint:
+    limit = entry.get("rate_limit")
     return Endpoint(
         name=str(entry["name"]),
         url=str(entry["url"]),
@@ -243,6 +264,7 @@ def _endpoint(entry: Mapping[str, Any]) -> Endpoint:
         hardware=entry.get("hardware"),
         price=entry.get("price"),
         power_w=entry.get("power_w"),
+        rate_limit=None if limit is None else RateLimit(float(limit["per_s"]), int(limit["burst"])),
     )
 
 
@@ -294,22 +316,25 @@ class _Document:
 class _Received:
     """Puts what comes of one answer into `answer` and `reading`, as it comes."""
 
-    def __init__(self, answer: Answer, reading: Reading, start_ns: int) -> None:
+    def __init__(self, answer: Answer, reading: Reading | OtherReading, start_ns: int) -> None:
         self._answer, self._reading, self._start_ns = answer, reading, start_ns
         self._splitter, self._whole = EventSplitter(), bytearray()
         self._read_bytes = 0
         self._last_ns = start_ns
         self._reason = ""
+        self._headers: Mapping[str, str] = {}
         self._streamed = self._recognised = self._too_long = False
 
     def head(self, head: Head) -> None:
         self._answer.status, self._reason = head.status, head.reason
+        self._headers = head.headers
         server = head.headers.get("server", "")
-        if head.status == 200 or server.startswith(SIMULATOR):
+        succeeds = self._reading.succeeds(head.status)
+        if succeeds or server.startswith(SIMULATOR):
             self._answer.simulated = server.startswith(SIMULATOR)
-        self._streamed = head.status == 200 and head.media_type == "text/event-stream"
+        self._streamed = succeeds and head.media_type == "text/event-stream"
         # Else the body's beginning decides whether it is a stream.
-        self._recognised = self._streamed or head.status != 200
+        self._recognised = self._streamed or not succeeds
 
     def body(self, data: bytes, now_ns: int) -> bool:
         self._read_bytes += len(data)
@@ -338,9 +363,10 @@ class _Received:
         answer, whole = self._answer, bytes(self._whole)
         if self._too_long:
             return
-        if answer.status != 200:
+        if answer.status is None or not self._reading.succeeds(answer.status):
             answer.error = f"HTTP {answer.status}: {one_line(_error_in(whole) or self._reason)}"
             answer.proxys_code = _proxys_code(whole)
+            answer.wait_s = asked_wait_s(self._headers, whole, time.time())
             return
         if self._streamed:
             self._events(self._splitter.finish(), self._last_ns)

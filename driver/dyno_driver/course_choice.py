@@ -1,12 +1,13 @@
 """Which course a run takes, as its options say; and what that course is told of an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .client import Answer
 from .errors import WrongUseError
 from .load.course import Course, Result, StaticCourse
 from .load.paired_ratio import FEWEST_PROMPTS
-from .load.schedule import Asked, plan
+from .load.schedule import Asked, Turn, plan
 from .load.until import StagedCourse
 from .options.run_options import RunOptions
 from .run_json import counted
@@ -56,4 +57,14 @@ def result_of(answer: Answer, at_s: float) -> Result:
         ttft_s,
         streaming_s / (tokens - 1) if streaming_s is not None and tokens > 1 else None,
         streaming_s / (answer.output_events - 1) if streaming_s is not None and answer.output_events > 1 else None,
+    )
+
+
+def result_of_row(turn: Turn, row: Mapping[str, Any]) -> Result:
+    """The same of an answer that a resumed run had before, by its row in the run's folder, which counts no tokens."""
+    latency_s, ttft_s = row["client_latency_s"], row["client_ttft_s"]
+    ended_s = row["sent_at_us"] / 1e6 + (latency_s or 0.0)
+    ok = row["error"] is None
+    return Result(
+        turn.endpoint, turn.prompt_id, turn.repeat, turn.warmup, turn.load, ended_s, ok, latency_s, ttft_s, None, None
     )

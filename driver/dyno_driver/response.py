@@ -103,6 +103,11 @@ class Reading:
         self.output_tokens: int | None = None  # the last count that came
         self.finish_reason: str | None = None
         self.error: str | None = None
+        self.tokens: tuple[int, int] | None = None  # of the prompt and of the answer, by the server's count
+
+    def succeeds(self, status: int) -> bool:
+        """Whether a body with this HTTP status is an answer, and not an error."""
+        return status == 200
 
     @property
     def text(self) -> str:
@@ -202,6 +207,8 @@ class Reading:
         self._counted = self._counted or counted
         if counted:
             self.output_tokens = int(float(usage["completion_tokens"]))
+            if _is_count(usage.get("prompt_tokens")):
+                self.tokens = int(usage["prompt_tokens"]), self.output_tokens
 
     def _wrong(self, why: str) -> None:
         self.error = self.error or one_line(why) or "an error without a text"

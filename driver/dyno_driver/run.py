@@ -1,55 +1,33 @@
 """One run: it finds the endpoints, makes the schedule, has the requests sent, and records everything."""
 
 import asyncio
+import functools
 import secrets
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from . import run_record
-from .baggage import Due
-from .client import Answer, Endpoint, Parameters, ProxyClient, select
-from .course_choice import chosen_course, result_of
+from .asking import Asking, CannotGoOnError
+from .client import Endpoint, ProxyClient, select
+from .course_choice import chosen_course, result_of_row
 from .dry_run import plan_lines
-from .errors import ProxyGoneError, WrongUseError
+from .errors import WrongUseError
 from .load.course import Course
+from .load.remaining import Request, remaining, request_of
 from .load.schedule import Phase, Turn
 from .options.run_options import RunOptions
-from .preflight import why_not
 from .progress import fitted, progress_on
-from .prompts.prompt_set import WARMUP, PromptSet
-from .run_json import counted, rfc3339, run_json
+from .prompts.prompt_set import PromptSet
+from .recording import Recording
+from .resume import Earlier, check_same, prompts_digest, schedule_digest
+from .run_json import counted, run_json
+from .said import RunResult
 from .self_watch import SelfWatch
 from .sending import send
-from .stopping import StoppedError, unless
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What was measured. `stopped_by` says what ended the run early; None if nothing did."""
-
-    run_id: str
-    folder: Path
-    endpoints: tuple[str, ...]
-    planned: int
-    answers: tuple[Answer, ...]
-    simulated: dict[str, bool | None]
-    stopped_by: str | None
-    course: tuple[str, ...]  # what it decided, in sentences
-    invalid_for_rate: tuple[str, ...] = ()  # why the driver couldn't keep a load's rate
-
-    @property
-    def measured(self) -> list[Answer]:
-        """The answers that count, which those of warm-up requests don't."""
-        return [answer for answer in self.answers if not answer.turn.warmup]
-
-    @property
-    def exit_code(self) -> int:
-        failed = any(answer.error is not None for answer in self.measured)
-        return 1 if failed or self.stopped_by is not None else 0
+from .stopping import Stop, StoppedError, unless
 
 
 async def run(
@@ -59,64 +37,61 @@ async def run(
     prompt_set: PromptSet,
     spans: Path,
     command: Sequence[str],
-    stop: asyncio.Event,
+    stop: Stop,
+    earlier: Earlier | None = None,
 ) -> RunResult | None:
-    """Send every prompt through the proxy. The run ends early when `stop` is set, and keeps what was measured.
+    """Send every prompt through the proxy; of an `earlier` run, what has no answer yet.
 
-    None for a dry run. Raises WrongUseError if the run can't begin, and StoppedError if `stop` was set before the first
-    request.
+    None for a dry run. The run ends early when a signal or a limit ends it, and keeps what was measured. Raises
+    WrongUseError if the run can't begin, and StoppedError if a signal came before the first request.
     """
+    begun_s = time.monotonic()
     async with ProxyClient(proxy_url, api_key) as client:
-        about = await unless(stop, client.about())
+        about = await unless(stop.asked, client.about())
         chosen = select(about.endpoints, options.endpoints)
-        endpoints = [await unless(stop, client.with_model(endpoint)) for endpoint in chosen]
-        seed = secrets.randbits(32) if options.seed is None and _draws(options) else options.seed
+        named = prompt_set.needs_model
+        endpoints = [
+            await unless(stop.asked, client.with_model(endpoint)) if named else endpoint for endpoint in chosen
+        ]
+        seed = _seed(options, earlier)
         ids = [prompt.prompt_id for prompt in prompt_set.prompts]
         course = chosen_course(options, ids, [endpoint.name for endpoint in endpoints], seed or 0)
-        _check_room(course.outline(), about.max_requests)
+        phases = course.outline()
+        _check_room(phases, about.max_requests)
         if options.dry_run:
-            lines = plan_lines(course.outline(), endpoints, prompt_set, options)
-            print("\n".join((prompt_set.said, *lines)), flush=True)
+            print("\n".join((prompt_set.said, *plan_lines(phases, endpoints, prompt_set, options))), flush=True)
             return None
         started = datetime.now(UTC)
-        folder = run_record.new_folder(spans, started)
-        record = run_json(folder.name, command, started, seed, options, prompt_set, endpoints, proxy_url, about.version)
-        run_record.write_run(folder, record)
-        run_record.write_prompts(folder, prompt_set.prompts)
-        print(fitted(prompt_set.said, sys.stdout), flush=True)
-        answers: list[Answer] = []
+        digests = schedule_digest(phases), prompts_digest(prompt_set)
+        about_run = (command, started, seed, options, prompt_set, endpoints, proxy_url, about.version, *digests)
+        if earlier is None:
+            folder = run_record.new_folder(spans, started)
+            recording = Recording.begin(folder, run_json(folder.name, *about_run), prompt_set)
+        else:
+            check_same(earlier, run_json(earlier.folder.name, *about_run), endpoints)
+            recording = Recording.resume(earlier.folder, earlier.record)
+        asking = Asking(client, endpoints, prompt_set, options, recording, begun_s, course.heard)
+        busy = _busy(phases, recording)
+        if earlier is not None:
+            recording.goes_on()
+        print(fitted(prompt_set.said if earlier is None else _goes_on(recording, phases), sys.stdout), flush=True)
+        _warn(phases, endpoints)
         watch = SelfWatch()
         stopped_by: str | None = "an error of the driver's own"
         try:
-            stopped_by = await _ask_all(
-                client, course, endpoints, prompt_set, options, folder.name, answers, stop, watch
-            )
+            stopped_by = await _ask_all(asking, course, _Left(course, recording, busy), watch, stop)
         finally:
-            simulated = _simulated(endpoints, answers)
-            for name, entry in record["endpoints"].items():
-                entry["simulated"] = simulated[name]
-            record["finished_at"] = rfc3339(datetime.now(UTC))
-            record["interrupted"] = stopped_by is not None
-            record["course"] = course.found()
-            record["driver"] = driver = watch.found(answers)
-            run_record.write_answers(folder, answers)
-            run_record.write_run(folder, record)
-    return RunResult(
-        folder.name,
-        folder,
-        tuple(endpoint.name for endpoint in endpoints),
-        sum(len(phase.turns()) for phase in course.outline()),
-        tuple(answers),
-        simulated,
-        stopped_by,
-        tuple(course.said()),
-        tuple(driver["invalid_for_rate"]),
-    )
+            await asking.door.end()
+            result = _finished(recording, asking, endpoints, course, watch, stopped_by)
+    return result
 
 
-def _draws(options: RunOptions) -> bool:
-    """Whether anything of the schedule is drawn."""
-    return options.order == "random" or any(load.rate_per_s is not None for load in options.shape.loads)
+def _seed(options: RunOptions, earlier: Earlier | None) -> int | None:
+    """The schedule's seed; None if nothing of it is drawn."""
+    if options.seed is None and earlier is not None:
+        return earlier.record["seed"]
+    draws = options.order == "random" or any(load.rate_per_s is not None for load in options.shape.loads)
+    return secrets.randbits(32) if options.seed is None and draws else options.seed
 
 
 def _check_room(phases: Sequence[Phase], max_requests: int | None) -> None:
@@ -129,100 +104,123 @@ def _check_room(phases: Sequence[Phase], max_requests: int | None) -> None:
             )
 
 
-class _CannotGoOnError(Exception):
-    """An endpoint's first answer says that no further one would come."""
+def _busy(phases: Sequence[Phase], recording: Recording) -> set[str]:
+    """The endpoints that have requests without an answer. Raises WrongUseError if there are none."""
+    busy = {turn.endpoint for phase in phases for turn in phase.turns() if _is_missing(turn, recording)}
+    if not busy:
+        raise WrongUseError(f"--resume {recording.folder.name}: it is finished: every request has its answer")
+    return busy
 
 
-async def _ask_all(
-    client: ProxyClient,
-    course: Course,
+def _is_missing(turn: Turn, recording: Recording) -> bool:
+    return not turn.warmup and request_of(turn) not in recording.done
+
+
+class _Left:
+    """What of each phase has no answer yet, with warm-ups of the endpoints concerned."""
+
+    def __init__(self, course: Course, recording: Recording, busy: Collection[str]) -> None:
+        self._course, self._recording, self._busy = course, recording, busy
+        self._earlier = {Request(row["endpoint"], row["prompt_id"], row["repeat"]): row for row in recording.earlier}
+
+    def of(self, phase: Phase) -> Phase | None:
+        """The phase without what has an answer from before, which the course hears now; None if nothing is left."""
+        if _warms_up(phase):
+            return remaining(phase, lambda turn: turn.endpoint in self._busy)
+        for turn in phase.turns():
+            row = self._earlier.get(request_of(turn))
+            if row is not None and not turn.warmup:
+                self._course.heard(result_of_row(turn, row))
+        return remaining(phase, lambda turn: _is_missing(turn, self._recording))
+
+
+def _warms_up(phase: Phase) -> bool:
+    return all(turn.warmup for turn in phase.turns())
+
+
+def _goes_on(recording: Recording, phases: Sequence[Phase]) -> str:
+    missing = sum(_is_missing(turn, recording) for phase in phases for turn in phase.turns())
+    return f"Run {recording.folder.name} goes on: {len(recording.done)} answers are there, {missing} are missing"
+
+
+def _warn(phases: Sequence[Phase], endpoints: Sequence[Endpoint]) -> None:
+    """Say that a rate is above an endpoint's limit: its requests will leave late."""
+    most = max((phase.load.rate_per_s or 0.0 for phase in phases), default=0.0)
+    for endpoint in endpoints:
+        if endpoint.rate_limit is not None and most > endpoint.rate_limit.per_s:
+            print(
+                f"--rate {most:g} is above the rate_limit of {endpoint.name}, {endpoint.rate_limit.per_s:g} a second: "
+                "its requests will leave later and later after they are due",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+async def _ask_all(asking: Asking, course: Course, left: _Left, watch: SelfWatch, stop: Stop) -> str | None:
+    """Send what the course says. Returns what stopped the run before its end; None if nothing did, or a limit."""
+    door, outline = asking.door, course.outline()
+    door.ledger.expect(turn for phase in outline for turn in phase.turns())
+    closing = asyncio.ensure_future(_close_at(stop, asking))
+    try:
+        with progress_on(sys.stderr, sum(len(phase.turns()) for phase in outline)) as progress:
+            ask = functools.partial(asking.ask, progress=progress)
+            while not door.closed.is_set() and (phase := course.next()) is not None:
+                part = left.of(phase)
+                if part is not None and door.ledger.reached is not None:
+                    # After a limit only what it reserved is left: the other halves of pairs that have begun.
+                    part = remaining(part, door.may)
+                if part is not None:
+                    with watch.under(phase.load):
+                        await unless(stop.now, send(part, ask, door))
+    except StoppedError:
+        return door.why or "a signal"
+    except CannotGoOnError as error:
+        return str(error)
+    finally:
+        closing.cancel()
+    return door.why
+
+
+async def _close_at(stop: Stop, asking: Asking) -> None:
+    """Let nothing more begin when the first signal comes, and say what the next one does."""
+    await stop.asked.wait()
+    asking.door.close("a signal")
+    what = "it" if asking.running == 1 else "them"
+    waits = f"waiting for {counted(asking.running, 'request')} under way; Ctrl-C again gives {what} up"
+    print(f"stopping: {waits if asking.running else 'no request is under way'}", file=sys.stderr, flush=True)
+
+
+def _finished(
+    recording: Recording,
+    asking: Asking,
     endpoints: Sequence[Endpoint],
-    prompt_set: PromptSet,
-    options: RunOptions,
-    run_id: str,
-    answers: list[Answer],
-    stop: asyncio.Event,
+    course: Course,
     watch: SelfWatch,
-) -> str | None:
-    """Put each turn's answer into `answers`. Returns what stopped the run before its last turn; None if nothing did."""
-    by_name = {endpoint.name: endpoint for endpoint in endpoints}
-    prompts = {prompt.prompt_id: prompt for prompt in (WARMUP, *prompt_set.prompts)}
-    parameters = Parameters(
-        options.temperature,
-        options.max_tokens,
-        options.sampling_seed,
-        options.stream,
-        options.timeout_s,
-        options.traced.exact_lengths,
+    stopped_by: str | None,
+) -> RunResult:
+    answers, lanes = recording.answers, asking.door.lanes
+    told = {name: [a.simulated for a in answers if a.turn.endpoint == name] for name in lanes}
+    # One simulated answer is enough. None if no answer tells.
+    simulated = {name: any(said) if any(one is not None for one in said) else None for name, said in told.items()}
+    not_sent = {name: lane.not_sent for name, lane in lanes.items() if lane.not_sent}
+    limited_by = asking.door.ledger.reached
+    driver = watch.found(answers)
+    ended_early = stopped_by is not None or limited_by is not None
+    not_kept = recording.finish(simulated, not_sent, course.found(), driver, interrupted=ended_early)
+    return RunResult(
+        recording.folder.name,
+        recording.folder,
+        tuple(endpoint.name for endpoint in endpoints),
+        sum(len(phase.turns()) for phase in course.outline()) - sum(not row["warmup"] for row in recording.earlier),
+        tuple(answers),
+        simulated,
+        stopped_by,
+        limited_by,
+        sum(not row["warmup"] for row in recording.earlier),
+        asking.given_up,
+        sum(not_sent.values()),
+        not_kept,
+        tuple(asking.door.said()),
+        tuple(course.said()),
+        tuple(driver["invalid_for_rate"]),
     )
-    preflight = replace(parameters, timeout_s=min(options.preflight_s, options.timeout_s))
-    asked: set[str] = set()
-
-    async def ask(turn: Turn, due: Due | None) -> None:
-        if not turn.filler:
-            progress.sending(turn)
-        endpoint, first = by_name[turn.endpoint], turn.endpoint not in asked
-        asked.add(turn.endpoint)
-        how, prompt = preflight if first else parameters, prompts[turn.prompt_id]
-        if prompt.max_tokens is not None:
-            how = replace(how, max_tokens=prompt.max_tokens)
-        answer = await client.ask(turn, endpoint, prompt.prompt, how, run_id, options.workload, due)
-        answers.append(answer)
-        course.heard(result_of(answer, time.monotonic()))
-        if not turn.filler:
-            progress.answered(answer)
-        if first and (why := why_not(endpoint, answer)) is not None:
-            raise _CannotGoOnError(why)
-
-    with progress_on(sys.stderr, sum(len(phase.turns()) for phase in course.outline())) as progress:
-        while (phase := course.next()) is not None:
-            try:
-                with watch.under(phase.load):
-                    await unless(stop, send(phase, ask))
-            except StoppedError:
-                return "a signal"
-            except (ProxyGoneError, _CannotGoOnError) as error:
-                return str(error)
-    return None
-
-
-def _simulated(endpoints: Sequence[Endpoint], answers: Sequence[Answer]) -> dict[str, bool | None]:
-    """Whether each endpoint is simulated: one simulated answer is enough. None if no answer tells."""
-    told = {endpoint.name: [a.simulated for a in answers if a.turn.endpoint == endpoint.name] for endpoint in endpoints}
-    return {name: any(said) if any(one is not None for one in said) else None for name, said in told.items()}
-
-
-def summary(result: RunResult) -> list[str]:
-    """The lines that a person should read before the tables."""
-    lines = [*troubles(result)]
-    asked = f"{counted(len(result.measured), 'request')} to {', '.join(result.endpoints)}"
-    lines.insert(result.stopped_by is not None, f"Run {result.run_id}: {asked}, in {result.folder}")
-    lines += result.course
-    simulated = [name for name, said in result.simulated.items() if said]
-    if simulated:
-        lines.append(f"Simulated, as they say themselves: {', '.join(simulated)}. These figures are a simulator's.")
-    return lines
-
-
-def troubles(result: RunResult) -> list[str]:
-    """What stopped the run, and each endpoint's first failure: what no table says."""
-    lines = []
-    if result.stopped_by is not None:
-        sent = sum(not answer.turn.filler for answer in result.answers)
-        asked = f"{sent} of {result.planned} requests"
-        lines.append(f"Stopped by {result.stopped_by}, after {asked}; what was measured is kept.")
-    for name in result.endpoints:
-        own = [answer for answer in result.measured if answer.turn.endpoint == name]
-        errors = [answer.error for answer in own if answer.error is not None]
-        if errors:
-            lines.append(f"{name}: {len(errors)} of {len(own)} requests failed; the first: {errors[0]}")
-    if result.invalid_for_rate:
-        why = "; ".join(result.invalid_for_rate)
-        lines.append(f"Invalid for rate, since the driver was the bottleneck: {why}.")
-    lags_s = sorted(answer.due.lag_s for answer in result.measured if answer.due is not None)
-    if lags_s:
-        lines.append(
-            f"Requests left {lags_s[len(lags_s) // 2] * 1e3:.1f} ms after they were due (median), the latest "
-            f"{lags_s[-1] * 1e3:.0f} ms."
-        )
-    return lines

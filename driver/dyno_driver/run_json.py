@@ -26,6 +26,8 @@ class PromptSetJson(TypedDict):
     license: str | None  # None: the source doesn't say
     count: int
     description: str
+    revision: str | None  # the commit of a set of the Hugging Face hub
+    sha256: str  # of all that is known of the prompts
 
 
 class ParametersJson(TypedDict):
@@ -79,6 +81,10 @@ class RunJson(TypedDict):
     started_at: str
     finished_at: str | None  # None while the run goes on
     interrupted: bool
+    resumed_at: list[str]
+    superseded: list[str]  # trace ids of requests that have no answer, and were sent again when the run was resumed
+    not_sent: Mapping[str, int]  # by endpoint: requests that were due while it was down
+    schedule: str  # SHA-256
     seed: int | None  # of the order in which endpoints and prompts take turns
     workload: str
     loads: list[str]  # in turn
@@ -105,8 +111,10 @@ def run_json(
     endpoints: Sequence[Endpoint],
     proxy_url: str,
     proxy_version: str,
+    schedule: str,
+    prompts: str,
 ) -> RunJson:
-    """The record as it stands while the run goes on."""
+    """The record as it stands while the run goes on. `schedule` and `prompts` are their checksums."""
     return {
         "schema": SCHEMA,
         "run_id": run_id,
@@ -114,6 +122,10 @@ def run_json(
         "started_at": rfc3339(started),
         "finished_at": None,
         "interrupted": False,
+        "resumed_at": [],
+        "superseded": [],
+        "not_sent": {},
+        "schedule": schedule,
         "seed": seed,
         "workload": options.workload,
         "loads": [load.in_words() for load in options.shape.loads],
@@ -127,6 +139,8 @@ def run_json(
             "license": prompt_set.license,
             "count": len(prompt_set.prompts),
             "description": prompt_set.description,
+            "revision": prompt_set.revision,
+            "sha256": prompts,
         },
         "parameters": {
             "temperature": options.temperature,

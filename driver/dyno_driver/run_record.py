@@ -19,6 +19,8 @@ from .file_modes import access_in
 from .prompts.prompt_set import Prompt
 from .run_json import RunJson
 
+Row = dict[str, Any]
+
 # Column → Parquet type, as pyarrow names it.
 PROMPT_COLUMNS: Final = {
     "prompt_id": "string",
@@ -28,6 +30,7 @@ PROMPT_COLUMNS: Final = {
     "question": "string",
     "prompt": "string",
     "reference_answers": "list<string>",
+    "tokens": "int64",  # by the configured tokenizer; null without one
 }
 ANSWER_COLUMNS: Final = {
     "trace_id": "string",
@@ -78,33 +81,35 @@ def write_prompts(folder: Path, prompts: Sequence[Prompt]) -> None:
             "question": prompt.question,
             "prompt": prompt.prompt,
             "reference_answers": list(prompt.reference_answers),
+            "tokens": prompt.tokens,
         }
         for prompt in prompts
     ]
     _write_parquet(folder / "prompts.parquet", PROMPT_COLUMNS, rows)
 
 
-def write_answers(folder: Path, answers: Sequence[Answer]) -> None:
+def write_answers(folder: Path, rows: Sequence[Row]) -> None:
     """Write answers.parquet, a row for each answer, warm-ups included."""
-    rows = [
-        {
-            "trace_id": answer.trace_id,
-            "endpoint": answer.turn.endpoint,
-            "prompt_id": answer.turn.prompt_id,
-            "repeat": answer.turn.repeat,
-            "warmup": answer.turn.warmup,
-            "answer": _storable(answer.text),
-            "reasoning": _storable(answer.reasoning),
-            "finish_reason": _storable(answer.finish_reason),
-            "error": _storable(answer.error),
-            "status": answer.status,
-            "client_ttft_s": answer.ttft_s,
-            "client_latency_s": answer.latency_s,
-            "sent_at_us": answer.sent_at_us,
-        }
-        for answer in answers
-    ]
-    _write_parquet(folder / "answers.parquet", ANSWER_COLUMNS, rows)
+    _write_parquet(folder / "answers.parquet", ANSWER_COLUMNS, list(rows))
+
+
+def answer_row(answer: Answer) -> Row:
+    """An answer as a row of answers.parquet."""
+    return {
+        "trace_id": answer.trace_id,
+        "endpoint": answer.turn.endpoint,
+        "prompt_id": answer.turn.prompt_id,
+        "repeat": answer.turn.repeat,
+        "warmup": answer.turn.warmup,
+        "answer": _storable(answer.text),
+        "reasoning": _storable(answer.reasoning),
+        "finish_reason": _storable(answer.finish_reason),
+        "error": _storable(answer.error),
+        "status": answer.status,
+        "client_ttft_s": answer.ttft_s,
+        "client_latency_s": answer.latency_s,
+        "sent_at_us": answer.sent_at_us,
+    }
 
 
 def _storable(text: str | None) -> str | None:

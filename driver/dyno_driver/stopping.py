@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end what is being awaited, and leave time to keep what was measured."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one lets what runs end, the second one ends it."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,27 @@ class StoppedError(Exception):
     """The user or the system sent a signal to stop."""
 
 
+class Stop:
+    """What signals asked for. `asked`: to begin nothing more. `now`: to give up what runs, too."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.now = asyncio.Event()
+
+    def signal(self) -> None:
+        """Take one signal."""
+        (self.now if self.asked.is_set() else self.asked).set()
+
+
 @contextlib.contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """The first signal sets the event. Further ones change nothing, so that the files are written undisturbed."""
+def stop_signals() -> Iterator[Stop]:
+    """Until the block ends, signals only set events: so the files are written undisturbed."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop = Stop()
     # A signal that is ignored already stays so: nohup ignores SIGHUP.
     numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     for number in numbers:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.signal)
     try:
         yield stop
     finally:
@@ -32,13 +44,13 @@ def stop_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`. As soon as `stop` is set, `work` is cancelled and StoppedError is raised."""
-    if stop.is_set():
+async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`. As soon as the event is set, `work` is cancelled and StoppedError is raised."""
+    if event.is_set():
         work.close()
         raise StoppedError
     task = asyncio.ensure_future(work)
-    stopped = asyncio.ensure_future(stop.wait())
+    stopped = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():

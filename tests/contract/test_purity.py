@@ -59,7 +59,7 @@ ALLOWED: Final = {
         "statistics",
         "string",
     ),
-    *("sys", "types", "typing", "unicodedata", "urllib.parse", "zlib"),
+    *("email.utils", "sys", "types", "typing", "unicodedata", "urllib.parse", "zlib"),
     *("backports", "brotli", "compression", "google.protobuf", "google.rpc", "httptools", "msgspec", "numpy"),
     *("opentelemetry", "orjson"),
 }

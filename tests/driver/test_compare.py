@@ -120,7 +120,7 @@ async def test_on_a_terminal_the_answer_stands_on_one_screen(tmp_path: Path) -> 
 
 
 async def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    """Ctrl-C stops the run: the table of what was measured is printed, and no child is left."""
+    """A second Ctrl-C ends the run: the table of what was measured is printed, and no child is left."""
     reached = asyncio.Event()
     answer, asked = answering("one"), 0
 
@@ -137,6 +137,10 @@ async def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     process = await start(tmp_path, "--config", config_with(tmp_path, urls))
     await asyncio.wait_for(reached.wait(), 60)
     children = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while b"stopping: waiting for 1 request" not in await process.stderr.readline():
+        pass
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(process.communicate(), 60)
     await runner.cleanup()

@@ -17,7 +17,7 @@ BLOCK = 512 * 4  # characters of a block of 512 words
 
 def options_of(*argv: str) -> RunOptions:
     parser = ArgumentParser(prog="dyno drive")
-    options = run_options(parse_run(parser, list(argv)))
+    options = run_options(parse_run(parser, list(argv), lambda _given: []))
     check_run(parser, options)
     return options
 

@@ -16,7 +16,7 @@ from rigs.fake_proxy import FakeProxy, Script, answering, fake_proxy
 
 
 def options_of(*argv: str) -> RunOptions:
-    return run_options(parse_run(ArgumentParser(prog="dyno drive"), list(argv)))
+    return run_options(parse_run(ArgumentParser(prog="dyno drive"), list(argv), lambda _given: []))
 
 
 def prompt_file(folder: Path, prompts: int) -> str:
@@ -54,7 +54,7 @@ def tags(proxy: FakeProxy, endpoint: str) -> list[dict[str, str]]:
 
 def test_each_shipped_workload_is_valid() -> None:
     """Every workload that ships sets options that the flags would take."""
-    assert names() == ["offline", "published", "replay", "single", "steady", "sweep"]
+    assert names() == ["long-context", "offline", "published", "replay", "single", "steady", "sweep"]
     for name in names():
         assert options_of("--workload", name).workload == name
 

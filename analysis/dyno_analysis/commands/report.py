@@ -149,7 +149,8 @@ def _report(arguments: argparse.Namespace) -> int:
         by_mirror = arguments.paired_by == "mirror"
         runs = _runs(arguments, connection, spans, now, any_traffic=any_traffic)
         records = [record for run_id in runs if (record := read_run(spans, run_id))]
-        chosen = Selection(runs, endpoints, since_us, until_us, by_mirror, _load(arguments.load))
+        superseded = [trace_id for record in records for trace_id in record.superseded]
+        chosen = Selection(runs, endpoints, since_us, until_us, by_mirror, _load(arguments.load), superseded)
         select(connection, chosen, files)
         texts = [] if runs else _records_of_traffic(connection, spans)
         order = endpoints or [name for record in records for name in record.endpoints]

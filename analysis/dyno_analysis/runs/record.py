@@ -28,6 +28,8 @@ class PromptSetJson(TypedDict, total=False):
     license: str | None
     count: int
     description: str | None
+    revision: str | None
+    sha256: str
 
 
 class EndpointJson(TypedDict, total=False):
@@ -77,6 +79,10 @@ class RunJson(TypedDict, total=False):
     endpoints: Mapping[str, EndpointJson]
     # Of the driver's
     command: list[str]
+    resumed_at: list[str]
+    superseded: list[str]
+    not_sent: Mapping[str, int]
+    schedule: str
     seed: int | None
     loads: list[str]
     interleave: list[str]
@@ -149,6 +155,12 @@ class RunRecord:
         """Why the driver couldn't keep a load's rate, a text for each such load."""
         said = _mapping(self.values.get("driver")).get("invalid_for_rate")
         return [why for why in said if isinstance(why, str)] if isinstance(said, list) else []
+
+    @property
+    def superseded(self) -> list[str]:
+        """Trace ids of requests that have no answer, and were asked again when the run was resumed."""
+        found = self.values.get("superseded")
+        return list(map(str, found)) if isinstance(found, list) else []
 
     @property
     def seed(self) -> str | None:

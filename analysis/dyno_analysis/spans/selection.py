@@ -29,6 +29,7 @@ class Selection:
     until_us: int | None = None
     mirrored: bool = False
     load: OfferedLoad | None = None  # None: any
+    superseded: Sequence[str] = ()  # trace ids that a resumed run asked again, so they aren't selected
 
     def may_be_in(self, file: SpanFile) -> bool:
         """False if no selected request can be in the file, by its name. A journal's name doesn't say it."""
@@ -74,6 +75,8 @@ def conditions(selection: Selection) -> list[str]:
         parts.append(f"run_id IN ({', '.join(map(quoted, selection.runs))})")
     if selection.endpoints:
         parts.append(f"endpoint IN ({', '.join(map(quoted, selection.endpoints))})")
+    if selection.superseded:
+        parts.append(f"coalesce(trace_id, '') NOT IN ({', '.join(map(quoted, selection.superseded))})")
     if selection.since_us is not None:
         parts.append(f"started_at >= make_timestamptz({selection.since_us})")
     if selection.until_us is not None:

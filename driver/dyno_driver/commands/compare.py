@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dyno_driver.errors import WrongUseError
-from dyno_driver.options.command_line import CONFIGURATION, ArgumentParser
+from dyno_driver.options.command_line import CONFIGURATION, ArgumentParser, spans_folder
 from dyno_driver.options.run_options import RunOptions, check_run, parse_run, run_options
 
 if TYPE_CHECKING:
     from dyno_driver.prompts.prompt_set import PromptSet
-    from dyno_driver.run import RunResult
+    from dyno_driver.resume import Earlier
+    from dyno_driver.said import RunResult
+    from dyno_driver.stopping import Stop
 
 PROG: Final = "dyno compare"
 
@@ -29,6 +31,7 @@ Without --config it reads ./dyno.toml, as `dyno proxy` does. Without that file, 
 simulated, all output says so, and their spans go to a folder of their own. The answer goes to stdout, into a pipe with
 all tables, and progress to stderr. The first request to each endpoint is its preflight: a refused connection, 401, 403,
 404 or a token that can't be had stops the run at once.
+Ctrl-C stops sending and waits for what runs; a second one ends now. `--resume RUN` sends what is missing.
 Exit code: 0; 1 if a request failed, spans were lost or the run was stopped (what was measured is kept);
 2 for wrong use.
 
@@ -85,7 +88,17 @@ def main(argv: list[str]) -> int:
         help="the simulated endpoints answer X times as fast as their profiles say (default: 1); figures are as "
         "measured",
     )
-    parsed = parse_run(parser, argv)
+    earlier: Earlier | None = None
+
+    def began_with(given: argparse.Namespace) -> list[str]:
+        nonlocal earlier
+        from dyno_driver.resume import find_earlier
+
+        folders = [Path(given.spans)] if given.spans else [_spans(parser), Path(SIMULATED_SPANS)]
+        earlier = find_earlier(given.resume, folders, ["dyno", "compare"])
+        return earlier.arguments
+
+    parsed = parse_run(parser, argv, began_with)
     options = run_options(parsed)
     check_run(parser, options)
     if parsed.simulate and parsed.config is not None:
@@ -93,14 +106,21 @@ def main(argv: list[str]) -> int:
     if not parsed.simulate and parsed.config is None and CONFIGURATION.exists():
         parsed.config = CONFIGURATION
     try:
-        return _compare(parsed, options, ["dyno", "compare", *argv])
+        return _compare(parsed, options, ["dyno", "compare", *argv], earlier)
     except KeyboardInterrupt:
         # This is a Ctrl-C before or after the run; the run handles its signals itself.
         print(f"{PROG}: stopped", file=sys.stderr)
         return 1
 
 
-def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]) -> int:
+def _spans(parser: ArgumentParser) -> Path:
+    try:
+        return spans_folder()
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+
+
+def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str], earlier: "Earlier | None") -> int:
     # Imported here, so that --help answers at once.
     from dyno_driver.child_process import ChildError
     from dyno_driver.chosen import chosen
@@ -114,9 +134,11 @@ def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]
         said = f"{why}: {' and '.join(SIMULATED)} are simulated{speed}; nothing real is measured."
         print(fitted(said, sys.stdout), flush=True)
         parsed.spans = parsed.spans or SIMULATED_SPANS
+    if earlier is not None:
+        parsed.spans = str(earlier.folder.parent.parent)
     try:
-        options, prompt_set = chosen(options)
-        result, spans, journals, lost = run_on_loop(_measure(parsed, options, prompt_set, command))
+        options, prompt_set = chosen(options, None if earlier is None else earlier.record["seed"])
+        result, spans, journals, lost = run_on_loop(_measure(parsed, options, prompt_set, command, earlier))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
@@ -133,7 +155,7 @@ def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]
     _say(result)
     if lost:
         print(f"{PROG}: spans were lost, as the proxy says above; tables and report lack them", file=sys.stderr)
-    if not result.measured:
+    if not result.measured and not result.earlier:
         return result.exit_code or int(lost)
     return _report(result, spans, journals) or result.exit_code or int(lost)
 
@@ -141,7 +163,7 @@ def _compare(parsed: argparse.Namespace, options: RunOptions, command: list[str]
 def _say(result: "RunResult") -> None:
     """Say how the run went. On a terminal the answer follows on one screen, and says the rest."""
     from dyno_driver.progress import fitted
-    from dyno_driver.run import summary, troubles
+    from dyno_driver.said import summary, troubles
 
     short = sys.stdout.isatty() and result.measured
     for line in troubles(result) if short else summary(result):
@@ -166,7 +188,11 @@ def _report(result: "RunResult", spans: Path, journals: str) -> int:
 
 
 async def _measure(
-    parsed: argparse.Namespace, options: RunOptions, prompt_set: "PromptSet", command: list[str]
+    parsed: argparse.Namespace,
+    options: RunOptions,
+    prompt_set: "PromptSet",
+    command: list[str],
+    earlier: "Earlier | None",
 ) -> "tuple[RunResult | None, Path, str, bool]":
     """Do the run. Returns it with its spans folder, a glob pattern of the files there that its proxy wrote, and whether
     the proxy has lost spans.
@@ -189,14 +215,14 @@ async def _measure(
         proxy = await Child.start("proxy", ["--config", str(config), "--listen", parsed.listen, *spans], environment)
         # The stack stops what was registered last first, so the endpoints still answer while the proxy drains.
         stack.push_async_callback(proxy.stop)
-        [ready] = await unless(stop, proxy.ready(_PROXY_READY))
+        [ready] = await unless(stop.asked, proxy.ready(_PROXY_READY))
         key = os.environ.get("DYNO_API_KEY") or None
-        result = await run(ready["url"], key, options, prompt_set, Path(ready["spans"]), command, stop)
+        result = await run(ready["url"], key, options, prompt_set, Path(ready["spans"]), command, stop, earlier)
     # A span file's name is WRITER-FIRST…, and WRITER is made of host, process id and start time.
     return result, Path(ready["spans"]), f"*_{proxy.pid}_*-*", proxy.exit_code != 0
 
 
-async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed: int, speed: float) -> Path:
+async def _simulate(stack: contextlib.AsyncExitStack, stop: "Stop", seed: int, speed: float) -> Path:
     """Start the simulated endpoints and write a configuration that names them; returns its path.
 
     When `stack` closes, it stops the endpoints and removes the file.
@@ -208,7 +234,7 @@ async def _simulate(stack: contextlib.AsyncExitStack, stop: asyncio.Event, seed:
     flags = ["--listen", "127.0.0.1:0", "--seed", str(seed), "--time-scale", repr(1 / speed)]
     simulators = await Child.start("simulate", [*profiles, *flags])
     stack.push_async_callback(simulators.stop)
-    lines = await unless(stop, simulators.ready(_SIMULATE_READY, len(SIMULATED)))
+    lines = await unless(stop.asked, simulators.ready(_SIMULATE_READY, len(SIMULATED)))
     config = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dyno-")), "dyno.toml")
     text = simulated_config({line["profile"]: line["url"] for line in lines}, speed)
     await asyncio.to_thread(config.write_text, text, encoding="utf-8")

@@ -13,7 +13,8 @@ from dyno_driver.options.run_options import RunOptions, check_run, parse_run, ru
 
 if TYPE_CHECKING:
     from dyno_driver.prompts.prompt_set import PromptSet
-    from dyno_driver.run import RunResult
+    from dyno_driver.resume import Earlier
+    from dyno_driver.said import RunResult
 
 PROG: Final = "dyno drive"
 
@@ -23,6 +24,7 @@ SPANS_SETTLE_S: Final = 0.5
 
 EPILOG: Final = """\
 The endpoints and their models come from the proxy's configuration. If the proxy asks for a key, set DYNO_API_KEY.
+Ctrl-C stops sending and waits for what runs; a second one ends now. `--resume RUN` sends what is missing.
 Exit code: 0; 1 if a request failed or the run was stopped; 2 for wrong use.
 
 example:
@@ -50,34 +52,47 @@ def main(argv: list[str]) -> int:
         help="the proxy's spans folder; the run's own files go to DIR/runs (default: DYNO_PROXY_SPANS, ./dyno.toml's "
         "[proxy] spans, or spans)",
     )
-    parsed = parse_run(parser, argv)
+    earlier: Earlier | None = None
+
+    def began_with(given: argparse.Namespace) -> list[str]:
+        nonlocal earlier
+        from dyno_driver.resume import find_earlier
+
+        earlier = find_earlier(given.resume, [given.spans or _spans(parser)], ["dyno", "drive"])
+        return earlier.arguments
+
+    parsed = parse_run(parser, argv, began_with)
     options = run_options(parsed)
     check_run(parser, options)
+    parsed.spans = parsed.spans or _spans(parser)
     try:
-        parsed.spans = parsed.spans or spans_folder()
-    except argparse.ArgumentTypeError as error:
-        parser.error(str(error))
-    try:
-        return _replay(parsed, options, ["dyno", "drive", *argv])
+        return _replay(parsed, options, ["dyno", "drive", *argv], earlier)
     except KeyboardInterrupt:
         # This is a Ctrl-C before or after the run; the run handles its signals itself.
         print(f"{PROG}: stopped", file=sys.stderr)
         return 1
 
 
-def _replay(parsed: argparse.Namespace, options: RunOptions, command: list[str]) -> int:
+def _spans(parser: ArgumentParser) -> Path:
+    try:
+        return spans_folder()
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+
+
+def _replay(parsed: argparse.Namespace, options: RunOptions, command: list[str], earlier: "Earlier | None") -> int:
     # Imported here, so that --help answers at once.
     from dyno_driver.chosen import chosen
     from dyno_driver.event_loop import run as run_on_loop
     from dyno_driver.file_modes import access_in
     from dyno_driver.progress import fitted
-    from dyno_driver.run import summary
+    from dyno_driver.said import summary
     from dyno_driver.stopping import StoppedError
 
     try:
         access_in(parsed.spans)  # a wrong group is said before the first request
-        options, prompt_set = chosen(options)
-        result = run_on_loop(_drive(parsed.proxy, options, prompt_set, parsed.spans, command))
+        options, prompt_set = chosen(options, None if earlier is None else earlier.record["seed"])
+        result = run_on_loop(_drive(parsed.proxy, options, prompt_set, parsed.spans, command, earlier))
     except WrongUseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
@@ -88,18 +103,24 @@ def _replay(parsed: argparse.Namespace, options: RunOptions, command: list[str])
         return 0
     for line in summary(result):
         print(fitted(line, sys.stdout))
-    if result.measured:
+    if result.measured or result.earlier:
         print(fitted(f"Tables: dyno report {result.run_id} --spans {parsed.spans}", sys.stdout))
     return result.exit_code
 
 
 async def _drive(
-    url: str, options: RunOptions, prompt_set: "PromptSet", spans: Path, command: list[str]
+    url: str,
+    options: RunOptions,
+    prompt_set: "PromptSet",
+    spans: Path,
+    command: list[str],
+    earlier: "Earlier | None",
 ) -> "RunResult | None":
     from dyno_driver.run import run
     from dyno_driver.stopping import stop_signals
 
     with stop_signals() as stop:
-        result = await run(url, os.environ.get("DYNO_API_KEY") or None, options, prompt_set, spans, command, stop)
+        key = os.environ.get("DYNO_API_KEY") or None
+        result = await run(url, key, options, prompt_set, spans, command, stop, earlier)
         await asyncio.sleep(SPANS_SETTLE_S)
     return result

@@ -1,7 +1,7 @@
 """The options that `dyno drive` and `dyno compare` share: they are added here, and become typed values."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,9 @@ from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, wo
 
 from .asked import DEFAULT_SET, add_asked
 from .course_options import CourseOptions, add_course, course_options
+from .limits import NO_LIMITS, Limits, add_limits, limits
 from .loads import add_loads, add_pace
+from .prompting import Prompting, prompting
 from .traced import REPLAY, Traced, add_traced, traced, why_not
 from .values import interleave
 
@@ -46,8 +48,10 @@ class RunOptions:
     stream: bool
     timeout_s: float
     preflight_s: float
+    limits: Limits = NO_LIMITS
     dry_run: bool = False
     course: CourseOptions = field(default_factory=CourseOptions)
+    prompting: Prompting = field(default_factory=Prompting)
     traced: Traced = field(default_factory=Traced)
 
     @property
@@ -56,17 +60,23 @@ class RunOptions:
         return None if self.count is None else self.count * len(self.shape.loads)
 
 
-def parse_run(parser: "ArgumentParser", argv: list[str]) -> argparse.Namespace:
+def parse_run(
+    parser: "ArgumentParser", argv: list[str], began_with: Callable[[argparse.Namespace], list[str]]
+) -> argparse.Namespace:
     """Add the options that `dyno drive` and `dyno compare` share, and parse. The workload gives the defaults.
 
-    Wrong use ends the program, as argparse does.
+    `began_with`: the options with which the run began that --resume names. Wrong use ends the program, as argparse
+    does.
     """
     settings = _named([*add_asked(parser), *_add_how(parser), *add_traced(parser)])
     given = parser.parse_args(argv)
-    if given.trace is not None and given.workload == DEFAULT_WORKLOAD:
-        given.workload = REPLAY
-        parser.set_defaults(workload=REPLAY)
     try:
+        if given.resume is not None:
+            argv = [*began_with(given), *argv]
+            given = parser.parse_args(argv)
+        if given.trace is not None and given.workload == DEFAULT_WORKLOAD:
+            given.workload = REPLAY
+            parser.set_defaults(workload=REPLAY)
         parser.set_defaults(**defaults(given.workload, given, settings))
     except WrongUseError as error:
         parser.error(str(error))
@@ -88,7 +98,7 @@ def _add_how(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         f"{DEFAULT_WORKLOAD})",
     )
     how.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
-    return [*add_loads(how), *add_course(how), *add_pace(how)]
+    return [*add_loads(how), *add_course(how), *add_pace(how), *add_limits(parser.add_argument_group("limits"))]
 
 
 def run_options(parsed: argparse.Namespace) -> RunOptions:
@@ -114,8 +124,10 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         stream=parsed.stream,
         timeout_s=parsed.timeout,
         preflight_s=parsed.preflight,
+        limits=limits(parsed),
         dry_run=parsed.dry_run,
         course=course_options(parsed),
+        prompting=prompting(parsed),
         traced=traced(parsed, timed=not loads),
     )
 

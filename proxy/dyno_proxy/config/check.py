@@ -17,6 +17,8 @@ _HOST: Final = re.compile(r"[^\s/,@]+")
 _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
 _AGE: Final = re.compile(r"([1-9]\d{0,5})h|([1-9]\d{0,4})d", re.ASCII)
 # The two forms that `dyno compact --keep` takes. A contract test compares them.
+_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*/\s*(s|min|h)", re.ASCII)
+_RATE_UNITS_S: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
 KEEP: Final = re.compile(rf"{_AGE.pattern}|[1-9]\d{{0,8}}(MB|GB|TB)", re.ASCII)
 
 
@@ -49,6 +51,12 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
         value = getattr(endpoint.timeouts, limit)
         if value is not None and not value > 0:
             raise ConfigError(f"{key}.timeouts.{limit} must be more than 0 seconds; leave it out for no limit")
+    if endpoint.rate_limit is not None and not rate_per_s(endpoint.rate_limit):
+        raise ConfigError(
+            f'{key}.rate_limit: \'{endpoint.rate_limit}\' must be requests in a time, such as "10/s" or "600/min"'
+        )
+    if endpoint.rate_limit_burst < 1:
+        raise ConfigError(f"{key}.rate_limit_burst must be 1 or more")
     if endpoint.retries < 0:
         raise ConfigError(f"{key}.retries must be 0 or more")
     if endpoint.proxy is not None:
@@ -187,3 +195,9 @@ def age_s(text: str) -> float:
         raise ValueError(f"'{text}' must be an age, such as 24h or 7d")
     hours, days = match.groups()
     return float(hours) * 3600 if hours else float(days) * 86_400
+
+
+def rate_per_s(text: str) -> float:
+    """The requests a second that `10/s`, `600/min` or `36000/h` means; 0 for anything else."""
+    match = _RATE.fullmatch(text.strip())
+    return 0.0 if match is None else float(match.group(1)) / _RATE_UNITS_S[match.group(2)]

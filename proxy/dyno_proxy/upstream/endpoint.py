@@ -4,6 +4,7 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
+from dyno_proxy.config.check import rate_per_s
 from dyno_proxy.config.schema import ConfigError, EndpointConfig
 
 from .pool import Pool
@@ -62,7 +63,14 @@ class Endpoint:
             "hardware": config.hardware,
             "price": price,
             "power_w": config.power_w,
+            "rate_limit": _rate_limit(config),
         }
+
+
+def _rate_limit(config: EndpointConfig) -> dict[str, Any] | None:
+    if config.rate_limit is None:
+        return None
+    return {"per_s": rate_per_s(config.rate_limit), "burst": config.rate_limit_burst}
 
 
 def _origin_path(config: EndpointConfig, path: str) -> str | None:
