@@ -16,11 +16,10 @@ from .polite.door import Door
 from .polite.ledger import Ledger
 from .preflight import why_not
 from .progress import Progress
-from .prompts.prompt_set import WARMUP, Prompt, PromptSet
+from .prompts.prompt_set import Prompt, PromptSet
+from .prompts.tokens import Tokenizer, count_tokens
 from .recording import NotKeptError, Recording
-
-# English text has about so many characters in a token. A model's tokenizer would count otherwise.
-_CHARACTERS_PER_TOKEN = 4.0
+from .submitting import ask_until_done
 
 
 class CannotGoOnError(Exception):
@@ -42,7 +41,8 @@ class Asking:
         self.running = self.given_up = 0
         self._client, self._options, self._recording = client, options, recording
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
-        self._prompts = {prompt.prompt_id: prompt for prompt in (WARMUP, *prompt_set.prompts)}
+        self._prompts = {prompt.prompt_id: prompt for prompt in (prompt_set.warmup, *prompt_set.prompts)}
+        self._requests = prompt_set.ready()
         self._parameters = Parameters(
             options.temperature,
             options.max_tokens,
@@ -53,7 +53,7 @@ class Asking:
         )
         self._preflight = replace(self._parameters, timeout_s=min(options.preflight_s, options.timeout_s))
         self._asked: set[str] = set()
-        costs = highest_costs(self._endpoints, self._prompts, options)
+        costs = highest_costs(self._endpoints, self._prompts, prompt_set.tokenizer, options)
         ledger = Ledger(options.limits, lambda turn: costs[turn.endpoint, turn.prompt_id] if costs else 0.0, begun_s)
         self.door = Door(endpoints, options.limits, options.preflight_s, ledger, self._probe, self._proxy_answers)
 
@@ -91,10 +91,11 @@ class Asking:
         self._recording.sent(turn, trace_id)
         self.running += 1
         try:
-            return await self._client.ask(
+            return await ask_until_done(
+                self._client,
                 turn,
                 self._endpoints[turn.endpoint],
-                prompt.prompt,
+                self._requests[turn.prompt_id],
                 how,
                 self._recording.folder.name,
                 self._options.workload,
@@ -135,7 +136,10 @@ class Asking:
 
 
 def highest_costs(
-    endpoints: Mapping[str, Endpoint], prompts: Mapping[str, Prompt], options: RunOptions
+    endpoints: Mapping[str, Endpoint],
+    prompts: Mapping[str, Prompt],
+    tokenizer: Tokenizer | None,
+    options: RunOptions,
 ) -> dict[tuple[str, str], float]:
     """The most that each prompt can cost at each endpoint, by estimate. Nothing without --max-cost.
 
@@ -153,7 +157,7 @@ def highest_costs(
                 "dyno.toml"
             )
         for prompt_id, prompt in prompts.items():
-            tokens = len(prompt.prompt) / _CHARACTERS_PER_TOKEN
+            tokens = count_tokens(prompt.whole_text(), tokenizer)
             costs[endpoint.name, prompt_id] = _cost(
                 endpoint.price, tokens, prompt.max_tokens or options.max_tokens or 0
             )

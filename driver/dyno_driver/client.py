@@ -13,10 +13,13 @@ from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from . import baggage
 from .errors import ProxyGoneError, WrongUseError, one_line
 from .load.schedule import Turn
+from .other_answers import OtherReading
+from .prompts.request import Request, text_request
 from .response import EventSplitter, Reading, error_text, is_stream
 from .waits import asked_wait_s
 
@@ -158,28 +161,35 @@ class ProxyClient:
         self,
         turn: Turn,
         endpoint: Endpoint,
-        prompt: str,
+        prompt: str | Request,
         parameters: Parameters,
         run_id: str,
         workload: str,
         due: baggage.Due | None = None,
         trace_id: str | None = None,
     ) -> Answer:
-        """Send one chat completion and read its answer. A failure of the request is in the answer's `error`.
+        """Send one request and read its answer. A failure of the request is in the answer's `error`.
 
+        A text is sent as a chat completion's only turn. Of an API that isn't the chat's, the answer's text is what the
+        body says, as far as that is known, or the body itself.
         Raises ProxyGoneError if the proxy itself can't be reached.
         """
         trace_id, span_id = trace_id or secrets.token_hex(16), secrets.token_hex(8)
         headers = baggage.headers(run_id, workload, turn, trace_id, span_id, due)
-        headers["Content-Type"] = "application/json"
-        body = json.dumps(request_body(endpoint.model, prompt, parameters), ensure_ascii=False).encode()
-        url = f"{self.url}/{quote(endpoint.name, safe='')}/v1/chat/completions"
-        answer, reading = Answer(trace_id, turn, sent_at_us=time.time_ns() // 1000, due=due), Reading()
+        request = text_request(prompt) if isinstance(prompt, str) else prompt
+        body = request.body(endpoint.model, parameter_fields(parameters))
+        if body:
+            headers["Content-Type"] = "application/json"
+        url = URL(f"{self.url}/{quote(endpoint.name, safe='')}{request.path}", encoded=True)
+        answer = Answer(trace_id, turn, sent_at_us=time.time_ns() // 1000, due=due)
+        reading = Reading() if request.is_chat else OtherReading(request.path)
         start_ns = time.monotonic_ns()
         try:
             async with (
                 asyncio.timeout(parameters.timeout_s),
-                self._session.post(url, data=body, headers=headers, allow_redirects=False) as response,
+                self._session.request(
+                    request.method, url, data=body or None, headers=headers, allow_redirects=False
+                ) as response,
             ):
                 await _read(response, answer, reading, start_ns)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -190,7 +200,7 @@ class ProxyClient:
         except (aiohttp.ClientError, OSError) as error:
             answer.error = reading.error or f"broke off: {_why(error)}"
         answer.latency_s = (time.monotonic_ns() - start_ns) / 1e9
-        answer.text = reading.text if answer.status == 200 else None
+        answer.text = reading.text if answer.status is not None and reading.succeeds(answer.status) else None
         answer.reasoning = reading.reasoning
         answer.finish_reason = reading.finish_reason
         answer.tokens = reading.tokens
@@ -204,9 +214,9 @@ class ProxyClient:
             return json.loads(body)
 
 
-def request_body(model: str | None, prompt: str, parameters: Parameters) -> dict[str, Any]:
-    """A chat completion's body. Only the model's name differs from endpoint to endpoint."""
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+def parameter_fields(parameters: Parameters) -> dict[str, Any]:
+    """The run's parameters as members of a chat completion's body."""
+    body: dict[str, Any] = {}
     if parameters.temperature is not None:
         body["temperature"] = parameters.temperature
     if parameters.max_tokens is not None:
@@ -271,15 +281,18 @@ def _why(error: BaseException) -> str:
     return one_line(str(error)) or type(error).__name__
 
 
-async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Reading, start_ns: int) -> None:
+async def _read(
+    response: aiohttp.ClientResponse, answer: Answer, reading: Reading | OtherReading, start_ns: int
+) -> None:
     answer.status = response.status
     server = response.headers.get("Server", "")
-    if response.status == 200 or server.startswith(SIMULATOR):
+    succeeded = reading.succeeds(response.status)
+    if succeeded or server.startswith(SIMULATOR):
         answer.simulated = server.startswith(SIMULATOR)
-    streamed = response.status == 200 and response.content_type == "text/event-stream"
+    streamed = succeeded and response.content_type == "text/event-stream"
     splitter, whole = EventSplitter(), bytearray()
     read_bytes = 0
-    recognised = streamed or response.status != 200  # else the body's beginning decides whether it is a stream
+    recognised = streamed or not succeeded  # else the body's beginning decides whether it is a stream
     now_ns = start_ns
     async for data in response.content.iter_any():
         now_ns = time.monotonic_ns()
@@ -298,7 +311,7 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer, reading: Readi
         output = [reading.event(event) for event in splitter.feed(data)]
         if answer.ttft_s is None and any(output):
             answer.ttft_s = (now_ns - start_ns) / 1e9
-    if response.status != 200:
+    if not succeeded:
         answer.error = f"HTTP {response.status}: {one_line(_error_in(bytes(whole)) or response.reason or '')}"
         answer.proxys_code = _proxys_code(bytes(whole))
         answer.wait_s = asked_wait_s(response.headers, bytes(whole), time.time())

@@ -2,23 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Final
 
 from .client import Endpoint
 from .load.schedule import Phase
 from .options.run_options import RunOptions
-from .prompts.prompt_set import WARMUP, PromptSet
+from .prompts.prompt_set import PromptSet
+from .prompts.tokens import count_tokens
 from .run_json import counted
-
-# English text has about so many characters in a token. A model's tokenizer would count otherwise.
-_CHARACTERS_PER_TOKEN: Final = 4.0
 
 
 def plan_lines(
     phases: Sequence[Phase], endpoints: Sequence[Endpoint], prompt_set: PromptSet, options: RunOptions
 ) -> Iterator[str]:
     """A line for each load and for each endpoint. Tokens are estimates, and costs are at most so much."""
-    yield "A dry run: nothing is sent. Estimates: four characters are a token; answers may be shorter than they may be."
+    counting = "four characters are a token" if prompt_set.tokenizer is None else f"by {prompt_set.tokenizer.name}"
+    yield f"A dry run: nothing is sent. Estimates: {counting}; answers may be shorter than they may be."
     for load, parts in groupby(phases, key=lambda phase: (phase.load, bool(phase.turns()[0].warmup))):
         under = list(parts)
         turns = [turn for phase in under for turn in phase.turns()]
@@ -28,7 +26,8 @@ def plan_lines(
             line += f" in {len(under)} blocks"
         due_s = [turn.due_s for turn in turns if turn.due_s is not None]
         yield line + (f", over {max(due_s):.0f} s" if due_s else "")
-    prompts = {prompt.prompt_id: prompt for prompt in (WARMUP, *prompt_set.prompts)}
+    prompts = {prompt.prompt_id: prompt for prompt in (prompt_set.warmup, *prompt_set.prompts)}
+    tokens = {each.prompt_id: count_tokens(each.whole_text(), prompt_set.tokenizer) for each in prompts.values()}
     for endpoint in endpoints:
         sent = [
             turn
@@ -37,7 +36,7 @@ def plan_lines(
             for turn in (*lane.ramp, *(each for group in lane.groups for each in group))
             if turn.endpoint == endpoint.name
         ]
-        prompt_tokens = sum(len(prompts[turn.prompt_id].prompt) for turn in sent) / _CHARACTERS_PER_TOKEN
+        prompt_tokens = sum(tokens[turn.prompt_id] for turn in sent)
         line = f"{endpoint.name}: {counted(len(sent), 'request')}, some {prompt_tokens:,.0f} tokens of prompts"
         limits = [prompts[turn.prompt_id].max_tokens or options.max_tokens for turn in sent]
         most = sum(limit for limit in limits if limit is not None)

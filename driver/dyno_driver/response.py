@@ -104,6 +104,10 @@ class Reading:
         self.error: str | None = None
         self.tokens: tuple[int, int] | None = None  # of the prompt and of the answer, by the server's count
 
+    def succeeds(self, status: int) -> bool:
+        """Whether a body with this HTTP status is an answer, and not an error."""
+        return status == 200
+
     @property
     def text(self) -> str:
         return _whole_text(self._text)

@@ -46,7 +46,8 @@ async def run(
     async with ProxyClient(proxy_url, api_key) as client:
         about = await unless(stop.asked, client.about())
         chosen = select(about.endpoints, options.endpoints)
-        endpoints = [await unless(stop.asked, client.with_model(endpoint)) for endpoint in chosen]
+        named = prompt_set.needs_model
+        endpoints = [await unless(stop.asked, client.with_model(each)) if named else each for each in chosen]
         seed = _seed(options, earlier)
         phases = _phases(options, prompt_set, [endpoint.name for endpoint in endpoints], seed or 0)
         _check_room(phases, about.max_requests)

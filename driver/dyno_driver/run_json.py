@@ -27,6 +27,7 @@ class PromptSetJson(TypedDict):
     count: int
     description: str
     sha256: str  # of all that is known of the prompts
+    revision: str | None  # the commit of a set of the Hugging Face hub
 
 
 class ParametersJson(TypedDict):
@@ -126,6 +127,7 @@ def run_json(
             "count": len(prompt_set.prompts),
             "description": prompt_set.description,
             "sha256": prompts,
+            "revision": prompt_set.revision,
         },
         "parameters": {
             "temperature": options.temperature,

@@ -30,6 +30,7 @@ PROMPT_COLUMNS: Final = {
     "question": "string",
     "prompt": "string",
     "reference_answers": "list<string>",
+    "tokens": "int64",  # by the configured tokenizer; null without one
 }
 ANSWER_COLUMNS: Final = {
     "trace_id": "string",
@@ -80,6 +81,7 @@ def write_prompts(folder: Path, prompts: Sequence[Prompt]) -> None:
             "question": prompt.question,
             "prompt": prompt.prompt,
             "reference_answers": list(prompt.reference_answers),
+            "tokens": prompt.tokens,
         }
         for prompt in prompts
     ]

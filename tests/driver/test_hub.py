@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rigs.fake_hub import fake_hub
+from dyno_driver.errors import WrongUseError
+from dyno_driver.options.prompting import Prompting
+from dyno_driver.prompts.prompt_set import load_prompts
+from rigs.fake_hub import REVISION, fake_hub
 
 # Its hub settings are read once a process, so each case is a process of its own.
 PROGRAM = """
@@ -130,3 +133,52 @@ async def test_a_set_without_questions(tmp_path: Path) -> None:
         code, _, err = await load("me/labels", environment(tmp_path, HF_ENDPOINT=url))
     assert code == 1
     assert "(its columns: text, label)" in err
+
+
+async def test_the_revision_is_kept_and_pinned(tmp_path: Path) -> None:
+    """A branch or a commit is asked for as --revision says, and the commit that came is known, also from the cache."""
+    table, asked = squad_table("v"), list[str]()
+    async with fake_hub("me/qa", {"README.md": b"", "validation.parquet": table, "train.parquet": table}, asked) as url:
+        hub = environment(tmp_path, HF_ENDPOINT=url)
+        online = await ask_part("me/qa", hub, "--revision=v1", "--split=train")
+        newest = await ask_part("me/qa", hub)
+        wrong = await ask_part("me/qa:test", hub, "--split=train")
+    assert online == (0, f"me/qa {REVISION} https://huggingface.co/datasets/me/qa, split train, revision {REVISION}\n")
+    assert any("/resolve/v1/" in path for path in asked), asked
+    assert newest[1].startswith(f"me/qa {REVISION} ")
+    assert wrong[0] == 1
+    assert "--split train: --prompts me/qa:test names another split" in wrong[1]
+    offline = await ask_part("me/qa", environment(tmp_path, HF_ENDPOINT=url), f"--revision={REVISION[:12]}")
+    assert offline[1].startswith(f"me/qa {REVISION} ")
+    other = await ask_part("me/qa", environment(tmp_path, HF_ENDPOINT=url), "--revision=fedcba")
+    assert other[0] == 1
+    assert f"the cached copy of me/qa is of {REVISION}" in other[1]
+
+
+async def ask_part(spec: str, environment: dict[str, str], *flags: str) -> tuple[int | None, str]:
+    """The exit code, and what a process prints that loads this part of a set."""
+    program = (
+        "import sys\n"
+        "from dyno_driver.errors import WrongUseError\n"
+        "from dyno_driver.options.prompting import Prompting\n"
+        "from dyno_driver.prompts.prompt_set import load_prompts\n"
+        "told = dict(flag.removeprefix('--').split('=') for flag in sys.argv[2:])\n"
+        "try:\n    found = load_prompts(sys.argv[1], 2, how=Prompting(**told))\n"
+        "except WrongUseError as error:\n    sys.exit(str(error))\n"
+        "print(found.name, found.revision, found.source)\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, spec, *flags, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode() if process.returncode == 0 else err.decode()
+
+
+@pytest.mark.parametrize(
+    ("flag", "how"),
+    [("split", Prompting(split="x")), ("revision", Prompting(revision="x")), ("subset", Prompting(subset="x"))],
+)
+def test_parts_are_the_hubs(flag: str, how: Prompting) -> None:
+    """A split, revision or subset of a set that isn't the hub's is refused in one line."""
+    with pytest.raises(WrongUseError, match=f"--{flag} is for sets of the Hugging Face hub, and --prompts science"):
+        load_prompts("science", 1, how=how)

@@ -18,7 +18,7 @@ BLOCK = 512 * 4  # characters of a block of 512 words
 
 def options_of(*argv: str) -> RunOptions:
     parser = ArgumentParser(prog="dyno drive")
-    options = run_options(parse_run(parser, list(argv), lambda _given: []))
+    options = run_options(parse_run(parser, list(argv)))
     check_run(parser, options)
     return options
 

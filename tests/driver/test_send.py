@@ -1,13 +1,15 @@
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from dyno_driver.client import Answer, Endpoint, Parameters, ProxyClient, request_body, select
+from dyno_driver.client import Answer, Endpoint, Parameters, ProxyClient, parameter_fields, select
 from dyno_driver.errors import ProxyGoneError, WrongUseError
 from dyno_driver.load.schedule import Turn
+from dyno_driver.prompts.request import text_request
 from rigs.fake_proxy import DONE, FakeProxy, answering, chunk, fake_proxy, saying, streaming
 
 PARAMETERS = Parameters(temperature=0.0, max_tokens=512, seed=None, stream=True, timeout_s=20.0)
@@ -175,7 +177,7 @@ async def test_the_key_of_the_proxy() -> None:
 )
 def test_only_what_is_given_is_sent(parameters: Parameters, expected: Mapping[str, Any]) -> None:
     """A parameter that isn't given isn't sent: the endpoint's own default holds."""
-    body = request_body("m", "Who?", parameters)
+    body = json.loads(text_request("Who?").body("m", parameter_fields(parameters)))
     assert body == {"model": "m", "messages": [{"role": "user", "content": "Who?"}], **expected}
 
 

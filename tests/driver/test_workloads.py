@@ -17,7 +17,7 @@ from .test_drive import drive
 
 
 def options_of(*argv: str) -> RunOptions:
-    return run_options(parse_run(ArgumentParser(prog="dyno drive"), list(argv), lambda _given: []))
+    return run_options(parse_run(ArgumentParser(prog="dyno drive"), list(argv)))
 
 
 def prompt_file(folder: Path, prompts: int) -> str:
@@ -55,7 +55,7 @@ def tags(proxy: FakeProxy, endpoint: str) -> list[dict[str, str]]:
 
 def test_each_shipped_workload_is_valid() -> None:
     """Every workload that ships sets options that the flags would take."""
-    assert {"offline", "published", "replay", "single", "sweep"} <= set(names())
+    assert {"long-context", "offline", "published", "replay", "single", "sweep"} <= set(names())
     for name in names():
         assert options_of("--workload", name).workload == name
 

@@ -59,7 +59,7 @@ async def fake_proxy(
 
     app = web.Application()
     app.router.add_get("/endpoints", describe)
-    app.router.add_route("*", "/{endpoint}/v1/{path:.*}", relay)
+    app.router.add_route("*", "/{endpoint}/{path:.*}", relay)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -29,6 +29,7 @@ class PromptSetJson(TypedDict, total=False):
     count: int
     description: str | None
     sha256: str
+    revision: str | None
 
 
 class EndpointJson(TypedDict, total=False):

@@ -3,6 +3,7 @@
 import argparse
 from typing import Final
 
+from .prompting import add_prompting
 from .values import max_tokens, positive_int, temperature, unique_names
 
 DEFAULT_SET: Final = "science"
@@ -19,8 +20,8 @@ def add_asked(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             metavar="SET",
             help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, synthetic:in=1024,out=256 for "
             "texts of these lengths in tokens, or OWNER/NAME[:SPLIT] on the Hugging Face hub (default: science). A "
-            "record's 'prompt' is sent as it is; a 'question', with its "
-            "'context', is sent as 'Context: … Question: … Answer:'",
+            "record's 'prompt' is sent as it is; a 'question', with its 'context', is sent as 'Context: … Question: … "
+            "Answer:'; chat messages, ShareGPT's conversations, batch files and raw requests are sent as such",
         ),
         what.add_argument(
             "-n",
@@ -36,6 +37,7 @@ def add_asked(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             metavar="TEXT",
             help="what is sent, with columns in braces: 'Summarize: {text}'; \\n is a line end",
         ),
+        *add_prompting(what),
         what.add_argument(
             "--endpoints", type=unique_names, metavar="A,B", help="names in the proxy's configuration (default: all)"
         ),

@@ -12,6 +12,7 @@ from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, wo
 from .asked import DEFAULT_SET, add_asked
 from .limits import NO_LIMITS, Limits, add_limits, limits
 from .loads import add_loads, add_pace
+from .prompting import Prompting, prompting
 from .traced import REPLAY, Traced, add_traced, traced, why_not
 from .values import interleave
 
@@ -49,6 +50,7 @@ class RunOptions:
     limits: Limits = NO_LIMITS
     dry_run: bool = False
     traced: Traced = field(default_factory=Traced)
+    prompting: Prompting = field(default_factory=Prompting)
 
     @property
     def prompts_wanted(self) -> int | None:
@@ -57,7 +59,9 @@ class RunOptions:
 
 
 def parse_run(
-    parser: "ArgumentParser", argv: list[str], began_with: Callable[[argparse.Namespace], list[str]]
+    parser: "ArgumentParser",
+    argv: list[str],
+    began_with: Callable[[argparse.Namespace], list[str]] = lambda _given: [],
 ) -> argparse.Namespace:
     """Add the options that `dyno drive` and `dyno compare` share, and parse. The workload gives the defaults.
 
@@ -123,6 +127,7 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         limits=limits(parsed),
         dry_run=parsed.dry_run,
         traced=traced(parsed, timed=not loads),
+        prompting=prompting(parsed),
     )
 
 

@@ -14,6 +14,9 @@ from . import hub
 
 Row = Mapping[str, Any]
 
+# Images stand in their records as text. Endpoints take some tens of megabytes at most.
+LONGEST_LINE_BYTES: Final = 64 * 2**20
+
 
 def rows(path: Path, count: int) -> Iterator[Row]:
     """The file's records, at least the first `count` of them.
@@ -87,21 +90,36 @@ def _squad_article(path: Path, number: int, article: dict[str, Any]) -> Iterator
 
 
 def _json_lines(path: Path, _count: int) -> Iterator[Row]:
-    yield from _json_records(path, path.read_text(encoding="utf-8-sig"))
+    """A record for each line. The file may be larger than the memory, so only one line is held."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE_BYTES + 1):
+            number += 1
+            if len(line) > LONGEST_LINE_BYTES:
+                raise WrongUseError(
+                    f"--prompts {path}: line {number} is over {LONGEST_LINE_BYTES // 2**20} MiB; no endpoint takes "
+                    "such a prompt, so shorten it, or put each record into a line of its own"
+                )
+            yield from _json_record(path, number, line.decode("utf-8-sig" if number == 1 else "utf-8"))
 
 
 def _json_records(path: Path, text: str) -> Iterator[Row]:
     # splitlines would also split at U+2028 and the like, which a JSON text may hold unescaped.
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise WrongUseError(f"--prompts {path}: line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise WrongUseError(f"--prompts {path}: line {number} must be an object with 'question' or 'prompt'")
-        yield record
+        yield from _json_record(path, number, line)
+
+
+def _json_record(path: Path, number: int, line: str) -> Iterator[Row]:
+    """The line's record; none for an empty line."""
+    if not line.strip():
+        return
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise WrongUseError(f"--prompts {path}: line {number} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise WrongUseError(f"--prompts {path}: line {number} must be an object with 'question' or 'prompt'")
+    yield record
 
 
 def _csv(path: Path, count: int) -> list[Row]:

@@ -2,11 +2,14 @@
 
 import os
 import queue
+import re
 import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from dyno_driver.errors import WrongUseError, one_line
@@ -14,6 +17,8 @@ from dyno_driver.errors import WrongUseError, one_line
 DEFAULT_HUB: Final = "https://huggingface.co"
 # The hub's own client would retry for 23 s if the hub is down, and for minutes if the network swallows packets.
 PROBE_TIMEOUT_S: Final = 5.0
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 _QUIET: Final = {
     "DATASETS_VERBOSITY": "critical",
@@ -37,7 +42,24 @@ def library(*, offline: bool) -> Any:
     return datasets
 
 
-def rows(spec: str, name: str, split: str, count: int) -> Iterator[Mapping[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which part of a set: its split, its subset (configuration), its revision. None: the set's only or newest one."""
+
+    split: str
+    subset: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A set's records, and the commit that they are of; None if its cached copy doesn't say."""
+
+    rows: Iterator[Mapping[str, Any]]
+    revision: str | None
+
+
+def rows(spec: str, name: str, part: Part, count: int) -> Found:
     """The first `count` records of one split, in order: from the hub, or from its local cache if it can't be reached.
 
     Raises WrongUseError if neither has the set; the message names it by `spec`, as the user wrote it.
@@ -49,7 +71,7 @@ def rows(spec: str, name: str, split: str, count: int) -> Iterator[Mapping[str, 
     import httpx2  # the hub's client: if a connection breaks off in the middle of a file, its error is raised
 
     try:
-        loaded = datasets.load_dataset(name, split=split)
+        loaded = datasets.load_dataset(name, part.subset, split=part.split, revision=part.revision)
     except (OSError, ValueError, RuntimeError, httpx2.HTTPError, datasets.exceptions.DatasetsError) as error:
         why = one_line(str(error))
         if not online and isinstance(error, OSError):
@@ -57,7 +79,23 @@ def rows(spec: str, name: str, split: str, count: int) -> Iterator[Mapping[str, 
         raise WrongUseError(
             f"--prompts {spec}: {why}; use --prompts science, which ships with Dyno, or --prompts FILE"
         ) from error
-    yield from loaded.select(range(min(count, len(loaded))))
+    revision = _revision(loaded)
+    asked = part.revision
+    if not online and asked is not None and not (revision is not None and revision.startswith(asked)):
+        raise WrongUseError(
+            f"--revision {asked}: the Hugging Face hub can't be reached, and the cached copy of {name} is of "
+            f"{revision or 'an unknown revision'}; give --revision as the commit that is cached, or go online"
+        )
+    return Found(iter(loaded.select(range(min(count, len(loaded))))), revision)
+
+
+def _revision(loaded: Any) -> str | None:
+    """The commit that a loaded set is of. `datasets` names the folder of its cache by it."""
+    for file in loaded.cache_files:
+        folder = Path(file["filename"]).parent.name
+        if _COMMIT.fullmatch(folder):
+            return folder
+    return None
 
 
 def _told_offline() -> bool:

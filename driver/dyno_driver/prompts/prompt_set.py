@@ -1,14 +1,15 @@
 """Prompt sets: what each request asks, and the reference answers that its response can be scored against.
 
 `science` is a file of this package. Only `squad` and OWNER/NAME ask the hub (hub.py).
+
+    file, hub ──▶ records (files.py, hub.py) ──▶ prompts (records.py: each shape) ──▶ PromptSet
 """
 
-import contextlib
 import itertools
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -17,30 +18,20 @@ from typing import Any, Final
 from dyno_driver.errors import WrongUseError
 from dyno_driver.load.schedule import WARMUP_PROMPT_ID
 from dyno_driver.options.asked import DEFAULT_COUNT
+from dyno_driver.options.prompting import Prompting
 
-# Every request carries its prompt's id in a header. In characters.
-LONGEST_ID: Final = 200
+from .prompt import WARMUP as WARMUP
+from .prompt import Prompt as Prompt
+from .prompt import published_prompt as published_prompt
+from .records import Form, Records, told_apart
+from .request import Request
+from .tokens import Tokenizer, load_tokenizer
 
+SCIENCE: Final = "science"
+SQUAD: Final = "squad"
+_SQUAD_ON_THE_HUB: Final = "rajpurkar/squad"
 _HUB_ID: Final = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<split>[\w.-]+))?")
-_BRACES: Final = re.compile(r"\{(\w[\w .-]*)\}")
-_WARMUP_PROMPT: Final = "Question: Which planet is closest to the Sun?\n\nAnswer:"
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One question; `prompt` is the text as it is sent. A part that the source doesn't have is None."""
-
-    prompt_id: str
-    prompt: str
-    question: str | None = None
-    context: str | None = None
-    title: str | None = None
-    domain: str | None = None
-    reference_answers: tuple[str, ...] = ()
-    max_tokens: int | None = None
-
-
-WARMUP: Final = Prompt(WARMUP_PROMPT_ID, _WARMUP_PROMPT)
+_DEFAULT_SPLIT: Final = "validation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +45,71 @@ class PromptSet:
     prompts: tuple[Prompt, ...]
     whole: bool = False  # whether it is all that its file has
     said: str = ""  # how many, of what, and how they are sent: a line to print
+    left_out: int = 0  # records without anything that a model could answer
+    revision: str | None = None  # the hub's commit
+    tokenizer: Tokenizer | None = None  # None: tokens are estimated
+
+    @property
+    def warmup(self) -> Prompt:
+        """What is sent before the measured requests: a question of its own, where the prompts are chat completions.
+
+        Another kind of model wouldn't understand it, so it gets the first request once more.
+        """
+        first = self.prompts[0]
+        if first.request is None or first.request.is_chat:
+            return WARMUP
+        return replace(first, prompt_id=WARMUP_PROMPT_ID)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether any request names the endpoint's model."""
+        return any(prompt.request is None or prompt.request.names_model for prompt in (self.warmup, *self.prompts))
+
+    def ready(self) -> dict[str, Request]:
+        """What is sent, by the prompts' ids, the warm-up's too: encoded once, so that no request waits for it."""
+        return {prompt.prompt_id: prompt.ready() for prompt in (self.warmup, *self.prompts)}
 
 
-def load_prompts(spec: str, count: int | None, *, column: str | None = None, template: str | None = None) -> PromptSet:
+def load_prompts(
+    spec: str,
+    count: int | None,
+    *,
+    column: str | None = None,
+    template: str | None = None,
+    how: Prompting | None = None,
+    seed: int | None = None,
+) -> PromptSet:
     """The first `count` prompts of the set that `--prompts` names; all of them if it has fewer.
 
     `count` None: all of a file, DEFAULT_COUNT of a set. `column`: its text is sent as it is. `template`: is sent, with
-    columns in braces. Raises WrongUseError if there is no such set, if it can't be read, if it holds no question, or if
-    a record of it can't be used.
+    columns in braces. `how`: which part of a hub's set, by which tokenizer; where it has lengths, long prompts are made
+    of the set's passages, drawn by `seed`. Raises WrongUseError if there is no such set, if it can't be read, if it
+    holds no question, or if a record of it can't be used.
     """
     if column is not None and template is not None:
         raise WrongUseError("--column and --template exclude each other; write '{COLUMN}' in the template")
-    found = _load(spec, count, _Form(column, template))
-    return replace(found, said=_said(spec, found, count, _Form(column, template)))
+    how = how or Prompting()
+    form, tokenizer = Form(column, template), None if how.tokenizer is None else load_tokenizer(how.tokenizer)
+    if how.context_tokens:
+        from .long_context import long_prompts
+
+        return with_tokens(long_prompts(spec, count, how, seed, tokenizer), tokenizer)
+    found = read_set(spec, count, form, how)
+    return with_tokens(replace(found, said=_said(spec, found, count, form)), tokenizer)
 
 
-def _said(spec: str, found: PromptSet, count: int | None, form: "_Form") -> str:
+def with_tokens(found: PromptSet, tokenizer: Tokenizer | None) -> PromptSet:
+    """The set with its prompts' tokens, where a tokenizer counts them."""
+    if tokenizer is None:
+        return found
+    return replace(
+        found,
+        prompts=tuple(replace(prompt, tokens=tokenizer.count(prompt.whole_text())) for prompt in found.prompts),
+        tokenizer=tokenizer,
+    )
+
+
+def _said(spec: str, found: PromptSet, count: int | None, form: Form) -> str:
     """How many prompts there are, and how they are sent."""
     number = len(found.prompts)
     what = "1 prompt" if number == 1 else f"{number} prompts"
@@ -79,69 +119,71 @@ def _said(spec: str, found: PromptSet, count: int | None, form: "_Form") -> str:
         what = f"all {what} of {spec}"
     else:
         what = f"the first {what} of {spec}" if number > 1 else f"the first prompt of {spec}"
-    return f"Prompts: {what}; {form.said(found.prompts)}."
+    left_out = "" if not found.left_out else f"; {found.left_out} without a user's turn to answer are left out"
+    return f"Prompts: {what}; {form.said(found.prompts)}{left_out}."
 
 
-def _load(spec: str, count: int | None, form: "_Form") -> PromptSet:
+def read_set(spec: str, count: int | None, form: Form, how: Prompting) -> PromptSet:
+    """The set as `--prompts` names it, without a line about it. Raises WrongUseError."""
     of_set = DEFAULT_COUNT if count is None else count
     of_file = sys.maxsize if count is None else count
-    if spec == "science":
-        return _science(of_set, form)
-    if spec == "squad":
-        from . import hub
-
-        return _set(
-            of_set,
-            hub.rows(spec, "rajpurkar/squad", "validation", of_set),
-            form,
-            where="squad",
-            name="squad",
-            source="https://huggingface.co/datasets/rajpurkar/squad, split validation",
-            license="CC BY-SA 4.0",
-            description="Stanford Question Answering Dataset 1.1: questions on passages from Wikipedia",
-        )
-    path = Path(spec).expanduser()
+    path, hub_id = Path(spec).expanduser(), _HUB_ID.fullmatch(spec)
     from . import files
 
-    hub_id = _HUB_ID.fullmatch(spec)
-    if hub_id is None or path.exists() or path.suffix.lower() in files.READERS:
-        if "/" not in spec and not path.suffix and not path.exists():
-            raise WrongUseError(
-                f"--prompts {spec}: no such set or file; sets: science, squad, OWNER/NAME on the hub, or a FILE"
-            )
-        return _set(
-            of_file,
-            files.rows(path, of_file),
-            form,
-            whole=count is None,
-            where=str(path),
-            name=path.stem,
-            source=str(path.resolve()),
-            license=None,
-            description=f"prompts from the file {path.name}",
+    on_hub = spec == SQUAD or (hub_id is not None and not path.exists() and path.suffix.lower() not in files.READERS)
+    if on_hub:
+        return _of_hub(spec, of_set, form, how)
+    told = next((flag for flag in ("split", "revision", "subset") if getattr(how, flag) is not None), None)
+    if told is not None:
+        raise WrongUseError(f"--{told} is for sets of the Hugging Face hub, and --prompts {spec} is none; leave it out")
+    if spec == SCIENCE:
+        return _science(of_set, form)
+    if "/" not in spec and not path.suffix and not path.exists():
+        raise WrongUseError(
+            f"--prompts {spec}: no such set or file; sets: science, squad, OWNER/NAME on the hub, or a FILE"
         )
-    from . import hub
-
-    name, split = hub_id["name"], hub_id["split"] or "validation"
     return _set(
-        of_set,
-        hub.rows(spec, name, split, of_set),
+        of_file,
+        files.rows(path, of_file),
         form,
-        where=spec,
-        name=name,
-        source=f"https://huggingface.co/datasets/{name}, split {split}",
+        whole=count is None,
+        where=str(path),
+        name=path.stem,
+        source=str(path.resolve()),
         license=None,
-        description=f"split {split} of {name} on the Hugging Face hub",
+        description=f"prompts from the file {path.name}",
     )
 
 
-def published_prompt(question: str, context: str | None) -> str:
-    """The published benchmark's prompt. Without a passage (`context`), its first part is left out."""
-    asked = f"Question: {question}\n\nAnswer:"
-    return f"Context: {context}\n\n{asked}" if context else asked
+def _of_hub(spec: str, count: int, form: Form, how: Prompting) -> PromptSet:
+    """A set of the Hugging Face hub: its id, and the commit that its records are of, are kept."""
+    from . import hub
+
+    hub_id = _HUB_ID.fullmatch(spec)
+    in_name = None if hub_id is None else hub_id["split"]
+    if in_name is not None and how.split is not None and in_name != how.split:
+        raise WrongUseError(f"--split {how.split}: --prompts {spec} names another split; leave out one of the two")
+    name = _SQUAD_ON_THE_HUB if hub_id is None else hub_id["name"]
+    split = how.split or in_name or _DEFAULT_SPLIT
+    found = hub.rows(spec, name, hub.Part(split, how.subset, how.revision), count)
+    described = f"split {split} of {name} on the Hugging Face hub"
+    if spec == SQUAD:
+        described = "Stanford Question Answering Dataset 1.1: questions on passages from Wikipedia"
+    at = "" if found.revision is None else f", revision {found.revision}"
+    return _set(
+        count,
+        found.rows,
+        form,
+        where=spec,
+        name=SQUAD if spec == SQUAD else name,
+        source=f"https://huggingface.co/datasets/{name}, split {split}{at}",
+        license="CC BY-SA 4.0" if spec == SQUAD else None,
+        description=described,
+        revision=found.revision,
+    )
 
 
-def _science(count: int, form: "_Form") -> PromptSet:
+def _science(count: int, form: Form) -> PromptSet:
     text = resources.files("dyno_driver").joinpath("science.json").read_text(encoding="utf-8")
     return _set(
         count,
@@ -159,7 +201,7 @@ def _science(count: int, form: "_Form") -> PromptSet:
 def _set(
     count: int,
     rows: Iterable[Mapping[str, Any]],
-    form: "_Form",
+    form: Form,
     *,
     where: str,
     whole: bool = False,
@@ -167,8 +209,10 @@ def _set(
     source: str,
     license: str | None,  # noqa: A002 - the record's own word
     description: str,
+    revision: str | None = None,
 ) -> PromptSet:
-    prompts = tuple(itertools.islice(_prompts(rows, where, form), count))
+    records = Records(where, form)
+    prompts = told_apart(itertools.islice(records.prompts(rows), count))
     if not prompts:
         raise WrongUseError(f"--prompts {where}: has no questions; it needs records with 'question' or 'prompt'")
     seen: set[str] = set()
@@ -178,120 +222,6 @@ def _set(
                 f"--prompts {where}: two records have the id '{prompt.prompt_id}'; give each an id of its own"
             )
         seen.add(prompt.prompt_id)
-    return PromptSet(name, source, license, description, prompts, whole=whole)
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How a record becomes the text that is sent; both None: by the columns `prompt`, or `question` and `context`."""
-
-    column: str | None = None
-    template: str | None = None
-
-    def text(self, row: Mapping[str, Any], number: int, where: str) -> str | None:
-        """The text by column or template; None if neither is given. WrongUseError if a column isn't there."""
-        if self.column is not None:
-            return self._cell(row, self.column, number, where, "--column")
-        if self.template is None:
-            return None
-
-        def filled(found: re.Match[str]) -> str:
-            return self._cell(row, found[1], number, where, "--template")
-
-        return _BRACES.sub(filled, self.template.replace("\\n", "\n"))
-
-    def said(self, prompts: tuple[Prompt, ...]) -> str:
-        """How the texts are sent, in words."""
-        if self.column is not None:
-            return f"the column '{self.column}' is sent as it is"
-        if self.template is not None:
-            return "sent by --template"
-        verbatim = sum(
-            prompt.question is None or prompt.prompt != published_prompt(prompt.question, prompt.context)
-            for prompt in prompts
-        )
-        context = "Context: … " if any(prompt.context for prompt in prompts) else ""
-        wrapped = f"sent as '{context}Question: … Answer:'"
-        if verbatim == len(prompts):
-            return "the column 'prompt' is sent as it is"
-        return wrapped if not verbatim else f"{verbatim} of them as they are, the others {wrapped}"
-
-    def _cell(self, row: Mapping[str, Any], name: str, number: int, where: str, flag: str) -> str:
-        text = _text(row, name)
-        if text is None:
-            columns = ", ".join(map(str, row)) or "none"
-            raise WrongUseError(f"{flag}: record {number} of {where} has no '{name}' (its columns: {columns})")
-        return text
-
-
-def _prompts(rows: Iterable[Mapping[str, Any]], where: str, form: _Form) -> Iterator[Prompt]:
-    for number, row in enumerate(rows, start=1):
-        question, verbatim = _text(row, "question"), form.text(row, number, where)
-        verbatim = _text(row, "prompt") if verbatim is None else verbatim
-        if question is None and verbatim is None:
-            columns = ", ".join(map(str, row)) or "none"
-            raise WrongUseError(
-                f"--prompts {where}: record {number} has no question; fill 'question' or 'prompt', or name a column "
-                f"with --column (its columns: {columns})"
-            )
-        context = _text(row, "context")
-        yield Prompt(
-            prompt_id=_id(row, number, where),
-            prompt=verbatim if verbatim is not None else published_prompt(question or "", context),
-            question=question,
-            context=context,
-            title=_text(row, "title"),
-            domain=_text(row, "domain"),
-            reference_answers=_answers(row, where, number),
-        )
-
-
-def _id(row: Mapping[str, Any], number: int, where: str) -> str:
-    prompt_id = _text(row, "id") or _text(row, "prompt_id") or str(number)
-    if len(prompt_id) > LONGEST_ID:
-        raise WrongUseError(
-            f"--prompts {where}: record {number} has an id of over {LONGEST_ID} characters; it must be shorter"
-        )
-    return prompt_id
-
-
-def _text(row: Mapping[str, Any], column: str) -> str | None:
-    """The column as text; None if it is missing or blank."""
-    value = row.get(column)
-    if value is None:
-        return None
-    text = _clean(str(value))
-    return text if text.strip() else None
-
-
-def _clean(text: str) -> str:
-    """The text with lone surrogates as question marks: JSON can spell them, but UTF-8 and Parquet can't hold them."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _answers(row: Mapping[str, Any], where: str, number: int) -> tuple[str, ...]:
-    """The record's reference answers, without repetition.
-
-    They may be a text, a list, SQuAD's `{"text": […]}` or `[{"text": …}]`, or one of these as JSON in a cell.
-    """
-    value: Any = None
-    for column in ("answers", "answer", "reference_answers"):
-        value = row.get(column)
-        if value is not None:
-            break
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        # If this isn't JSON, it is an answer that begins with a bracket.
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
-    if isinstance(value, Mapping):
-        value = value.get("text")
-    if value is None:
-        return ()
-    texts = [item.get("text") if isinstance(item, Mapping) else item for item in _each(value)]
-    if any(isinstance(text, list | Mapping) for text in texts):
-        raise WrongUseError(f"--prompts {where}: record {number} has answers of an unknown shape; use a list of texts")
-    return tuple(dict.fromkeys(_clean(str(text)) for text in texts if text is not None and str(text).strip()))
-
-
-def _each(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return PromptSet(
+        name, source, license, description, prompts, whole=whole, left_out=records.left_out, revision=revision
+    )
