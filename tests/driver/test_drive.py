@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from rigs.fake_proxy import FakeProxy, Script, answering, fake_proxy, saying
+from rigs.running_proxy import RunningProxy
 from rigs.until import LIMIT_S
 
 DYNO = (sys.executable, "-m", "dyno")
@@ -36,7 +37,7 @@ class Driven:
         return rows
 
 
-async def start(proxy: FakeProxy, spans: Path, *options: str) -> asyncio.subprocess.Process:
+async def start(proxy: FakeProxy | RunningProxy, spans: Path, *options: str) -> asyncio.subprocess.Process:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DYNO_")}
     return await asyncio.create_subprocess_exec(
         *DYNO,
@@ -53,7 +54,7 @@ async def finish(process: asyncio.subprocess.Process, spans: Path) -> Driven:
     return Driven(process.returncode, out.decode(), err.decode(), folders[0] if folders else Path("none"))
 
 
-async def drive(proxy: FakeProxy, spans: Path, *options: str) -> Driven:
+async def drive(proxy: FakeProxy | RunningProxy, spans: Path, *options: str) -> Driven:
     return await finish(await start(proxy, spans, *options), spans)
 
 
