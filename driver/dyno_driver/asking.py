@@ -1,6 +1,7 @@
 """Asks one request after it has passed the door: it is recorded before and after, and the door hears its answer."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ import aiohttp
 
 from .baggage import Due
 from .client import Answer, Endpoint, Parameters, ProxyClient
+from .conversing import Conversations
 from .errors import ProxyGoneError, WrongUseError
 from .load.schedule import WARMUP_PROMPT_ID, Turn
 from .options.run_options import RunOptions
@@ -37,12 +39,15 @@ class Asking:
         options: RunOptions,
         recording: Recording,
         begun_s: float,
+        seed: int,
     ) -> None:
         self.running = self.given_up = 0
         self._client, self._options, self._recording = client, options, recording
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._prompts = {prompt.prompt_id: prompt for prompt in (prompt_set.warmup, *prompt_set.prompts)}
         self._requests = prompt_set.ready()
+        self.conversations = Conversations(self._prompts, options.chatting, seed)
+        self.conversations.heard_before(recording.earlier)
         self._parameters = Parameters(
             options.temperature,
             options.max_tokens,
@@ -58,7 +63,12 @@ class Asking:
         self.door = Door(endpoints, options.limits, options.preflight_s, ledger, self._probe, self._proxy_answers)
 
     async def ask(self, turn: Turn, due: Due | None, progress: Progress) -> None:
-        """Send a request and keep its answer. If the proxy is gone, it waits, and is sent again."""
+        """Send a request and keep its answer. If the proxy is gone, it waits, and is sent again.
+
+        A conversation's turn waits as long as its user thinks. It isn't sent if an earlier turn failed.
+        """
+        if not self.conversations.goes_on(turn) or not await self._thought(turn):
+            return
         if not turn.filler:
             progress.sending(turn)
         first = turn.endpoint not in self._asked
@@ -78,16 +88,27 @@ class Asking:
                 if not await self.door.lets(turn):
                     return
         self._keep(answer)
+        self.conversations.heard(turn, answer.text, ok=answer.error is None)
         if not turn.filler:
             progress.answered(answer)
         if first and (why := why_not(self._endpoints[turn.endpoint], answer)) is not None:
             raise CannotGoOnError(why)
         self.door.answered(answer)
 
+    async def _thought(self, turn: Turn) -> bool:
+        """Wait as long as the conversation's user thinks. False if nothing may leave any more."""
+        wait_s = self.conversations.wait_s(turn)
+        if wait_s > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.door.closed.wait(), wait_s)
+        return wait_s == 0 or not self.door.closed.is_set()
+
     async def _once(self, turn: Turn, due: Due | None, how: Parameters) -> Answer:
         trace_id, prompt = secrets.token_hex(16), self._prompts[turn.prompt_id]
         if prompt.max_tokens is not None:
             how = replace(how, max_tokens=prompt.max_tokens)
+        if (session := self.conversations.session(turn, self._recording.folder.name)) is not None:
+            how = replace(how, session=session)
         self._recording.sent(turn, trace_id)
         self.running += 1
         try:
@@ -95,7 +116,7 @@ class Asking:
                 self._client,
                 turn,
                 self._endpoints[turn.endpoint],
-                self._requests[turn.prompt_id],
+                self.conversations.request(turn) or self._requests[turn.prompt_id],
                 how,
                 self._recording.folder.name,
                 self._options.workload,

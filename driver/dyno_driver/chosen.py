@@ -11,6 +11,7 @@ from .load.series import Times
 from .options.asked import DEFAULT_COUNT
 from .options.run_options import RunOptions
 from .prompts import synthetic
+from .prompts.conversations import conversations
 from .prompts.prompt_set import Prompt, PromptSet, load_prompts, with_tokens
 from .prompts.tokens import Tokenizer, load_tokenizer
 from .traces.selection import Window, due_s, selected
@@ -40,7 +41,18 @@ def chosen(options: RunOptions, drawn: int | None = None) -> tuple[RunOptions, P
         how=options.prompting,
         seed=options.seed,
     )
-    return options, found
+    return options, _in_turns(options, found)
+
+
+def _in_turns(options: RunOptions, found: PromptSet) -> PromptSet:
+    if not options.chatting.on:
+        return found
+    turns = conversations(found.prompts, options.prompts)
+    number = len({turn.conversation_id for turn in turns})
+    what = "1 conversation" if number == 1 else f"{number} conversations"
+    earlier = "recorded ones" if options.chatting.recorded else "the endpoint's own"
+    said = f"Prompts: {what} of {options.prompts} with {len(turns)} turns in all; earlier answers are {earlier}."
+    return with_tokens(replace(found, prompts=turns, said=said), found.tokenizer)
 
 
 def _synthetic(options: RunOptions) -> tuple[RunOptions, PromptSet]:

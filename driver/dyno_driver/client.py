@@ -61,6 +61,7 @@ class Parameters:
     stream: bool
     timeout_s: float
     exact_lengths: bool = False  # an answer may not end before `max_tokens`
+    session: str | None = None  # the session's id; None: the request is a session of its own
 
 
 @dataclass(slots=True)
@@ -178,7 +179,7 @@ class ProxyClient:
         trace_id, span_id = trace_id or secrets.token_hex(16), secrets.token_hex(8)
         headers = baggage.headers(run_id, workload, turn, trace_id, span_id, due)
         if endpoint.session_header is not None:
-            headers[endpoint.session_header] = trace_id  # each request is a session of its own
+            headers[endpoint.session_header] = parameters.session or trace_id
         request = text_request(prompt) if isinstance(prompt, str) else prompt
         body = request.body(endpoint.model, parameter_fields(parameters))
         if body:

@@ -14,6 +14,7 @@ from .asking import Asking, CannotGoOnError
 from .client import Endpoint, ProxyClient, select
 from .dry_run import plan_lines
 from .errors import WrongUseError
+from .load.chains import chained
 from .load.remaining import remaining, request_of
 from .load.schedule import Asked, Phase, Turn, plan
 from .options.run_options import RunOptions
@@ -63,7 +64,7 @@ async def run(
         else:
             check_same(earlier, run_json(earlier.folder.name, *about_run), endpoints)
             recording = Recording.resume(earlier.folder, earlier.record)
-        asking = Asking(client, endpoints, prompt_set, options, recording, begun_s)
+        asking = Asking(client, endpoints, prompt_set, options, recording, begun_s, seed or 0)
         left = _left(phases, recording)
         if earlier is not None:
             recording.goes_on()
@@ -88,11 +89,17 @@ def _seed(options: RunOptions, earlier: Earlier | None) -> int | None:
 
 def _phases(options: RunOptions, prompt_set: PromptSet, endpoints: Sequence[str], seed: int) -> list[Phase]:
     """The schedule. Each load has prompts of its own where there are enough, so that no load finds a warm cache."""
-    ids = [prompt.prompt_id for prompt in prompt_set.prompts]
+    chains: dict[str, list[str]] = {}
+    for prompt in prompt_set.prompts:
+        if prompt.conversation_id is not None:
+            chains.setdefault(prompt.conversation_id, []).append(prompt.prompt_id)
+    ids = list(chains) or [prompt.prompt_id for prompt in prompt_set.prompts]
     loads, count = len(options.shape.loads), options.count or len(ids)
     own = len(ids) >= count * loads
     shares = [ids[number * count :][:count] if own else ids[:count] for number in range(loads)]
-    return plan(options.shape, Asked(endpoints, shares, options.repeat, options.warmup, options.order, seed))
+    return chained(
+        plan(options.shape, Asked(endpoints, shares, options.repeat, options.warmup, options.order, seed)), chains
+    )
 
 
 def _check_room(phases: Sequence[Phase], max_requests: int | None) -> None:
@@ -178,7 +185,8 @@ def _finished(
     told = {name: [a.simulated for a in answers if a.turn.endpoint == name] for name in lanes}
     # One simulated answer is enough. None if no answer tells.
     simulated = {name: any(said) if any(one is not None for one in said) else None for name, said in told.items()}
-    not_sent = {name: lane.not_sent for name, lane in lanes.items() if lane.not_sent}
+    broken_off = asking.conversations.not_sent
+    not_sent = {name: sent for name, lane in lanes.items() if (sent := lane.not_sent + broken_off[name])}
     limited_by = asking.door.ledger.reached
     not_kept = recording.finish(simulated, not_sent, interrupted=stopped_by is not None or limited_by is not None)
     return RunResult(
@@ -194,5 +202,5 @@ def _finished(
         asking.given_up,
         sum(not_sent.values()),
         not_kept,
-        tuple(asking.door.said()),
+        (*asking.door.said(), *asking.conversations.said()),
     )
