@@ -23,6 +23,9 @@ from .recording import NotKeptError, Recording
 _CHARACTERS_PER_TOKEN = 4.0
 
 
+Costs = Mapping[tuple[str, str], float]  # by endpoint and prompt id
+
+
 class CannotGoOnError(Exception):
     """An endpoint's first answer says that no further one would come."""
 
@@ -38,6 +41,7 @@ class Asking:
         options: RunOptions,
         recording: Recording,
         begun_s: float,
+        costs: Costs,
     ) -> None:
         self.running = self.given_up = 0
         self._client, self._options, self._recording = client, options, recording
@@ -48,7 +52,6 @@ class Asking:
         )
         self._preflight = replace(self._parameters, timeout_s=min(options.preflight_s, options.timeout_s))
         self._asked: set[str] = set()
-        costs = highest_costs(self._endpoints, self._texts, options)
         ledger = Ledger(options.limits, lambda turn: costs[turn.endpoint, turn.prompt_id] if costs else 0.0, begun_s)
         self.door = Door(endpoints, options.limits, options.preflight_s, ledger, self._probe, self._proxy_answers)
 
@@ -127,9 +130,7 @@ class Asking:
         return True
 
 
-def highest_costs(
-    endpoints: Mapping[str, Endpoint], texts: Mapping[str, str], options: RunOptions
-) -> dict[tuple[str, str], float]:
+def highest_costs(endpoints: Sequence[Endpoint], prompt_set: PromptSet, options: RunOptions) -> Costs:
     """The most that each prompt can cost at each endpoint, by estimate. Nothing without --max-cost.
 
     Raises WrongUseError where there is nothing to estimate it by.
@@ -139,15 +140,15 @@ def highest_costs(
     if options.max_tokens is None:
         raise WrongUseError("--max-cost needs --max-tokens: without it nobody knows how long answers may be")
     costs = {}
-    for endpoint in endpoints.values():
+    for endpoint in endpoints:
         if endpoint.price is None:
             raise WrongUseError(
                 f"--max-cost: endpoint '{endpoint.name}' has no price; set 'price' in [endpoints.{endpoint.name}] of "
                 "dyno.toml"
             )
-        for prompt_id, text in texts.items():
-            tokens = len(text) / _CHARACTERS_PER_TOKEN
-            costs[endpoint.name, prompt_id] = _cost(endpoint.price, tokens, options.max_tokens)
+        for prompt in (WARMUP, *prompt_set.prompts):
+            tokens = len(prompt.prompt) / _CHARACTERS_PER_TOKEN
+            costs[endpoint.name, prompt.prompt_id] = _cost(endpoint.price, tokens, options.max_tokens)
     return costs
 
 
