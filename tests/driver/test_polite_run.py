@@ -89,8 +89,9 @@ async def test_the_first_signal_waits_for_what_runs(
         assert process.stderr is not None
         while b"stopping: waiting for " not in (line := await process.stderr.readline()):
             assert line
+        said = int(line.split(b"waiting for ")[1].split()[0])
+        await until(lambda: gate.waiting == said, "the last request to arrive")
         asked = len(proxy.received)
-        assert f"waiting for {gate.waiting} request".encode() in line
         gate.opened.set()
         out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
