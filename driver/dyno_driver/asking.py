@@ -18,10 +18,13 @@ from .polite.door import Door
 from .polite.ledger import Ledger
 from .preflight import why_not
 from .progress import Progress
-from .prompts.prompt_set import Prompt, PromptSet
-from .prompts.tokens import Tokenizer, count_tokens
+from .prompts.prompt_set import PromptSet
+from .prompts.tokens import count_tokens
 from .recording import NotKeptError, Recording
 from .submitting import ask_until_done
+
+
+Costs = Mapping[tuple[str, str], float]  # by endpoint and prompt id
 
 
 class CannotGoOnError(Exception):
@@ -39,6 +42,7 @@ class Asking:
         options: RunOptions,
         recording: Recording,
         begun_s: float,
+        costs: Costs,
         seed: int,
     ) -> None:
         self.running = self.given_up = 0
@@ -58,7 +62,6 @@ class Asking:
         )
         self._preflight = replace(self._parameters, timeout_s=min(options.preflight_s, options.timeout_s))
         self._asked: set[str] = set()
-        costs = highest_costs(self._endpoints, self._prompts, prompt_set.tokenizer, options)
         ledger = Ledger(options.limits, lambda turn: costs[turn.endpoint, turn.prompt_id] if costs else 0.0, begun_s)
         self.door = Door(endpoints, options.limits, options.preflight_s, ledger, self._probe, self._proxy_answers)
 
@@ -156,32 +159,25 @@ class Asking:
         return True
 
 
-def highest_costs(
-    endpoints: Mapping[str, Endpoint],
-    prompts: Mapping[str, Prompt],
-    tokenizer: Tokenizer | None,
-    options: RunOptions,
-) -> dict[tuple[str, str], float]:
+def highest_costs(endpoints: Sequence[Endpoint], prompt_set: PromptSet, options: RunOptions) -> Costs:
     """The most that each prompt can cost at each endpoint, by estimate. Nothing without --max-cost.
 
     Raises WrongUseError where there is nothing to estimate it by.
     """
     if options.limits.max_cost is None:
         return {}
-    if options.max_tokens is None and any(prompt.max_tokens is None for prompt in prompts.values()):
+    if options.max_tokens is None and any(prompt.max_tokens is None for prompt in prompt_set.prompts):
         raise WrongUseError("--max-cost needs --max-tokens: without it nobody knows how long answers may be")
     costs = {}
-    for endpoint in endpoints.values():
+    for endpoint in endpoints:
         if endpoint.price is None:
             raise WrongUseError(
                 f"--max-cost: endpoint '{endpoint.name}' has no price; set 'price' in [endpoints.{endpoint.name}] of "
                 "dyno.toml"
             )
-        for prompt_id, prompt in prompts.items():
-            tokens = count_tokens(prompt.whole_text(), tokenizer)
-            costs[endpoint.name, prompt_id] = _cost(
-                endpoint.price, tokens, prompt.max_tokens or options.max_tokens or 0
-            )
+        for prompt in (prompt_set.warmup, *prompt_set.prompts):
+            tokens, longest = count_tokens(prompt.whole_text(), prompt_set.tokenizer), prompt.max_tokens
+            costs[endpoint.name, prompt.prompt_id] = _cost(endpoint.price, tokens, longest or options.max_tokens or 0)
     return costs
 
 

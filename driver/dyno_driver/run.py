@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import run_record
-from .asking import Asking, CannotGoOnError
+from .asking import Asking, CannotGoOnError, highest_costs
 from .client import Endpoint, ProxyClient, select
 from .dry_run import plan_lines
 from .errors import WrongUseError
@@ -52,6 +52,7 @@ async def run(
         seed = _seed(options, earlier)
         phases = _phases(options, prompt_set, [endpoint.name for endpoint in endpoints], seed or 0)
         _check_room(phases, about.max_requests)
+        costs = highest_costs(endpoints, prompt_set, options)
         if options.dry_run:
             print("\n".join((prompt_set.said, *plan_lines(phases, endpoints, prompt_set, options))), flush=True)
             return None
@@ -64,7 +65,7 @@ async def run(
         else:
             check_same(earlier, run_json(earlier.folder.name, *about_run), endpoints)
             recording = Recording.resume(earlier.folder, earlier.record)
-        asking = Asking(client, endpoints, prompt_set, options, recording, begun_s, seed or 0)
+        asking = Asking(client, endpoints, prompt_set, options, recording, begun_s, costs, seed or 0)
         left = _left(phases, recording)
         if earlier is not None:
             recording.goes_on()
