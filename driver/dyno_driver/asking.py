@@ -23,7 +23,6 @@ from .prompts.tokens import count_tokens
 from .recording import NotKeptError, Recording
 from .submitting import ask_until_done
 
-
 Costs = Mapping[tuple[str, str], float]  # by endpoint and prompt id
 
 
@@ -107,9 +106,7 @@ class Asking:
         return wait_s == 0 or not self.door.closed.is_set()
 
     async def _once(self, turn: Turn, due: Due | None, how: Parameters) -> Answer:
-        trace_id, prompt = secrets.token_hex(16), self._prompts[turn.prompt_id]
-        if prompt.max_tokens is not None:
-            how = replace(how, max_tokens=prompt.max_tokens)
+        trace_id = secrets.token_hex(16)
         if (session := self.conversations.session(turn, self._recording.folder.name)) is not None:
             how = replace(how, session=session)
         self._recording.sent(turn, trace_id)
@@ -166,7 +163,7 @@ def highest_costs(endpoints: Sequence[Endpoint], prompt_set: PromptSet, options:
     """
     if options.limits.max_cost is None:
         return {}
-    if options.max_tokens is None and any(prompt.max_tokens is None for prompt in prompt_set.prompts):
+    if options.max_tokens is None and any(prompt.longest_answer is None for prompt in prompt_set.prompts):
         raise WrongUseError("--max-cost needs --max-tokens: without it nobody knows how long answers may be")
     costs = {}
     for endpoint in endpoints:
@@ -176,7 +173,7 @@ def highest_costs(endpoints: Sequence[Endpoint], prompt_set: PromptSet, options:
                 "dyno.toml"
             )
         for prompt in (prompt_set.warmup, *prompt_set.prompts):
-            tokens, longest = count_tokens(prompt.whole_text(), prompt_set.tokenizer), prompt.max_tokens
+            tokens, longest = count_tokens(prompt.whole_text(), prompt_set.tokenizer), prompt.longest_answer
             costs[endpoint.name, prompt.prompt_id] = _cost(endpoint.price, tokens, longest or options.max_tokens or 0)
     return costs
 

@@ -33,6 +33,8 @@ def chosen(options: RunOptions, drawn: int | None = None) -> tuple[RunOptions, P
         return _of_trace(options)
     if synthetic.is_synthetic(options.prompts):
         return _synthetic(options)
+    if options.prompting.context_tokens:
+        options, _ = _seeded(options, None)
     found = load_prompts(
         options.prompts,
         options.prompts_wanted,

@@ -225,8 +225,8 @@ def parameter_fields(parameters: Parameters) -> dict[str, Any]:
         body["temperature"] = parameters.temperature
     if parameters.max_tokens is not None:
         body["max_tokens"] = parameters.max_tokens
-        if parameters.exact_lengths:
-            body |= {"min_tokens": parameters.max_tokens, "ignore_eos": True}
+    if parameters.exact_lengths:
+        body |= {"min_tokens": parameters.max_tokens, "ignore_eos": True}
     if parameters.seed is not None:
         body["seed"] = parameters.seed
     body["stream"] = parameters.stream

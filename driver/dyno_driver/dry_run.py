@@ -27,7 +27,7 @@ def plan_lines(
         due_s = [turn.due_s for turn in turns if turn.due_s is not None]
         yield line + (f", over {max(due_s):.0f} s" if due_s else "")
     prompts = {prompt.prompt_id: prompt for prompt in (prompt_set.warmup, *prompt_set.prompts)}
-    tokens = {each.prompt_id: count_tokens(each.whole_text(), prompt_set.tokenizer) for each in prompts.values()}
+    tokens = {name: count_tokens(prompt.whole_text(), prompt_set.tokenizer) for name, prompt in prompts.items()}
     for endpoint in endpoints:
         sent = [
             turn
@@ -38,7 +38,7 @@ def plan_lines(
         ]
         prompt_tokens = sum(tokens[turn.prompt_id] for turn in sent)
         line = f"{endpoint.name}: {counted(len(sent), 'request')}, some {prompt_tokens:,.0f} tokens of prompts"
-        limits = [prompts[turn.prompt_id].max_tokens or options.max_tokens for turn in sent]
+        limits = [prompts[turn.prompt_id].longest_answer or options.max_tokens for turn in sent]
         most = sum(limit for limit in limits if limit is not None)
         if None in limits:
             yield line + "; answers as long as the endpoint lets them be"

@@ -21,7 +21,7 @@ class OtherReading:
     """What one answer says: `text`, `finish_reason`, `error` (one line; None if nothing was wrong)."""
 
     reasoning: str | None = None
-    tokens: tuple[int, int] | None = None  # such an API's counts aren't read
+    tokens: tuple[int, int] | None = None  # of these APIs the proxy counts them
 
     def __init__(self, path: str) -> None:
         route = path.partition("?")[0].rstrip("/")

@@ -48,7 +48,9 @@ async def run(
         about = await unless(stop.asked, client.about())
         chosen = select(about.endpoints, options.endpoints)
         named = prompt_set.needs_model
-        endpoints = [await unless(stop.asked, client.with_model(each)) if named else each for each in chosen]
+        endpoints = [
+            await unless(stop.asked, client.with_model(endpoint)) if named else endpoint for endpoint in chosen
+        ]
         seed = _seed(options, earlier)
         phases = _phases(options, prompt_set, [endpoint.name for endpoint in endpoints], seed or 0)
         _check_room(phases, about.max_requests)

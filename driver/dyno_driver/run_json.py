@@ -26,8 +26,8 @@ class PromptSetJson(TypedDict):
     license: str | None  # None: the source doesn't say
     count: int
     description: str
-    sha256: str  # of all that is known of the prompts
     revision: str | None  # the commit of a set of the Hugging Face hub
+    sha256: str  # of all that is known of the prompts
 
 
 class ParametersJson(TypedDict):
@@ -126,8 +126,8 @@ def run_json(
             "license": prompt_set.license,
             "count": len(prompt_set.prompts),
             "description": prompt_set.description,
-            "sha256": prompts,
             "revision": prompt_set.revision,
+            "sha256": prompts,
         },
         "parameters": {
             "temperature": options.temperature,

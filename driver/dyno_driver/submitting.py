@@ -25,6 +25,8 @@ from .prompts.request import Poll, Request
 # An answer that is no text (an image in base64, a tensor) is stored up to here.
 LONGEST_KEPT_CHARACTERS: Final = 100_000
 _FIELD: Final = re.compile(r"\{([^{}]+)\}")
+_IN_PATH: Final = "/%:@!$&'()*+,;=~"
+_IN_QUERY: Final = _IN_PATH + "?"
 _LEAST_S: Final = 0.001
 
 
@@ -114,7 +116,7 @@ def _path_of(address: str, endpoint: Endpoint) -> str | None:
     path = told.path.removeprefix(prefix) if prefix and told.path.startswith(prefix + "/") else told.path
     if not path.startswith("/") or ".." in path.split("/"):
         return None
-    return quote(path, safe="/%:@!$&'()*+,;=~") + (f"?{told.query}" if told.query else "")
+    return quote(path, safe=_IN_PATH) + (f"?{quote(told.query, safe=_IN_QUERY)}" if told.query else "")
 
 
 def _shortened(answer: Answer) -> Answer:

@@ -16,6 +16,7 @@ from dyno_driver.prompts.prompt import Prompt
 from dyno_driver.prompts.prompt_set import PromptSet, load_prompts
 from dyno_driver.prompts.tokens import ESTIMATE, Tokenizer, load_tokenizer
 from rigs.fake_proxy import answering, fake_proxy
+from rigs.shared_data import SHARED, needs_shared
 
 from .test_drive import drive
 from .test_tokens import words
@@ -102,7 +103,7 @@ def test_a_shared_prefix_on_purpose() -> None:
 def test_lengths_that_wont_do(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A length that is no number of tokens is one line and exit code 2."""
     with pytest.raises(SystemExit) as raised:
-        parse_run(ArgumentParser(prog="dyno drive"), [f"--context-tokens={text}"])
+        parse_run(ArgumentParser(prog="dyno drive"), [f"--context-tokens={text}"], lambda _given: [])
     assert raised.value.code == 2
     assert "must be a number of tokens from 100 to 10,000,000" in capsys.readouterr().err
 
@@ -111,7 +112,7 @@ def test_lengths_and_depths_are_read() -> None:
     """A k is a thousand tokens; depths are percentages."""
     assert token_lengths("1k,1.5K,128k,2m,300") == (1000, 1500, 128_000, 2_000_000, 300)
     assert depths("0,50%,100") == (0.0, 0.5, 1.0)
-    parsed = parse_run(ArgumentParser(prog="dyno drive"), ["--workload", "long-context"])
+    parsed = parse_run(ArgumentParser(prog="dyno drive"), ["--workload", "long-context"], lambda _given: [])
     asked = run_options(parsed)
     assert asked.prompting.context_tokens == (1000, 4000, 16_000, 64_000, 128_000)
     assert (asked.prompting.depths, asked.prompts) == ((0.5,), "squad")
@@ -125,11 +126,10 @@ def test_a_set_without_passages(tmp_path: Path) -> None:
         load_prompts(str(path), 1, how=Prompting(context_tokens=(1000,)))
 
 
+@needs_shared
 def test_squads_own_passages() -> None:
     """A file with passages gives them to the long prompts, each once before any comes again."""
-    path = Path(__file__).parents[2] / "../shared/data/squad_dev_5_articles.json"
-    if not path.exists():
-        pytest.skip("no SQuAD here")
+    path = SHARED / "data" / "squad_dev_5_articles.json"
     [prompt] = load_prompts(str(path), 1, how=Prompting(context_tokens=(16_000,)), seed=1).prompts
     passages = document(prompt).split("\n\n")
     assert len(passages) > 50
@@ -157,6 +157,17 @@ async def test_what_a_context_cant_hold_is_said_by_row(tmp_path: Path) -> None:
     assert "small: 2 of 4 requests failed; the first: HTTP 400: maximum context length is 2048 tokens" in done.out
     assert {row["domain"] for row in done.rows("prompts")} == {"1k tokens, depth 50%", "4k tokens, depth 50%"}
     assert "made with seed 3" in done.record["prompt_set"]["source"]
+
+
+async def test_a_drawn_seed_is_the_runs(tmp_path: Path) -> None:
+    """Without --seed the texts' seed is drawn, and run.json has it, so that the run can be resumed and repeated."""
+    async with fake_proxy({"a": answering("42")}) as proxy:
+        options = ("--prompts", "science", "--context-tokens", "1k", "-n", "1")
+        done = await drive(proxy, tmp_path / "spans", *options)
+    assert done.code == 0, done.err
+    seed = done.record["seed"]
+    assert f"made with seed {seed}" in done.record["prompt_set"]["source"]
+    assert proxy.asked("a")[1]["messages"][0]["content"] == long(1000, count=1, seed=seed).prompts[0].prompt
 
 
 async def test_the_driver_is_punctual_with_long_prompts(tmp_path: Path) -> None:

@@ -124,6 +124,13 @@ def test_sharegpt(tmp_path: Path, name: str) -> None:
     assert "2 without a user's turn to answer are left out" in found.said
 
 
+def test_turns_with_roles_under_sharegpts_name(tmp_path: Path) -> None:
+    """What is called conversations may hold OpenAI's turns; an empty one tells no shape and is left out."""
+    found = loaded(tmp_path, {"conversations": []}, {"conversations": [user("a")]}, {"conversations": [user("b")]})
+    assert [prompt.prompt for prompt in found.prompts] == ["a", "b"]
+    assert found.left_out == 1
+
+
 def test_sharegpts_tools(tmp_path: Path) -> None:
     """A function_call becomes a tool call, and what follows from a tool bears its id."""
     turns = [
@@ -203,7 +210,10 @@ def test_raw_requests(tmp_path: Path, record: dict[str, Any], method: str, path:
         ([{"conversations": [{"from": "human", "value": 5}]}], "a 'value' that is no text"),
         ([{"conversations": [{"from": "gpt", "value": "a"}]}], "has no questions"),
         ([{"messages": [user("a")]}, {"prompt": "b"}], "record 2 is a text, and record 1 is chat messages"),
-        ([{"prompt": "b"}, {"conversations": []}], "record 2 is a ShareGPT conversation"),
+        (
+            [{"prompt": "b"}, {"conversations": [{"from": "human", "value": "a"}]}],
+            "record 2 is a ShareGPT conversation",
+        ),
         ([{"custom_id": "a", "url": "/v1/embeddings"}], "has no 'body'"),
         ([{"url": "/v1/embeddings", "body": {}}], "has no 'custom_id'"),
         ([{"custom_id": "a", "url": "/v1/x", "body": "b"}], "a 'body' that is no object"),
@@ -218,6 +228,8 @@ def test_raw_requests(tmp_path: Path, record: dict[str, Any], method: str, path:
         ([{"method": "GET", "path": "/a\r\nX: y"}], "percent-encoded"),
         ([{"method": "POST", "path": "/a", "poll": {"path": "/b"}}], "has no 'until' in 'poll'"),
         ([{"method": "POST", "path": "/a", "poll": {"until": "x"}}], "has no path in 'poll'"),
+        ([{"method": "POST", "path": "/a", "poll": {"path": "/b\r\nX: {id}", "until": "x"}}], "has no path in 'poll'"),
+        ([{"method": "POST", "path": "/a", "poll": {"path": "http://b/{id}", "until": "x"}}], "has no path in 'poll'"),
         ([{"method": "POST", "path": "/a", "poll": {"path": "/b", "until": "x", "wait": 1}}], "unknown key 'wait'"),
         ([{"method": "POST", "path": "/a", "poll": {"path": "/b", "until": "x", "every_s": 0}}], "0.001 to 3600"),
     ],
@@ -309,6 +321,15 @@ def test_stream_options_go_with_stream() -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+def test_exact_lengths_are_the_prompts_own() -> None:
+    """Where answers must be as long as asked, a prompt's own limit is that length. No limit forces nothing."""
+    run = {"max_tokens": 512, "min_tokens": 512, "ignore_eos": True}
+    own = json.loads(text_request("a", {"max_tokens": 9}).body("m", run))
+    assert (own["max_tokens"], own["min_tokens"], own["ignore_eos"]) == (9, 9, True)
+    unlimited = json.loads(text_request("a").body("m", {"min_tokens": None, "ignore_eos": True}))
+    assert set(unlimited) == {"model", "messages"}
 
 
 async def test_a_run_of_conversations(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ class PromptSetJson(TypedDict, total=False):
     license: str | None
     count: int
     description: str | None
-    sha256: str
     revision: str | None
+    sha256: str
 
 
 class EndpointJson(TypedDict, total=False):

@@ -18,10 +18,10 @@ def add_asked(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             "--prompts",
             default=DEFAULT_SET,
             metavar="SET",
-            help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, synthetic:in=1024,out=256 for "
-            "texts of these lengths in tokens, or OWNER/NAME[:SPLIT] on the Hugging Face hub (default: science). A "
+            help="science (ships with Dyno), squad, a JSON, JSONL, CSV or Parquet file, OWNER/NAME[:SPLIT] on the "
+            "Hugging Face hub, or synthetic:in=1024,out=256 for texts of these lengths in tokens (default: science). A "
             "record's 'prompt' is sent as it is; a 'question', with its 'context', is sent as 'Context: … Question: … "
-            "Answer:'; chat messages, ShareGPT's conversations, batch files and raw requests are sent as such",
+            "Answer:'; conversations, lines of a batch file and raw requests are sent as such",
         ),
         what.add_argument(
             "-n",

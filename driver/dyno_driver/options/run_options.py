@@ -51,8 +51,8 @@ class RunOptions:
     limits: Limits = NO_LIMITS
     dry_run: bool = False
     chatting: Chatting = NO_CHAT
-    traced: Traced = field(default_factory=Traced)
     prompting: Prompting = field(default_factory=Prompting)
+    traced: Traced = field(default_factory=Traced)
 
     @property
     def prompts_wanted(self) -> int | None:
@@ -129,8 +129,8 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         limits=limits(parsed),
         dry_run=parsed.dry_run,
         chatting=chatting(parsed),
-        traced=traced(parsed, timed=not loads),
         prompting=prompting(parsed),
+        traced=traced(parsed, timed=not loads),
     )
 
 

@@ -82,8 +82,8 @@ def parameters_of(row: Mapping[str, Any], *, conversation: bool) -> dict[str, An
     found: dict[str, Any] = {}
     for name in sorted(_OF_CONVERSATIONS if conversation else _OF_TEXTS):
         value = row.get(name)
-        if value is None or value == "":
-            continue
+        if value is None or value == "" or value != value:
+            continue  # a gap in a column of numbers is null, blank or NaN
         found[name] = _number(name, value) if name in _NUMBERS else parsed(value)
     more = parsed(row.get("parameters"))
     if isinstance(more, Mapping):

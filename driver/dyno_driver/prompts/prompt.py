@@ -39,6 +39,13 @@ class Prompt:
     conversation_id: str | None = None
     turn: int | None = None
 
+    @property
+    def longest_answer(self) -> int | None:
+        """Its own limit of tokens, by any name; None if it has none."""
+        own = {**self.parameters, **((self.request.own if self.request is not None else None) or {})}
+        limits = (own.get("max_completion_tokens"), own.get("max_tokens"), self.max_tokens)
+        return next((limit for limit in limits if isinstance(limit, int)), None)
+
     def ready(self) -> Request:
         """What is sent, encoded."""
         if self.request is not None:

@@ -12,6 +12,7 @@ from .turns import ROLES, last_question
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PATH: Final = re.compile(r"/[!-~]*")
+_FIELD: Final = re.compile(r"\{[!-~]+?\}")
 _DOTS: Final = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 # A model's name belongs into the body of these; elsewhere only in the place of one.
 _MODEL_PATHS: Final = frozenset(
@@ -124,7 +125,8 @@ def _poll(value: Any) -> Poll | None:
             f"has the unknown key '{unknown}' in 'poll'; keys are path, until, failed, every_s, method"
         )
     path, every_s = told.get("path"), told.get("every_s", _DEFAULT_POLL_S)
-    if not isinstance(path, str) or not path.startswith(("/", "{")):
+    whole = isinstance(path, str) and _FIELD.fullmatch(path) is not None
+    if not isinstance(path, str) or not (whole or _PATH.fullmatch(_FIELD.sub("x", path))):
         raise BrokenRecordError(
             "has no path in 'poll'; give one such as '/tasks/{id}', or '{url}' from the first answer"
         )

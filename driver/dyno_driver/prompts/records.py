@@ -59,7 +59,7 @@ class Form:
     def said(self, prompts: tuple[Prompt, ...]) -> str:
         """How they are sent, in words."""
         if all(prompt.request is not None and prompt.request.poll is not None for prompt in prompts):
-            return "each is a request as it is, polled until done"
+            return "each submits a job and polls until done; tables show the submission, answers.parquet the whole time"
         if any(prompt.request is not None and not prompt.conversation for prompt in prompts):
             return "each is a request of its own"
         if all(prompt.conversation for prompt in prompts):
@@ -98,6 +98,9 @@ class Records:
     def prompts(self, rows: Iterable[Row]) -> Iterator[Prompt]:
         """The prompts in order. WrongUseError for a record that is broken, or of another shape than the first."""
         for number, row in enumerate(rows, start=1):
+            if row.get("conversations") == [] and "messages" not in row and self._form == Form():
+                self.left_out += 1  # an empty one tells no shape
+                continue
             shape = _shape(row, self._form)
             if self._shape is not None and self._shape[0] != shape:
                 raise WrongUseError(

@@ -70,6 +70,11 @@ class Request:
         added = {
             name: value for name, value in parameters.items() if name not in own and not (limited and name in _SAME)
         }
+        limit = next((own[name] for name in _SAME if name in own), None)
+        if "min_tokens" in added:
+            added["min_tokens"] = limit or added["min_tokens"]
+            if added["min_tokens"] is None:  # nothing bounds the answer, so it has to end by itself
+                del added["min_tokens"], added["ignore_eos"]
         # `stream_options` go with `stream`, whoever sets it.
         if own.get("stream") is False:
             added.pop("stream_options", None)
