@@ -104,7 +104,7 @@ def _check_origin(key: str, origin: str, url: SplitResult) -> None:
 
 def _check_session_header(key: str, name: str) -> None:
     if not _HEADER.fullmatch(name):
-        raise ConfigError(f"{key}: {name!r} must be a header's name, such as \"X-Session-ID\"")
+        raise ConfigError(f'{key}: {name!r} must be a header\'s name, such as "X-Session-ID"')
     if name.lower() in _NO_SESSION_HEADERS:
         raise ConfigError(
             f"{key}: '{name}' means something else; write the header by which the endpoint knows sessions"
