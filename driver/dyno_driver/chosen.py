@@ -11,7 +11,9 @@ from .load.series import Times
 from .options.asked import DEFAULT_COUNT
 from .options.run_options import RunOptions
 from .prompts import synthetic
-from .prompts.prompt_set import Prompt, PromptSet, load_prompts
+from .prompts.conversations import conversations
+from .prompts.prompt_set import Prompt, PromptSet, load_prompts, with_tokens
+from .prompts.tokens import Tokenizer, load_tokenizer
 from .traces.selection import Window, due_s, selected
 from .traces.shapes import Request
 from .traces.trace import Trace
@@ -41,7 +43,18 @@ def chosen(options: RunOptions, drawn: int | None = None) -> tuple[RunOptions, P
         how=options.prompting,
         seed=options.seed,
     )
-    return options, found
+    return options, _in_turns(options, found)
+
+
+def _in_turns(options: RunOptions, found: PromptSet) -> PromptSet:
+    if not options.chatting.on:
+        return found
+    turns = conversations(found.prompts, options.prompts)
+    number = len({turn.conversation_id for turn in turns})
+    what = "1 conversation" if number == 1 else f"{number} conversations"
+    earlier = "recorded ones" if options.chatting.recorded else "the endpoint's own"
+    said = f"Prompts: {what} of {options.prompts} with {len(turns)} turns in all; earlier answers are {earlier}."
+    return with_tokens(replace(found, prompts=turns, said=said), found.tokenizer)
 
 
 def _synthetic(options: RunOptions) -> tuple[RunOptions, PromptSet]:
@@ -50,7 +63,8 @@ def _synthetic(options: RunOptions) -> tuple[RunOptions, PromptSet]:
     options, seed = _seeded(options, asked.seed)
     count = DEFAULT_COUNT * len(options.shape.loads) if options.prompts_wanted is None else options.prompts_wanted
     _check_size(round(asked.inputs.first) * count, "fewer with -n")
-    made = synthetic.prompts(asked, count, seed)
+    tokenizer = _tokenizer(options)
+    made = synthetic.prompts(asked, count, seed, None if tokenizer is None else tokenizer.count)
     prompts = tuple(
         Prompt(str(number), each.text, max_tokens=each.max_tokens) for number, each in enumerate(made, start=1)
     )
@@ -61,9 +75,9 @@ def _synthetic(options: RunOptions) -> tuple[RunOptions, PromptSet]:
         license="Apache-2.0",
         description="English words of three letters in random order; a word counts as a token",
         prompts=prompts,
-        said=f"Prompts: {len(prompts)} of {source}; a word counts as a token.",
+        said=f"Prompts: {len(prompts)} of {source}; {_counted(tokenizer)}.",
     )
-    return options, found
+    return options, with_tokens(found, tokenizer)
 
 
 def _of_trace(options: RunOptions) -> tuple[RunOptions, PromptSet]:
@@ -77,14 +91,16 @@ def _of_trace(options: RunOptions) -> tuple[RunOptions, PromptSet]:
     if not requests:
         raise WrongUseError(_nothing(trace, options))
     options, seed = _seeded(options, None)
+    tokenizer = _tokenizer(options)
     found = PromptSet(
         name=told.trace.stem or told.trace.name,
         source=str(told.trace.resolve()),
         license=None,
         description=f"the times and lengths of {trace.shape.name if trace.shape else 'a trace'}",
-        prompts=_prompts(requests, seed, f"{options.traced.trace}"),
+        prompts=_prompts(requests, seed, f"{options.traced.trace}", tokenizer),
         said=_said(trace, requests, options),
     )
+    found = with_tokens(found, tokenizer)
     if not told.timed:
         return options, found
     times = Times(due_s(requests, told.speed))
@@ -95,24 +111,33 @@ def _of_trace(options: RunOptions) -> tuple[RunOptions, PromptSet]:
     ), found
 
 
-def _prompts(requests: Sequence[Request], seed: int, where: str) -> tuple[Prompt, ...]:
+def _prompts(requests: Sequence[Request], seed: int, where: str, tokenizer: Tokenizer | None) -> tuple[Prompt, ...]:
     """Texts of the trace's lengths. What has the same ids of blocks has the same text."""
-    _check_size(
-        sum(each.input_tokens for each in requests if each.prompt is None), f"part of {where} with -n, --window"
-    )
+    made_tokens = sum(each.input_tokens for each in requests if each.prompt is None)
+    _check_size(made_tokens, f"a part of {where} by -n or --window")
     blocks: dict[int | str, str] = {}
+
+    def text(request: Request) -> str:
+        tokens, own = max(1, request.input_tokens), f"{seed} request {request.number}"
+        made = synthetic.text_of_blocks(request.hash_ids, tokens, str(seed), own, blocks)
+        return synthetic.fitted(made, tokens, f"{own} fill", None if tokenizer is None else tokenizer.count)
+
     return tuple(
         Prompt(
             str(each.number),
-            each.prompt
-            if each.prompt is not None
-            else synthetic.text_of_blocks(
-                each.hash_ids, max(1, each.input_tokens), str(seed), f"{seed} request {each.number}", blocks
-            ),
+            each.prompt if each.prompt is not None else text(each),
             max_tokens=each.output_tokens,
         )
         for each in requests
     )
+
+
+def _tokenizer(options: RunOptions) -> Tokenizer | None:
+    return None if options.prompting.tokenizer is None else load_tokenizer(options.prompting.tokenizer)
+
+
+def _counted(tokenizer: Tokenizer | None) -> str:
+    return "a word counts as a token" if tokenizer is None else f"their tokens are counted by {tokenizer.name}"
 
 
 def _said(trace: Trace, requests: Sequence[Request], options: RunOptions) -> str:
@@ -164,3 +189,5 @@ def _refuse_columns(options: RunOptions, what: str) -> None:
     if options.column is not None or options.template is not None:
         flag = "--column" if options.column is not None else "--template"
         raise WrongUseError(f"{flag}: {what} no columns; leave it out")
+    if options.prompting.context_tokens:
+        raise WrongUseError(f"--context-tokens: {what} lengths of their own; leave it out")

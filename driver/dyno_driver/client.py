@@ -48,6 +48,7 @@ class Endpoint:
     price: Mapping[str, float] | None
     power_w: float | None
     rate_limit: RateLimit | None = None
+    session_header: str | None = None  # the header by which it knows a session
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Parameters:
     stream: bool
     timeout_s: float
     exact_lengths: bool = False  # an answer may not end before `max_tokens`
+    session: str | None = None  # the session's id; None: the request is a session of its own
 
 
 @dataclass(slots=True)
@@ -178,6 +180,8 @@ class ProxyClient:
         """
         trace_id, span_id = trace_id or secrets.token_hex(16), secrets.token_hex(8)
         headers = baggage.headers(run_id, workload, turn, trace_id, span_id, due)
+        if endpoint.session_header is not None:
+            headers[endpoint.session_header] = parameters.session or trace_id
         request = text_request(prompt) if isinstance(prompt, str) else prompt
         body = request.body(endpoint.model, parameter_fields(parameters))
         if body:
@@ -264,6 +268,7 @@ def _endpoint(entry: Mapping[str, Any]) -> Endpoint:
         hardware=entry.get("hardware"),
         price=entry.get("price"),
         power_w=entry.get("power_w"),
+        session_header=entry.get("session_header"),
         rate_limit=None if limit is None else RateLimit(float(limit["per_s"]), int(limit["burst"])),
     )
 

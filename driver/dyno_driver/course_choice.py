@@ -5,26 +5,35 @@ from typing import Any
 
 from .client import Answer
 from .errors import WrongUseError
+from .load.chains import chained
 from .load.course import Course, Result, StaticCourse
 from .load.paired_ratio import FEWEST_PROMPTS
 from .load.schedule import Asked, Turn, plan
 from .load.until import StagedCourse
 from .options.run_options import RunOptions
+from .prompts.prompt_set import PromptSet
 from .run_json import counted
 
 
-def chosen_course(options: RunOptions, prompt_ids: Sequence[str], endpoints: Sequence[str], seed: int) -> Course:
+def chosen_course(options: RunOptions, prompt_set: PromptSet, endpoints: Sequence[str], seed: int) -> Course:
     """The course of these options over these prompts.
 
-    Each load has prompts of its own where there are enough, so that no load finds a warm cache.
+    Each load has prompts (or conversations) of its own where there are enough, so that no load finds a warm cache.
     """
+    chains: dict[str, list[str]] = {}
+    for prompt in prompt_set.prompts:
+        if prompt.conversation_id is not None:
+            chains.setdefault(prompt.conversation_id, []).append(prompt.prompt_id)
+    prompt_ids = list(chains) or [prompt.prompt_id for prompt in prompt_set.prompts]
     loads, count = len(options.shape.loads), options.count or len(prompt_ids)
     own = len(prompt_ids) >= count * loads
     shares = [prompt_ids[number * count :][:count] if own else prompt_ids[:count] for number in range(loads)]
     asked = Asked(endpoints, shares, options.repeat, options.warmup, options.order, seed)
     until = options.course.until
     if until is None:
-        return StaticCourse(plan(options.shape, asked))
+        return StaticCourse(chained(plan(options.shape, asked), chains))
+    if chains:
+        raise WrongUseError("--until and --blocks take single prompts; leave out --conversations")
     if until.rule is not None:
         _check_comparable(len(shares[0]), endpoints)
     return StagedCourse(options.shape, asked, until)

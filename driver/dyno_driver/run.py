@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import run_record
-from .asking import Asking, CannotGoOnError
+from .asking import Asking, CannotGoOnError, highest_costs
 from .client import Endpoint, ProxyClient, select
 from .course_choice import chosen_course, result_of_row
 from .dry_run import plan_lines
@@ -54,10 +54,10 @@ async def run(
             await unless(stop.asked, client.with_model(endpoint)) if named else endpoint for endpoint in chosen
         ]
         seed = _seed(options, earlier)
-        ids = [prompt.prompt_id for prompt in prompt_set.prompts]
-        course = chosen_course(options, ids, [endpoint.name for endpoint in endpoints], seed or 0)
+        course = chosen_course(options, prompt_set, [endpoint.name for endpoint in endpoints], seed or 0)
         phases = course.outline()
         _check_room(phases, about.max_requests)
+        costs = highest_costs(endpoints, prompt_set, options)
         if options.dry_run:
             print("\n".join((prompt_set.said, *plan_lines(phases, endpoints, prompt_set, options))), flush=True)
             return None
@@ -70,7 +70,7 @@ async def run(
         else:
             check_same(earlier, run_json(earlier.folder.name, *about_run), endpoints)
             recording = Recording.resume(earlier.folder, earlier.record)
-        asking = Asking(client, endpoints, prompt_set, options, recording, begun_s, course.heard)
+        asking = Asking(client, endpoints, prompt_set, options, recording, begun_s, costs, seed or 0, course.heard)
         busy = _busy(phases, recording)
         if earlier is not None:
             recording.goes_on()
@@ -202,7 +202,8 @@ def _finished(
     told = {name: [a.simulated for a in answers if a.turn.endpoint == name] for name in lanes}
     # One simulated answer is enough. None if no answer tells.
     simulated = {name: any(said) if any(one is not None for one in said) else None for name, said in told.items()}
-    not_sent = {name: lane.not_sent for name, lane in lanes.items() if lane.not_sent}
+    broken_off = asking.conversations.not_sent
+    not_sent = {name: sent for name, lane in lanes.items() if (sent := lane.not_sent + broken_off[name])}
     limited_by = asking.door.ledger.reached
     driver = watch.found(answers)
     ended_early = stopped_by is not None or limited_by is not None
@@ -220,7 +221,7 @@ def _finished(
         asking.given_up,
         sum(not_sent.values()),
         not_kept,
-        tuple(asking.door.said()),
+        (*asking.door.said(), *asking.conversations.said()),
         tuple(course.said()),
         tuple(driver["invalid_for_rate"]),
     )

@@ -31,6 +31,8 @@ PROMPT_COLUMNS: Final = {
     "prompt": "string",
     "reference_answers": "list<string>",
     "tokens": "int64",  # by the configured tokenizer; null without one
+    "conversation": "string",  # of which it is a turn; null where the whole is one request
+    "turn": "int32",  # from 1
 }
 ANSWER_COLUMNS: Final = {
     "trace_id": "string",
@@ -82,6 +84,8 @@ def write_prompts(folder: Path, prompts: Sequence[Prompt]) -> None:
             "prompt": prompt.prompt,
             "reference_answers": list(prompt.reference_answers),
             "tokens": prompt.tokens,
+            "conversation": prompt.conversation_id,
+            "turn": prompt.turn,
         }
         for prompt in prompts
     ]

@@ -46,6 +46,7 @@ ALLOWED: Final = {
         "functools",
     ),
     *(
+        "email.utils",
         "hashlib",
         "heapq",
         "http",

@@ -1,15 +1,18 @@
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from dyno_driver.options.command_line import ArgumentParser
 from dyno_driver.options.run_options import RunOptions, check_run, parse_run, run_options
-from rigs.driven import drive
+from rigs.driven import drive, start
 from rigs.dyno_command import refusal
 from rigs.fake_proxy import FakeProxy, answering, fake_proxy
 from rigs.shared_data import SHARED, needs_shared
+from rigs.until import until
 
 MOONCAKE = SHARED / "data" / "mooncake_conversation_2000.jsonl"
 BLOCK = 512 * 4  # characters of a block of 512 words
@@ -17,7 +20,7 @@ BLOCK = 512 * 4  # characters of a block of 512 words
 
 def options_of(*argv: str) -> RunOptions:
     parser = ArgumentParser(prog="dyno drive")
-    options = run_options(parse_run(parser, list(argv), lambda _given: []))
+    options = run_options(parse_run(parser, list(argv)))
     check_run(parser, options)
     return options
 
@@ -196,3 +199,46 @@ async def test_a_dry_run_of_a_trace(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert "2 requests, over 60 s" in done.out
     assert "some 2,000 tokens of prompts, at most 100 of answers" in done.out
+
+
+@pytest.mark.parametrize("what", ["synthetic", "trace", "chat"])
+async def test_a_run_that_ended_early_is_resumed(tmp_path: Path, what: str) -> None:
+    """Drawn texts, a trace's times and what was said in a conversation are the same again when a run goes on."""
+    path, talks = tmp_path / "t.csv", tmp_path / "talks.jsonl"
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(f"0.{n},9,3\n" for n in range(6)))
+    said = [{"role": role, "content": f"{role} {n}"} for n in range(6) for role in ("user", "assistant")]
+    talks.write_text(json.dumps({"id": "t", "messages": said}) + "\n")
+    asked = {
+        "synthetic": ["--prompts", "synthetic:in=20", "-n", "6"],
+        "trace": ["--trace", str(path)],
+        "chat": ["--prompts", str(talks), "--conversations"],
+    }[what]
+    async with fake_proxy({"metis": Breaking(3)}) as proxy:
+        process = await start(proxy, tmp_path, *asked, "--warmup", "0")
+        await until(lambda: len(proxy.received) == 4, "the request that hangs")
+        process.kill()
+        await process.wait()
+        done = await drive(proxy, tmp_path, "--resume", "latest")
+    assert done.code == 0, done.err
+    bodies = proxy.asked("metis")
+    texts = [json.dumps(body["messages"]) for body in bodies]
+    assert len(set(texts)) == 6
+    assert sorted(row["prompt_id"] for row in done.rows("answers")) == [
+        *(f"t#{n}" if what == "chat" else str(n) for n in range(1, 7))
+    ]
+    if what == "chat":
+        contents = [message["content"] for message in bodies[-1]["messages"]]
+        assert contents == [each for n in range(6) for each in (f"user {n}", "42")][:-1]
+
+
+class Breaking:
+    """Answers, except one request, which hangs."""
+
+    def __init__(self, answered: int) -> None:
+        self._left = answered
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        self._left -= 1
+        if self._left == -1:
+            await asyncio.sleep(600)
+        return await answering("42")(request)

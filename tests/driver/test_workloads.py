@@ -16,7 +16,7 @@ from rigs.fake_proxy import FakeProxy, Script, answering, fake_proxy
 
 
 def options_of(*argv: str) -> RunOptions:
-    return run_options(parse_run(ArgumentParser(prog="dyno drive"), list(argv), lambda _given: []))
+    return run_options(parse_run(ArgumentParser(prog="dyno drive"), list(argv)))
 
 
 def prompt_file(folder: Path, prompts: int) -> str:

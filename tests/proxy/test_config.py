@@ -15,6 +15,7 @@ model = "gpt-oss-120b"
 token.env = "TOKEN"
 price = { input_per_million = 0.22, output_per_million = 0.59 }
 power_w = 10000
+session_header = "X-ALCF-Session-ID"
 """
 
 
@@ -34,6 +35,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert metis.token is not None
     assert metis.price is not None
     assert (metis.token.env, metis.price.output_per_million, metis.power_w) == ("TOKEN", 0.59, 10000.0)
+    assert metis.session_header == "X-ALCF-Session-ID"
 
 
 def test_the_environment_alone() -> None:
@@ -82,6 +84,11 @@ BAD = [
     ("[proxy]\nallow_other_users = 'perhaps'\n[endpoints.a]\nurl = 'http://h'\n", "must be true or false"),
     ("[endpoints.'a/b']\nurl = 'http://h/v1'\n", "a name may have letters"),
     ("[endpoints.a]\nurl = 'http://h'\npower_w = 'much'\n", "'endpoints.a.power_w' must be a number"),
+    ("[endpoints.a]\nurl = 'http://h'\nsession_header = 'X Session'\n", "'X Session' must be a header's name"),
+    ("[endpoints.a]\nurl = 'http://h'\nsession_header = ''\n", "'' must be a header's name"),
+    ("[endpoints.a]\nurl = 'http://h'\nsession_header = \"X-A\\r\\nB\"\n", "must be a header's name"),
+    ("[endpoints.a]\nurl = 'http://h'\nsession_header = 'authorization'\n", "'authorization' means something else"),
+    ("[endpoints.a]\nurl = 'http://h'\nsession_header = 3\n", "'endpoints.a.session_header' must be"),
     ("[endpoints.a]\nurl = 'http://h'\ntoken = { env = 'A', file = 'B' }\n", "exactly one of env, file, command"),
     ("[proxy]\nlisten = '8080x'\n[endpoints.a]\nurl = 'http://h'\n", "must be HOST:PORT"),
     ("[proxy]\nlisten = '0.0.0.0:1'\n[endpoints.a]\nurl = 'http://h'\n", "set proxy.keys_file"),

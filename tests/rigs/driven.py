@@ -31,7 +31,7 @@ class Driven:
         return rows
 
 
-async def start(proxy: FakeProxy, spans: Path, *options: str) -> asyncio.subprocess.Process:
+async def start(proxy: FakeProxy | RunningProxy, spans: Path, *options: str) -> asyncio.subprocess.Process:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DYNO_")}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dyno"),
@@ -48,5 +48,5 @@ async def finish(process: asyncio.subprocess.Process, spans: Path) -> Driven:
     return Driven(process.returncode, out.decode(), err.decode(), folders[0] if folders else Path("none"))
 
 
-async def drive(proxy: FakeProxy, spans: Path, *options: str) -> Driven:
+async def drive(proxy: FakeProxy | RunningProxy, spans: Path, *options: str) -> Driven:
     return await finish(await start(proxy, spans, *options), spans)

@@ -30,7 +30,10 @@ class FakeProxy:
 
 @asynccontextmanager
 async def fake_proxy(
-    scripts: Mapping[str, Script], endpoints: Mapping[str, Mapping[str, Any]] | None = None
+    scripts: Mapping[str, Script],
+    endpoints: Mapping[str, Mapping[str, Any]] | None = None,
+    port: int = 0,
+    max_requests: int | None = None,
 ) -> AsyncIterator[FakeProxy]:
     """Its endpoints have the names in `scripts`. `endpoints` replaces parts of what `/endpoints` says of one."""
     proxy = FakeProxy()
@@ -49,7 +52,7 @@ async def fake_proxy(
             | dict((endpoints or {}).get(name, {}))
             for name in scripts
         ]
-        return web.json_response({"endpoints": listed, "version": "9.9.9"})
+        return web.json_response({"endpoints": listed, "version": "9.9.9", "max_requests": max_requests})
 
     async def relay(request: web.Request) -> web.StreamResponse:
         name = request.match_info["endpoint"]
@@ -62,7 +65,7 @@ async def fake_proxy(
     app.router.add_route("*", "/{endpoint}/{path:.*}", relay)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield proxy

@@ -26,6 +26,9 @@ PROMPT_COLUMNS = (
     ("question", "VARCHAR"),
     ("prompt", "VARCHAR"),
     ("reference_answers", "VARCHAR[]"),
+    ("tokens", "BIGINT"),
+    ("conversation", "VARCHAR"),
+    ("turn", "INTEGER"),
 )
 ANSWER_COLUMNS = (
     ("trace_id", "VARCHAR"),

@@ -12,7 +12,10 @@ WITH stored AS (
         CAST(NULL AS VARCHAR) AS context,
         CAST(NULL AS VARCHAR) AS question,
         CAST(NULL AS VARCHAR) AS prompt,
-        CAST(NULL AS VARCHAR[]) AS reference_answers
+        CAST(NULL AS VARCHAR[]) AS reference_answers,
+        CAST(NULL AS BIGINT) AS tokens,
+        CAST(NULL AS VARCHAR) AS conversation,
+        CAST(NULL AS INTEGER) AS turn
     WHERE false
 -- part: files
     UNION ALL BY NAME
@@ -27,5 +30,8 @@ SELECT
     context,
     question,
     prompt,
-    reference_answers
+    reference_answers,
+    tokens,
+    conversation,
+    turn
 FROM stored;

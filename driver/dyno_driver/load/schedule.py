@@ -59,6 +59,7 @@ class Turn(NamedTuple):
     warmup: bool
     load: Load = ONE_AT_A_TIME
     due_s: float | None = None  # after its phase begins; None in a closed loop
+    chain: str | None = None  # the conversation that it is a turn of
 
     @property
     def filler(self) -> bool:

@@ -10,6 +10,7 @@ from dyno_driver.load.schedule import ONE_AT_A_TIME, Load, Order, Shape
 from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_name
 
 from .asked import DEFAULT_SET, add_asked
+from .chatting import NO_CHAT, Chatting, add_chatting, chatting, why_no_chat
 from .course_options import CourseOptions, add_course, course_options
 from .limits import NO_LIMITS, Limits, add_limits, limits
 from .loads import add_loads, add_pace
@@ -51,6 +52,7 @@ class RunOptions:
     limits: Limits = NO_LIMITS
     dry_run: bool = False
     course: CourseOptions = field(default_factory=CourseOptions)
+    chatting: Chatting = NO_CHAT
     prompting: Prompting = field(default_factory=Prompting)
     traced: Traced = field(default_factory=Traced)
 
@@ -61,14 +63,16 @@ class RunOptions:
 
 
 def parse_run(
-    parser: "ArgumentParser", argv: list[str], began_with: Callable[[argparse.Namespace], list[str]]
+    parser: "ArgumentParser",
+    argv: list[str],
+    began_with: Callable[[argparse.Namespace], list[str]] = lambda _given: [],
 ) -> argparse.Namespace:
     """Add the options that `dyno drive` and `dyno compare` share, and parse. The workload gives the defaults.
 
     `began_with`: the options with which the run began that --resume names. Wrong use ends the program, as argparse
     does.
     """
-    settings = _named([*add_asked(parser), *_add_how(parser), *add_traced(parser)])
+    settings = _named([*add_asked(parser), *_add_how(parser), *add_traced(parser), *add_chatting(parser)])
     given = parser.parse_args(argv)
     try:
         if given.resume is not None:
@@ -127,6 +131,7 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         limits=limits(parsed),
         dry_run=parsed.dry_run,
         course=course_options(parsed),
+        chatting=chatting(parsed),
         prompting=prompting(parsed),
         traced=traced(parsed, timed=not loads),
     )
@@ -142,4 +147,7 @@ def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
         parser.error(f"--arrivals {options.shape.arrivals.name} says when requests are due; leave out --concurrency")
     told = options.prompts != DEFAULT_SET
     if (why := why_not(options.workload, options.shape.interleave, told, options.traced)) is not None:
+        parser.error(why)
+    closed = all(load.rate_per_s is None for load in options.shape.loads)
+    if (why := why_no_chat(options.chatting, closed=closed, traced=options.traced.trace is not None)) is not None:
         parser.error(why)

@@ -82,7 +82,7 @@ class Door:
                 return False
             left_s = max(lane.paused_until_s for lane in lanes) - time.monotonic()
             if left_s <= 0:
-                return self.ledger.begin(group[0], time.monotonic(), len(group))
+                return group[0].warmup or self.ledger.begin(group[0], time.monotonic(), len(group))
             await self._sleep(left_s)
         return False
 
@@ -163,8 +163,10 @@ class Door:
         while True:
             left_s = begun_s + limit_s - time.monotonic()
             if left_s <= 0 or (wait_s is not None and wait_s > left_s):
-                wants = "" if wait_s is None else f", which asks to wait {wait_s:.0f} s,"
-                self.close(f"endpoint '{lane.name}'{wants} and isn't back within {flag} {limit_s:g} s: {answer.error}")
+                asks = "" if wait_s is None else f"asks to wait {wait_s:.0f} s, and "
+                self.close(
+                    f"endpoint '{lane.name}', which {asks}isn't back within {flag} {limit_s:g} s: {answer.error}"
+                )
                 return
             await self._sleep(min(backoff_s(attempt) if wait_s is None else wait_s, left_s))
             if self.closed.is_set():

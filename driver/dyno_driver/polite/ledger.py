@@ -16,8 +16,8 @@ _ROUNDING: Final = 1 + 1e-9
 
 
 def pair_of(turn: Turn) -> Pair:
-    """The prompt and the repeat, which an endpoint's request shares with those to the others."""
-    return turn.prompt_id, turn.repeat
+    """The prompt (or the conversation) and the repeat, which an endpoint's request shares with those to the others."""
+    return turn.chain or turn.prompt_id, turn.repeat
 
 
 class _Begun(NamedTuple):

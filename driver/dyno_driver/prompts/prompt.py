@@ -20,7 +20,8 @@ class Prompt:
     can read of it. `max_tokens`: its own limit, instead of the run's. `parameters` are its own members of the body,
     such as `top_p`; they go before the run's. `request` is what is sent where that is more than `prompt`.
     `conversation` has all turns as chat messages, also recorded answers that aren't sent. `tokens`: by the tokenizer,
-    where one is configured.
+    where one is configured. `turn`: its number, from 1, in the conversation `conversation_id`, where all
+    turns are sent.
     """
 
     prompt_id: str
@@ -35,6 +36,8 @@ class Prompt:
     request: Request | None = None
     conversation: tuple[Mapping[str, Any], ...] = ()
     tokens: int | None = None
+    conversation_id: str | None = None
+    turn: int | None = None
 
     @property
     def longest_answer(self) -> int | None:

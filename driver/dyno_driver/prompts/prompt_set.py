@@ -93,12 +93,12 @@ def load_prompts(
     if how.context_tokens:
         from .long_context import long_prompts
 
-        return _counted(long_prompts(spec, count, how, seed, tokenizer), tokenizer)
+        return with_tokens(long_prompts(spec, count, how, seed, tokenizer), tokenizer)
     found = read_set(spec, count, form, how)
-    return _counted(replace(found, said=_said(spec, found, count, form)), tokenizer)
+    return with_tokens(replace(found, said=_said(spec, found, count, form)), tokenizer)
 
 
-def _counted(found: PromptSet, tokenizer: Tokenizer | None) -> PromptSet:
+def with_tokens(found: PromptSet, tokenizer: Tokenizer | None) -> PromptSet:
     """The set with its prompts' tokens, where a tokenizer counts them."""
     if tokenizer is None:
         return found

@@ -18,6 +18,15 @@ _TLS_KEYS: Final = ("ca_file", "client_cert_file", "client_key_file")
 _AGE: Final = re.compile(r"([1-9]\d{0,5})h|([1-9]\d{0,4})d", re.ASCII)
 # The two forms that `dyno compact --keep` takes. A contract test compares them.
 _RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*/\s*(s|min|h)", re.ASCII)
+_HEADER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+# A session's header mustn't be one that means something else on the way, or that the driver sends itself.
+_NO_SESSION_HEADERS: Final = frozenset(
+    (
+        *("accept", "accept-encoding", "authorization", "baggage", "connection", "content-encoding", "content-length"),
+        *("content-type", "cookie", "expect", "host", "keep-alive", "te", "traceparent", "tracestate", "trailer"),
+        *("proxy-authorization", "proxy-connection", "transfer-encoding", "upgrade", "user-agent"),
+    )
+)
 _RATE_UNITS_S: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
 KEEP: Final = re.compile(rf"{_AGE.pattern}|[1-9]\d{{0,8}}(MB|GB|TB)", re.ASCII)
 
@@ -57,6 +66,8 @@ def check_endpoint(where: str, name: str, endpoint: EndpointConfig, others: Mapp
         )
     if endpoint.rate_limit_burst < 1:
         raise ConfigError(f"{key}.rate_limit_burst must be 1 or more")
+    if endpoint.session_header is not None:
+        _check_session_header(f"{key}.session_header", endpoint.session_header)
     if endpoint.retries < 0:
         raise ConfigError(f"{key}.retries must be 0 or more")
     if endpoint.proxy is not None:
@@ -89,6 +100,15 @@ def _check_origin(key: str, origin: str, url: SplitResult) -> None:
         same = False
     if not same or parts.query or parts.fragment:
         raise ConfigError(f"{key}.origin must be {key}.url with another path, such as https://HOST/PATH")
+
+
+def _check_session_header(key: str, name: str) -> None:
+    if not _HEADER.fullmatch(name):
+        raise ConfigError(f'{key}: {name!r} must be a header\'s name, such as "X-Session-ID"')
+    if name.lower() in _NO_SESSION_HEADERS:
+        raise ConfigError(
+            f"{key}: '{name}' means something else; write the header by which the endpoint knows sessions"
+        )
 
 
 def _check_http_proxy(key: str, url: str) -> None:

@@ -59,6 +59,7 @@ class EndpointConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     # What the driver may send, such as "10/s" or "600/min". The proxy itself holds no request back.
     rate_limit: str | None = None
     rate_limit_burst: int = 1  # how many may come at once after a rest
+    session_header: str | None = None  # by this header the endpoint knows a session; the driver sends it
     propagate: bool = False  # the endpoint gets the proxy's own span as `traceparent`, in place of the client's
     proxy: str | None = None  # http://[USER:PASSWORD@]HOST:PORT; CONNECT for https, absolute form for http
     ca_file: str | None = None  # PEM; replaces the system's certificate authorities

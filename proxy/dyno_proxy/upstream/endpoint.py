@@ -64,6 +64,7 @@ class Endpoint:
             "price": price,
             "power_w": config.power_w,
             "rate_limit": _rate_limit(config),
+            "session_header": config.session_header,
         }
 
 
