@@ -55,7 +55,7 @@ class RunOptions:
 
 
 def parse_run(
-    parser: "ArgumentParser", argv: list[str], began_with: Callable[[argparse.Namespace], list[str]]
+    parser: "ArgumentParser", argv: list[str], began_with: Callable[[argparse.Namespace], list[str]] | None = None
 ) -> argparse.Namespace:
     """Add the options that `dyno drive` and `dyno compare` share, and parse. The workload gives the defaults.
 
@@ -65,7 +65,7 @@ def parse_run(
     settings = _named([*add_asked(parser), *_add_how(parser)])
     given = parser.parse_args(argv)
     try:
-        if given.resume is not None:
+        if given.resume is not None and began_with is not None:
             argv = [*began_with(given), *argv]
             given = parser.parse_args(argv)
         parser.set_defaults(**defaults(given.workload, given, settings))
