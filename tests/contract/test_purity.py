@@ -62,7 +62,7 @@ ALLOWED: Final = {
     ),
     *("email.utils", "sys", "types", "typing", "unicodedata", "urllib.parse", "zlib"),
     *("backports", "brotli", "compression", "google.protobuf", "google.rpc", "httptools", "msgspec", "numpy"),
-    *("opentelemetry", "orjson"),
+    *("opentelemetry", "orjson", "email.utils.parsedate_to_datetime"),
 }
 CALLS: Final = {
     *("now", "utcnow", "today", "time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"),

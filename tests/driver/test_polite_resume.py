@@ -144,9 +144,9 @@ async def test_a_report_of_a_resumed_run(tmp_path: Path) -> None:
         await process.stderr.readline()
     children = children_of(process.pid)
     process.kill()
-    await process.wait()
     for child in children:
         os.kill(child, signal.SIGTERM)
+    await process.wait()  # its children have its stderr, too
     await until(lambda: not any(map(runs, children)), "the children's end")
     spans = tmp_path / "spans-simulated"
     folder = run_folder(spans)

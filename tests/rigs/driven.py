@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from .fake_proxy import FakeProxy
+from .running_proxy import RunningProxy
 
 
 @dataclass

@@ -63,9 +63,7 @@ class RunOptions:
 
 
 def parse_run(
-    parser: "ArgumentParser",
-    argv: list[str],
-    began_with: Callable[[argparse.Namespace], list[str]] = lambda _given: [],
+    parser: "ArgumentParser", argv: list[str], began_with: Callable[[argparse.Namespace], list[str]] | None = None
 ) -> argparse.Namespace:
     """Add the options that `dyno drive` and `dyno compare` share, and parse. The workload gives the defaults.
 
@@ -75,7 +73,7 @@ def parse_run(
     settings = _named([*add_asked(parser), *_add_how(parser), *add_traced(parser), *add_chatting(parser)])
     given = parser.parse_args(argv)
     try:
-        if given.resume is not None:
+        if given.resume is not None and began_with is not None:
             argv = [*began_with(given), *argv]
             given = parser.parse_args(argv)
         if given.trace is not None and given.workload == DEFAULT_WORKLOAD:
