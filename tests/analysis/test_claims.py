@@ -1,13 +1,19 @@
 """`dyno report --claims`: the right verdict where a claim is true, where it is false, and where nobody knows."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rigs.claim_runs import Runs, Truth, every_workload, long_context, offline, single, steady, sweep
-from rigs.dyno_command import dyno, refusal
+from dyno_analysis.errors import InputError
+from dyno_analysis.report.claims.roles import Roles, roles
+from dyno_analysis.spans.folder import connect
+from dyno_analysis.spans.sql_text import sql_text
+from rigs.claim_runs import NAMES, Runs, Truth, every_workload, long_context, offline, single, steady, sweep
+from rigs.dyno_command import cells, dyno, refusal
+from rigs.sql_rows import rows_of
 from rigs.stored_spans import pair, write
 from rigs.terminal import in_a_terminal
 
@@ -138,8 +144,6 @@ def test_the_newest_run_counts(tmp_path: Path) -> None:
     older = single(runs, Truth(alone=0.5), n=20)
     newer = single(runs, Truth(alone=2.0), n=20)
     folder = runs.store()
-    assert verdicts(folder)["single-metis"]["run_id"] == newer
-    assert rulings(folder)["single-metis"] == "contradicted"
     assert rulings(folder, older)["single-metis"] == "supported"
     assert rulings(folder, older, newer)["single-metis"] == "contradicted"
 
@@ -153,7 +157,6 @@ def test_other_names(tmp_path: Path) -> None:
     assert (found["claim"], found["verdict"]) == ("left is faster for single requests", "supported")
     found = verdicts(folder, "--as", "metis=right,sophia=left")["single-metis"]
     assert (found["claim"], found["verdict"]) == ("right is faster for single requests", "contradicted")
-    assert verdicts(folder, "--endpoints", "right,left")["single-metis"]["verdict"] == "contradicted"
 
 
 def test_both_variants(tmp_path: Path) -> None:
@@ -196,38 +199,99 @@ def test_it_fits_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "order", "says"),
+    [
+        ("metis=nobody,sophia=sophia", (), "no such endpoint"),
+        ("metis=metis", (), "'sophia' is missing"),
+        ("metis=metis,sophia=metis", (), "can't be both"),
+        ("metis", (), "isn't a role with a name"),
+        ("metis=", (), "isn't a role with a name"),
+        ("", (), "isn't a role with a name"),
+        ("athena=metis,sophia=sophia", (), "isn't a role"),
+        ("metis=metis,metis=sophia", (), "twice"),
+        ("metis=metis,sophia=sophia,long=metis", (), "'short' is missing"),
+        (None, ("metis",), "two endpoints"),
+        (None, ("metis", "nobody"), "no request of 'nobody'"),
+    ],
+)
+def test_roles_that_are_none(asked: str | None, order: tuple[str, ...], says: str) -> None:
+    """A role that names no endpoint, or not both, is refused with what to write."""
+    with pytest.raises(InputError, match=re.escape(says)) as refused:
+        roles(asked, ["metis", "sophia"], order)
+    assert "\n" not in str(refused.value)
+
+
+def test_roles_by_name() -> None:
+    """A name with the role in it has the role; two others have them in their order; of three others none has."""
+    assert roles(None, ["alcf-Sophia", "alcf-Metis", "third"], ()) == Roles("alcf-Metis", "alcf-Sophia")
+    assert roles(None, ["left", "right"], ()) == Roles("left", "right")
+    assert roles(None, ["left", "right"], ("right", "left")) == Roles("right", "left")
+    assert roles("long=a,short=b", ["a", "b"], ()) == Roles("a", "b", ("a", "b"))
+    with pytest.raises(InputError, match="metis=NAME,sophia=NAME"):
+        roles(None, ["a", "b", "c"], ())
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("--as", "metis=nobody,sophia=sophia"), "no such endpoint"),
-        (("--as", "metis=metis"), "'sophia' is missing"),
-        (("--as", "metis=metis,sophia=metis"), "can't be both"),
-        (("--as", "metis"), "isn't a role with a name"),
-        (("--as", "athena=metis,sophia=sophia"), "isn't a role"),
-        (("--as", "metis=metis,metis=sophia"), "twice"),
-        (("--as", "metis=metis,sophia=sophia,long=metis"), "'short' is missing"),
-        (("--endpoints", "metis"), "two endpoints"),
-        (("--endpoints", "metis,nobody"), "no request of 'nobody'"),
         (("--load", "8"), "--load"),
-        (("--since", "1h"), "--since"),
         (("--slo", "ttft_p95=1s"), "--slo"),
         (("nosuchrun",), "no run 'nosuchrun'"),
-        (("--quality-margin", "0"), "--quality-margin"),
     ],
 )
 def test_wrong_use(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
     """Each is refused in one line with exit code 2."""
     write(tmp_path, pair("1", 2.0, 1.0))
-    done = dyno("report", "--claims", "--spans", tmp_path, *arguments)
-    assert done.returncode == 2, done
-    assert done.stdout == ""
-    assert says in done.stderr.splitlines()[-1]
+    assert says in refusal("report", "--claims", "--spans", tmp_path, *arguments)
 
 
 def test_roles_without_claims_and_no_run(tmp_path: Path) -> None:
-    """--as belongs to --claims; three endpoints of other names need it; an empty folder has nothing to decide by."""
+    """--as belongs to --claims; an empty folder has nothing to decide by."""
     assert "add --claims" in refusal("report", "--spans", tmp_path, "--as", "metis=a,sophia=b")
-    (tmp_path / "empty").mkdir()
-    assert "no run with requests" in refusal("report", "--claims", "--spans", tmp_path / "empty")
-    rows = [{**row, "endpoint": name} for name in "abc" for row in pair("1", 2.0, 1.0)[:1]]
-    write(tmp_path / "three", rows)
-    assert "--as metis=NAME,sophia=NAME" in refusal("report", "--claims", "--spans", tmp_path / "three")
+    assert "no run with requests" in refusal("report", "--claims", "--spans", tmp_path)
+
+
+def test_blocks_of_time(tmp_path: Path) -> None:
+    """Pauses between blocks make blocks: so the spread between them counts as that of so few blocks."""
+    runs = Runs(tmp_path)
+    runs.begin("steady")
+    for number in range(48):
+        for place in (0, 1):
+            begins_s = 10 * number + 5 * place + 20 * (number // 4)
+            runs.ask(place, str(number % 2), begins_s, 4.99)
+    with connect(runs.store()) as connection:
+        rows = rows_of(connection, sql_text("repeats"))
+    assert sorted({row["block"] for row in rows}) == [*range(12)]
+    assert {(row["endpoint"], row["prompt"]) for row in rows} == {(name, n) for name in NAMES for n in (0, 1)}
+
+
+def test_a_shared_prefix_is_no_evidence(tmp_path: Path) -> None:
+    """Of long-context runs, one whose prompts share their beginning on purpose doesn't count, though it is newer."""
+    runs = Runs(tmp_path)
+    fresh = long_context(runs, Truth(very_long=0.5), lengths=(64_000,))
+    shared = long_context(runs, Truth(very_long=2.0), lengths=(64_000,))
+    for run_id in (fresh, shared):
+        of_it = [(row, "17") for row in runs.rows if row["run_id"] == run_id]
+        kind = "shared prefix" if run_id == shared else "fresh prefix"
+        runs.answers(run_id, of_it, {row["prompt_id"]: "17" for row, _ in of_it}, title=kind)
+    found = verdicts(runs.store())["long-context"]
+    assert (found["run_id"], found["verdict"]) == (fresh, "supported")
+
+
+def test_scores_by_length_and_depth(tmp_path: Path) -> None:
+    """A long-context run's scores stand by length and depth where the prompts say them, else by bins of input tokens."""
+    for domains in (True, False):
+        runs = Runs(tmp_path / str(domains))
+        run_id = long_context(runs, Truth(), lengths=(4_000, 64_000))
+        short = {row["prompt_id"]: row["input_tokens"] < 5_000 for row in runs.rows}
+        of_it = [(row, "17" if row["endpoint"] == "metis" or short[row["prompt_id"]] else "18") for row in runs.rows]
+        domain = {
+            prompt_id: f"{'4k' if is_short else '64k'} tokens, depth 50%" for prompt_id, is_short in short.items()
+        }
+        runs.answers(run_id, of_it, {row["prompt_id"]: "17" for row in runs.rows}, domain=domain if domains else {})
+        done = dyno("report", "--spans", runs.store(), "--all")
+        assert "Answer quality by length and depth" in done.stdout, done.stderr
+        if domains:
+            assert cells(done.stdout, "4k", "50 %") == ["metis", "10", "100.0 %", "100.0 %"]
+            assert re.search(r"sophia +10 +0\.0 % +0\.0 %", done.stdout.split("64k", 1)[1])

@@ -1,7 +1,7 @@
 """Stored runs of every workload, generated so that each claim about metis and sophia is true, or false."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,15 @@ class Runs:
         write(self.folder, self.rows)
         return self.folder
 
-    def answers(self, run_id: str, rows: Sequence[tuple[dict[str, Any], str]], references: Sequence[str]) -> None:
-        """Keep the answers of a run's rows; each prompt has the reference at its place."""
+    def answers(
+        self,
+        run_id: str,
+        rows: Sequence[tuple[dict[str, Any], str]],
+        references: Mapping[str, str],
+        domain: Mapping[str, str] | None = None,
+        title: str | None = None,
+    ) -> None:
+        """Keep the answers of a run's rows, and its prompts: references and domains by prompt id, one title for all."""
         folder = self.folder / "runs" / run_id
         with duckdb.connect() as connection:
             connection.execute("CREATE TABLE a (trace_id VARCHAR, endpoint VARCHAR, prompt_id VARCHAR, answer VARCHAR)")
@@ -96,14 +103,16 @@ class Runs:
                 f"{null} AS reasoning, 'stop' AS finish_reason, {null} AS error, 200 AS status, "
                 f"1.0 AS client_ttft_s, 1.0 AS client_latency_s, 0::BIGINT AS sent_at_us) TO '{folder}/answers.parquet'"
             )
-            connection.execute("CREATE TABLE p (prompt_id VARCHAR, prompt VARCHAR, reference_answers VARCHAR[])")
+            connection.execute(
+                "CREATE TABLE p (prompt_id VARCHAR, title VARCHAR, domain VARCHAR, prompt VARCHAR, "
+                "reference_answers VARCHAR[])"
+            )
             connection.executemany(
-                "INSERT INTO p VALUES (?, ?, [?])",
-                [(str(n), f"prompt {n}", reference) for n, reference in enumerate(references)],
+                "INSERT INTO p VALUES (?, ?, ?, ?, [?])",
+                [(n, title, (domain or {}).get(n), f"prompt {n}", answer) for n, answer in references.items()],
             )
             connection.execute(
-                f"COPY (FROM p SELECT prompt_id, prompt, prompt AS question, {null} AS context, {null} AS title, "
-                f"{null} AS domain, "
+                f"COPY (FROM p SELECT prompt_id, title, domain, {null} AS context, prompt AS question, prompt, "
                 f"reference_answers) TO '{folder}/prompts.parquet'"
             )
 
@@ -126,7 +135,7 @@ def single(runs: Runs, truth: Truth, n: int = 200) -> str:
             row = runs.ask(place, str(number), 10 * number + 5 * place, latency_s, load_concurrency=1)
             right = number % 100 < truth.right[place] * 100
             kept.append((row, f"the right answer {number}" if right else "something else"))
-    runs.answers(run_id, kept, [f"right answer {number}" for number in range(n)])
+    runs.answers(run_id, kept, {str(number): f"right answer {number}" for number in range(n)})
     return run_id
 
 

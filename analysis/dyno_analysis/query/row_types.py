@@ -271,6 +271,8 @@ class AnswerRow:
     latency_s: float
     output_tokens: int | None
     trace_id: str
+    input_tokens: int | None
+    domain: str | None
 
 
 @dataclass(frozen=True)

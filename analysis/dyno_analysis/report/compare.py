@@ -17,6 +17,7 @@ from dyno_analysis.stats import regression, squad
 from dyno_analysis.stats.crossing import Crossing, crossing
 from dyno_analysis.stats.interval import rank_correlation, simultaneous
 
+from .batches import batch_figures
 from .columns import one_column_each, rename_answers
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, Origin, Quality
 from .pairing import paired_figures
@@ -84,6 +85,7 @@ def compare(
         quality=_quality(answers, endpoints),
         prompt_texts=fetch(connection, "prompt_texts", row_types.PromptTextsRow),
         prompt_lengths=prompt_lengths(fetch_columns(connection, sql_text("prompt_lengths")), endpoints),
+        batches=batch_figures(fetch_columns(connection, sql_text("batch_ends")), endpoints),
         origins=origins,
         verdicts=verdicts,
     )

@@ -71,7 +71,7 @@ def slo_tables(found: Sequence[UnderLoad], curves: LoadCurves) -> list[Table]:
 def curves_json(curves: LoadCurves) -> dict[str, Any]:
     """The points and what they say, for other programs. Seconds; a load is its words; null where nothing is told."""
     return {
-        "objectives": [asdict(each) for each in curves.objectives],
+        "objectives": [{**asdict(each), "at_most_s": _finite(each.at_most_s)} for each in curves.objectives],
         "points": [
             {
                 **asdict(row),

@@ -280,6 +280,8 @@ def _kept(requests: Mapping[str, Any], mask: Array, objectives: Sequence[Objecti
     """Which of the requests kept all limits. One that failed, or of which a figure isn't known, did not."""
     kept: Array = requests["is_ok"][mask].astype(bool)
     for each in objectives:
+        if each.figure is None:
+            continue
         with np.errstate(invalid="ignore"):
             kept = kept & (requests[each.figure][mask].astype(np.float64) <= each.at_most_s)
     return kept

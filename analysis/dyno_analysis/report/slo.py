@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FIGURES: Final = {"latency": "latency_s", "ttfb": "ttfb_s", "ttft": "ttft_s", "ttfa": "ttfa_s", "tpot": "tpot_s"}
+_SHARES: Final = ("success", "error_rate")
 _UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _NAME: Final = re.compile(r"([a-z]+)_p(\d{1,2}(?:\.\d+)?)")
 _LIMIT: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(\D*)")
@@ -16,7 +17,7 @@ class Objective:
     """At least `share` of all requests must have a `figure` of `at_most_s` seconds or less."""
 
     text: str  # as it was asked for
-    figure: str  # a column of load_requests.sql
+    figure: str | None  # a column of load_requests.sql; None: that a request is ok is enough
     share: float
     at_most_s: float
 
@@ -37,11 +38,14 @@ def read_slo(text: str) -> list[Objective]:
 
 def _objective(text: str) -> Objective:
     name, equals, limit = (piece.strip() for piece in text.partition("="))
+    if name in _SHARES:
+        return _of_share(text, name, limit)
     known = _NAME.fullmatch(name)
     if known is None or known[1] not in FIGURES or not 0 < float(known[2]) < 100:
         what = f"no figure '{name}'" if name else "a figure is missing"
         raise ValueError(
-            f"{what}; write one of {', '.join(FIGURES)} with a percentile and a limit, such as ttft_p95=2s"
+            f"{what}; write one of {', '.join(FIGURES)} with a percentile and a limit, such as ttft_p95=2s, "
+            "or success=99%"
         )
     number = _LIMIT.fullmatch(limit)
     if not equals or number is None or not float(number[1]) > 0 or not math.isfinite(float(number[1])):
@@ -54,3 +58,12 @@ def _objective(text: str) -> Objective:
         float(known[2]) / 100,
         float(number[1]) * _UNITS[number[2].strip()],
     )
+
+
+def _of_share(text: str, name: str, limit: str) -> Objective:
+    number = _LIMIT.fullmatch(limit)
+    if number is None or number[2].strip() != "%" or not 0 < float(number[1]) < 100:
+        example = "99%" if name == "success" else "1%"
+        raise ValueError(f"'{text}' needs a share above 0 and below 100 %, such as {name}={example}")
+    share = float(number[1]) / 100
+    return Objective(f"{name}={number[1]}%", None, share if name == "success" else 1 - share, math.inf)

@@ -1,5 +1,5 @@
 -- A row is one ok request with the number of its prompt and of its block of time, in the order of time. A new block begins
--- where nothing was sent for more than ten times the 90th percentile of the pauses between requests, and 2 s at least.
+-- where no request was under way for more than ten times the median of such pauses, and 1 s at least.
 WITH sent AS (
     SELECT
         endpoint,
@@ -7,7 +7,9 @@ WITH sent AS (
         started_at,
         span_id,
         latency_s,
-        epoch_us(started_at) - epoch_us(lag(started_at) OVER (ORDER BY started_at, span_id)) AS pause_us
+        epoch_us(started_at) - epoch_us(max(ended_at) OVER (
+            ORDER BY started_at, span_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        )) AS pause_us
     FROM spans
     WHERE
         NOT warmup
@@ -16,7 +18,7 @@ WITH sent AS (
         AND prompt_id IS NOT NULL
         AND latency_s IS NOT NULL
 ),
-usual AS (SELECT greatest(10 * quantile_cont(pause_us, 0.9), 2_000_000) AS pause_us FROM sent),
+usual AS (SELECT greatest(10 * median(pause_us), 1_000_000) AS pause_us FROM sent),
 numbered AS (
     SELECT
         sent.*,

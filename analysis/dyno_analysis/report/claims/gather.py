@@ -57,9 +57,17 @@ class Stored:
         """The newest run of the workload that asked all these endpoints; a run of several loads is a sweep."""
         for row in self.runs:
             of_it = row.workload == workload or (workload == "sweep" and row.concurrencies > 1)
-            if of_it and set(endpoints) <= set(row.endpoints):
+            if of_it and set(endpoints) <= set(row.endpoints) and not self._shares_prefixes(row, workload):
                 return row.run_id
         return None
+
+    def _shares_prefixes(self, row: RunWorkloadRow, workload: str) -> bool:
+        """Whether a long-context run's prompts share their beginning on purpose, so that caches answer."""
+        if workload != "long-context":
+            return False
+        with self.run(row.run_id, row.endpoints) as connection:
+            (shared,) = execute(connection, "FROM prompts SELECT bool_and(title = 'shared prefix')").fetchall()[0]
+        return bool(shared)
 
     @contextmanager
     def run(self, run_id: str, endpoints: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
