@@ -280,7 +280,7 @@ def test_a_shared_prefix_is_no_evidence(tmp_path: Path) -> None:
 
 
 def test_scores_by_length_and_depth(tmp_path: Path) -> None:
-    """A long-context run's scores stand by length and depth where the prompts say them, else by bins of input tokens."""
+    """A long-context run's scores stand by length and depth where the prompts say them, else by bins of tokens."""
     for domains in (True, False):
         runs = Runs(tmp_path / str(domains))
         run_id = long_context(runs, Truth(), lengths=(4_000, 64_000))
