@@ -162,6 +162,7 @@ def test_a_terminal_has_a_row_for_each_load(tmp_path: Path) -> None:
     assert rows[1].endswith("0.250 0.250 to 0.250 sophia slower")
     assert len(lines) <= 20
     assert max(map(len, lines)) <= 80
+    assert "By latency, sophia is ahead below about" in " ".join(" ".join(lines).split())
 
 
 def test_one_load_by_itself(tmp_path: Path) -> None:
@@ -285,3 +286,13 @@ def test_all_at_once_has_a_table(tmp_path: Path) -> None:
     write(tmp_path, rows)
     done = dyno("report", "--spans", tmp_path, "--all")
     assert cells(done.stdout, "metis", "20 of 20") == ["2.000", "100.00", "10.00", "1.000", "1.000", "50.0 %"]
+
+
+def test_an_open_loop_counts_from_when_a_request_was_due(tmp_path: Path) -> None:
+    """Requests that left 2 s late took 2 s longer for whom they were due: in the percentiles and against limits."""
+    offered = {"load_rate_per_s": 1.0, "send_lag_s": 2.0}
+    write(tmp_path, [sent("metis", 2.0 * number, 0.5, 5, prompt_id=str(number), **offered) for number in range(80)])
+    done = dyno("report", "--spans", tmp_path, "--all", "--slo", "latency_p95=1s")
+    assert cells(done.stdout, "1/s", "metis", "latency, s")[1:3] == ["0.500", "0.500"]
+    assert cells(done.stdout, "1/s", "metis", "latency from due, s")[1:3] == ["2.500", "2.500"]
+    assert cells(done.stdout, "metis", "1/s")[:2] == ["below 1/s", "0 to 1/s"]

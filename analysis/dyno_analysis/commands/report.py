@@ -160,6 +160,8 @@ def _claims(arguments: argparse.Namespace) -> int:
         ("--since", arguments.since),
         ("--until", arguments.until),
         ("--paired-by mirror", arguments.paired_by == "mirror" or None),
+        ("--pool", arguments.pool or None),
+        ("--list", arguments.list or None),
     ):
         if given is not None:
             raise InputError(f"--claims looks at whole runs, so {flag} doesn't go with it; leave out one of the two")

@@ -16,7 +16,7 @@ from dyno_analysis.report.answer import banner
 from dyno_analysis.report.by_load import UnderLoad, load_answer_table, load_folder, load_table, load_verdict_table
 from dyno_analysis.report.comparison import Comparison
 from dyno_analysis.report.files import write_load_report, write_report
-from dyno_analysis.report.load_curve_tables import curve_tables, curves_json, slo_tables
+from dyno_analysis.report.load_curve_tables import crossing_sentences, curve_tables, curves_json, slo_tables
 from dyno_analysis.report.load_curves import load_curves
 from dyno_analysis.report.slo import Objective
 from dyno_analysis.runs.folder import define_answers
@@ -80,6 +80,9 @@ def report_by_load(
     for table in shown:
         print(flush=True)
         print_table(table)
+    if shown is not tables:
+        for sentence in crossing_sentences(curves):
+            print_text(sentence)
     print()
     which = " ".join(chosen.runs)
     print_text(

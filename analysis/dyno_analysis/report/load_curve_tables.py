@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dyno_analysis.query.row_types import LoadRow
 from dyno_analysis.render.table import UNKNOWN, Table, milliseconds, percent, rate, seconds
+from dyno_analysis.spans.offered_load import OfferedLoad
 from dyno_analysis.stats.interval import Interval, samples_needed
 from dyno_analysis.stats.knee import FEWEST_LOADS
 
@@ -26,7 +27,7 @@ def curve_tables(found: Sequence[UnderLoad], curves: LoadCurves) -> list[Table]:
     """All tables over several loads, those of the objectives first."""
     made = [
         *slo_tables(found, curves),
-        _percentile_table(curves.rows),
+        _percentile_table(curves),
         _saturation_table(curves.saturations),
         _crossing_table(curves.crossings),
         _points_table(curves.rows),
@@ -89,6 +90,7 @@ def curves_json(curves: LoadCurves) -> dict[str, Any]:
             }
             for each in curves.saturations
         ],
+        "from_due": [{**asdict(each), "load": each.load.in_words()} for each in curves.from_due],
         "crossovers": [_crossing_json(each) for each in curves.crossings],
         "highest_load": [_capacity_json(each) for each in curves.capacities],
         "goodput": [
@@ -127,20 +129,49 @@ def _capacity_json(each: Capacity) -> dict[str, Any]:
     }
 
 
-def _percentile_table(rows: Sequence[LoadRow]) -> Table:
+def crossing_sentences(curves: LoadCurves) -> list[str]:
+    """What the curves say, as sentences for a screen: crossovers of throughput and latency, and knees."""
+    found = []
+    for each in curves.crossings:
+        for one in each.found if each.figure != "ttft_s" else ():
+            below, above = (_better(each, larger) for larger in (one.first_larger_below, not one.first_larger_below))
+            unit = " requests a second" if each.reach.open_loop else " at once"
+            found.append(
+                f"By {_LABELS[each.figure]}, {below} is ahead below about {one.at:.3g}{unit} "
+                f"(95 %: {_span(one.interval)}), {above} above."
+            )
+    for own in curves.saturations:
+        if own.knee is not None:
+            held = _span(own.knee.interval)
+            found.append(f"{own.endpoint}'s throughput hardly grows from {own.knee.at:.3g} at once on (95 %: {held}).")
+    return found
+
+
+def _percentile_table(curves: LoadCurves) -> Table:
     cells = []
-    for row in rows:
+    due: dict[tuple[str, OfferedLoad], list[list[str]]] = {}
+    for each in curves.from_due:
+        label = f"{_LABELS[each.figure]} from due, s"
+        tail = [_percentile(seconds, each.n, *pair) for pair in ((0.95, each.p95), (0.99, each.p99))]
+        due.setdefault((each.endpoint, each.load), []).append([label, str(each.n), seconds(each.p50), *tail])
+    for row in curves.rows:
         for label, cell, (p50, p95, p99) in _PERCENTILES:
             if getattr(row, p50) is None:
                 continue
             further = [
-                cell(getattr(row, name)) if row.ok >= (needed := samples_needed(share)) else f"n ≥ {needed}"
-                for name, share in ((p95, 0.95), (p99, 0.99))
+                _percentile(cell, row.ok, share, getattr(row, name)) for name, share in ((p95, 0.95), (p99, 0.99))
             ]
             cells.append([load_of(row).in_words(), row.endpoint, label, str(row.ok), cell(getattr(row, p50)), *further])
+        cells += [[load_of(row).in_words(), row.endpoint, *own] for own in due.get((row.endpoint, load_of(row)), ())]
     notes = ["Over ok requests that count. A percentile is printed if n is enough for a two-sided 95 % interval."]
+    if due:
+        notes.append("From due: counted from when the request was due, as an open loop has it; so are limits (--slo).")
     columns = ["load", "endpoint", "figure", "n", "median", "p95", "p99"]
     return Table("Percentiles by load", columns, "lllrrrr", cells, notes, "load-curves")
+
+
+def _percentile(cell: Callable[[float | None], str], n: int, share: float, value: float | None) -> str:
+    return cell(value) if n >= (needed := samples_needed(share)) else f"n ≥ {needed}"
 
 
 def _saturation_table(saturations: Sequence[Saturation]) -> Table:

@@ -76,6 +76,19 @@ class Goodput:
 
 
 @dataclass(frozen=True)
+class FromDue:
+    """An endpoint's ok requests under an open loop, timed from when each was due; percentiles in seconds."""
+
+    endpoint: str
+    load: OfferedLoad
+    figure: str  # latency_s or ttft_s
+    n: int
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
 class LoadCurves:
     """What all loads together say. The last two are empty without objectives."""
 
@@ -85,6 +98,7 @@ class LoadCurves:
     crossings: Sequence[Crossings]
     capacities: Sequence[Capacity]
     goodputs: Sequence[Goodput]
+    from_due: Sequence[FromDue]  # empty where no client said when its requests were due
 
 
 def load_curves(
@@ -132,6 +146,7 @@ def load_curves(
             for name in names
             if objectives and (name, load) in points
         ],
+        from_due=[row for (name, load), mask in asked.items() for row in _from_due(name, load, requests, mask)],
     )
 
 
@@ -274,6 +289,18 @@ def _goodput(
 ) -> Goodput:
     kept = int(_kept(requests, mask, objectives).sum())
     return Goodput(name, load, kept, int(mask.sum()), kept / row.window_s)
+
+
+def _from_due(name: str, load: OfferedLoad, requests: Mapping[str, Any], mask: Array) -> list[FromDue]:
+    own = mask & requests["is_ok"].astype(bool) & requests["from_due"].astype(bool)
+    found = []
+    for figure in ("latency_s", "ttft_s"):
+        values = requests[figure][own].astype(np.float64)
+        values = values[~np.isnan(values)]
+        if len(values):
+            p50, p95, p99 = (float(each) for each in np.quantile(values, [0.5, 0.95, 0.99]))
+            found.append(FromDue(name, load, figure, len(values), p50, p95, p99))
+    return found
 
 
 def _kept(requests: Mapping[str, Any], mask: Array, objectives: Sequence[Objective]) -> Array:
