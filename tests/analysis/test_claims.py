@@ -295,3 +295,19 @@ def test_scores_by_length_and_depth(tmp_path: Path) -> None:
         if domains:
             assert cells(done.stdout, "4k", "50 %") == ["metis", "10", "100.0 %", "100.0 %"]
             assert re.search(r"sophia +10 +0\.0 % +0\.0 %", done.stdout.split("64k", 1)[1])
+
+
+def test_one_run_of_several_workloads(tmp_path: Path) -> None:
+    """Where one run holds several workloads, each claim is decided by the requests of its own."""
+    runs = Runs(tmp_path)
+    run_id = single(runs, Truth(alone=2.0), n=20)
+    long_context(runs, Truth(very_long=0.5), lengths=(64_000,))
+    for row in runs.rows:
+        row["run_id"] = run_id
+    found = verdicts(runs.store(), run_id)
+    assert {key: found[key]["verdict"] for key in ("single-metis", "long-context")} == {
+        "single-metis": "contradicted",
+        "long-context": "supported",
+    }
+    assert "over 20 prompts" in found["single-metis"]["figure"]
+    assert "over 10 prompts" in found["long-context"]["figure"]

@@ -133,6 +133,19 @@ def test_a_known_capacity_lies_in_its_interval() -> None:
     assert held >= 95
 
 
+def test_a_search_of_few_requests_a_load() -> None:
+    """Many loads of 30 requests each, too few to tell a p95 alone, tell it together: 10 lies in a bounded interval."""
+    loads = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24]
+    held, bounded = 0, 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        found = highest_load(loads, [Limit(0.95, kept_by(10, loads, 30, random), [30] * len(loads))])
+        held += found.interval.holds(10)
+        bounded += found.interval.low > 0 and found.interval.high < math.inf
+    assert held >= 95
+    assert bounded >= 50
+
+
 def test_the_ends_of_a_capacity() -> None:
     """Nothing is told of too few requests; a limit that all keep, or none, lies beyond what was measured."""
     loads = [1, 8, 64]

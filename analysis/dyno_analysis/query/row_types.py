@@ -104,7 +104,7 @@ class LoadRow:
 
 @dataclass(frozen=True)
 class RunWorkloadRow:
-    """run_workloads.sql; without warm-ups."""
+    """run_workloads.sql: a workload of a run; without warm-ups."""
 
     run_id: str
     workload: str | None

@@ -1,7 +1,7 @@
--- A row is one run, the newest first: its workload as its requests' tags say it, and what of it counts.
+-- A row is one workload of one run, as its requests' tags say it, the newest first: what of it counts.
 SELECT
     run_id,
-    mode(workload) AS workload,
+    workload,
     list_sort(list(DISTINCT endpoint)) AS endpoints,
     count(*) FILTER (WHERE outcome = 'ok') AS ok,
     count(DISTINCT load_concurrency) AS concurrencies,
@@ -9,5 +9,5 @@ SELECT
     coalesce(list_sort(list(DISTINCT endpoint) FILTER (WHERE simulated)), []) AS simulated
 FROM spans
 WHERE run_id IS NOT NULL AND endpoint IS NOT NULL AND NOT warmup
-GROUP BY run_id
-ORDER BY min(started_at) DESC, run_id DESC;
+GROUP BY run_id, workload
+ORDER BY min(started_at) DESC, run_id DESC, workload;

@@ -42,12 +42,13 @@ def highest_load(loads: Sequence[float], limits: Sequence[Limit], confidence: fl
     logarithm of the load. The interval is by exact binomial tests in a fixed order: from the lowest load upwards as
     long as each is told to keep all limits, and from the highest downwards as long as each is told to miss one. Such an
     order needs no correction for the number of loads (Maurer, Hothorn and Lehmacher, Multiple comparisons in drug
-    clinical trials, 1995). Each end may miss with half of 1 - confidence.
+    clinical trials, 1995). Each end may miss with half of 1 - confidence. A load with too few requests to tell that it
+    keeps a limit borrows those of the next higher loads, which keep it no better.
     """
     miss = (1 - confidence) / 2
     low, high = 0.0, math.inf
     for place, load in enumerate(loads):
-        if any(binomial.at_least(each.met[place], each.n[place], each.share) > miss for each in limits):
+        if any(_kept_by_chance(each, place, miss) > miss for each in limits):
             break
         low = load
     for place, load in reversed(list(enumerate(loads))):
@@ -57,6 +58,17 @@ def highest_load(loads: Sequence[float], limits: Sequence[Limit], confidence: fl
         high = load
     at = min(_passes(loads, each) for each in limits)
     return HighestLoad(min(max(at, low), high), Interval(low, high))
+
+
+def _kept_by_chance(limit: Limit, place: int, miss: float) -> float:
+    """The chance of so many that kept the limit, or more, if the load itself just missed it."""
+    needed = math.log(miss) / math.log(limit.share)
+    met = n = 0
+    for kept, asked in zip(limit.met[place:], limit.n[place:], strict=True):
+        met, n = met + kept, n + asked
+        if n >= needed:
+            break
+    return binomial.at_least(met, n, limit.share)
 
 
 def _passes(loads: Sequence[float], limit: Limit) -> float:

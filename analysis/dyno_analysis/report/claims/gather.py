@@ -19,7 +19,7 @@ from dyno_analysis.runs.folder import define_answers, read_run
 from dyno_analysis.spans.counted import Source
 from dyno_analysis.spans.folder import connect, execute
 from dyno_analysis.spans.selection import Selection, select
-from dyno_analysis.spans.sql_text import sql_text
+from dyno_analysis.spans.sql_text import quoted, sql_text
 from dyno_analysis.stats import squad
 from dyno_analysis.stats.interval import Array, simultaneous
 from dyno_analysis.stats.load_crossings import RatioAt
@@ -47,36 +47,39 @@ WORKLOADS: Final = ("single", "sweep", "offline", "long-context", "steady", "raw
 
 @dataclass(frozen=True)
 class Stored:
-    """Where the runs are: the spans folder, its files, and the runs that may count, the newest first."""
+    """Where the runs are: the spans folder, its files, and the workloads of runs that may count, the newest first."""
 
     spans: Path
     files: Sequence[Source]
     runs: Sequence[RunWorkloadRow]
 
-    def newest(self, workload: str, endpoints: Sequence[str]) -> str | None:
+    def newest(self, workload: str, endpoints: Sequence[str]) -> RunWorkloadRow | None:
         """The newest run of the workload that asked all these endpoints; a run of several loads is a sweep."""
         for row in self.runs:
             of_it = row.workload == workload or (workload == "sweep" and row.concurrencies > 1)
-            if of_it and set(endpoints) <= set(row.endpoints) and not self._shares_prefixes(row, workload):
-                return row.run_id
+            if of_it and set(endpoints) <= set(row.endpoints) and not self._shares_prefixes(row):
+                return row
         return None
 
-    def _shares_prefixes(self, row: RunWorkloadRow, workload: str) -> bool:
-        """Whether a long-context run's prompts share their beginning on purpose, so that caches answer."""
-        if workload != "long-context":
-            return False
-        with self.run(row.run_id, row.endpoints) as connection:
-            (shared,) = execute(connection, "FROM prompts SELECT bool_and(title = 'shared prefix')").fetchall()[0]
-        return bool(shared)
-
     @contextmanager
-    def run(self, run_id: str, endpoints: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The run's requests to these endpoints as the view `spans`, with its answers and prompts."""
+    def part(self, row: RunWorkloadRow, endpoints: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One workload's requests to these endpoints as the views `part` and `spans`, with answers and prompts."""
         with connect(self.spans, self.files) as connection:
-            select(connection, Selection([run_id], endpoints), self.files)
-            record = read_run(self.spans, run_id)
+            select(connection, Selection([row.run_id], endpoints), self.files)
+            of_it = "workload IS NULL" if row.workload is None else f"workload = {quoted(row.workload)}"
+            execute(connection, f"CREATE VIEW part AS FROM traffic WHERE {of_it}")
+            _narrow(connection, "true")
+            record = read_run(self.spans, row.run_id)
             define_answers(connection, [record] if record else [])
             yield connection
+
+    def _shares_prefixes(self, row: RunWorkloadRow) -> bool:
+        """Whether a long-context run's prompts share their beginning on purpose, so that caches answer."""
+        if row.workload != "long-context":
+            return False
+        with self.part(row, row.endpoints) as connection:
+            (shared,) = execute(connection, "FROM prompts SELECT bool_and(title = 'shared prefix')").fetchall()[0]
+        return bool(shared)
 
 
 def gather(
@@ -84,14 +87,16 @@ def gather(
 ) -> Evidence:
     """The evidence on two endpoints; `variants`: those with the long and the short context, if they are known."""
     both = (first, second)
-    runs = {name: run_id for name in WORKLOADS if (run_id := stored.newest(name, both))}
+    parts = {name: row for name in WORKLOADS if (row := stored.newest(name, both))}
+    runs = {name: row.run_id for name, row in parts.items()}
     simulated = sorted({name for row in stored.runs for name in row.simulated if name in both})
     found = Evidence(first, second, margin, points, runs, simulated)
     for workload, read in _READERS.items():
-        if workload in runs:
-            with stored.run(runs[workload], both) as connection:
+        if workload in parts:
+            with stored.part(parts[workload], both) as connection:
                 found = read(connection, found)
-    found = _with_costs(stored, found)
+    if parts:
+        found = _with_costs(stored, found, parts.get("single") or next(iter(parts.values())))
     found = _with_scores(stored, found)
     named = variants or _offered_variants(stored)
     return replace(found, variants=named and _variants(stored, *named, margin))
@@ -191,13 +196,10 @@ _READERS: Final = {
 }
 
 
-def _with_costs(stored: Stored, found: Evidence) -> Evidence:
-    """By the tokens of the run of single requests, or of the newest run; prices are those that it was told."""
-    run_id = found.runs.get("single") or next(iter(found.runs.values()), None)
-    if run_id is None:
-        return found
-    told = [_told(stored, run_id, name) for name in (found.first, found.second)]
-    with stored.run(run_id, (found.first, found.second)) as connection:
+def _with_costs(stored: Stored, found: Evidence, part: RunWorkloadRow) -> Evidence:
+    """By the tokens of this run; prices are those that it was told."""
+    told = [_told(stored, part.run_id, name) for name in (found.first, found.second)]
+    with stored.part(part, (found.first, found.second)) as connection:
         columns = fetch_columns(connection, sql_text("prompt_tokens"))
     return replace(found, money=_price(columns, found, told, 0), energy=_price(columns, found, told, 2))
 
@@ -242,7 +244,7 @@ def _with_scores(stored: Stored, found: Evidence) -> Evidence:
     for row in stored.runs:
         if not {found.first, found.second} <= set(row.endpoints) or not _has_answers(stored, row.run_id):
             continue
-        with stored.run(row.run_id, (found.first, found.second)) as connection:
+        with stored.part(row, (found.first, found.second)) as connection:
             scores = _scores(fetch(connection, "answers", AnswerRow), found)
         if scores is not None and (best is None or scores.prompts > best.prompts):
             best, runs["quality"] = scores, row.run_id
@@ -294,10 +296,10 @@ def _offered_variants(stored: Stored) -> tuple[str, str] | None:
 
 
 def _variants(stored: Stored, long: str, short: str, margin: float) -> Variants:
-    run_id = next((row.run_id for row in stored.runs if {long, short} <= set(row.endpoints)), None)
-    if run_id is None:
+    part = next((row for row in stored.runs if {long, short} <= set(row.endpoints)), None)
+    if part is None:
         return Variants(long, short, None)
-    with stored.run(run_id, (long, short)) as connection:
+    with stored.part(part, (long, short)) as connection:
         _of_lengths(connection, f"<= {SHORT}")
         figures, _ = paired_figures(connection, (long, short), margin, "prompt", confidence=CONFIDENCE)
     return Variants(long, short, next((each for each in figures if each.figure == "latency_s"), None))
@@ -322,11 +324,11 @@ def _of_lengths(connection: duckdb.DuckDBPyConnection, condition: str) -> None:
     """Keep the prompts whose input tokens, the mean over all answers to them, fulfil the condition."""
     _narrow(
         connection,
-        "prompt_id IN (FROM traffic SELECT prompt_id WHERE outcome = 'ok' "
+        "prompt_id IN (FROM part SELECT prompt_id WHERE outcome = 'ok' "
         f"GROUP BY prompt_id HAVING avg(input_tokens) {condition})",
     )
 
 
 def _narrow(connection: duckdb.DuckDBPyConnection, condition: str) -> None:
-    """Redefine `spans` as the selected requests that fulfil the condition."""
-    execute(connection, f"CREATE OR REPLACE VIEW spans AS FROM traffic WHERE {condition}")
+    """Redefine `spans` as the requests of `part` that fulfil the condition."""
+    execute(connection, f"CREATE OR REPLACE VIEW spans AS FROM part WHERE {condition}")
