@@ -1,11 +1,13 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dyno_analysis.report.slo import read_slo
 from dyno_analysis.spans.offered_load import OfferedLoad, read_load
-from rigs.dyno_command import dyno
+from rigs.dyno_command import cells, dyno, refusal
 from rigs.sql_rows import table
 from rigs.stored_spans import RUN_ID, STARTED_AT_US, streamed, write
 from rigs.terminal import in_a_terminal
@@ -178,6 +180,7 @@ def test_a_terminal_has_a_row_for_each_load(tmp_path: Path) -> None:
     assert rows[1].endswith("0.250 0.250 to 0.250 sophia slower")
     assert len(lines) <= 20
     assert max(map(len, lines)) <= 80
+    assert "By latency, sophia is ahead below about" in " ".join(" ".join(lines).split())
 
 
 def test_one_load_by_itself(tmp_path: Path) -> None:
@@ -219,3 +222,95 @@ def test_a_loads_words(text: str, load: OfferedLoad | None) -> None:
     assert read_load(text) == load
     if load is not None:
         assert load.in_words() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ttfx_p95=2s", "no figure 'ttfx_p95'"),
+        ("ttft=2s", "no figure 'ttft'"),
+        ("ttft_p0=2s", "no figure 'ttft_p0'"),
+        ("ttft_mean=2s", "no figure 'ttft_mean'"),
+        ("ttft_p95", "needs a limit"),
+        ("ttft_p95=", "needs a limit"),
+        ("ttft_p95=0s", "needs a limit"),
+        ("ttft_p95=-1s", "needs a limit"),
+        ("ttft_p95=nan", "needs a limit"),
+        ("ttft_p95=2", "needs a unit"),
+        ("ttft_p95=2h", "needs a unit"),
+        ("ttft_p95=2s,ttft_p95=3s", "twice"),
+        ("", "a figure is missing"),
+        ("ttft_p95=2s,", "a figure is missing"),
+        ("success=2s", "needs a share"),
+        ("error_rate=100%", "needs a share"),
+    ],
+)
+def test_limits_that_are_none(text: str, says: str) -> None:
+    """Each is refused with what is wrong and what to write."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        read_slo(text)
+
+
+def test_limits() -> None:
+    """Figures, percentiles and units are read; shares of requests too."""
+    found = read_slo("ttft_p95=2s, tpot_p99.9=50ms,latency_p50=.5s,ttfb_p90=300us,success=99%,error_rate=5%")
+    assert [(each.figure, each.share, each.at_most_s) for each in found[:4]] == [
+        ("ttft_s", 0.95, 2.0),
+        ("tpot_s", pytest.approx(0.999), pytest.approx(0.05)),
+        ("latency_s", 0.5, 0.5),
+        ("ttfb_s", 0.9, pytest.approx(0.0003)),
+    ]
+    assert [(each.figure, each.share) for each in found[4:]] == [(None, 0.99), (None, 0.95)]
+
+
+def test_the_highest_load_within_limits(tmp_path: Path) -> None:
+    """metis keeps a limit under both loads, sophia only alone; the curve stands in the report and as JSON."""
+    rows = []
+    for concurrency, metis_s, sophia_s in ((1, 1.5, 1.0), (8, 1.6, 9.0)):
+        for endpoint, latency_s in (("metis", metis_s), ("sophia", sophia_s)):
+            for number in range(80):
+                prompt_id, begins_s = f"{concurrency}-{number}", 1000 * concurrency + 10 * number
+                offered = {"load_concurrency": concurrency, "prompt_id": prompt_id}
+                rows.append(sent(endpoint, begins_s, latency_s * (1 + number / 1000), 40, **offered))
+    rows[0]["outcome"] = "http_error"
+    write(tmp_path, rows)
+    done = dyno("report", "--spans", tmp_path, "--slo", "latency_p90=2s,success=90%", "--out", tmp_path / "out")
+    assert done.returncode == 1, done.stderr  # a request failed
+    assert cells(done.stdout, "metis", "1 to 8") == ["8 or more", "8 to ∞"]
+    assert cells(done.stdout, "sophia", "1 to 8")[1] == "1 to 8"
+    assert re.search(r"1 +metis +79 of 80 +98\.8 %", done.stdout)
+    assert cells(done.stdout, "latency", "metis : sophia")[1:] == ["1 to 8", "sophia below"]
+    curves = json.loads((tmp_path / "out" / "load_curves.json").read_text(encoding="utf-8"))
+    assert [each["interval"] for each in curves["highest_load"]] == [[8.0, None], [1.0, 8.0]]
+    crossing = next(each for each in curves["crossovers"] if each["figure"] == "latency_s")
+    assert (crossing["found"][0]["interval"], crossing["found"][0]["better_below"]) == ([1.0, 8.0], "sophia")
+    assert "Crossovers" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_limits_without_a_load(tmp_path: Path) -> None:
+    """--slo of requests that say no load, and an unknown figure, are refused in one line."""
+    write(tmp_path, [sent("metis", 0.0, 1.0, 5)])
+    assert "--slo needs requests sent under a load" in refusal("report", "--spans", tmp_path, "--slo", "ttft_p95=2s")
+    assert "no figure 'x_p95'" in refusal("report", "--spans", tmp_path, "--slo", "x_p95=2s")
+
+
+def test_all_at_once_has_a_table(tmp_path: Path) -> None:
+    """Makespan, throughput and stragglers of a batch: the last of twenty takes twice as long as the others."""
+    latencies_s = [1.0] * 19 + [2.0]
+    rows = [
+        sent("metis", 0.0, latency_s, 10, load_concurrency=20, workload="offline", prompt_id=str(number))
+        for number, latency_s in enumerate(latencies_s)
+    ]
+    write(tmp_path, rows)
+    done = dyno("report", "--spans", tmp_path, "--all")
+    assert cells(done.stdout, "metis", "20 of 20") == ["2.000", "100.00", "10.00", "1.000", "1.000", "50.0 %"]
+
+
+def test_an_open_loop_counts_from_when_a_request_was_due(tmp_path: Path) -> None:
+    """Requests that left 2 s late took 2 s longer for whom they were due: in the percentiles and against limits."""
+    offered = {"load_rate_per_s": 1.0, "send_lag_s": 2.0}
+    write(tmp_path, [sent("metis", 2.0 * number, 0.5, 5, prompt_id=str(number), **offered) for number in range(80)])
+    done = dyno("report", "--spans", tmp_path, "--all", "--slo", "latency_p95=1s")
+    assert cells(done.stdout, "1/s", "metis", "latency, s")[1:3] == ["0.500", "0.500"]
+    assert cells(done.stdout, "1/s", "metis", "latency from due, s")[1:3] == ["2.500", "2.500"]
+    assert cells(done.stdout, "metis", "1/s")[:2] == ["below 1/s", "0 to 1/s"]

@@ -32,8 +32,8 @@ def test_every_table_is_defined(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """Links from the two pages to pages and their sections exist."""
-    for name in ("figures.md", "statistics.md"):
+    """Links from these pages to pages and their sections exist."""
+    for name in ("figures.md", "statistics.md", "claims.md"):
         text = (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
         for page, anchor in re.findall(r"\]\(([\w./]*)(?:#([\w-]+))?\)", text):
             target = text if not page else (REPOSITORY / "docs" / page).read_text(encoding="utf-8")

@@ -258,7 +258,9 @@ def test_answers_prompts_and_results(tmp_path: Path) -> None:
         answers = fetch.fetch(connection, "answers", row_types.AnswerRow)
         texts = fetch.fetch(connection, "prompt_texts", row_types.PromptTextsRow)
         results = fetch.fetch(connection, "results", row_types.ResultRow)
-    assert answers == [row_types.AnswerRow("metis", "10", 1, "Q?", "P", ["gold"], "gold", "hm", 1.0, None, "t1")]
+    assert answers == [
+        row_types.AnswerRow("metis", "10", 1, "Q?", "P", ["gold"], "gold", "hm", 1.0, None, "t1", None, "sport")
+    ]
     assert texts == [row_types.PromptTextsRow("other", 1, 1, None), row_types.PromptTextsRow("r", 2, 1, "art, sport")]
     # Prompt ids that are numbers are in the order of numbers.
     assert [(row.trace_id, row.prompt, row.answer, row.error) for row in results] == [

@@ -95,6 +95,7 @@ def headline(store: Store, chosen: Selection, margin: float, seed: int) -> Compa
         quality=(),
         prompt_texts=(),
         prompt_lengths=None,
+        batches=(),
         origins={},
         verdicts=0,
     )

@@ -10,18 +10,16 @@ from dyno_analysis.file_modes import private_from_now_on
 from dyno_analysis.interrupts import ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
     from duckdb import DuckDBPyConnection
 
-    from dyno_analysis.query.row_types import LoadRow
     from dyno_analysis.report.comparison import Comparison
+    from dyno_analysis.report.slo import Objective
     from dyno_analysis.runs.record import RunRecord
-    from dyno_analysis.spans.counted import Source
     from dyno_analysis.spans.offered_load import OfferedLoad
-    from dyno_analysis.spans.selection import Selection
 
 _MARGIN = 0.05
 
@@ -32,6 +30,8 @@ examples:
   dyno report 20261123_215900_ab12 --out out    one run, with report.md and the raw results in out/
   dyno report --list                            the stored runs
   dyno report --load 8                          of a run under several loads, what was sent with 8 requests at once
+  dyno report --slo ttft_p95=2s,tpot_p95=50ms   of a run under several loads, the highest that keeps these limits
+  dyno report --claims                          a verdict on each claim of the published benchmark, from all runs
   dyno report 20261123 latest                   two runs, each with columns of its own; --pool makes one set of them
   dyno report --since 2h --endpoints a,b        all traffic of the last two hours, in a run or not
   dyno report --since 1d --paired-by mirror     mirrored requests against their copies: the users' own traffic, paired
@@ -94,6 +94,7 @@ def _parser() -> ArgumentParser:
         metavar="LOAD",
         help="only what was sent under this load: 8 (requests at once), 2.5/s (default: each load by itself)",
     )
+    _add_claims(parser)
     parser.add_argument("--endpoints", metavar="A,B", help="only these; the others are compared with the first one")
     parser.add_argument(
         "--paired-by",
@@ -112,12 +113,60 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _add_claims(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--slo",
+        metavar="LIMITS",
+        help="also the highest load that keeps these limits, and the goodput: ttft_p95=2s,tpot_p95=50ms",
+    )
+    parser.add_argument(
+        "--claims",
+        action="store_true",
+        help="a verdict on each claim of the published benchmark, from all runs given (default: all stored ones)",
+    )
+    parser.add_argument(
+        "--as",
+        dest="roles",
+        metavar="ROLES",
+        help="which endpoints the claims are about: metis=NAME,sophia=NAME (default: by their names)",
+    )
+    parser.add_argument(
+        "--quality-margin",
+        metavar="POINTS",
+        type=_percent,
+        default=_MARGIN,
+        help="answers are of similar quality within so many points (default: 5)",
+    )
+
+
 def _report_of_files(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from dyno_analysis.spans.folder import without_broken
 
-    return without_broken(Path(arguments.spans), lambda: _report(arguments))
+    if arguments.roles is not None and not arguments.claims:
+        raise InputError(f"--as {arguments.roles}: roles are for claims; add --claims")
+    return without_broken(Path(arguments.spans), lambda: _claims(arguments) if arguments.claims else _report(arguments))
+
+
+def _claims(arguments: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from dyno_analysis.commands.report_claims import report_claims
+
+    for flag, given in (
+        ("--load", arguments.load),
+        ("--slo", arguments.slo),
+        ("--since", arguments.since),
+        ("--until", arguments.until),
+        ("--paired-by mirror", arguments.paired_by == "mirror" or None),
+        ("--pool", arguments.pool or None),
+        ("--list", arguments.list or None),
+    ):
+        if given is not None:
+            raise InputError(f"--claims looks at whole runs, so {flag} doesn't go with it; leave out one of the two")
+    endpoints, _, _ = _chosen(arguments, datetime.now(UTC))
+    return report_claims(arguments, endpoints)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -125,8 +174,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from functools import partial
     from pathlib import Path
 
-    from dyno_analysis.query.fetch import fetch
-    from dyno_analysis.query.row_types import LoadRow
+    from dyno_analysis.commands.report_by_load import measured, report_by_load
     from dyno_analysis.report.compare import loads
     from dyno_analysis.report.files import write_report
     from dyno_analysis.runs.choice import run_table, stored_runs
@@ -136,6 +184,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
     spans = Path(arguments.spans)
     now = datetime.now(UTC)
+    objectives = _objectives(arguments.slo)
     endpoints, since_us, until_us = _chosen(arguments, now)
     any_traffic = since_us is not None or until_us is not None or arguments.paired_by == "mirror"
     in_range = Selection() if arguments.runs or arguments.list else Selection((), (), since_us, until_us)
@@ -154,14 +203,18 @@ def _report(arguments: argparse.Namespace) -> int:
         select(connection, chosen, files)
         texts = [] if runs else _records_of_traffic(connection, spans)
         order = endpoints or [name for record in records for name in record.endpoints]
-        several = [] if by_mirror or chosen.load is not None else loads(connection)
+        several = [] if by_mirror or (chosen.load is not None and not objectives) else loads(connection)
         make = partial(_compared, arguments, runs, records, order, texts)
-        if len(several) > 1:
-            rows = fetch(connection, "loads", LoadRow)
-            asked = list(dict.fromkeys(row.endpoint for row in rows))
+        if objectives and not several:
+            raise InputError(
+                f"--slo needs requests sent under a load, and {_where(runs, spans)} has none; see docs/drive.md"
+            )
+        if len(several) > 1 or objectives:
+            under = measured(connection, [*records, *texts], several, objectives)
+            asked = list(dict.fromkeys(row.endpoint for row in under.rows))
             recorded = {name for record in records for name in record.endpoints}
             _check_names(endpoints, recorded.union(asked), asked, _where(runs, spans))
-            return _report_by_load(arguments, chosen, several, rows, files, make, now)
+            return report_by_load(arguments, chosen, under, files, make, now)
         comparison = make(connection)
         _check_found(comparison, endpoints, runs, spans)
         written = [] if arguments.out is None else write_report(connection, comparison, Path(arguments.out), now)
@@ -194,51 +247,6 @@ def _compared(
     )
 
 
-def _report_by_load(
-    arguments: argparse.Namespace,
-    chosen: "Selection",
-    several: "Sequence[OfferedLoad]",
-    rows: "Sequence[LoadRow]",
-    files: "Sequence[Source]",
-    make: "Callable[..., Comparison]",
-    now: "datetime",
-) -> int:
-    """A table of all loads, and a report of each in a folder of its own."""
-    from dataclasses import replace
-    from pathlib import Path
-
-    from dyno_analysis.render.terminal import is_terminal, print_table, print_text
-    from dyno_analysis.report.answer import banner
-    from dyno_analysis.report.by_load import UnderLoad, load_answer_table, load_folder, load_table, load_verdict_table
-    from dyno_analysis.report.files import write_load_report, write_report
-    from dyno_analysis.spans.folder import connect
-    from dyno_analysis.spans.selection import select
-
-    found, written = [], []
-    for load in several:
-        with connect(Path(arguments.spans), files) as connection:
-            select(connection, replace(chosen, load=load), files)
-            comparison = make(connection, len(several))
-            found.append(UnderLoad(load, comparison))
-            if arguments.out is not None:
-                written += write_report(connection, comparison, Path(arguments.out) / load_folder(load), now)
-    tables = [table for table in (load_verdict_table(found), load_table(found, rows)) if table is not None]
-    shown = tables if arguments.all or not is_terminal() else [load_answer_table(found, rows)]
-    for line in banner(found[0].comparison):
-        print_text(line)
-    for table in shown:
-        print(flush=True)
-        print_table(table)
-    print()
-    which = " ".join(chosen.runs)
-    print_text(f"All tables of one load: dyno report {which} --load {several[0].in_words()} --all".replace("  ", " "))
-    if arguments.out is not None:
-        written.append(write_load_report(found, tables, Path(arguments.out)))
-    for path in written:
-        print(path)
-    return int(any(each.comparison.failed or each.comparison.without_answer for each in found))
-
-
 def _load(text: str | None) -> "OfferedLoad | None":
     from dyno_analysis.spans.offered_load import read_load
 
@@ -246,6 +254,15 @@ def _load(text: str | None) -> "OfferedLoad | None":
     if text is not None and load is None:
         raise InputError(f"--load {text}: must be a number of requests at once, such as 8, or a rate, such as 2.5/s")
     return load
+
+
+def _objectives(text: str | None) -> "list[Objective]":
+    from dyno_analysis.report.slo import read_slo
+
+    try:
+        return [] if text is None else read_slo(text)
+    except ValueError as error:
+        raise InputError(f"--slo {text}: {error}") from error
 
 
 def _runs(
@@ -298,6 +315,8 @@ def _report_of_store(arguments: argparse.Namespace) -> int:
         ("--paired-by mirror", arguments.paired_by == "mirror"),
         ("--list", arguments.list),
         ("--load", arguments.load is not None),
+        ("--slo", arguments.slo is not None),
+        ("--claims", arguments.claims),
         ("--spans", arguments.spans != spans_folder()),
     ):
         if given:

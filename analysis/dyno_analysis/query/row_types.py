@@ -94,8 +94,39 @@ class LoadRow:
     tpot_p50_s: float | None
     latency_p50_s: float | None
     latency_p95_s: float | None
+    latency_p99_s: float | None
+    ttft_p99_s: float | None
+    tpot_p90_s: float | None
+    tpot_p95_s: float | None
+    tpot_p99_s: float | None
+    window_s: float  # in which requests that count were under way
     due_latency_p50_s: float | None = None  # None: a closed loop, or the client said nothing of when it was due
     due_latency_p95_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RunWorkloadRow:
+    """run_workloads.sql: a workload of a run; without warm-ups."""
+
+    run_id: str
+    workload: str | None
+    endpoints: list[str]
+    ok: int
+    concurrencies: int
+    rates: int
+    simulated: list[str]  # those of the endpoints that are
+
+
+@dataclass(frozen=True)
+class ServerTimesRow:
+    """server_times.sql; medians in seconds."""
+
+    endpoint: str
+    ok: int
+    told: int
+    queue_s: float | None
+    ttft_s: float | None
+    latency_s: float | None
 
 
 @dataclass(frozen=True)
@@ -242,6 +273,8 @@ class AnswerRow:
     latency_s: float
     output_tokens: int | None
     trace_id: str
+    input_tokens: int | None
+    domain: str | None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dyno_analysis.stats import regression, squad
 from dyno_analysis.stats.crossing import Crossing, crossing
 from dyno_analysis.stats.interval import rank_correlation, simultaneous
 
+from .batches import batch_figures
 from .columns import one_column_each, rename_answers
 from .comparison import Comparison, Correlations, FixedPerToken, Lengths, Origin, Quality
 from .pairing import paired_figures
@@ -50,8 +51,7 @@ def compare(
         rename_answers(connection)
     figures = {row.endpoint: row for row in fetch(connection, "comparison", row_types.EndpointRow)}
     mirrors = fetch(connection, "mirrors", row_types.MirrorRow)
-    first = [row.endpoint for row in mirrors if row.endpoint is not None][:1] if paired_by == "mirror" else []
-    endpoints = _columns(order or first, figures, origins, runs)
+    endpoints = _columns(order or _mirrored_first(mirrors, paired_by), figures, origins, runs)
     figures |= {name: row_types.no_request(name) for name in endpoints if name not in figures}
     lengths = _lengths(connection, endpoints)
     with _spilling(connection):
@@ -84,6 +84,7 @@ def compare(
         quality=_quality(answers, endpoints),
         prompt_texts=fetch(connection, "prompt_texts", row_types.PromptTextsRow),
         prompt_lengths=prompt_lengths(fetch_columns(connection, sql_text("prompt_lengths")), endpoints),
+        batches=batch_figures(fetch_columns(connection, sql_text("batch_ends")), endpoints),
         origins=origins,
         verdicts=verdicts,
     )
@@ -103,6 +104,11 @@ def loads(connection: duckdb.DuckDBPyConnection) -> list[OfferedLoad]:
 def _percentiles(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], row_types.PercentileRow]:
     rows = fetch(connection, "percentiles", row_types.PercentileRow)
     return {(row.endpoint, row.figure): row for row in rows}
+
+
+def _mirrored_first(mirrors: Sequence[row_types.MirrorRow], paired_by: str) -> list[str]:
+    """The endpoint to which most mirrored requests were sent, if pairs are those of the mirror."""
+    return [row.endpoint for row in mirrors if row.endpoint is not None][:1] if paired_by == "mirror" else []
 
 
 def _columns(

@@ -114,6 +114,20 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class BatchFigures:
+    """One batch of one endpoint, in seconds from its first request's begin. Without an ok answer it isn't there."""
+
+    endpoint: str
+    requests: int
+    ok: int
+    makespan_s: float  # until the last request's end, ok or not
+    half_s: float
+    late_s: float  # when 95 % of the ok answers had ended
+    last_s: float  # when the last ok one had
+    output_tokens: float | None  # None: not counted of every ok answer
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A comparison of endpoints: the others are compared with the first one. Mappings are by endpoint's name."""
 
@@ -141,6 +155,7 @@ class Comparison:
     quality: Sequence[Quality]
     prompt_texts: Sequence[row_types.PromptTextsRow]
     prompt_lengths: PromptLengths | None  # None: all are of one length, or none is known
+    batches: Sequence[BatchFigures]  # of requests that were submitted all at once
     origins: Mapping[str, Origin]  # of the columns whose name isn't their endpoint's own
     verdicts: int  # how many verdicts have simultaneous intervals
 

@@ -1,7 +1,7 @@
 """Writes the report's files: `report.md` and the raw results, each whole or not at all."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,36 +32,34 @@ def write_report(
     at = _time(comparison) or now
     name = results_name(comparison, at)
     document = results_document(comparison, fetch(connection, "results", ResultRow), at)
-    contents = {
-        folder / "report.md": markdown(comparison, name),
-        folder / name: _json(document) + "\n",
-    }
+    return write_files(folder, {"report.md": markdown(comparison, name), name: json_text(document) + "\n"})
+
+
+def write_load_report(
+    found: Sequence[UnderLoad], tables: Sequence[Table], curves: dict[str, Any], folder: Path
+) -> list[Path]:
+    """Write `report.md` over all loads and `load_curves.json`; each load's own report lies in a folder beside them."""
+    return write_files(
+        folder, {"report.md": load_markdown(found, tables), "load_curves.json": json_text(curves) + "\n"}
+    )
+
+
+def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
+    """Write each text under its name, whole or not at all; returns their paths. InputError if one can't be written."""
     try:
         access_in(folder).make_folder(folder)
-        for path, text in contents.items():
-            with replacing(path) as file:
+        for name, text in contents.items():
+            with replacing(folder / name) as file:
                 # Half a surrogate pair (run.json can hold one) is written as JSON escapes it.
                 file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise InputError(
             f"can't write to '{error.filename or folder}': {error.strerror}; choose another --out"
         ) from error
-    return list(contents)
+    return [folder / name for name in contents]
 
 
-def write_load_report(found: Sequence[UnderLoad], tables: Sequence[Table], folder: Path) -> Path:
-    """Write `report.md` over all loads, whose own reports lie in folders beside it; returns its path."""
-    path = folder / "report.md"
-    try:
-        access_in(folder).make_folder(folder)
-        with replacing(path) as file:
-            file.write(load_markdown(found, tables).encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise InputError(f"can't write to '{path}': {error.strerror}; choose another --out") from error
-    return path
-
-
-def _json(document: dict[str, Any]) -> str:
+def json_text(document: dict[str, Any]) -> str:
     """The document as JSON, which has no NaN and no infinity: they are null."""
     try:
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)

@@ -8,8 +8,10 @@ from dyno_analysis.render.table import Table
 
 from . import costs, detail_tables, discrepancies, fairness, findings, lines, tables, verdicts
 from .answer import banner, said
+from .batches import batch_table
 from .by_load import UnderLoad, load_folder
 from .comparison import Comparison
+from .long_context import long_context_table
 from .prompt_lengths import prompt_length_table
 from .titles import titled
 
@@ -45,6 +47,7 @@ def markdown(comparison: Comparison, results_name: str) -> str:
             if (by_length := _optional(prompt_length_table(comparison)))
             else []
         ),
+        *([_section("All at once", batches)] if (batches := _optional(batch_table(comparison))) else []),
         _section("Fixed and per token", [_table(lines.fixed_per_token_table(comparison))]),
         _section("Latency distribution", [_table(detail_tables.distribution_table(comparison))]),
         _section("Throughput", [_table(detail_tables.throughput_table(comparison))]),
@@ -56,6 +59,7 @@ def markdown(comparison: Comparison, results_name: str) -> str:
             "Response quality",
             [
                 *(_optional(detail_tables.quality_table(comparison)) or ["No answer has a reference to score it by."]),
+                *_optional(long_context_table(comparison)),
                 "Judge completeness and style yourself, from the samples below and `answers.parquet`.",
             ],
         ),

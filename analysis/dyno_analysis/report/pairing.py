@@ -22,12 +22,18 @@ OF_MEANS: Final = "latency_s"
 
 
 def paired_figures(
-    connection: duckdb.DuckDBPyConnection, endpoints: Sequence[str], margin: float, paired_by: str, tables: int = 1
+    connection: duckdb.DuckDBPyConnection,
+    endpoints: Sequence[str],
+    margin: float,
+    paired_by: str,
+    tables: int = 1,
+    confidence: float | None = None,
 ) -> tuple[list[PairedFigure], int]:
     """The figures of each other endpoint against the first one, and how many verdicts are among them.
 
     The intervals are simultaneous over all verdicts. Of several `tables` made together each counts as many as a
-    table can have at most, so all have the same confidence. It needs the views that the tables of sql/ need.
+    table can have at most, so all have the same confidence. `confidence` gives that of each interval instead. It needs
+    the views that the tables of sql/ need.
     """
     if len(endpoints) < 2:
         return [], 0
@@ -54,7 +60,7 @@ def paired_figures(
     )
     if tables > 1:
         verdicts = tables * (len(endpoints) - 1) * (len(FIGURES) + 1)
-    confidence = simultaneous(verdicts)
+    confidence = simultaneous(verdicts) if confidence is None else confidence
     figures = [
         _figure(figure, endpoints[0], second, found, margin, confidence) for (second, figure), found in prompts.items()
     ]

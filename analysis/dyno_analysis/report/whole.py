@@ -9,7 +9,9 @@ from dyno_analysis.render.terminal import columns, is_terminal, print_styled, pr
 
 from . import costs, detail_tables, findings, lines, tables, verdicts
 from .answer import banner, letters_for, said, shortening
+from .batches import batch_table
 from .comparison import Comparison
+from .long_context import long_context_table
 from .markdown import caveats
 from .prompt_lengths import prompt_length_table
 from .screen import head
@@ -42,10 +44,12 @@ def print_all(comparison: Comparison) -> None:
             tables.comparison_table(comparison),
             tables.percentile_table(comparison),
             prompt_length_table(comparison),
+            batch_table(comparison),
             detail_tables.mirror_table(comparison),
             lines.fixed_per_token_table(comparison),
             detail_tables.failure_table(comparison),
             detail_tables.quality_table(comparison),
+            long_context_table(comparison),
             costs.cost_table(comparison),
             detail_tables.instrument_table(comparison),
         ),

@@ -30,6 +30,8 @@ PROMPT_COLUMNS = (
     ("conversation", "VARCHAR"),
     ("turn", "INTEGER"),
 )
+# Runs of an older Dyno have none of these.
+_NEWER_COLUMNS: Final = ("tokens", "conversation", "turn")
 ANSWER_COLUMNS = (
     ("trace_id", "VARCHAR"),
     ("endpoint", "VARCHAR"),
@@ -149,6 +151,9 @@ def define_answers(connection: duckdb.DuckDBPyConnection, records: Sequence[RunR
             path = record.folder / f"{view}.parquet"
             if path.is_file() and path.resolve().is_relative_to(record.folder.resolve()):
                 source = f"read_parquet({quoted(as_glob(str(path)))})"
+                newer = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns if name in _NEWER_COLUMNS)
+                if newer:
+                    source = f"(SELECT {newer} WHERE false UNION ALL BY NAME FROM {source})"
                 parts.append(f"FROM {source} SELECT {quoted(record.run_id)} AS run_id, {names}")
                 _check(connection, path, parts[-1])
         connection.execute(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL '.join(parts)}")

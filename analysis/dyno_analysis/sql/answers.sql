@@ -12,7 +12,9 @@ SELECT
     answers.reasoning,
     spans.latency_s,
     spans.output_tokens,
-    spans.trace_id
+    spans.trace_id,
+    spans.input_tokens,
+    prompts.domain
 FROM answers
 INNER JOIN spans USING (run_id, trace_id, endpoint)
 LEFT JOIN prompts ON answers.run_id = prompts.run_id AND answers.prompt_id = prompts.prompt_id

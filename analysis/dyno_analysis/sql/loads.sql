@@ -108,6 +108,12 @@ SELECT
     quantile_cont(c.tpot_s, 0.5) FILTER (WHERE c.outcome = 'ok') AS tpot_p50_s,
     quantile_cont(c.latency_s, 0.5) FILTER (WHERE c.outcome = 'ok') AS latency_p50_s,
     quantile_cont(c.latency_s, 0.95) FILTER (WHERE c.outcome = 'ok') AS latency_p95_s,
+    quantile_cont(c.latency_s, 0.99) FILTER (WHERE c.outcome = 'ok') AS latency_p99_s,
+    quantile_cont(c.ttft_s, 0.99) FILTER (WHERE c.outcome = 'ok') AS ttft_p99_s,
+    quantile_cont(c.tpot_s, 0.9) FILTER (WHERE c.outcome = 'ok') AS tpot_p90_s,
+    quantile_cont(c.tpot_s, 0.95) FILTER (WHERE c.outcome = 'ok') AS tpot_p95_s,
+    quantile_cont(c.tpot_s, 0.99) FILTER (WHERE c.outcome = 'ok') AS tpot_p99_s,
+    any_value(taken.s) AS window_s,
     quantile_cont(c.due_latency_s, 0.5) FILTER (WHERE c.outcome = 'ok') AS due_latency_p50_s,
     quantile_cont(c.due_latency_s, 0.95) FILTER (WHERE c.outcome = 'ok') AS due_latency_p95_s
 FROM numbered AS c

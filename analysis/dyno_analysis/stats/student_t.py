@@ -26,7 +26,7 @@ def quantile(probability: float, degrees: int) -> float:
 
 
 def _cdf(t: float, degrees: int) -> float:
-    return 1 - _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
+    return 1 - incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
 
 
 def _bisect(function: Callable[[float], float], target: float, low: float, high: float) -> float:
@@ -41,7 +41,7 @@ def _bisect(function: Callable[[float], float], target: float, low: float, high:
             high = middle
 
 
-def _incomplete_beta(x: float, a: float, b: float) -> float:
+def incomplete_beta(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function I_x(a, b): the continued fraction DLMF 8.17.22 by Lentz's method."""
     if x <= 0:
         return 0.0
@@ -49,7 +49,7 @@ def _incomplete_beta(x: float, a: float, b: float) -> float:
         return 1.0
     if x > (a + 1) / (a + b + 2):
         # The fraction converges slowly here, but the mirrored one fast.
-        return 1 - _incomplete_beta(1 - x, b, a)
+        return 1 - incomplete_beta(1 - x, b, a)
     log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     tiny = 1e-300
     d = 1 / _off_zero(1 - (a + b) * x / (a + 1), tiny)

@@ -1,0 +1,1 @@
+"""Verdicts on the claims that a published benchmark left untested."""
