@@ -35,6 +35,8 @@ async def _closed(lane: Lane, concurrency: int, ask: Ask) -> None:
         for turn in itertools.islice(ramp, 1):
             await ask(turn, None)
         for group in waiting:
+            if lane.over is not None and lane.over():
+                break
             under_way += 1
             for turn in group:
                 await ask(turn, None)
@@ -67,6 +69,11 @@ async def _open(lane: Lane, ask: Ask) -> None:
             while (left_s := begun_s + due_s - time.monotonic()) > 0 and not all_ended.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(all_ended.wait(), left_s)
+            if not turn.warmup and lane.over is not None and lane.over():
+                # No more is needed. It is sent as a filler, until those that count have ended.
+                turn, left = turn._replace(warmup=True), left - 1
+                if not left:
+                    all_ended.set()
             if all_ended.is_set():
                 break  # all that count have ended: no more load is needed
             for ended in [task for task in tasks if task.done()]:

@@ -10,7 +10,7 @@ from dyno_driver.load.schedule import ONE_AT_A_TIME, Order, Shape
 from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, workload_name
 
 from .asked import add_asked
-from .course_options import CourseOptions, add_course, course_options
+from .course_options import CourseOptions, add_course, course_options, why_not_course
 from .loads import add_loads, add_pace
 from .values import interleave
 
@@ -47,6 +47,7 @@ class RunOptions:
     preflight_s: float
     dry_run: bool = False
     course: CourseOptions = field(default_factory=CourseOptions)
+    course_refused: str | None = None  # why these options don't go together
 
     @property
     def prompts_wanted(self) -> int | None:
@@ -89,6 +90,7 @@ def _add_how(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def run_options(parsed: argparse.Namespace) -> RunOptions:
     """The options that `parse_run` added, as typed values."""
     loads = (parsed.concurrency or ()) + (parsed.rate or ())
+    course = course_options(parsed)
     return RunOptions(
         prompts=parsed.prompts,
         count=parsed.count,
@@ -108,7 +110,8 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         timeout_s=parsed.timeout,
         preflight_s=parsed.preflight,
         dry_run=parsed.dry_run,
-        course=course_options(parsed),
+        course=course,
+        course_refused=why_not_course(parsed, course, loads),
     )
 
 
@@ -116,5 +119,5 @@ def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
     """Refuse options that exclude each other."""
     if options.shape.interleave == "pair" and options.shape.loads != (ONE_AT_A_TIME,):
         parser.error("--interleave pair sends one request at a time; use parallel or block under other loads")
-    if options.course.until is not None and len(options.shape.loads) > 1:
-        parser.error("--until and --blocks take one load; give one --concurrency or --rate")
+    if options.course_refused is not None:
+        parser.error(options.course_refused)

@@ -2,9 +2,12 @@
 
 import argparse
 import math
+from typing import Final
 
 from dyno_driver.load.arrivals import LARGEST_VARIATION, Arrivals, read_arrivals
 from dyno_driver.load.schedule import INTERLEAVES, Interleave, Load
+
+_RATE: Final = "a number of requests a second above 0"
 
 
 def unique_names(text: str) -> tuple[str, ...]:
@@ -35,14 +38,29 @@ def natural_int(text: str) -> int:
     return integer(text, 0)
 
 
+class LoadRange(tuple[Load, ...]):
+    """The lowest and the highest load of a search: `1..256`."""
+
+
 def concurrencies(text: str) -> tuple[Load, ...]:
+    if ".." in text:
+        return _range(text, [Load(positive_int(end)) for end in text.split("..", 1)])
     return tuple(
         Load(None, all_at_once=True) if part.strip() == "all" else Load(positive_int(part)) for part in text.split(",")
     )
 
 
 def rates(text: str) -> tuple[Load, ...]:
-    return tuple(Load(None, number(part, 1e-6, "a number of requests a second above 0")) for part in text.split(","))
+    if ".." in text:
+        return _range(text, [Load(None, number(end, 1e-6, _RATE)) for end in text.split("..", 1)])
+    return tuple(Load(None, number(part, 1e-6, _RATE)) for part in text.split(","))
+
+
+def _range(text: str, ends: list[Load]) -> LoadRange:
+    low, high = ends
+    if (low.concurrency or low.rate_per_s or 0) >= (high.concurrency or high.rate_per_s or 0):
+        raise argparse.ArgumentTypeError(f"'{text}' must be LOW..HIGH, the lower load first")
+    return LoadRange(ends)
 
 
 def arrivals(text: str) -> Arrivals:
