@@ -111,6 +111,18 @@ def test_answers_that_resemble_their_neighbours_are_worth_less() -> None:
     assert wide.high > narrow.high
 
 
+def test_times_far_within_the_limit_are_all_worth_something() -> None:
+    """Times that drift a little, far below the limit, show as much as steady ones; near the limit they show less."""
+    drifting = [0.100 + 0.0001 * number / 200 for number in range(200)]
+    far, near = (
+        standing(slo(text), answers([*drifting]), 0.0025) for text in ("latency_p90=1s", "latency_p90=100.1ms")
+    )
+    assert far is not None
+    assert near is not None
+    assert far.high < 0.05
+    assert near.high > 0.2
+
+
 def test_the_bounds_of_a_share() -> None:
     """Clopper and Pearson's bounds, as tables have them; of none and of all, one end is 0 or 1."""
     assert share_bounds(5, 100, 0.025) == pytest.approx((0.016432, 0.112835), abs=1e-6)

@@ -89,7 +89,8 @@ def standing(slo: Slo, results: Sequence[Result], error: float) -> Standing | No
     # only the times tell how much.
     own = _inflation(missed)
     worth = len(missed) / own
-    careful = len(missed) / max(own, _inflation([value for _, value in known if value is not None]))
+    times_s = [value for _, value in known if value is not None]
+    careful = worth if _far_within(slo, times_s) else len(missed) / max(own, _inflation(times_s))
     share = fmean(missed)
     return Standing(
         share, share_bounds(share * worth, worth, error)[0], share_bounds(share * careful, careful, error)[1], worth
@@ -114,6 +115,16 @@ def _missed(slo: Slo, result: Result) -> float | None:
         return 0.0
     value = _value(slo, result)
     return None if value is None else float(value > slo.limit_s)
+
+
+def _far_within(slo: Slo, times_s: Sequence[float]) -> bool:
+    """Whether the limit lies so far above the times that their order can't matter: by Cantelli's inequality no
+    distribution with their mean and spread exceeds it in more than the share that may; half as far again, to be sure.
+    """
+    if len(times_s) < _FEWEST or slo.misses is None:
+        return False
+    far = 1.5 * math.sqrt((1 / slo.misses - 1) * variance(times_s))
+    return fmean(times_s) + far < slo.limit_s
 
 
 def _inflation(values: Sequence[float]) -> float:
