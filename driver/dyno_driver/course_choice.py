@@ -7,8 +7,10 @@ from .client import Answer
 from .errors import WrongUseError
 from .load.chains import chained
 from .load.course import Course, Result, StaticCourse
+from .load.holding import HeldCourse
 from .load.paired_ratio import FEWEST_PROMPTS
 from .load.schedule import Asked, Turn, plan
+from .load.search import SearchCourse
 from .load.until import StagedCourse
 from .options.run_options import RunOptions
 from .prompts.prompt_set import PromptSet
@@ -29,7 +31,12 @@ def chosen_course(options: RunOptions, prompt_set: PromptSet, endpoints: Sequenc
     own = len(prompt_ids) >= count * loads
     shares = [prompt_ids[number * count :][:count] if own else prompt_ids[:count] for number in range(loads)]
     asked = Asked(endpoints, shares, options.repeat, options.warmup, options.order, seed)
-    until = options.course.until
+    search, until, hold_s = options.course.search, options.course.until, options.course.hold_s
+    if search is not None:
+        # Every load may ask every prompt: none is kept back for a load that is never tried.
+        return SearchCourse(options.shape, asked._replace(prompt_ids=[prompt_ids]), search)
+    if hold_s is not None:
+        return HeldCourse(options.shape, asked, hold_s)
     if until is None:
         return StaticCourse(chained(plan(options.shape, asked), chains))
     if chains:

@@ -46,6 +46,8 @@ async def run(
     WrongUseError if the run can't begin, and StoppedError if a signal came before the first request.
     """
     begun_s = time.monotonic()
+    if earlier is not None and (options.course.search is not None or options.course.hold_s is not None):
+        raise WrongUseError(f"--resume {earlier.folder.name}: its loads were held or searched for; start a new run")
     async with ProxyClient(proxy_url, api_key) as client:
         about = await unless(stop.asked, client.about())
         chosen = select(about.endpoints, options.endpoints)
@@ -131,7 +133,11 @@ class _Left:
             row = self._earlier.get(request_of(turn))
             if row is not None and not turn.warmup:
                 self._course.heard(result_of_row(turn, row))
-        return remaining(phase, lambda turn: _is_missing(turn, self._recording))
+        return remaining(phase, self.misses)
+
+    def misses(self, turn: Turn) -> bool:
+        """Whether it counts and has no answer."""
+        return _is_missing(turn, self._recording)
 
 
 def _warms_up(phase: Phase) -> bool:
@@ -159,7 +165,7 @@ def _warn(phases: Sequence[Phase], endpoints: Sequence[Endpoint]) -> None:
 async def _ask_all(asking: Asking, course: Course, left: _Left, watch: SelfWatch, stop: Stop) -> str | None:
     """Send what the course says. Returns what stopped the run before its end; None if nothing did, or a limit."""
     door, outline = asking.door, course.outline()
-    door.ledger.expect(turn for phase in outline for turn in phase.turns())
+    door.ledger.expect(turn for phase in outline for turn in phase.turns() if left.misses(turn))
     closing = asyncio.ensure_future(_close_at(stop, asking))
     try:
         with progress_on(sys.stderr, sum(len(phase.turns()) for phase in outline)) as progress:

@@ -57,6 +57,8 @@ async def _closed(lane: Lane, concurrency: int, ask: Ask, door: Door) -> None:
             if await door.lets(turn):
                 await ask(turn, None)
         for group in waiting:
+            if lane.over is not None and lane.over():
+                break
             if not await door.begins(group):
                 continue
             under_way += 1
@@ -108,6 +110,9 @@ async def _when_due(lane: Lane, ask: Ask, door: Door, timer: DueTimer) -> None:
             # It waits again where a coarse timer has fired too soon.
             while left and not door.closed.is_set() and begun_s + due_s > time.monotonic():
                 await timer.until(begun_s + due_s)
+            if not turn.warmup and lane.over is not None and lane.over():
+                # No more is needed. It is sent as a filler, until those that count have ended.
+                turn, left = turn._replace(warmup=True), left - 1
             if not left or door.closed.is_set():
                 break
             while ended:

@@ -34,9 +34,9 @@ def share_bounds(misses: float, requests: float, error: float) -> tuple[float, f
     """
     low, high = 0.0, 1.0
     if misses > 0:
-        low = _where(lambda p: incomplete_beta(p, misses, requests - misses + 1) >= error, 0.0, 1.0)
+        low = _where(lambda p: incomplete_beta(p, misses, requests - misses + 1) >= error, 0.0, 1.0, 1e-6)
     if misses < requests:
-        high = _where(lambda p: incomplete_beta(p, misses + 1, requests - misses) >= 1 - error, 0.0, 1.0)
+        high = _where(lambda p: incomplete_beta(p, misses + 1, requests - misses) >= 1 - error, 0.0, 1.0, 1e-6)
     return low, high
 
 
@@ -63,11 +63,11 @@ def incomplete_beta(x: float, a: float, b: float) -> float:
     return math.exp(log_front) * fraction / a
 
 
-def _where(reached: Callable[[float], bool], low: float, high: float) -> float:
-    """The place between `low` and `high` from which on `reached` holds, to a float's last bits."""
+def _where(reached: Callable[[float], bool], low: float, high: float, within: float = 1e-15) -> float:
+    """The place between `low` and `high` from which on `reached` holds, to this part of itself."""
     while True:
         middle = (low + high) / 2
-        if middle in (low, high) or high - low <= 1e-15 * high:
+        if middle in (low, high) or high - low <= within * high:
             return middle
         if reached(middle):
             high = middle

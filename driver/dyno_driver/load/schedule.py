@@ -74,12 +74,14 @@ class Lane(NamedTuple):
     """Requests that share one load.
 
     `ramp` and `drain` are sent before and after those that count, so that all that count meet the whole load. They are
-    flagged as warm-ups. Of `drain` no more is sent than is needed.
+    flagged as warm-ups. Of `drain` no more is sent than is needed. `over` is asked before each of the groups: True ends
+    them. None: all are sent.
     """
 
     groups: tuple[Group, ...]
     ramp: tuple[Turn, ...] = ()
     drain: tuple[Turn, ...] = ()
+    over: Callable[[], bool] | None = None
 
 
 class Phase(NamedTuple):
@@ -179,38 +181,46 @@ def phases_under(
             tuple(Turn(asked.endpoints[place], *question, warmup=False, load=load) for place in next(opening))
             for question in questions
         )
-        yield Phase(load, (_lane(load, groups),), shape.pause_s)
+        yield Phase(load, (closed_lane(load, groups),), shape.pause_s)
     elif how == "parallel":
-        lanes = (_one_endpoint(endpoint, load, shape, asked, questions, "") for endpoint in asked.endpoints)
+        lanes = (lane_to(endpoint, load, shape, asked, questions, "") for endpoint in asked.endpoints)
         yield Phase(load, tuple(lanes), shape.pause_s)
     else:
         for number, block in enumerate(_blocks(load, questions, 1 if how == "whole" else _BLOCKS)):
             for place in next(opening):
-                lane = _one_endpoint(asked.endpoints[place], load, shape, asked, block, str(number))
+                lane = lane_to(asked.endpoints[place], load, shape, asked, block, str(number))
                 yield Phase(load, (lane,), shape.pause_s)
 
 
-def _one_endpoint(
-    endpoint: str, load: Load, shape: Shape, asked: Asked, questions: Sequence[tuple[str, int]], block: str
+def lane_to(
+    endpoint: str,
+    load: Load,
+    shape: Shape,
+    asked: Asked,
+    questions: Sequence[tuple[str, int]],
+    block: str,
+    ramp: int | None = None,
 ) -> Lane:
-    """A lane of one endpoint. In an open loop each endpoint's requests are due at the same times as another's."""
+    """A lane of one endpoint. In an open loop each endpoint's requests are due at the same times as another's, and
+    `ramp` requests come before those that count; None: a tenth of them.
+    """
     turns = [Turn(endpoint, *question, warmup=False, load=load) for question in questions]
     if load.rate_per_s is None:
-        return _lane(load, tuple((turn,) for turn in turns))
+        return closed_lane(load, tuple((turn,) for turn in turns))
     seed = f"{asked.seed} {load.rate_per_s!r} {block}"
     if shape.arrivals.series is not None or load.ramp is not None:
         # The rate is meant to change: no other requests before and after may blur that.
         times_s = due_times_s(shape.arrivals, load.rate_per_s, len(turns), seed, load.ramp)
         return Lane(tuple((turn._replace(due_s=at_s),) for turn, at_s in zip(turns, times_s, strict=True)))
-    before = max(1, round(_RAMP_SHARE * len(turns)))
+    before = max(1, round(_RAMP_SHARE * len(turns))) if ramp is None else ramp
     due_s = iter(due_times_s(shape.arrivals, load.rate_per_s, before + 2 * len(turns), seed))
-    ramp = [_filler(turns[0], WARMUP_PROMPT_ID)._replace(due_s=next(due_s)) for _ in range(before)]
+    filling = [_filler(turns[0], WARMUP_PROMPT_ID)._replace(due_s=next(due_s)) for _ in range(before)]
     counted = [(turn._replace(due_s=next(due_s)),) for turn in turns]
     drain = [_filler(turn)._replace(due_s=at_s) for turn, at_s in zip(turns, due_s, strict=True)]
-    return Lane(tuple(counted), tuple(ramp), tuple(drain))
+    return Lane(tuple(counted), tuple(filling), tuple(drain))
 
 
-def _lane(load: Load, groups: tuple[Group, ...]) -> Lane:
+def closed_lane(load: Load, groups: tuple[Group, ...]) -> Lane:
     """A lane of a closed loop. One request at a time needs no ramp, and all at once is nothing but one."""
     if load.all_at_once or load.concurrency is None or load.concurrency == 1:
         return Lane(groups)

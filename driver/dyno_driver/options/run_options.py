@@ -11,7 +11,7 @@ from dyno_driver.workloads.workload import DEFAULT_WORKLOAD, defaults, names, wo
 
 from .asked import DEFAULT_SET, add_asked
 from .chatting import NO_CHAT, Chatting, add_chatting, chatting, why_no_chat
-from .course_options import CourseOptions, add_course, course_options
+from .course_options import CourseOptions, add_course, course_options, why_not_course
 from .limits import NO_LIMITS, Limits, add_limits, limits
 from .loads import add_loads, add_pace
 from .prompting import Prompting, prompting
@@ -55,6 +55,7 @@ class RunOptions:
     chatting: Chatting = NO_CHAT
     prompting: Prompting = field(default_factory=Prompting)
     traced: Traced = field(default_factory=Traced)
+    course_refused: str | None = None  # why these options don't go together
 
     @property
     def prompts_wanted(self) -> int | None:
@@ -108,6 +109,7 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
     loads = (parsed.concurrency or ()) + (parsed.rate or ())
     if not loads and parsed.arrivals.series is not None:
         loads = (Load(None, parsed.arrivals.series.rate_per_s),)  # as the file has them
+    course = course_options(parsed)
     return RunOptions(
         prompts=parsed.prompts,
         count=parsed.count,
@@ -128,7 +130,8 @@ def run_options(parsed: argparse.Namespace) -> RunOptions:
         preflight_s=parsed.preflight,
         limits=limits(parsed),
         dry_run=parsed.dry_run,
-        course=course_options(parsed),
+        course=course,
+        course_refused=why_not_course(parsed, course, loads),
         chatting=chatting(parsed),
         prompting=prompting(parsed),
         traced=traced(parsed, timed=not loads),
@@ -139,8 +142,8 @@ def check_run(parser: "ArgumentParser", options: RunOptions) -> None:
     """Refuse options that exclude each other."""
     if options.shape.interleave == "pair" and options.shape.loads != (ONE_AT_A_TIME,):
         parser.error("--interleave pair sends one request at a time; use parallel or block under other loads")
-    if options.course.until is not None and len(options.shape.loads) > 1:
-        parser.error("--until and --blocks take one load; give one --concurrency or --rate")
+    if options.course_refused is not None:
+        parser.error(options.course_refused)
     if options.shape.arrivals.series is not None and any(load.rate_per_s is None for load in options.shape.loads):
         parser.error(f"--arrivals {options.shape.arrivals.name} says when requests are due; leave out --concurrency")
     told = options.prompts != DEFAULT_SET

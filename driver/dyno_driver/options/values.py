@@ -11,6 +11,8 @@ from dyno_driver.load.series import read_series
 
 _LARGEST_SERIES_BYTES: Final = 256 * 2**20
 
+_RATE: Final = "a number of requests a second above 0"
+
 
 def unique_names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
@@ -40,7 +42,17 @@ def natural_int(text: str) -> int:
     return integer(text, 0)
 
 
+class LoadRange(tuple[Load, ...]):
+    """The lowest and the highest load of a search: `1..256`."""
+
+
 def concurrencies(text: str) -> tuple[Load, ...]:
+    low, dots, high = text.partition("..")
+    if dots:
+        ends = Load(positive_int(low)), Load(positive_int(high))
+        if positive_int(low) >= positive_int(high):
+            raise argparse.ArgumentTypeError(f"'{text}' must be LOW..HIGH, the lower load first")
+        return LoadRange(ends)
     return tuple(
         Load(None, all_at_once=True) if part.strip() == "all" else Load(positive_int(part)) for part in text.split(",")
     )
