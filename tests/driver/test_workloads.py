@@ -54,7 +54,7 @@ def tags(proxy: FakeProxy, endpoint: str) -> list[dict[str, str]]:
 
 def test_each_shipped_workload_is_valid() -> None:
     """Every workload that ships sets options that the flags would take."""
-    assert names() == ["long-context", "offline", "published", "replay", "single", "steady", "sweep"]
+    assert names() == ["chat", "long-context", "offline", "published", "replay", "single", "steady", "sweep"]
     for name in names():
         assert options_of("--workload", name).workload == name
 
@@ -182,14 +182,14 @@ async def test_a_dry_run_sends_nothing(tmp_path: Path) -> None:
 
 
 def failing(after: int) -> Script:
-    """Answers so many requests, then is overloaded."""
+    """Answers so many requests, then fails."""
     answered = 0
 
     async def script(request: web.Request) -> web.StreamResponse:
         nonlocal answered
         answered += 1
         if answered > after:
-            return web.json_response({"error": {"message": "overloaded"}}, status=503)
+            return web.json_response({"error": {"message": "out of memory"}}, status=500)
         return await answering("42")(request)
 
     return script
@@ -201,7 +201,7 @@ async def test_failures_under_load_are_kept(tmp_path: Path) -> None:
         done = await drive(proxy, tmp_path, "--prompts", prompt_file(tmp_path, 30), "--concurrency", "3")
     assert done.code == 1
     assert len(tags(proxy, "metis")) == 30
-    assert "of 30 requests failed; the first: HTTP 503: overloaded" in done.out
+    assert "of 30 requests failed; the first: HTTP 500: out of memory" in done.out
 
 
 @pytest.mark.parametrize(
