@@ -173,8 +173,8 @@ class Exchange(Kept):
             self._note_rarer(asked)
         if self.usage_asking is not None and self.status is not None and asked.stream is True:
             self.usage_asking.answered(self.status, self._refusal, asked=self.usage_asked is True)
-        outcome, error_type = self._outcome()
-        chunk_offsets_us = tuple(self.chunk_offsets_us) if self.chunk_offsets_us is not None else ()
+        outcome = self._outcome()
+        chunk_offsets_us = tuple(self.chunk_offsets_us or ())
         tokens, usage_source = output_tokens(content, self._chunks_read() if self.streamed else None)
         ready_ns = None if self.connected_ns is None else max(self.connected_ns, self.body_received_ns or 0)
         overhead_end_us = overhead_us(ready_ns, self.sent_ns, self.last_write_lag_ns)
@@ -183,8 +183,7 @@ class Exchange(Kept):
             *handed_over(self, content),
             *asked.parameters(),
             (end_ns - self.received_ns) // 1000,
-            outcome,
-            error_type,
+            *outcome,
             tokens,
             usage_source,
             first_read_tokens(content, chunk_offsets_us) if chunk_offsets_us else None,
