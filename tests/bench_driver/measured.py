@@ -6,17 +6,19 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from bench.cost import cpu_ns, memory
+from bench.cost import cpu_ns, tree
 from bench.results import percentile
 
 from .seen import Seen
 from .tools import Load, Tool, started
+
+T = TypeVar("T")
 
 _BEGIN_LIMIT_S: Final = 120.0  # from the start to the first request
 _SAMPLE_S: Final = 0.1
@@ -69,7 +71,7 @@ async def punctual(
 async def costs(tool: Tool, load: Load, seen: Seen, folder: Path, port: int) -> Cost:
     """Raises FailedError if fewer than 95 % of the requests came."""
     async with _running(tool, load, seen, folder, port) as process:
-        first = last = (cpu_ns(process.pid), len(seen.arrived_ns), seen.chunks)
+        first = last = (_read(lambda: cpu_ns(process.pid)), len(seen.arrived_ns), seen.chunks)
         while process.poll() is None and (last[1] < load.requests or load.streamed):
             await asyncio.sleep(_SAMPLE_S)
             with contextlib.suppress(OSError):  # it has just ended
@@ -93,7 +95,7 @@ async def memory_of_streams(tool: Tool, load: Load, seen: Seen, folder: Path, po
                 raise FailedError(f"at most {seen.most_open} streams were open: {_last_line(folder)}")
             await asyncio.sleep(0.05)
         await asyncio.sleep(3)
-        return memory(process.pid).rss / 1e6
+        return _read(lambda: _rss_mb(process.pid))
 
 
 @asynccontextmanager
@@ -122,6 +124,20 @@ def _ended(process: "subprocess.Popen[bytes]") -> None:
             process.wait(limit_s)
             if number == signal.SIGKILL:
                 return
+
+
+def _rss_mb(pid: int) -> float:
+    """Of the process and its children; one that has ended and wasn't waited for has none."""
+    pages = [int(Path(f"/proc/{each}/statm").read_text(encoding="ascii").split()[1]) for each in tree(pid)]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _read(look: Callable[[], T]) -> T:
+    """A tool may start and end processes of its own while /proc is read. Then it is read again."""
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            return look()
+    raise FailedError("its processes come and go too quickly to be measured")
 
 
 def _last_line(folder: Path) -> str:
